@@ -16,6 +16,7 @@ CHOICES = {
     "text.cleaning": ["plain", "r2gen", "legacy"],
     "model.normalisation": ["layer", "batch"],
     "training.precision": ["float32", "bfloat16"],
+    "encoder_training.precision": ["float32", "bfloat16"],
     "training.cache_dtype": ["float32", "float16"],
     "training.schedule": ["cosine", "constant"],
     "encoder_training.schedule": ["cosine", "constant"],

@@ -6,10 +6,13 @@ state. A program that is its own process, as the command line is, may ask for si
 """
 
 import contextlib
+import functools
+import os
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from xray_captioning.errors import ConfigError
 from xray_captioning.files import while_loading
 
 __all__ = ["compiled", "keras", "ops", "registered", "scan", "seeded"]
@@ -37,6 +40,101 @@ def seeded(seed: int) -> Iterator[None]:
 
 # The decorator of every layer, model and loss: Keras then finds its class in a ``.keras`` file.
 registered = keras.saving.register_keras_serializable("xray_captioning")
+
+
+def describe_devices() -> str:
+    """Return what models are computed on, and its memory."""
+    kind, *_ = (name.partition(":")[0] for name in keras.distribution.list_devices())
+    if kind == "cpu":
+        return f"{os.cpu_count()} CPU cores{_memory(_installed())}"
+    if keras.backend.backend() == "jax":
+        import jax
+
+        first, *_ = devices = jax.local_devices()
+        name, size = first.device_kind, (first.memory_stats() or {}).get("bytes_limit")
+    else:
+        import tensorflow as tf
+        from tensorflow.python.client import device_lib  # the only one that knows its memory
+
+        devices = tf.config.list_physical_devices(kind.upper())
+        name = tf.config.experimental.get_device_details(devices[0]).get("device_name", kind)
+        local = [d for d in device_lib.list_local_devices() if d.device_type == kind.upper()]
+        size = local[0].memory_limit
+    return f"{len(devices)} {name}{_memory(size)}"
+
+
+def _memory(size: int | None) -> str:
+    return f" with {size / 2**30:.1f} GiB" if size else ""
+
+
+def _installed() -> int | None:
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", ()):  # Windows
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@contextlib.contextmanager
+def computing_in(precision: str) -> Iterator[None]:
+    """Let layers that are made here compute in float32 or bfloat16; their weights are float32."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy({"bfloat16": "mixed_bfloat16"}.get(precision, precision))
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@contextlib.contextmanager
+def data_parallel(devices: str) -> Iterator[None]:
+    """Let each device have a part of every batch of the models that are made and fitted here.
+
+    All devices have the same weights. Without ``all``, or where there is one, nothing changes.
+    """
+    names = keras.distribution.list_devices() if devices == "all" else []
+    kind = keras.backend.backend()
+    if len(names) < 2:
+        yield
+        return
+    if kind not in ("tensorflow", "jax"):
+        raise ConfigError(f"{kind} trains on one device here; take TensorFlow or JAX")
+    if kind == "tensorflow":
+        scope = _mirrored(tuple(names)).scope()
+    else:
+        scope = keras.distribution.DataParallel(devices=names).scope()
+    with scope:
+        yield
+
+
+@functools.cache  # TensorFlow takes the sums of a second one for those of the first
+def _mirrored(names: tuple[str, ...]) -> Any:
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(names)
+
+
+def device_count() -> int:
+    """Return how many devices share a batch."""
+    several = keras.distribution.distribution()
+    return int(several.device_mesh.devices.size) if several else replicas()
+
+
+def replicas() -> int:
+    """Return how many devices have a step of their own; an array of JAX is that of all devices."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+def summed(gradients: list[Any]) -> list[Any]:
+    """Return each device's gradients summed over these devices."""
+    import tensorflow as tf
+
+    # Words of a batch, whose number differs, would be gathered; that ends in a deadlock.
+    whole = [tf.convert_to_tensor(gradient) for gradient in gradients]
+    found: list[Any] = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, whole)
+    return found
 
 
 def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> Callable[..., Any]:

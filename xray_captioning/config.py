@@ -138,6 +138,8 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Epochs without a better one, by validation loss or ``monitor``, before training stops."""
     seed: CountOrZero = 0
     """Weights, order and dropout. The split does not depend on it."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What is computed in while the network is trained; its weights are float32 either way."""
 
 
 class EncoderTrainingConfig(TrainingConfig, frozen=True):
@@ -168,8 +170,6 @@ class CaptionTrainingConfig(TrainingConfig, frozen=True):
     encoder_learning_rate: NonNegative = 0.0
     """Of the encoder's last block, which is then trained, too; 0 leaves the encoder frozen and
     its features in the cache."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """What the decoder computes in while it is trained; its weights are float32 either way."""
     cache_dtype: Literal["float32", "float16"] = "float32"
     """What features are kept in on disk."""
 

@@ -115,11 +115,6 @@ def read_toml(module: str, name: str) -> dict[str, Any]:
     return tomllib.loads(Path(module).with_name(name).read_text("utf-8"))
 
 
-def no_terminal() -> bool:
-    """Whether nobody watches standard error, which is None where a process has no console."""
-    return sys.stderr is None or not sys.stderr.isatty()
-
-
 def load_onnxruntime(purpose: str, extra: str) -> Any:
     """Import onnxruntime and forbid it to report its use to its makers; otherwise as `require`."""
     # It reads this while it is imported: later it has a file in the temporary folder already.

@@ -22,7 +22,7 @@ from xray_captioning.data.images import Image, arranged, read_image
 from xray_captioning.decoders import Features
 from xray_captioning.encoders.given import check_fits
 from xray_captioning.errors import DataError, XrayCaptioningError
-from xray_captioning.files import no_terminal
+from xray_captioning.progress import progress
 
 SIZE = 64  # studies in a batch
 DIGITS = 6
@@ -45,8 +45,6 @@ def caption_to_file(
     texts in CSV. Captions of unfamiliar images are written only where `show_unfamiliar` says so. Of
     studies with `given` features no image is read.
     """
-    from tqdm import tqdm
-
     table.check_out(out, resume)
     if given is not None:
         check_fits(given, captioner.config, captioner.encoder, captioner.about)
@@ -61,7 +59,7 @@ def caption_to_file(
     out.parent.mkdir(parents=True, exist_ok=True)
     with table.open_journal(table.part_of(out), resume) as file:
         done = table.begin(file, run, [table.printable(study.name) for study in studies], SIZE)
-        with tqdm(total=len(studies), desc="caption", unit="study", disable=no_terminal()) as bar:
+        with progress(total=len(studies), desc="caption", unit="study") as bar:
             bar.update(done)
             for start in range(done, len(studies), SIZE):
                 batch = studies[start : start + SIZE]

@@ -10,7 +10,7 @@ import warnings
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -30,9 +30,9 @@ FOLDERS = 10_000  # that are looked into for them
 
 
 @click.command()
-@options.declared("demo")
+@options.declared("demo", "devices")
 @options.seed
-def demo(out: Path, seed: int | None) -> None:
+def demo(out: Path, seed: int | None, devices: Literal["one", "all"]) -> None:
     """Render phantoms, train on them, caption others, and compare with the baselines."""
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out}: is not empty; choose another folder with --out")
@@ -41,7 +41,7 @@ def demo(out: Path, seed: int | None) -> None:
     from xray_captioning.evaluation.baselines import merged_rows
     from xray_captioning.evaluation.table import format_table
 
-    rows = run_demo(out, seed or 0, lambda line: click.echo(line, err=True))
+    rows = run_demo(out, seed or 0, lambda line: click.echo(line, err=True), devices)
     click.echo(format_table(merged_rows(rows)))
     click.echo(
         f"\nread BLEU beside the constant caption's, and beside clinical_f1\n"

@@ -27,7 +27,7 @@ preset = click.option(
 @click.command("train-encoder")
 @options.source(labels=False)
 @preset
-@options.declared("train-encoder", "out", "resume", "set", "split", "cache")
+@options.declared("train-encoder", "out", "resume", "log", "devices", "set", "split", "cache")
 @options.seed
 def train_encoder(
     source: options.Source, out: Path, preset: str, assignments: tuple[str, ...], seed: int | None, **run: Any
@@ -50,7 +50,7 @@ def train_encoder(
 @click.command()
 @options.source()
 @preset
-@options.declared("train", "encoder", "weights", "features", "out", "resume", "set", "split", "cache")
+@options.declared("train", "encoder", "weights", "features", "out", "resume", "log", "devices", "set", "split", "cache")
 @options.seed
 def train(
     source: options.Source, out: Path, preset: str, assignments: tuple[str, ...], seed: int | None, **run: Any

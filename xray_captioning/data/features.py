@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from xray_captioning.data.cache_folder import SETTINGS, home_of, note_use, size_limit, trim
 from xray_captioning.errors import DataError
-from xray_captioning.files import atomic_path, atomic_write, no_terminal, sha256_file
+from xray_captioning.files import atomic_path, atomic_write, sha256_file
+from xray_captioning.progress import progress
 
 FORMAT = 1  # of shards, and of how images are read; another number starts all caches anew
 SHARD = 512  # images
@@ -94,12 +95,10 @@ class ArrayCache:
 
     def fill(self, paths: Iterable[str], compute: Callable[[list[str]], Array], label: str = "encode") -> None:
         """Compute and keep the rows that are not there yet; `compute` runs in several threads."""
-        from tqdm import tqdm
-
         seen = self._hash(list(dict.fromkeys(paths)))
         paths_by_hash = {self.hashes[path]: path for path in seen}
         missing = [path for found, path in paths_by_hash.items() if found not in self.rows]
-        with tqdm(total=len(missing), desc=label, unit="image", disable=no_terminal()) as bar:
+        with progress(total=len(missing), desc=label, unit="image") as bar:
             for start in range(0, len(missing), SHARD):
                 group, rows = missing[start : start + SHARD], []
                 for part in map_batches(compute, group):

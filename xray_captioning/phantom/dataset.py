@@ -22,9 +22,10 @@ from xray_captioning.data.provenance import PHANTOM_README
 from xray_captioning.data.resizing import opencv
 from xray_captioning.data.studies import SECTIONS
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.files import new_folder, no_terminal
+from xray_captioning.files import new_folder
 from xray_captioning.phantom.reports import report
 from xray_captioning.phantom.study import TABLES, PhantomStudy, sample_study
+from xray_captioning.progress import progress
 
 FIRST_UID = 900001  # far above the uids of the Indiana University collection
 SMALLEST = 32
@@ -109,9 +110,7 @@ def draw_share(images: Path, studies: int, seed: int, size: int, worker: int, wo
     """Draw and write every `workers`-th study from number `worker` on: one thread draws while
     another compresses and writes the study before, as short steps would wait for Python's lock.
     """
-    from tqdm import tqdm
-
-    bar = tqdm(total=studies, desc="phantoms", unit="study", disable=bool(worker) or no_terminal())
+    bar = progress(total=studies, desc="phantoms", unit="study", disable=bool(worker))
     cv2 = opencv()
     threads = cv2.getNumThreads()
     with ExitStack() as stack, bar, ThreadPoolExecutor(1) as writer:

@@ -21,6 +21,7 @@ from xray_captioning.evaluation.caption_files import TextColumn, read_named
 from xray_captioning.evaluation.matching import Studies, best_column
 from xray_captioning.plots.images import data_uri
 from xray_captioning.plots.pages import render
+from xray_captioning.progress import progress
 
 CRITERIA = {
     "correctness": "What the text says is true of the images.",
@@ -212,9 +213,7 @@ def sheet_files(sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: 
 
 
 def _pictures(views: Views) -> Pictures:
-    from tqdm import tqdm
-
-    bar = tqdm(views.items(), desc="images", unit="study", disable=files.no_terminal())
+    bar = progress(views.items(), desc="images", unit="study")
     return {
         study: [{"view": v, "uri": data_uri(read_image(p, LONGEST, "shrink"))} for p, v in found]
         for study, found in bar

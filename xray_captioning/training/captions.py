@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import numpy as np
-
-from xray_captioning.backend import keras, ops, seeded
+from xray_captioning.backend import data_parallel, device_count, replicas, seeded
 from xray_captioning.bundles.bundle import FEATURES
 from xray_captioning.captioner.captioner import Captioner, new_model
 from xray_captioning.comparison.evaluate import measure
@@ -19,28 +18,28 @@ from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import choose_split, open_studies, record_training
 from xray_captioning.data.splits import Split, data_digest
-from xray_captioning.decoders import Features, check_decoder, language_model
+from xray_captioning.decoders import check_decoder, language_model
 from xray_captioning.encoders import Encoder, saved
 from xray_captioning.encoders.encoding import cached_pixels, study_regions
 from xray_captioning.encoders.given import features_encoder, made_by
-from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.errors import DataError
 from xray_captioning.evaluation.matching import features_of
-from xray_captioning.metrics.clinical import clinical_scores, counted_findings
-from xray_captioning.metrics.scores import score
+from xray_captioning.metrics.clinical import counted_findings
 from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
 from xray_captioning.training import teacher_forcing, warm_start
+from xray_captioning.training.caption_score import SAMPLES, CaptionSamples, CaptionScore, monitored_studies
 from xray_captioning.training.labels import finding_labels, rarity
+from xray_captioning.training.loggers import check_callbacks, logging
 from xray_captioning.training.losses import WordCrossentropy
 from xray_captioning.training.run_folder import RunFolder
-from xray_captioning.training.run_state import BEST, RunState, epoch_bar
+from xray_captioning.training.run_state import BEST, RunState
+from xray_captioning.training.watching import Watcher
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Batches = dict[str, BatchDataset]  # of the parts of a split
-MOST = 500  # validation studies that are captioned; captions of more cost more than they tell
-BATCH = 64  # of them
 
 
 def train(
@@ -57,6 +56,8 @@ def train(
     weights: str | None = None,
     features: Any = None,
     start_from: str | Path | None = None,
+    callbacks: Sequence[Any] = (),
+    devices: Literal["one", "all"] = "one",
 ) -> Captioner:
     """Train a decoder to write captions, keep its best epoch, and save it as a bundle.
 
@@ -102,6 +103,13 @@ def train(
     start_from : path, optional
         A bundle whose captioner is trained further, instead of an encoder: with its encoder, its
         decoder's weights and its words, to which those of the studies' texts are added.
+    callbacks : sequence, optional
+        Keras callbacks that are called before an epoch is written, so that what they add to its
+        logs is in ``log.csv``; or ``tensorboard``, ``mlflow`` or ``wandb``, whose own callback then
+        writes into a folder of that name in the run folder, without network.
+    devices : {"one", "all"}
+        ``all`` divides every batch among all GPUs, or all devices of the backend if there is none.
+        A batch, and but for rounding and dropout a loss, is what it is on one.
 
     Returns
     -------
@@ -124,8 +132,9 @@ def train(
     >>> captioner = xc.train("phantom", config, "runs/mine", "runs/encoder")  # doctest: +SKIP
     """
     out, cache = Path(out), Path(cache) if cache else None
-    with RunFolder(out, config, resume) as run:
+    with RunFolder(out, config, resume, callbacks=callbacks, devices=devices) as run:
         check_decoder(config.model)
+        check_callbacks(callbacks)
         first = warm_start.starting_captioner(start_from, encoder, weights, features is None)
         encoder = start_from if first and first.config.model.encoder != FEATURES else encoder
         before = saved.trained_before(encoder)
@@ -220,90 +229,43 @@ def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Spli
         warm_start.copy_weights(given.first, captions)
     sizes = {f"{name}_studies": len(part) for name, part in parts.items()}
     captioner = Captioner(config, encoder, captions, tokenizer, sizes)
-    scores = []
+    written: list[Any] = []
     if config.training.monitor != "val_loss":
         findings = counted_findings(targets.reference_texts(parts["train"], config))
         monitored = monitored_studies(parts["val"], config.training.seed)
-        scores = [CaptionScore(captioner, monitored, given.inputs(monitored), findings)]
-    _fit(captioner, data, run, 0 if labels is None else labels.shape[1], scores)
+        written = [CaptionScore(captioner, monitored, given.inputs(monitored), findings)]
+    if len(some := monitored_studies(parts["val"], config.training.seed, SAMPLES)):
+        written.append(CaptionSamples(captioner, some, given.inputs(some), run.out))
+    _fit(captioner, data, run, 0 if labels is None else labels.shape[1], written)
     return captioner
 
 
-def _fit(captioner: Captioner, data: Batches, run: RunFolder, findings: int, callbacks: Sequence[Any]) -> None:
+def _fit(captioner: Captioner, data: Batches, run: RunFolder, findings: int, written: Sequence[Any]) -> None:
     """Fit a captioner's model as its configuration says, in the precision it says."""
     config, encoder, captions = captioner.config, captioner.encoder, captioner.model
     options, fitted = config.training, captions
-    if options.precision != "float32":
-        fitted = new_model(config, encoder, captioner.tokenizer, "mixed_bfloat16")
-        fitted.set_weights(captions.get_weights())
     tuned = encoder if options.encoder_learning_rate else None
-    model = teacher_forcing.TeacherForcing(fitted, options, tuned, findings)
-    compile_captions(model, options, len(data["train"]), run.start)
-    fit(model, data, run, options, [teacher_forcing.SamplingSchedule(options), *callbacks])
+    with data_parallel(run.devices):
+        if options.precision != "float32" or device_count() > 1:
+            policy = {"bfloat16": "mixed_bfloat16"}.get(options.precision, "float32")
+            with seeded(options.seed):  # what is drawn afterwards is the same with or without
+                fitted = new_model(config, encoder, captioner.tokenizer, policy)
+            fitted.set_weights(captions.get_weights())
+        if tuned and device_count() > 1:
+            with seeded(options.seed):
+                tuned = saved.copy_encoder(encoder, encoder.pool)
+        model = teacher_forcing.TeacherForcing(fitted, options, tuned, findings)
+        compile_captions(model, options, len(data["train"]), run.start)
+        fit(model, data, run, options, [teacher_forcing.SamplingSchedule(options), *written])
     captions.set_weights(fitted.get_weights())
-
-
-def monitored_studies(studies: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Return the validation studies that are captioned after each epoch, the same in each."""
-    return studies.sample(MOST, random_state=seed) if len(studies) > MOST else studies
-
-
-class CaptionScore(keras.callbacks.Callback):
-    """Write captions of validation studies after each epoch, and log how they score.
-
-    The search is greedy. Callbacks that come later find the score in their logs, under the name
-    ``monitor`` of the configuration. The captioner's preprocessing and tokenizer are used, with the
-    model that is trained; `studies` are those of :func:`monitored_studies`, `inputs` says what a
-    batch of them holds beside its tokens, and clinical F1 is over `findings`. No studies, or none
-    that allow the score, are a ConfigError.
-    """
-
-    def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]) -> None:
-        super().__init__()
-        self.captioner, self.inputs, self.findings = captioner, inputs, findings
-        self.monitor = captioner.config.training.monitor
-        self.references = targets.reference_texts(studies, captioner.config)
-        if not self.references:
-            raise ConfigError(
-                f"training.monitor is {self.monitor}, but the validation part of the split is "
-                "empty; give more studies or fractions, or leave training.monitor at val_loss"
-            )
-        if not np.isfinite(self._score(self.references)):
-            raise ConfigError(
-                f"training.monitor is {self.monitor}, but no validation report names a finding "
-                "that is counted; choose another, such as val_BLEU-4"
-            )
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Caption with the model as it is fitted, which may have another precision."""
-        old = self.captioner
-        self.captioner = Captioner(old.config, old.encoder, self.model.captions, old.tokenizer)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Add the score to the logs."""
-        config, starts = self.captioner.config, range(0, len(self.references), BATCH)
-        captions = [caption for start in starts for caption in self._captions(start)]
-        texts = [targets.scored_text(caption.words, config) for caption in captions]
-        assert logs is not None  # Keras always gives some
-        logs[self.monitor] = self._score(texts)
-
-    def _captions(self, start: int) -> list[Any]:
-        numbers = np.arange(start, min(start + BATCH, len(self.references)))
-        given = self.inputs(numbers, np.random.default_rng(0))
-        features = map(ops.convert_to_numpy, self.model.features(given))
-        return self.captioner.caption_features(Features(*features), beam_size=1)
-
-    def _score(self, texts: Sequence[str]) -> float:
-        name = self.monitor.removeprefix("val_")
-        if name == "clinical_f1":
-            return clinical_scores(self.references, texts, self.findings)[name]
-        return score(self.references, texts)[name]
+    if tuned and tuned is not encoder:
+        encoder.set_weights(tuned.get_weights())
 
 
 def compile_captions(model: teacher_forcing.TeacherForcing, training: Any, batches: int, start: int = 0) -> None:
     """Compile a caption model in training; an encoder in it has a learning rate of its own."""
     slow = model.encoder.trainable_variables if model.encoder else []
-    loss, metrics = WordCrossentropy(training.label_smoothing), [teacher_forcing.TokenAccuracy()]
+    loss, metrics = WordCrossentropy(training.label_smoothing, reduction="sum"), [teacher_forcing.TokenAccuracy()]
     compile_model(model, loss, training, batches, start, metrics, slow)
 
 
@@ -334,7 +296,8 @@ def compile_model(
         global_clipnorm=training.clip_norm or None,
         gradient_accumulation_steps=accumulated if accumulated > 1 else None,
     )
-    model.compile(optimizer, loss, weighted_metrics=list(metrics))
+    fused = "auto" if replicas() == 1 else False  # XLA has no sums over devices in a step
+    model.compile(optimizer, loss, weighted_metrics=list(metrics), jit_compile=fused)
     # A step that makes the optimizer's variables itself is traced by TensorFlow twice.
     optimizer.build(model.trainable_variables)
 
@@ -343,23 +306,29 @@ def fit(model: Any, data: Batches, run: RunFolder, training: Any, callbacks: Seq
     """Fit a compiled model, or go on fitting it, and leave it with its best weights.
 
     With an empty ``val`` the training loss chooses the epoch, otherwise ``training.monitor``,
-    which an encoder has not: then the validation loss. `callbacks` are called before the run's
-    state is written.
+    which an encoder has not: then the validation loss. `callbacks` are called before those of the
+    run, and all before its state is written.
     """
     validation = data["val"] if data["val"].studies else None
     monitor = getattr(training, "monitor", "val_loss") if validation else "loss"
     state = RunState(run.out, data["train"], monitor, training.patience, run.start)
+    parts: list[Any] = [data["train"], validation]
+    if (devices := device_count()) > 1:
+        parts = [part and datasets.EvenDataset(part, devices) for part in parts]
     done = state.restore(model)
     if not state.finished and done < training.epochs:
-        with epoch_bar(done, training.epochs) as bar:
+        with ExitStack() as stack:
+            told = [stack.enter_context(logging(c, run.out, run.config)) for c in run.callbacks]
+            watcher = Watcher(data["train"], validation, training.precision)
+            stack.callback(watcher.close)
             model.fit(
-                data["train"],
-                validation_data=validation,
+                parts[0],
+                validation_data=parts[1],
                 epochs=training.epochs,
                 initial_epoch=done,
                 shuffle=False,
                 verbose=0,
-                callbacks=[*callbacks, state, bar],
+                callbacks=[*callbacks, watcher, *told, state],
             )
     save(curves(state.history), run.out / "curves.png")
     saved.load_weights(model, run.out / BEST, "this run")

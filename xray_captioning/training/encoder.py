@@ -8,12 +8,23 @@ the encoder of the published captioning models).
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from xray_captioning.backend import compiled, ops, seeded
+from xray_captioning.backend import (
+    compiled,
+    computing_in,
+    data_parallel,
+    device_count,
+    keras,
+    ops,
+    registered,
+    replicas,
+    seeded,
+)
 from xray_captioning.config import Config
 from xray_captioning.data import datasets
 from xray_captioning.data.features import Array
@@ -29,7 +40,8 @@ from xray_captioning.files import atomic_write
 from xray_captioning.metrics.classification import classification_table, frequent_findings
 from xray_captioning.training.captions import Batches, compile_model, fit
 from xray_captioning.training.labels import Labels, finding_labels, intercept_shift, prevalence
-from xray_captioning.training.losses import MaskedBinaryCrossentropy
+from xray_captioning.training.loggers import check_callbacks
+from xray_captioning.training.losses import Averaged, MaskedBinaryCrossentropy
 from xray_captioning.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -48,12 +60,14 @@ def train_encoder(
     cache: str | Path | None = None,
     resume: bool = False,
     about: dict[str, Any] | None = None,
+    callbacks: Sequence[Any] = (),
+    devices: Literal["one", "all"] = "one",
 ) -> tuple[Encoder, list[dict[str, Any]]]:
     """Train an encoder to classify findings, and save its best epoch as a bundle.
 
     Parameters
     ----------
-    studies, config, out, resume, about
+    studies, config, out, resume, about, callbacks, devices
         As :func:`xray_captioning.train` takes them.
     weights : str, optional
         What the network starts from: ``random``, ``imagenet`` (its published weights, which are
@@ -85,8 +99,9 @@ def train_encoder(
     >>> encoder, rows = xc.train_encoder("phantom", config, "runs/encoder")  # doctest: +SKIP
     """
     out, cache = Path(out), Path(cache) if cache else None
-    run = RunFolder(out, config, resume, "encoder_training")
+    run = RunFolder(out, config, resume, "encoder_training", callbacks, devices)
     with run, seeded(config.encoder_training.seed):
+        check_callbacks(callbacks)
         weights = saved.weights_of(config, weights)
         before = saved.trained_before(None if saved.is_network(weights) else weights)
         studies, described = open_studies(studies)
@@ -110,6 +125,11 @@ def train_encoder(
     return encoder, table
 
 
+@registered
+class FindingsInTraining(Averaged, FindingModel):
+    """A finding model whose loss is the mean over all studies, on however many devices."""
+
+
 class _LabelledStudies(NamedTuple):
     """Studies, their labels (studies, findings), and the row numbers of each part's studies."""
 
@@ -130,10 +150,18 @@ def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Pa
         kernel, bias = logistic_regressions(_pooled(encoder, data["unvaried"]), labels)
         encoder.classifier.kernel.assign(kernel)
     encoder.classifier.bias.assign(bias + np.log(weights_of_present))
-    model = FindingModel(encoder, options.classifier_first)
-    loss = MaskedBinaryCrossentropy(weights_of_present)
-    compile_model(model, loss, options, len(data["train"]), run.start)
-    fit(model, data, run, options)
+    loss = MaskedBinaryCrossentropy(weights_of_present, reduction="sum")
+    with data_parallel(run.devices), computing_in(options.precision):
+        alike = options.precision == "float32" and device_count() == 1
+        own = encoder if alike else saved.copy_encoder(encoder, encoder.pool)
+        fitted = FindingsInTraining(own, options.classifier_first)
+        for layer in own.backbone.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = replicas() > 1  # statistics of the whole batch
+        compile_model(fitted, loss, options, len(data["train"]), run.start)
+        fit(fitted, data, run, options)
+    encoder.set_weights(own.get_weights())
+    model = FindingModel(encoder)
     _shift_bias(encoder, -np.log(weights_of_present))
     validation = _calibrated(model, data["val"], given) if len(given.rows["val"]) else None
     return _measure(model, data["test"], given, validation) if len(given.rows["test"]) else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -29,10 +29,19 @@ class RunFolder:
 
     Some mistakes in the data show only after the run has claimed its folder; until its first
     epoch is written there is nothing to resume. `start` is the epoch, from 0, with which the plan
-    of a run that was extended begins. `group` of the configuration has the number of epochs.
+    of a run that was extended begins. `group` of the configuration has the number of epochs;
+    `callbacks` and `devices` are as :func:`train <xray_captioning.train>` takes them.
     """
 
-    def __init__(self, out: Path, config: Config, resume: bool, group: str = "training") -> None:
+    def __init__(
+        self,
+        out: Path,
+        config: Config,
+        resume: bool,
+        group: str = "training",
+        callbacks: Sequence[Any] = (),
+        devices: str = "one",
+    ) -> None:
         if not isinstance(config, Config):
             raise ConfigError(
                 f"expected a configuration, got {type(config).__name__}; give what load_preset or "
@@ -40,6 +49,7 @@ class RunFolder:
             )
         check_folder(out, config, resume, group)
         self.out, self.config, self.epochs, self.start = out, config, f"{group}.epochs", 0
+        self.callbacks, self.devices = callbacks, devices
         self._existed, self._resumed = out.is_dir(), (out / RUN).is_file()
         self._claimed = False
 

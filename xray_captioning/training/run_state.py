@@ -1,8 +1,6 @@
 """The files of a training run, from which it goes on after it was stopped at any moment."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from xray_captioning.backend import keras
 from xray_captioning.data.datasets import BatchDataset
 from xray_captioning.errors import BundleError
 from xray_captioning.evaluation.table import format_csv
-from xray_captioning.files import atomic_path, atomic_write, no_terminal
+from xray_captioning.files import atomic_path, atomic_write
 from xray_captioning.training.run_folder import STATE, open_state
 
 BEST = "best.weights.h5"
@@ -84,21 +82,9 @@ class RunState(keras.callbacks.Callback):
             np.savez(file, history=json.dumps(self.history), **values)
 
     def _write_log(self) -> None:
-        atomic_write(self.folder / "log.csv", format_csv(self.history, list(self.history[0])))
+        names = list(dict.fromkeys(name for row in self.history for name in row))
+        atomic_write(self.folder / "log.csv", format_csv(self.history, names))
 
 
 def _variables(model: Any) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
-
-
-@contextmanager
-def epoch_bar(done: int, epochs: int) -> Iterator[keras.callbacks.Callback]:
-    """Show one progress bar over all epochs, where there is a terminal."""
-    from tqdm import tqdm
-
-    def show(epoch: int, logs: dict[str, float]) -> None:
-        bar.update()
-        bar.set_postfix({k: f"{value:.3f}" for k, value in logs.items() if "accuracy" not in k})
-
-    with tqdm(total=epochs, initial=done, desc="train", unit="epoch", disable=no_terminal()) as bar:
-        yield keras.callbacks.LambdaCallback(on_epoch_end=show)
