@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from xray_captioning import progress as module
+from xray_captioning.cli import main
 from xray_captioning.progress import progress, say
 
 
@@ -66,3 +67,10 @@ def test_a_process_without_a_console_says_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     say("epoch 1")
     assert list(progress(range(3))) == [0, 1, 2]
+
+
+def test_a_command_counts_the_minutes_from_its_start(clock, capsys):
+    clock.now += 1000  # of a process that runs several
+    assert main(["presets"]) == 0
+    assert list(progress(range(3))) == [0, 1, 2]
+    assert not capsys.readouterr().err

@@ -42,67 +42,58 @@ def seeded(seed: int) -> Iterator[None]:
 registered = keras.saving.register_keras_serializable("xray_captioning")
 
 
+def _devices() -> list[str]:
+    """Return what a batch can be divided among: all GPUs, or all devices if there is none."""
+    known = keras.backend.backend() in ("tensorflow", "jax")
+    return list(keras.distribution.list_devices()) if known else []
+
+
 def describe_devices() -> str:
     """Return what models are computed on, and its memory."""
-    kind, *_ = (name.partition(":")[0] for name in keras.distribution.list_devices())
-    if kind == "cpu":
-        return f"{os.cpu_count()} CPU cores{_memory(_installed())}"
-    if keras.backend.backend() == "jax":
+    if not (devices := _devices()):
+        return f"the devices of {keras.backend.backend()}"
+    kind, size = devices[0].partition(":")[0].upper(), 0
+    if kind == "CPU":
+        what = f"{os.cpu_count()} CPU cores"
+        if hasattr(os, "sysconf"):  # not on Windows
+            size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    elif keras.backend.backend() == "jax":
         import jax
 
-        first, *_ = devices = jax.local_devices()
-        name, size = first.device_kind, (first.memory_stats() or {}).get("bytes_limit")
+        device = jax.local_devices()[0]
+        what, size = f"{len(devices)} {device.device_kind}", (device.memory_stats() or {}).get("bytes_limit", 0)
     else:
-        import tensorflow as tf
         from tensorflow.python.client import device_lib  # the only one that knows its memory
 
-        devices = tf.config.list_physical_devices(kind.upper())
-        name = tf.config.experimental.get_device_details(devices[0]).get("device_name", kind)
-        local = [d for d in device_lib.list_local_devices() if d.device_type == kind.upper()]
-        size = local[0].memory_limit
-    return f"{len(devices)} {name}{_memory(size)}"
-
-
-def _memory(size: int | None) -> str:
-    return f" with {size / 2**30:.1f} GiB" if size else ""
-
-
-def _installed() -> int | None:
-    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", ()):  # Windows
-        return None
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        device = next(d for d in device_lib.list_local_devices() if d.device_type == kind)
+        name = device.physical_device_desc.partition("name: ")[2].partition(",")[0]
+        what, size = f"{len(devices)} {name or kind}", device.memory_limit
+    return f"{what} with {size / 2**30:.1f} GiB" if size else what
 
 
 @contextlib.contextmanager
-def computing_in(precision: str) -> Iterator[None]:
-    """Let layers that are made here compute in float32 or bfloat16; their weights are float32."""
+def training_scope(devices: str, precision: str) -> Iterator[bool]:
+    """Divide the batches of models that are made and fitted here among ``all`` devices, or leave
+    them to one, and let layers that are made here compute in float32 or bfloat16.
+
+    Weights are float32 and the same on all devices. Yielded is whether models that were made
+    elsewhere have to be copied to be fitted here.
+    """
+    names = _devices() if devices == "all" else ["one"]
+    if not names:
+        raise ConfigError(f"{keras.backend.backend()} trains on one device here; take TensorFlow or JAX")
+    scope: Any = contextlib.nullcontext()
+    if len(names) > 1 and keras.backend.backend() == "tensorflow":
+        scope = _mirrored(tuple(names)).scope()
+    elif len(names) > 1:
+        scope = keras.distribution.DataParallel(devices=names).scope()
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy({"bfloat16": "mixed_bfloat16"}.get(precision, precision))
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
     try:
-        yield
+        with scope:
+            yield len(names) > 1 or precision != "float32"
     finally:
         keras.config.set_dtype_policy(before)
-
-
-@contextlib.contextmanager
-def data_parallel(devices: str) -> Iterator[None]:
-    """Let each device have a part of every batch of the models that are made and fitted here.
-
-    All devices have the same weights. Without ``all``, or where there is one, nothing changes.
-    """
-    names = keras.distribution.list_devices() if devices == "all" else []
-    kind = keras.backend.backend()
-    if len(names) < 2:
-        yield
-        return
-    if kind not in ("tensorflow", "jax"):
-        raise ConfigError(f"{kind} trains on one device here; take TensorFlow or JAX")
-    if kind == "tensorflow":
-        scope = _mirrored(tuple(names)).scope()
-    else:
-        scope = keras.distribution.DataParallel(devices=names).scope()
-    with scope:
-        yield
 
 
 @functools.cache  # TensorFlow takes the sums of a second one for those of the first
@@ -133,8 +124,7 @@ def summed(gradients: list[Any]) -> list[Any]:
 
     # Words of a batch, whose number differs, would be gathered; that ends in a deadlock.
     whole = [tf.convert_to_tensor(gradient) for gradient in gradients]
-    found: list[Any] = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, whole)
-    return found
+    return list(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, whole))
 
 
 def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> Callable[..., Any]:

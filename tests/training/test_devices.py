@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from xray_captioning.backend import computing_in, keras
+from xray_captioning.backend import keras, training_scope
 from xray_captioning.data.datasets import BatchDataset, EvenDataset
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.encoders import Encoder
@@ -101,6 +101,7 @@ def test_an_encoder_trained_in_bfloat16_is_one_of_float32(phantoms, tiny_config,
 
 def test_the_precision_of_others_is_put_back():
     before = keras.config.dtype_policy().name
-    with computing_in("bfloat16"):
+    with training_scope("one", "bfloat16") as anew:
+        assert anew
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
     assert keras.config.dtype_policy().name == before

@@ -92,6 +92,14 @@ def test_an_extension_that_is_killed_goes_on_as_an_unbroken_one(run, tmp_path):
     assert run("killed", 5, resume=True) == whole  # finished
 
 
+def test_a_run_that_was_killed_as_it_began_goes_on(run, tmp_path):
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / RUN).touch()
+    with pytest.raises(ConfigError, match="holds a run already; go on with --resume"):
+        run("killed", 2)
+    assert run("killed", 2, resume=True) == run("whole", 2)
+
+
 def test_a_run_that_is_extended_before_its_first_epoch_is_as_planned_so_long(run):
     with pytest.raises(KeyboardInterrupt):
         run("killed", 2, kill=0)
@@ -124,6 +132,8 @@ def test_only_more_epochs_are_another_plan(run, studies, tmp_path):
         other.claim(studies, Split(("1",), ("2",), ("4",)), "others")
     assert log(tmp_path / "run") == before
     assert json.loads((tmp_path / "run" / RUN).read_text())["config"]["training"]["epochs"] == 2
+    with pytest.raises(ConfigError, match="devices is 'two'; give one or all"):
+        RunFolder(tmp_path / "other", config, False, devices="two")
     (tmp_path / "run" / STATE).write_bytes(b"damaged")
     with pytest.raises(BundleError, match="not a state of this run"):
         run("run", 3, resume=True)

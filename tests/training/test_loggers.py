@@ -1,12 +1,16 @@
 """Programs that draw runs get the numbers of the log, and a run that goes on is one run there."""
 
+import os
 import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
 from xray_captioning.backend import keras
 from xray_captioning.config import Config
 from xray_captioning.errors import ConfigError, MissingExtraError
+from xray_captioning.training import loggers
 from xray_captioning.training.loggers import LOGGERS, check_callbacks, logging
 
 ROWS = [{"loss": 2.0, "learning_rate": 1e-3}, {"loss": 1.0, "learning_rate": 5e-4}]
@@ -60,6 +64,21 @@ def test_wandb_keeps_a_run_that_is_never_sent(tmp_path, monkeypatch):
     assert len({folder.name.rpartition("-")[2] for folder in folders}) == 1
     assert len(folders) == 2
     assert all(list(folder.glob("*.wandb")) for folder in folders)
+
+
+def test_programs_are_forbidden_to_report_their_use(tmp_path, monkeypatch):
+    names, seen = ("MLFLOW_DISABLE_TELEMETRY", "WANDB_ERROR_REPORTING"), []
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    note = lambda *_, **__: seen.append([os.environ.get(name) for name in names]) or nullcontext()  # noqa: E731
+    monkeypatch.setattr(loggers, "require", note)  # MLflow asks while it is imported
+    check_callbacks(["mlflow"])
+    keras_part = SimpleNamespace(WandbMetricsLogger=lambda: None)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=note, Settings=dict))
+    monkeypatch.setitem(sys.modules, "wandb.integration.keras", keras_part)
+    with logging("wandb", tmp_path, Config()):
+        assert seen == [["true", "false"]] * 2
+        assert not any(name in os.environ for name in names)
 
 
 def test_what_is_no_callback_is_named():

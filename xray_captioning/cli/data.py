@@ -165,13 +165,10 @@ def cache(cache: Path | None, name: str | None, yes: bool, limit: float | None) 
             click.echo(f"removed {folder.empty(chosen) / gib:.2f} GiB")
     if limit is not None:
         click.echo(f"removed {folder.trim(root, int(limit * gib)) / gib:.2f} GiB")
-    found = folder.caches(root)
-    for one in found:
+    for one in (found := folder.caches(root)):
         used = datetime.fromtimestamp(one.used).isoformat(" ", "minutes")
-        size = f"{one.size / gib:8.2f} GiB"
-        click.echo(f"{size}  {one.kind:8}  {used}  {one.folder.name}  {one.settings}")
-    total = sum(one.size for one in found)
-    click.echo(f"{total / gib:8.2f} GiB of at most {folder.size_limit() / gib:g} in {root}")
+        click.echo(f"{one.size / gib:8.2f} GiB  {one.kind:8}  {used}  {one.folder.name}  {one.settings}")
+    click.echo(f"{sum(one.size for one in found) / gib:8.2f} GiB of at most {folder.size_limit() / gib:g} in {root}")
 
 
 def _caches_named(name: str, root: Path) -> list[CacheInfo]:
@@ -179,11 +176,10 @@ def _caches_named(name: str, root: Path) -> list[CacheInfo]:
     from xray_captioning.data.cache_folder import caches
 
     found = caches(root)
-    chosen = [one for one in found if name in ("all", one.kind, one.folder.name)]
-    if not chosen and name != "all":
-        names = dict.fromkeys([*(one.kind for one in found), *(one.folder.name for one in found)])
+    names = dict.fromkeys(name for one in found for name in (one.kind, one.folder.name))
+    if name != "all" and name not in names:
         raise ConfigError(f"--empty {name}: nothing is called so; there is {', '.join(names)}")
-    return chosen
+    return [one for one in found if name in ("all", one.kind, one.folder.name)]
 
 
 def _confirmed(chosen: list[CacheInfo], root: Path) -> bool:

@@ -52,15 +52,12 @@ def train_encoder(
 @preset
 @options.declared("train", "encoder", "weights", "features", "out", "resume", "log", "devices", "set", "split", "cache")
 @options.seed
-def train(
-    source: options.Source, out: Path, preset: str, assignments: tuple[str, ...], seed: int | None, **run: Any
-) -> None:
+def train(source: options.Source, out: Path, preset: str, start_from: str | None, **run: Any) -> None:
     """Teach a decoder to write captions; the best epoch becomes a bundle in --out."""
     from xray_captioning.data.targets import usable_studies
     from xray_captioning.evaluation.matching import features_of
 
-    start = run["start_from"]
-    config = _configured(_recipe(preset, start), assignments, seed, run)
+    config = _configured(_recipe(preset, start_from), run)
     _check(out, config, run["resume"], run.get("encoder"))
     studies = source._replace(need_images=run["features"] is None).load()
     run["features"] = given = features_of(run["features"], studies)
@@ -71,9 +68,9 @@ def train(
     from xray_captioning.training.captions import train as fit
 
     trained = "trained on findings" if run.get("encoder") else "not trained on findings"
-    trained = f"with decoder and words from {Path(start).resolve().name}" if start else trained
+    trained = f"with decoder and words from {Path(start_from).resolve().name}" if start_from else trained
     about = {**describe_data(source.data), **({} if given else {"encoder": trained})}
-    captioner = fit(studies, config, out, about=about, **run)
+    captioner = fit(studies, config, out, about=about, start_from=start_from, **run)
     rows = merged_rows(captioner.about.get("rows") or [])
     click.echo(format_table(rows) if rows else f"{UNTESTED} (evaluate --part val takes another)")
     sees = captioner.config.model.encoder != FEATURES
@@ -87,15 +84,7 @@ def train(
 @options.declared("sweep", "encoder", "weights", "features", "out", "set", "split", "cache")
 @options.seed
 def sweep(
-    source: options.Source,
-    out: Path,
-    preset: str,
-    assignments: tuple[str, ...],
-    seed: int | None,
-    grid: tuple[str, ...],
-    seeds: int,
-    trials: int | None,
-    **run: Any,
+    source: options.Source, out: Path, preset: str, grid: tuple[str, ...], seeds: int, trials: int | None, **run: Any
 ) -> None:
     """Train every setting of --grid with several seeds, and compare them on validation studies.
 
@@ -104,7 +93,7 @@ def sweep(
     """
     from xray_captioning.training import sweep as training
 
-    config = _configured(preset, assignments, seed, run)
+    config = _configured(preset, run)
     chosen = training.settings(training.parse_space(grid), trials, config.training.seed)
     studies = source._replace(need_images=run["features"] is None).load()
     about, told = describe_data(source.data), partial(click.echo, err=True)
@@ -123,10 +112,10 @@ def _is_network(encoder: str | None, weights: str | None) -> bool:
     return known or bool(weights and Path(weights).is_dir())
 
 
-def _configured(preset: str | Config, assignments: tuple[str, ...], seed: int | None, run: dict[str, Any]) -> Config:
-    """Return the configuration of a run; of its options an --encoder that is a network goes."""
+def _configured(preset: str | Config, run: dict[str, Any]) -> Config:
+    """Return the configuration of a run; what it says, and an --encoder that is a network, leaves the options."""
     named = run.pop("encoder") if _is_network(run["encoder"], run["weights"]) else None
-    return options.make_config(preset, assignments, seed, encoder=named, weights=run["weights"])
+    return options.make_config(preset, run.pop("assignments"), run.pop("seed"), encoder=named, weights=run["weights"])
 
 
 def _recipe(preset: str, bundle: str | None) -> str | Config:
@@ -134,8 +123,8 @@ def _recipe(preset: str, bundle: str | None) -> str | Config:
     if bundle is None:
         return preset
     own = read_config(find_bundle(bundle), "captioner")
-    named = click.get_current_context().get_parameter_source("preset")
-    return own if named is click.core.ParameterSource.DEFAULT else preset
+    usual = click.get_current_context().get_parameter_source("preset") is click.core.ParameterSource.DEFAULT
+    return own if usual else preset
 
 
 def _check(out: Path, config: Config, resume: bool, bundle: str | None, group: str = "training") -> None:

@@ -25,6 +25,7 @@ from xray_captioning.evaluation.matching import Studies, in_order, scored_sectio
 from xray_captioning.evaluation.systems import R2GEN, ReportTexts, System
 from xray_captioning.findings import CONSTANT
 from xray_captioning.plots.panels import Example
+from xray_captioning.progress import progress
 from xray_captioning.text.cleaning import clean
 
 if TYPE_CHECKING:  # texts alone are compared without loading Keras
@@ -84,7 +85,7 @@ class CaptioningSystem:
 
         model = self.captioner
         of = study_regions(studies, model.encoder, model.config, cache, self.features)
-        for start in range(0, len(studies), BATCH):
+        for start in progress(range(0, len(studies), BATCH), "captions", leave=False):
             yield Features(*of(np.arange(start, min(start + BATCH, len(studies)))))
 
     def check_text(self, expected: Config, protocol: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -50,15 +50,12 @@ class CaptionWriter(keras.callbacks.Callback):
         """Return the captions of all studies, as they are scored."""
         if (fitted := self.model.captions) is not self.captioner.model:  # in another precision
             self.captioner.model.set_weights(fitted.get_weights())
-        starts = progress(range(0, len(self.references), BATCH), "captions", leave=False)
-        written = [caption for start in starts for caption in self._captions(start)]
+        written, numbers = [], np.arange(len(self.references))
+        for start in progress(range(0, len(numbers), BATCH), "captions", leave=False):
+            given = self.inputs(numbers[start : start + BATCH], np.random.default_rng(0))
+            features = Features(*map(ops.convert_to_numpy, self.model.features(given)))
+            written += self.captioner.caption_features(features, beam_size=1)
         return [targets.scored_text(caption.words, self.captioner.config) for caption in written]
-
-    def _captions(self, start: int) -> list[Any]:
-        numbers = np.arange(start, min(start + BATCH, len(self.references)))
-        given = self.inputs(numbers, np.random.default_rng(0))
-        features = map(ops.convert_to_numpy, self.model.features(given))
-        return self.captioner.caption_features(Features(*features), beam_size=1)
 
 
 class CaptionSamples(CaptionWriter):
@@ -70,11 +67,10 @@ class CaptionSamples(CaptionWriter):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Write what the model says now below what it said before."""
-        told = self.file.read_text("utf-8") if self.file.is_file() else ""
-        title = f"\n## Epoch {epoch + 1}\n"
-        before, *_ = (told or "# What the model writes\n").partition(title)  # of a stopped run
-        columns = {"study": self.ids, "report": self.references, "caption": self.texts()}
-        rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
+        title, names = f"\n## Epoch {epoch + 1}\n", ("study", "report", "caption")
+        told = self.file.read_text("utf-8") if self.file.is_file() else "# What the model writes\n"
+        before, *_ = told.partition(title)  # an epoch that was written, but not kept, is written anew
+        rows = [dict(zip(names, row)) for row in zip(self.ids, self.references, self.texts())]
         atomic_write(self.file, f"{before}{title}\n{format_markdown(rows)}\n")
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from xray_captioning.backend import data_parallel, device_count, replicas, seeded
+from xray_captioning.backend import device_count, replicas, seeded, training_scope
 from xray_captioning.bundles.bundle import FEATURES
 from xray_captioning.captioner.captioner import Captioner, new_model
 from xray_captioning.comparison.evaluate import measure
@@ -30,7 +30,7 @@ from xray_captioning.text.tokenizer import Tokenizer
 from xray_captioning.training import teacher_forcing, warm_start
 from xray_captioning.training.caption_score import SAMPLES, CaptionSamples, CaptionScore, monitored_studies
 from xray_captioning.training.labels import finding_labels, rarity
-from xray_captioning.training.loggers import check_callbacks, logging
+from xray_captioning.training.loggers import logging
 from xray_captioning.training.losses import WordCrossentropy
 from xray_captioning.training.run_folder import RunFolder
 from xray_captioning.training.run_state import BEST, RunState
@@ -134,7 +134,6 @@ def train(
     out, cache = Path(out), Path(cache) if cache else None
     with RunFolder(out, config, resume, callbacks=callbacks, devices=devices) as run:
         check_decoder(config.model)
-        check_callbacks(callbacks)
         first = warm_start.starting_captioner(start_from, encoder, weights, features is None)
         encoder = start_from if first and first.config.model.encoder != FEATURES else encoder
         before = saved.trained_before(encoder)
@@ -245,15 +244,12 @@ def _fit(captioner: Captioner, data: Batches, run: RunFolder, findings: int, wri
     config, encoder, captions = captioner.config, captioner.encoder, captioner.model
     options, fitted = config.training, captions
     tuned = encoder if options.encoder_learning_rate else None
-    with data_parallel(run.devices):
-        if options.precision != "float32" or device_count() > 1:
-            policy = {"bfloat16": "mixed_bfloat16"}.get(options.precision, "float32")
+    with training_scope(run.devices, options.precision) as anew:
+        if anew:
             with seeded(options.seed):  # what is drawn afterwards is the same with or without
-                fitted = new_model(config, encoder, captioner.tokenizer, policy)
+                fitted = new_model(config, encoder, captioner.tokenizer, None)
+                tuned = tuned and saved.copy_encoder(encoder, encoder.pool)
             fitted.set_weights(captions.get_weights())
-        if tuned and device_count() > 1:
-            with seeded(options.seed):
-                tuned = saved.copy_encoder(encoder, encoder.pool)
         model = teacher_forcing.TeacherForcing(fitted, options, tuned, findings)
         compile_captions(model, options, len(data["train"]), run.start)
         fit(model, data, run, options, [teacher_forcing.SamplingSchedule(options), *written])
@@ -320,7 +316,7 @@ def fit(model: Any, data: Batches, run: RunFolder, training: Any, callbacks: Seq
         with ExitStack() as stack:
             told = [stack.enter_context(logging(c, run.out, run.config)) for c in run.callbacks]
             watcher = Watcher(data["train"], validation, training.precision)
-            stack.callback(watcher.close)
+            stack.callback(lambda: watcher.bar.close())
             model.fit(
                 parts[0],
                 validation_data=parts[1],

@@ -14,17 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from xray_captioning.backend import (
-    compiled,
-    computing_in,
-    data_parallel,
-    device_count,
-    keras,
-    ops,
-    registered,
-    replicas,
-    seeded,
-)
+from xray_captioning.backend import compiled, keras, ops, replicas, seeded, training_scope
 from xray_captioning.config import Config
 from xray_captioning.data import datasets
 from xray_captioning.data.features import Array
@@ -38,9 +28,9 @@ from xray_captioning.encoders.encoding import cached_pixels
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_write
 from xray_captioning.metrics.classification import classification_table, frequent_findings
+from xray_captioning.progress import progress
 from xray_captioning.training.captions import Batches, compile_model, fit
 from xray_captioning.training.labels import Labels, finding_labels, intercept_shift, prevalence
-from xray_captioning.training.loggers import check_callbacks
 from xray_captioning.training.losses import Averaged, MaskedBinaryCrossentropy
 from xray_captioning.training.run_folder import RunFolder
 
@@ -101,7 +91,6 @@ def train_encoder(
     out, cache = Path(out), Path(cache) if cache else None
     run = RunFolder(out, config, resume, "encoder_training", callbacks, devices)
     with run, seeded(config.encoder_training.seed):
-        check_callbacks(callbacks)
         weights = saved.weights_of(config, weights)
         before = saved.trained_before(None if saved.is_network(weights) else weights)
         studies, described = open_studies(studies)
@@ -125,7 +114,6 @@ def train_encoder(
     return encoder, table
 
 
-@registered
 class FindingsInTraining(Averaged, FindingModel):
     """A finding model whose loss is the mean over all studies, on however many devices."""
 
@@ -150,14 +138,13 @@ def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Pa
         kernel, bias = logistic_regressions(_pooled(encoder, data["unvaried"]), labels)
         encoder.classifier.kernel.assign(kernel)
     encoder.classifier.bias.assign(bias + np.log(weights_of_present))
-    loss = MaskedBinaryCrossentropy(weights_of_present, reduction="sum")
-    with data_parallel(run.devices), computing_in(options.precision):
-        alike = options.precision == "float32" and device_count() == 1
-        own = encoder if alike else saved.copy_encoder(encoder, encoder.pool)
+    with training_scope(run.devices, options.precision) as anew:
+        own = saved.copy_encoder(encoder, encoder.pool) if anew else encoder
         fitted = FindingsInTraining(own, options.classifier_first)
         for layer in own.backbone.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = replicas() > 1  # statistics of the whole batch
+        loss = MaskedBinaryCrossentropy(weights_of_present, reduction="sum")
         compile_model(fitted, loss, options, len(data["train"]), run.start)
         fit(fitted, data, run, options)
     encoder.set_weights(own.get_weights())
@@ -174,7 +161,7 @@ def _pooled(encoder: Encoder, batches: datasets.BatchDataset) -> Array:
         return mean_region(encoder(images, training=False), encoder.region_mask(mask))
 
     run, rows = compiled(pool, encoder), []
-    for number in range(len(batches)):
+    for number in progress(range(len(batches)), "encode", leave=False):
         inputs, _ = batches[number]
         rows.append(ops.convert_to_numpy(run(inputs["images"], inputs["mask"])))
     return np.concatenate(rows)
@@ -207,10 +194,16 @@ def _calibrated(model: Any, data: Any, given: _LabelledStudies) -> tuple[Labels,
     Returned are validation labels and logits.
     """
     train, val = given.rows["train"], given.rows["val"]
-    scores, truth = model.predict(data, verbose=0), given.labels[val]
+    scores, truth = _logits(model, data), given.labels[val]
     shift = intercept_shift(scores, truth, prevalence(given.labels[[*train, *val]]))
     _shift_bias(model.encoder, shift)
     return truth, scores + shift
+
+
+def _logits(model: Any, data: Any) -> Array:
+    with progress(total=len(data), desc="findings", leave=False) as bar:
+        moved = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: bar.update())
+        return np.asarray(model.predict(data, verbose=0, callbacks=[moved]))
 
 
 def _shift_bias(encoder: Encoder, shift: Array) -> None:
@@ -235,7 +228,7 @@ def _datasets(given: _LabelledStudies, config: Config, cache: Path | None) -> Ba
 def _measure(
     model: Any, data: Any, given: _LabelledStudies, validation: tuple[Labels, Array] | None
 ) -> list[dict[str, Any]]:
-    rows, scores = given.rows["test"], model.predict(data, verbose=0)
+    rows, scores = given.rows["test"], _logits(model, data)
     patients, names = group_ids(given.studies.iloc[rows]), model.encoder.findings
     counted = frequent_findings(names, given.labels[given.rows["train"]])
     return classification_table(names, given.labels[rows], scores, validation, patients, counted)

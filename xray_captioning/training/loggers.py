@@ -10,6 +10,7 @@ from typing import Any
 from xray_captioning.backend import keras
 from xray_captioning.config import Config
 from xray_captioning.errors import ConfigError, require
+from xray_captioning.files import unreported
 
 PROJECT = "xray-captioning"
 
@@ -19,7 +20,8 @@ def check_callbacks(callbacks: Sequence[Any]) -> None:
     known = f"a Keras callback or one of {', '.join(LOGGERS)}"
     for given in [callbacks] if isinstance(callbacks, str) else callbacks:
         if isinstance(given, str) and given in LOGGERS and not isinstance(callbacks, str):
-            require(given, f"logging to {given}", given)
+            with unreported():
+                require(given, f"logging to {given}", given)
         elif not isinstance(given, keras.callbacks.Callback):
             raise ConfigError(f"callbacks: expected a list of {known}, got {given!r:.40}")
 
@@ -70,7 +72,9 @@ def _wandb(folder: Path, config: Config) -> Iterator[Any]:
     own = {"id": known[0].name.rpartition("-")[2], "resume": "allow"} if known else {}
     quiet = wandb.Settings(silent=True, console="off", disable_git=True)
     about = {"project": PROJECT, "name": config.name, "config": config.flat()}
-    with wandb.init(dir=folder.parent, mode="offline", settings=quiet, **about, **own):
+    with unreported():
+        run = wandb.init(dir=folder.parent, mode="offline", settings=quiet, **about, **own)
+    with run:
         yield WandbMetricsLogger()
 
 

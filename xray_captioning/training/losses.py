@@ -8,12 +8,11 @@ from xray_captioning.backend import keras, ops, registered, replicas
 
 
 class Averaged(keras.Model):
-    """A model whose ``loss`` is the mean over what has weight.
+    """A model whose ``loss`` is the mean over what has weight, of a batch, however many devices
+    have a part of it, and of an epoch, however it is batched. Its compiled loss is a sum.
 
-    That is so for a batch, however many devices have a part of it, and for an epoch, however it is
-    batched. Keras' own is a mean over each device's part and counts batches by their studies: a
-    word among short captions would weigh more than one among long captions. Its compiled loss is a
-    sum (``reduction="sum"``), or on one device a mean.
+    Keras' own is a mean over each device's part and counts batches by their studies: a word among
+    short captions would weigh more than one among long captions.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

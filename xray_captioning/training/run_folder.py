@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from zipfile import BadZipFile
@@ -24,6 +25,7 @@ RUN = "run.json"
 STATE = "state.npz"  # written at the end of each epoch, see `run_state`: its last weights
 
 
+@dataclass
 class RunFolder:
     """A run's folder, checked before work begins; where the work is refused later, none is left.
 
@@ -33,25 +35,26 @@ class RunFolder:
     `callbacks` and `devices` are as :func:`train <xray_captioning.train>` takes them.
     """
 
-    def __init__(
-        self,
-        out: Path,
-        config: Config,
-        resume: bool,
-        group: str = "training",
-        callbacks: Sequence[Any] = (),
-        devices: str = "one",
-    ) -> None:
-        if not isinstance(config, Config):
-            raise ConfigError(
-                f"expected a configuration, got {type(config).__name__}; give what load_preset or "
-                "Config.from_dict returns"
-            )
-        check_folder(out, config, resume, group)
-        self.out, self.config, self.epochs, self.start = out, config, f"{group}.epochs", 0
-        self.callbacks, self.devices = callbacks, devices
-        self._existed, self._resumed = out.is_dir(), (out / RUN).is_file()
-        self._claimed = False
+    out: Path
+    config: Config
+    resume: bool
+    group: str = "training"
+    callbacks: Sequence[Any] = ()
+    devices: str = "one"
+    start = 0
+    _claimed = False
+
+    def __post_init__(self) -> None:
+        from xray_captioning.training.loggers import check_callbacks  # brings Keras
+
+        if not isinstance(self.config, Config):
+            kind = type(self.config).__name__
+            raise ConfigError(f"expected a configuration, got {kind}; give one of load_preset or Config.from_dict")
+        if self.devices not in ("one", "all"):
+            raise ConfigError(f"devices is {self.devices!r}; give one or all")
+        check_callbacks(self.callbacks)
+        check_folder(self.out, self.config, self.resume, self.group)
+        self._existed, self._resumed = self.out.is_dir(), (self.out / RUN).is_file()
 
     def __enter__(self) -> Self:
         return self
@@ -71,20 +74,19 @@ class RunFolder:
         values = {"data": data_digest(studies), "split": split.digest, "weights": weights}
         run: dict[str, Any] = {"config": self.config.to_dict(), **values}
         if not self._resumed:
-            self._create(json.dumps(run, indent=2) + "\n")
-            return
-        saved = _read_run(self.out)
-        different = sorted(name for name in values if values[name] != saved.get(name))
-        if different:
-            raise ConfigError(
-                f"{self.out}: was started with other {' and '.join(different)}; "
-                "resume with the same data and options, or choose another --out"
-            )
-        self.start = saved.get("start", 0)
-        before = Config.from_dict(saved["config"]).flat()[self.epochs]
-        if self.config.flat()[self.epochs] > before:
-            run["start"] = self.start = self._epochs_done()
-            atomic_write(self.out / RUN, json.dumps(run, indent=2) + "\n")
+            self._create()
+        if saved := _read_run(self.out):
+            different = sorted(name for name in values if values[name] != saved.get(name))
+            if different:
+                raise ConfigError(
+                    f"{self.out}: was started with other {' and '.join(different)}; "
+                    "resume with the same data and options, or choose another --out"
+                )
+            self.start = saved.get("start", 0)
+            if Config.from_dict(saved["config"]).flat() == self.config.flat():
+                return
+            run["start"] = self.start = self._epochs_done()  # it is extended
+        atomic_write(self.out / RUN, json.dumps(run, indent=2) + "\n")
 
     def _epochs_done(self) -> int:
         if not (self.out / STATE).is_file():
@@ -92,15 +94,14 @@ class RunFolder:
         with open_state(self.out) as (history, _):
             return len(history)
 
-    def _create(self, text: str) -> None:
+    def _create(self) -> None:
         # Two runs may have found the folder empty; only one of them makes this file.
         self.out.mkdir(parents=True, exist_ok=True)
         try:
-            with open(self.out / RUN, "x", encoding="utf-8") as file:
-                self._claimed = True
-                file.write(text)
+            (self.out / RUN).touch(exist_ok=False)
         except FileExistsError:
             raise ConfigError(f"{self.out}: another run has begun here meanwhile; choose another --out") from None
+        self._claimed = True
 
 
 def check_folder(out: Path, config: Config, resume: bool, group: str = "training") -> None:
@@ -114,8 +115,9 @@ def check_folder(out: Path, config: Config, resume: bool, group: str = "training
         raise ConfigError(f"{out}: is not empty and holds no run; choose another --out")
     if not resume:
         raise ConfigError(f"{out}: holds a run already; go on with --resume or choose another --out")
-    saved = Config.from_dict(_read_run(out).get("config", {}), str(out / RUN))
-    asked, found = config.flat(), saved.flat()
+    if not (saved := _read_run(out)):
+        return
+    asked, found = config.flat(), Config.from_dict(saved.get("config", {}), str(out / RUN)).flat()
     for name in asked:
         longer = name == f"{group}.epochs" and asked[name] > found[name]
         if asked[name] != found[name] and not longer:
@@ -126,8 +128,9 @@ def check_folder(out: Path, config: Config, resume: bool, group: str = "training
 
 
 def _read_run(out: Path) -> dict[str, Any]:
+    """Return what a run was started with, nothing if it was stopped as it began."""
     try:
-        return dict(json.loads((out / RUN).read_text("utf-8")))
+        return dict(json.loads((out / RUN).read_text("utf-8") or "{}"))
     except (ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{out / RUN}: is damaged; choose another --out") from error
 

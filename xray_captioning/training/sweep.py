@@ -13,7 +13,7 @@ from xray_captioning.comparison.evaluate import evaluate
 from xray_captioning.config import Config, parse_assignment
 from xray_captioning.decoders import check_decoder
 from xray_captioning.errors import BundleError, ConfigError, require
-from xray_captioning.evaluation.table import format_cell, format_csv
+from xray_captioning.evaluation.table import finite, format_cell, format_csv
 from xray_captioning.files import atomic_write
 from xray_captioning.training.captions import train
 from xray_captioning.training.run_folder import open_state
@@ -23,6 +23,7 @@ METRICS = ("clinical_f1", "BLEU-4", "CIDEr")
 # Other texts or studies have other scores; and seeds are drawn for every setting alike.
 FIXED = ("text.section", "text.cleaning", "fractions", "training.seed", "training.monitor")
 Space = Mapping[str, Any]  # by field, a list of values or a `Range`
+Row = dict[str, Any]
 
 
 class Range(NamedTuple):
@@ -83,14 +84,15 @@ def sweep(
     seeds: int,
     say: Callable[[str], Any] = print,
     **options: Any,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Train each of the chosen settings with each seed in a run folder of its own, and compare.
 
     What is trained already is not trained again, so that the same call goes on after a stop.
     `options` are those of :func:`train`. Test studies are not looked at. Returned, and written to
     ``sweep.csv``, are a row for each setting, the best one first, and one for each baseline.
     """
-    configs = {_name(changes): config.replace(dict(changes)) for changes in chosen}
+    named = {" ".join(f"{k}={v}" for k, v in changes.items()) or "as it is": changes for changes in chosen}
+    configs = {name: config.replace(dict(changes)) for name, changes in named.items()}
     for each in configs.values():
         check_decoder(each.model)
     _claim(out)
@@ -99,9 +101,9 @@ def sweep(
         for seed in range(config.training.seed, config.training.seed + seeds):
             say(f"{number}/{len(configs)} {name}, seed {seed}")
             run = out / re.sub(r"[^\w.=+-]", "_", name)[:120] / f"seed-{seed}"
-            own, given = each.replace({"training.seed": seed}), {**options, "resume": True}
+            own = each.replace({"training.seed": seed})
             try:
-                train(studies, own, run, measured=False, **given)
+                train(studies, own, run, **{**options, "measured": False, "resume": True})
                 runs.setdefault(name, []).append(run)
             except BundleError as error:  # its loss became infinite, or its files are damaged
                 say(f"  left out: {error}")
@@ -109,7 +111,7 @@ def sweep(
         raise ConfigError(f"{out}: no run came to an end; choose other values")
     same: dict[str, Any] = {name: options.get(name) for name in ("split", "cache", "features")}
     evaluate(studies, runs, out, part="val", beams=[1], quick=True, **same)
-    rows = _rows(out, runs, dict(zip(configs, chosen)), config.training.monitor)
+    rows = _rows(out, runs, named, config.training.monitor)
     atomic_write(out / TABLE, format_csv(rows, list(rows[0])))
     return rows
 
@@ -120,22 +122,14 @@ def _claim(out: Path) -> None:
     atomic_write(out / "sweep.json", "{}\n")
 
 
-def _name(changes: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in changes.items()) or "as it is"
-
-
-def _rows(
-    out: Path, runs: Mapping[str, Sequence[Path]], chosen: Mapping[str, Any], monitor: str
-) -> list[dict[str, Any]]:
+def _rows(out: Path, runs: Mapping[str, Sequence[Path]], chosen: Mapping[str, Any], monitor: str) -> list[Row]:
     """Return a row for each setting, the best first, and for each baseline."""
-    found = json.loads((out / "metrics.json").read_text("utf-8"))
-    fields, rows = next(iter(chosen.values())), []
+    found, rows = json.loads((out / "metrics.json").read_text("utf-8")), []
     for row in found["rows"]:
         name, search = row["system"], row["search"]
-        column, own = f"{name} {search}" if search else name, runs.get(name, ())
-        best = [_best(run, monitor) for run in own]
-        line = {"system": name, **chosen.get(name, dict.fromkeys(fields))}
-        line |= {"seeds": len(own) or None, **_spread(monitor, best, _over_seeds(best))}
+        column, best = f"{name} {search}" if search else name, [_best(run, monitor) for run in runs.get(name, ())]
+        line = {"system": name, **chosen.get(name, dict.fromkeys(next(iter(chosen.values()))))}
+        line |= {"seeds": len(best) or None, **_spread(monitor, best, _over_seeds(best))}
         for metric in METRICS:
             each = [run[metric] for run in found["runs"].get(column, [row])]
             line |= _spread(metric, each, found["intervals"][column][metric])
@@ -146,28 +140,25 @@ def _rows(
 
 def _best(run: Path, monitor: str) -> float:
     with open_state(run) as (history, _):
-        values = [row[monitor] for row in history]
-    return min(values) if monitor == "val_loss" else max(values)
+        return (min if monitor == "val_loss" else max)(row[monitor] for row in history)
 
 
 def _over_seeds(values: Sequence[float]) -> list[float] | None:
     """Return the 95 % interval of the mean over all seeds, by Student's t."""
     from scipy.special import stdtrit
 
-    if len(values) < 2:
+    if (count := len(values)) < 2:
         return None
-    reach = stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / len(values) ** 0.5
-    return [float(np.mean(values) - reach), float(np.mean(values) + reach)]
+    reach = stdtrit(count - 1, 0.975) * np.std(values, ddof=1) / count**0.5
+    return [np.mean(values) - reach, np.mean(values) + reach]
 
 
-def _spread(name: str, values: Sequence[float | None], interval: Sequence[float] | None) -> dict[str, float | None]:
-    """Return mean and standard deviation over seeds, and the ends of an interval."""
-    numbers = [value for value in values if value is not None]
-    known = len(numbers) == len(values) > 0  # else the mean would be of those that have a value
-    deviation = float(np.std(numbers, ddof=1)) if known and len(numbers) > 1 else None
-    low, high = interval or (None, None)
-    mean = float(np.mean(numbers)) if known else None
-    return {name: mean, f"{name}_sd": deviation, f"{name}_low": low, f"{name}_high": high}
+def _spread(name: str, values: Sequence[float | None], interval: Sequence[float] | None) -> Row:
+    """Return mean and standard deviation over seeds, all of which have a value, and an interval's ends."""
+    numbers = np.array(values or [None], "float64")
+    deviation = numbers.std(ddof=1) if len(numbers) > 1 else np.nan
+    found = numbers.mean(), deviation, *(interval or (np.nan, np.nan))
+    return {f"{name}{part}": finite(float(value)) for part, value in zip(("", "_sd", "_low", "_high"), found)}
 
 
 def shown(rows: Sequence[Mapping[str, Any]], monitor: str) -> list[dict[str, str]]:

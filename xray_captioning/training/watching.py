@@ -22,12 +22,7 @@ class Watcher(keras.callbacks.Callback):
         super().__init__()
         self.train, self.validated, self.precision = train, len(val) if val else 0, precision
         self.batches: list[float] = []  # when each batch of an epoch was done
-        self.estimated = False
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if hasattr(self, "bar"):
-            self.bar.close()
+        self.estimated, self.bar = False, progress(disable=True)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Say what is computed on, and in what."""
@@ -36,7 +31,7 @@ class Watcher(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Begin a bar."""
         self.began, self.batches = time.monotonic(), []
-        self.left, self.name = (self.params["epochs"] - epoch, f"epoch {epoch + 1}/{self.params['epochs']}")
+        self.left, self.name = self.params["epochs"] - epoch, f"epoch {epoch + 1}/{self.params['epochs']}"
         total = len(self.train) + self.validated
         self.bar = progress(total=total, desc=self.name, unit="batch", leave=False)
 
@@ -55,7 +50,7 @@ class Watcher(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Say how the epoch went, and add to the logs."""
-        self.close()
+        self.bar.close()
         assert logs is not None  # Keras always gives some
         seconds = time.monotonic() - self.began
         learned = self.train.studies / max(self.batches[-1] - self.began, 1e-9)
