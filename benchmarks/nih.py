@@ -29,8 +29,8 @@ from xray_captioning.config import Config
 from xray_captioning.data.sources.labels import render_captions
 from xray_captioning.data.splits import Split, group_ids
 from xray_captioning.encoders.encoding import encode_studies
+from xray_captioning.evaluation.baselines import ReportTexts, System
 from xray_captioning.evaluation.results import Results, evaluate_systems
-from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.evaluation.table import format_markdown
 from xray_captioning.files import atomic_write
 from xray_captioning.metrics.classification import classification_table, format_intervals

@@ -41,6 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from results import write_results
 
+from xray_captioning import notebook
 from xray_captioning.cli.options import Source, column_names
 from xray_captioning.comparison.evaluate import evaluate, measure
 from xray_captioning.config import Config, load_preset
@@ -52,7 +53,6 @@ from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.encoding import cached_features
 from xray_captioning.files import atomic_write
 from xray_captioning.metrics.mentions import compare_mentions
-from xray_captioning.notebook import runs
 from xray_captioning.phantom.dataset import write_phantoms
 from xray_captioning.training.captions import train
 from xray_captioning.training.encoder import train_encoder
@@ -69,7 +69,7 @@ PRESETS = (
 EPOCHS = 12  # of decoders
 STUDIES, PHANTOM_SEED, FRACTIONS = 4000, 11, (0.85, 0.05, 0.1)
 # The notebooks' small sizes, but with more to learn from.
-SIZES = tomllib.loads(Path(runs.__file__).with_name("recipes.toml").read_text("utf-8"))
+SIZES = tomllib.loads(Path(notebook.__file__).with_name("recipes.toml").read_text("utf-8"))
 SMALL: dict[str, Any] = {**SIZES["small"], "fractions": FRACTIONS, "image.augment": True}
 LENGTHS = {"impression": 48, "findings": 80}  # words at most of a section
 FINE_TUNING = 1e-4  # of the encoder's last block, where a preset fine-tunes it

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from xray_captioning.evaluation.jackknife import Statistics, scores_from_sums, study_statistics
 from xray_captioning.findings import FINDINGS, NO_FINDING
-from xray_captioning.metrics.statistics import Statistics, scores_from_sums, study_statistics
 
 Array = NDArray[Any]
 Prevalence = Mapping[str, float]

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from population import HOSPITAL, OPEN_I, Pool, draw_pool
 
+from xray_captioning.evaluation.jackknife import scores_from_sums
 from xray_captioning.metrics.cider import cider_rows
 from xray_captioning.metrics.clinical import counted_findings
 from xray_captioning.metrics.ngrams import caption_entropy, distinct_ngrams
-from xray_captioning.metrics.statistics import scores_from_sums
 
 Array = NDArray[Any]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from xray_captioning.metrics.finding_intervals import Estimate, auroc, f1, mean_of, mean_over_prevalence
+from xray_captioning.metrics.classification import Estimate, auroc, f1, mean_of, mean_over_prevalence
 
 Array = NDArray[Any]
 Table = tuple[str, list[str], list[list[Any]]]

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from population import HOSPITAL, ONE_STUDY, OPEN_I, SEVERAL_STUDIES, Pool, Prevalence, draw_pool
 
-from xray_captioning.evaluation.jackknife import Jackknife, jackknife_sums
+from xray_captioning.evaluation.jackknife import Jackknife, jackknife_sums, patient_sums
 from xray_captioning.metrics.clinical import counted_findings
-from xray_captioning.metrics.statistics import patient_sums
 
 METRICS = (
     *("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2"),

@@ -169,7 +169,7 @@ def test_presets_load() -> None:
         config = load_preset(name)
         assert config.name == name
         assert Config.from_dict(config.to_dict()) == config
-    for name in ("best", "", "../presets/phantom_attention", "phantom_attention.json"):
+    for name in ("best", "", "../presets/phantom_attention"):
         with pytest.raises(ConfigError, match=r"unknown preset .* presets are .*phantom_attention"):
             load_preset(name)
 

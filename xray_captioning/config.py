@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
 
-from xray_captioning.errors import ConfigError
+from xray_captioning.errors import ConfigError, require
 
 LARGEST = 2**32  # numbers are smaller: it is the bound of a random seed
 
@@ -58,7 +59,7 @@ class TextConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Which section is written, and how its words are cleaned and counted."""
 
     section: Literal["impression", "findings", "report"] = "impression"
-    """``report`` is findings followed by impression."""
+    """What is written; ``report`` is findings followed by impression."""
     cleaning: Literal["plain", "r2gen", "legacy"] = "plain"
     """Named protocol of :mod:`xray_captioning.text.cleaning`."""
     minimum_frequency: Count = 1
@@ -120,7 +121,9 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How a network is fitted."""
 
     epochs: Count = 30
+    """Times that every training study is seen, at most."""
     batch_size: Count = 64
+    """Studies, or an encoder's images, in a step."""
     accumulated_batches: Count = 1
     """Batches whose mean gradient moves the weights once. Each counts alike, though a caption's
     loss is a mean over words and some batches have more of them."""
@@ -193,7 +196,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     name: str = "custom"
-    """Of the preset."""
+    """The preset's."""
     fractions: tuple[NonNegative, NonNegative, NonNegative] = (0.8, 0.1, 0.1)
     """Shares of train, validation and test, for encoder and decoder alike, where the data
     publish no split of their own."""
@@ -288,30 +291,52 @@ def presets() -> list[str]:
     return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".json"))
 
 
+def read_preset(name: str) -> dict[str, Any]:
+    """Return what the file of a recipe, see :func:`load_preset`, holds: fields that it sets, and ``about``."""
+    shipped = name in presets()
+    if not shipped and not name.endswith((".json", ".yaml", ".yml")):
+        raise ConfigError(f"unknown preset {name!r}; presets are {', '.join(presets())}, and files .json and .yaml")
+    file = resources.files("xray_captioning.presets") / f"{name}.json" if shipped else Path(name)
+    try:
+        text = file.read_text("utf-8")
+        values = json.loads(text) if shipped or name.endswith(".json") else _read_yaml(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"preset {name}: cannot be read ({error}); give a file that holds fields to set") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"preset {name}: expected fields by group, such as training: {{epochs: 3}}")
+    return values
+
+
+def _read_yaml(text: str) -> Any:
+    yaml = require("yaml", "presets in YAML", "yaml")
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
 def load_preset(name: str) -> Config:
-    """Return a shipped recipe; :meth:`Config.replace` changes fields.
+    """Return a recipe, shipped or of one's own; :meth:`Config.replace` changes fields.
 
     Parameters
     ----------
     name : str
-        One of :func:`presets`, such as ``"chexnet_attention"``.
+        One of :func:`presets`, such as ``"chexnet_attention"``, or the path of a file .json or .yaml
+        with fields by group, as :meth:`Config.to_dict` returns them; absent ones keep their defaults.
 
     Raises
     ------
     ConfigError
-        There is no recipe of that name.
+        There is no recipe of that name, or it cannot be read or does not fit.
 
     Examples
     --------
     >>> load_preset("phantom_attention").replace({"training.epochs": 3}).training.epochs
     3
     """
-    if name not in presets():
-        raise ConfigError(f"unknown preset {name!r}; presets are {', '.join(presets())}")
-    file = resources.files("xray_captioning.presets") / f"{name}.json"
-    values = json.loads(file.read_text("utf-8"))
+    values = read_preset(name)
     values.pop("about", None)
-    return Config.from_dict({"name": name, **values}, f"preset {name}")
+    return Config.from_dict({"name": Path(name).stem, **values}, f"preset {name}")
 
 
 def _explain(error: msgspec.ValidationError, values: Any) -> str:

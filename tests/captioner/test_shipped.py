@@ -13,9 +13,8 @@ from xray_captioning.cli import main
 from xray_captioning.data.images import read_image
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.targets import reference_texts, study_images
-from xray_captioning.evaluation.baselines import constant_caption
+from xray_captioning.evaluation.baselines import ReportTexts, System, constant_caption
 from xray_captioning.evaluation.results import evaluate_systems
-from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.training import calibration
 from xray_captioning.training.calibration import caption_outcomes, evaluate_calibration
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.legacy.keras2_files import decoder_layers, stored, write
 from xray_captioning.checkpoints import hdf5
+from xray_captioning.checkpoints.arrays import RefusedError
 from xray_captioning.checkpoints.hdf5 import is_keras2, read_here, read_keras2
 from xray_captioning.errors import BundleError
 
@@ -86,7 +87,7 @@ def test_what_is_no_hdf5(tmp_path, how, words):
     path = write(tmp_path / "w.h5", SMALL)
     damaged(path, how)
     with pytest.raises(BundleError, match=f"w.h5: .*{words}") as caught:
-        read_here(path)
+        read_keras2(path)
     assert "\n" not in str(caught.value)
     assert not is_keras2(path)
 
@@ -95,7 +96,7 @@ def test_truncated(tmp_path):
     path = write(tmp_path / "w.h5", LAYERS)
     for share in (0.999, 0.9, 0.6, 0.3, 0.1, 0.01):
         os.truncate(path, int(path.stat().st_size * share))
-        with pytest.raises(BundleError, match=r"w\.h5: truncated or damaged HDF5 \(.*; download"):
+        with pytest.raises(RefusedError, match=r"truncated or damaged HDF5 \(.*; download"):
             read_here(path)
 
 
@@ -116,15 +117,8 @@ def plant(path: Path, what: str) -> None:
             group.create_dataset(name, (2,), dtype=h5py.vlen_dtype(np.dtype("f4")))
         elif what == "bytes":
             group.create_dataset(name, data=np.void(b"x" * 24))
-        elif what == "integers":
-            group.create_dataset(name, data=np.ones((3, 2), "i4"))
         elif what == "nothing":
             group.create_dataset(name, data=h5py.Empty("f4"))
-        elif what == "soft link":
-            file["elsewhere"] = np.ones((3, 2), "f4")
-            group[name] = h5py.SoftLink("/elsewhere")
-        elif what == "external link":
-            group[name] = h5py.ExternalLink("/etc/hostname", "/x")
         elif what == "external storage":
             external = [("/etc/passwd", 0, 24)]
             group.create_dataset(name, shape=(3, 2), dtype="f4", external=external)
@@ -134,12 +128,6 @@ def plant(path: Path, what: str) -> None:
             group.create_virtual_dataset(name, layout)
         elif what == "plugin":
             group.create_dataset(name, data=np.ones((3, 2), "f4"), chunks=True, compression="lzf")
-        elif what == "group":
-            group.create_group(name)
-        elif what == "not a number":
-            group[name] = np.array([[np.nan, 1], [2, 3]], "f4")
-        elif what == "too large a number":
-            group[name] = np.array([[1e300, 1], [2, 3]], "f8")
 
 
 @pytest.mark.parametrize(
@@ -148,26 +136,41 @@ def plant(path: Path, what: str) -> None:
         ("gigantic", r"more than 1,024 MiB"),
         ("large and unwritten", "never written"),
         ("gigantic chunk", "pieces of more than 1,024 MiB"),
-        ("objects", "holds object, not floating-point"),
-        ("numbers of variable length", "holds object, not floating-point"),
-        ("bytes", "not floating-point"),
-        ("integers", "holds int32, not floating-point"),
-        ("nothing", "not floating-point"),
-        ("soft link", "is a link .soft."),
-        ("external link", "is a link .external."),
+        ("objects", "holds object, not numbers"),
+        ("numbers of variable length", "holds object, not numbers"),
+        ("bytes", "not numbers"),
+        ("nothing", "not numbers"),
         ("external storage", "not stored plainly"),
         ("virtual", "not stored plainly"),
         ("plugin", "not stored plainly"),
-        ("group", "is no array"),
-        ("not a number", "no finite numbers"),
-        ("too large a number", "no finite numbers"),
     ],
 )
 def test_what_is_no_plain_array_is_refused(tmp_path, what, words):
     path = write(tmp_path / "w.h5", SMALL)
     plant(path, what)
-    with pytest.raises(BundleError, match=rf"w\.h5: .*bkdense/kernel:0.*{words}.*"):
+    with pytest.raises(RefusedError, match=rf"bkdense/kernel:0.*{words}.*"):
         read_here(path, 2**30)
+
+
+@pytest.mark.parametrize("what", ["soft", "external", "group"])
+def test_no_link_is_followed(tmp_path, what):
+    path = write(tmp_path / "w.h5", {"bkdense": {f"bkdense/{name}": np.ones((3, 2), "f4") for name in "ab"}})
+    with h5py.File(path, "a") as file:
+        del file["bkdense/bkdense/a:0"]
+        file["elsewhere"] = np.ones((3, 2), "f4")
+        links = {"soft": h5py.SoftLink("/elsewhere"), "external": h5py.ExternalLink("/etc/hostname", "/x")}
+        file["bkdense/bkdense/a:0"] = links.get(what) or file.create_group("another")
+    assert [array.name for array in read_here(path)] == ["bkdense/b"]
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e300])
+def test_numbers_that_are_not_finite(tmp_path, value):
+    path = write(tmp_path / "w.h5", SMALL)
+    with h5py.File(path, "a") as file:
+        del file["bkdense/bkdense/kernel:0"]
+        file["bkdense/bkdense/kernel:0"] = np.array([[value, 1], [2, 3]])
+    with pytest.raises(BundleError, match=r"w\.h5: bkdense/kernel holds .* no finite numbers"):
+        read_keras2(path)
 
 
 def test_arrays_too_large_altogether(tmp_path):
@@ -178,11 +181,11 @@ def test_arrays_too_large_altogether(tmp_path):
             del file[f"bkdense/{name}:0"]
             options = {"dtype": "f4", "chunks": (1, 1), "compression": "gzip"}
             file.create_dataset(f"bkdense/{name}:0", (2**13, 2**14), **options)[0, 0] = 1
-    with pytest.raises(BundleError, match=r"arrays up to 'bkdense/bkdense/c:0' .* 1,024 MiB"):
+    with pytest.raises(RefusedError, match=r"arrays up to 'bkdense/bkdense/c:0' .* 1,024 MiB"):
         read_here(path, 2**30)
 
 
-@pytest.mark.parametrize("what", ["link", "numbers", "too many", "control", "none"])
+@pytest.mark.parametrize("what", ["link", "numbers", "empty names", "control", "none"])
 def test_lists_of_names_that_are_none(tmp_path, what):
     path = write(tmp_path / "w.h5", SMALL)
     with h5py.File(path, "a") as file:
@@ -191,13 +194,13 @@ def test_lists_of_names_that_are_none(tmp_path, what):
             file["bkdense"] = h5py.ExternalLink("other.h5", "/")
         elif what == "numbers":
             file["bkdense"].attrs["weight_names"] = np.arange(3)
-        elif what == "too many":
-            file["bkdense"].attrs["weight_names"] = np.zeros(30_000, "S1")
+        elif what == "empty names":
+            file["bkdense"].attrs["weight_names"] = np.zeros(3, "S1")
         elif what == "control":
             file["bkdense"].attrs["weight_names"] = ["a\nb"]
         else:
             del file["bkdense"].attrs["weight_names"]
-    with pytest.raises(BundleError, match=r"w\.h5: .*(link|names)") as caught:
+    with pytest.raises(RefusedError, match=r"without arrays|names") as caught:
         read_here(path)
     assert "\n" not in str(caught.value)
 
@@ -228,8 +231,8 @@ def test_another_process_reads_the_same(tmp_path):
 
 def test_another_process_says_what_is_wrong(tmp_path):
     path = write(tmp_path / "w.h5", SMALL)
-    plant(path, "soft link")
-    with pytest.raises(BundleError, match=r"w\.h5: bkdense/kernel:0 is a link .soft.") as caught:
+    plant(path, "objects")
+    with pytest.raises(BundleError, match=r"w\.h5: bkdense/bkdense/kernel:0 holds object, not numbers") as caught:
         read_keras2(path)
     assert str(caught.value).count("w.h5") == 1
 
@@ -241,9 +244,9 @@ def test_what_that_process_sends(tmp_path, monkeypatch, capfdbinary):
     header, numbers = capfdbinary.readouterr().out.split(b"\n", 1)
     assert header == b'{"arrays": [["bkdense", "bkdense/kernel", [3, 2], "<f4"]]}'
     assert numbers == SMALL["bkdense"]["bkdense/kernel"].tobytes()
-    plant(Path(path), "group")
+    plant(Path(path), "objects")
     hdf5.send_arrays(path, "1", str(2**30))
-    assert b'{"error": "bkdense/bkdense/kernel:0 is no array' in capfdbinary.readouterr().out
+    assert b'{"error": "bkdense/bkdense/kernel:0 holds object' in capfdbinary.readouterr().out
 
 
 def test_a_damaged_file_cannot_hang_its_user(tmp_path, monkeypatch):
@@ -260,18 +263,15 @@ def test_a_damaged_file_cannot_hang_its_user(tmp_path, monkeypatch):
 def test_messages_stay_short_whatever_a_file_calls_its_layers(tmp_path):
     path = tmp_path / "w.h5"
     long = "layer" * 90
-    for content in ("link", "no names", "integers"):
+    for content in ("no names", "nothing"):
         with h5py.File(path, "w") as file:
             file.attrs["layer_names"] = [long]
             group = file.create_group(long)
-            if content != "no names":
+            if content == "nothing":
                 group.attrs["weight_names"] = [long]
-            if content == "link":
-                group[long] = h5py.SoftLink("/elsewhere")
-            elif content == "integers":
-                group[long] = np.ones(3, "int32")
+                group[long] = h5py.Empty("f4")
         with pytest.raises(BundleError) as caught:
-            read_here(path)
+            read_keras2(path)
         assert len(str(caught.value)) <= len(str(path)) + 300
 
 

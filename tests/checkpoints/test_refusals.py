@@ -253,7 +253,7 @@ def test_other_onnx(tmp_path):
 
 def test_npz_of_objects_and_with_lying_headers(tmp_path):
     np.savez(tmp_path / "objects.npz", a=np.array([{}, print], object))
-    refused(tmp_path / "objects.npz", "holds object, not numbers")
+    refused(tmp_path / "objects.npz", "Object arrays cannot be loaded")
     np.savez(tmp_path / "texts.npz", a=np.array(["text"]))
     refused(tmp_path / "texts.npz", "holds <U4, not numbers")
     content = golden.npz(tmp_path / "w.npz", a=SIX)
@@ -261,7 +261,7 @@ def test_npz_of_objects_and_with_lying_headers(tmp_path):
         member = archive.read("a.npy")
     with zipfile.ZipFile(tmp_path / "lies.npz", "w") as archive:
         archive.writestr("a.npy", member.replace(b"(6,)", b"(9,)"))
-    refused(tmp_path / "lies.npz", "'a.npy' is no array, or truncated")
+    refused(tmp_path / "lies.npz", "truncated, damaged or no file of weights")
 
 
 OTHERS = {

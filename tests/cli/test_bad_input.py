@@ -19,7 +19,6 @@ pytestmark = pytest.mark.usefixtures("eagerly")
 # for a folder that does not exist, and words the one line must have.
 CASES = [
     # the command itself
-    ("", "Missing command; --help"),
     ("translate", "No such command; 'translate'; --help"),
     ("--loud", "--loud; --help"),
     *[(f"{name} --loud", f"--loud; {name} --help") for name in COMMANDS],
@@ -138,7 +137,7 @@ CASES = [
     ("score --references {box}/two.txt", "--hypotheses"),
     ("score --references {box}/two.txt --hypotheses {box}/nowhere.txt", "nowhere.txt"),
     ("score --references {box}/two.txt --hypotheses {box}/empty", "--hypotheses; empty"),
-    ("score --references {box}/two.txt --hypotheses {box}/three.txt", "three.txt; 3 texts; has 2"),
+    ("score --references {box}/two.txt --hypotheses {box}/three.txt", "three.txt; 3 texts; but 2"),
     ("score --references {box}/latin.txt --hypotheses {box}/two.txt", "latin.txt; UTF-8"),
     ("score --references {box}/nothing.txt --hypotheses {box}/nothing.txt", "nothing.txt; empty"),
     # caption

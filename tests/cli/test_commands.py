@@ -157,7 +157,7 @@ def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest
         "calibrate": "--bundle x --data .",
         "caption": "x.png",
         "encode": "x.png --encoder phantom_cnn --out x.npz",
-        "encoders": "",
+        **dict.fromkeys(("encoders", "decoders", "presets", "fields"), ""),
         "score": f"--references {__file__} --hypotheses {__file__}",
         "import-legacy": f"--weights {__file__} --out x",
         "fetch": "--list",
@@ -292,7 +292,7 @@ def test_an_empty_caption_is_explained(
 
 def test_what_is_told_of_very_many_images_is_counted(monkeypatch, capsys):
     import xray_captioning.cli as cli
-    from xray_captioning.data.notes import warn_together
+    from xray_captioning.data.levels import warn_together
 
     def run(_):
         for batch in range(5):

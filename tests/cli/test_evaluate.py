@@ -37,7 +37,7 @@ def annotation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(90):
         rng = np.random.default_rng(number)
         part = list(entries)[number % 3]
-        text = report(sample_study(rng), rng).findings
+        text = report(sample_study(rng), rng)["findings"]
         entry = {"id": f"s{number}", "report": text, "image_path": ["0.png"], "split": part}
         entries[part].append(entry)
     path = tmp_path_factory.mktemp("annotation") / "annotation.json"

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.data.images import decode_image, read_image, read_images
-from xray_captioning.data.levels import white
-from xray_captioning.data.notes import ImageWarning
+from xray_captioning.data.levels import ImageWarning, white
 from xray_captioning.errors import DataError, ImageError
 
 cv2 = pytest.importorskip("cv2")

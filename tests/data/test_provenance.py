@@ -177,7 +177,7 @@ def test_ids_count_where_a_quarter_of_the_reports_is_known(studies, split, recor
     assert record.recognised(other, split.train, cache) == []
 
 
-@pytest.mark.filterwarnings("ignore::xray_captioning.data.notes.ImageWarning")
+@pytest.mark.filterwarnings("ignore::xray_captioning.data.levels.ImageWarning")
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_blank_images_make_no_study_seen(studies, split, cache, tmp_path, value):
     """Black frames say nothing of whether two studies are one."""

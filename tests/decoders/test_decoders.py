@@ -173,7 +173,7 @@ def test_every_layer_is_made_anew_from_its_configuration(model):
 
 def test_every_layer_model_and_loss_is_registered():
     """Keras then finds its class when it reads a file."""
-    from xray_captioning.encoders import vit  # noqa: F401
+    from xray_captioning.encoders import vision_transformers  # noqa: F401
     from xray_captioning.training import teacher_forcing  # noqa: F401
 
     kinds = [keras.Layer, keras.Loss, keras.Metric, keras.Optimizer]

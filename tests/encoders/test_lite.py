@@ -8,8 +8,8 @@ from xray_captioning.backend import ops
 from xray_captioning.config import load_preset
 from xray_captioning.data.images import normalise
 from xray_captioning.encoders import Encoder
-from xray_captioning.encoders.lite import efficientnet_lite0, load_lite0
 from xray_captioning.encoders.saved import new_encoder, weights_digest
+from xray_captioning.encoders.torch_networks import efficientnet_lite0, load_lite0
 from xray_captioning.errors import BundleError, ConfigError
 
 # Of the published program: repeats, kernel, stride, widening, channels in and out.
@@ -114,7 +114,7 @@ def test_a_new_encoder_takes_the_file_and_refuses_another(tmp_path):
     stem = ops.convert_to_numpy(encoder.backbone.get_layer("conv_stem").kernel)
     np.testing.assert_array_equal(stem, arrays["_conv_stem.weight"].transpose(2, 3, 1, 0))
     arrays["_conv_head.weight"] = np.ones((1280, 4, 1, 1), "f4")
-    with pytest.raises(BundleError, match=r"_conv_head\.weight has shape .* instead of"):
+    with pytest.raises(BundleError, match=r"conv_head\.weight has shape .* instead of"):
         new_encoder(config, str(published(tmp_path / "w.pth", arrays)))
     other = golden.npz(tmp_path / "other.npz", **{"features.conv0.weight": np.ones(3, "f4")})
     with pytest.raises(BundleError, match="is not EfficientNet-Lite0") as caught:

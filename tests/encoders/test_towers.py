@@ -15,7 +15,7 @@ from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.encoders.encoding import encode_files
 from xray_captioning.encoders.folders import adopted
-from xray_captioning.encoders.towers import Tower, build_tower, load_tower, tower_of
+from xray_captioning.encoders.vision_transformers import Tower, build_tower, load_tower, tower_of
 from xray_captioning.errors import BundleError, ConfigError
 
 WIDTH, HEADS, WIDE, PATCH, SIDE, BLOCKS = 12, 3, 20, 4, 4, 2

@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from xray_captioning.evaluation.baselines import constant_caption, random_captions
+from xray_captioning.evaluation.baselines import ReportTexts, System, constant_caption, random_captions
 from xray_captioning.evaluation.claims import COLLAPSED, NO_BETTER, TOO_FEW, caption_spread, collapse_alarm
 from xray_captioning.evaluation.jackknife import Comparison
 from xray_captioning.evaluation.results import Results, evaluate_systems
-from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.phantom.reports import report
 from xray_captioning.phantom.study import sample_study
 from xray_captioning.text.cleaning import clean
@@ -27,7 +26,7 @@ def _written(seed: int, misses: float | None = None) -> list[str]:
             rng = np.random.default_rng([seed, index, 1])
             kept = tuple(finding for finding in study.findings if rng.random() > misses)
             study = replace(study, findings=kept)
-        texts.append(clean(report(study, rng).findings, "plain"))
+        texts.append(clean(report(study, rng)["findings"], "plain"))
     return texts
 
 

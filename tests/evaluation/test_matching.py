@@ -57,7 +57,7 @@ def test_ids_as_others_write_them(ids: tuple) -> None:
     ],
 )
 def test_other_ids_are_nobody(ids: tuple) -> None:
-    with pytest.raises(DataError, match=r"x: no id of f\.csv is that of .* \(key .*data has 7\)"):
+    with pytest.raises(DataError, match=r"f\.csv: system x: no id is that of .* \(key .*data has 7\)"):
         by_row("x", TextColumn(TEXTS, {"key": list(ids)}, "f.csv"), STUDIES)
 
 

@@ -65,7 +65,7 @@ def test_without_ids_the_order_counts(gts: Path, tmp_path: Path) -> None:
     with pytest.warns(ResultsWarning, match=r"res\.txt names no study: .* order of the files"):
         [pairs] = read_pairs(gts, res)
     assert pairs.hypotheses == ["A", "B", "C"]
-    with pytest.raises(DataError, match=r"res\.txt: 2 texts, but .*gts\.csv has 3"):
+    with pytest.raises(DataError, match=r"res has 2 texts without a study_id, but 3"):
         list(read_pairs(gts, write(res, "A\nB\n")))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xray_captioning.evaluation.systems import r2gen_references, r2gen_vocabulary
+from xray_captioning.evaluation.baselines import r2gen_references, r2gen_vocabulary
 from xray_captioning.metrics.scores import score
 from xray_captioning.text.cleaning import clean_r2gen
 

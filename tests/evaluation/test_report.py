@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xray_captioning.evaluation.baselines import ReportTexts, System
 from xray_captioning.evaluation.cases import choose_cases
 from xray_captioning.evaluation.report import SAID, write_report
 from xray_captioning.evaluation.results import evaluate_systems
-from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.metrics.clinical import confusion, label_matrix
 
 HOSTILE = '<script>alert(1)</script> "left effusion" & <img src=x onerror=alert(2)> | \x00\x07 ]]>'

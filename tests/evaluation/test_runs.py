@@ -4,16 +4,14 @@ import numpy as np
 import pytest
 
 from xray_captioning.evaluation import jackknife
-from xray_captioning.evaluation.baselines import DRAWS, random_captions
-from xray_captioning.evaluation.jackknife import statistics_of_runs
+from xray_captioning.evaluation.baselines import DRAWS, ReportTexts, System, random_captions
+from xray_captioning.evaluation.jackknife import statistics_of_runs, study_statistics
 from xray_captioning.evaluation.results import evaluate_systems, mean_row
-from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.metrics import ngrams
 from xray_captioning.metrics.cider import document_frequency
 from xray_captioning.metrics.clinical import clinical_scores
 from xray_captioning.metrics.mentions import compare_mentions
 from xray_captioning.metrics.scores import score
-from xray_captioning.metrics.statistics import study_statistics
 
 
 def test_rows_are_averaged():

@@ -8,10 +8,11 @@ import pytest
 import xray_captioning as xc
 from tests.legacy.keras2_files import sigmoid, write
 from xray_captioning.backend import ops
+from xray_captioning.checkpoints import read_keras2
 from xray_captioning.data.images import read_images
 from xray_captioning.decoders import Features
 from xray_captioning.encoders import Encoder
-from xray_captioning.encoders.chexnet import densenet121_variables, load_densenet121
+from xray_captioning.encoders.filling import densenet121_variables, load_densenet121
 from xray_captioning.findings import NIH14
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eagerly")]
@@ -73,6 +74,7 @@ def test_the_whole_network_by_name(tmp_path):
         layers.setdefault(name.rsplit("/", 1)[0], {})[name] = array
     for variable in variables.values():
         variable.assign(variable + 1)
-    load_densenet121(encoder, write(tmp_path / "densenet121.h5", layers))
+    path = write(tmp_path / "densenet121.h5", layers)
+    load_densenet121(encoder, path, read_keras2(path))
     for name, variable in variables.items():
         np.testing.assert_array_equal(ops.convert_to_numpy(variable), arrays[name], err_msg=name)

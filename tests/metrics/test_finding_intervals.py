@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, logit
 from scipy.stats import binomtest, norm
 
-from xray_captioning.metrics.finding_intervals import auroc, f1, mean_of, mean_over_prevalence
+from xray_captioning.metrics.classification import auroc, f1, mean_of, mean_over_prevalence
 
 
 def finding(prevalence=0.2, studies=200, seed=0, shift=1.0):

@@ -29,10 +29,10 @@ def phantoms():
 @pytest.fixture(
     scope="module",
     params=[
-        lambda text: text.findings,
-        lambda text: text.impression,
-        lambda text: f"{text.findings} {text.impression}",
-        lambda text: bare(f"{text.findings} {text.impression}"),
+        lambda text: text["findings"],
+        lambda text: text["impression"],
+        lambda text: f"{text['findings']} {text['impression']}",
+        lambda text: bare(f"{text['findings']} {text['impression']}"),
     ],
     ids=["findings", "impression", "both", "cleaned"],
 )

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import xray_captioning as xc
+import xray_captioning.notebook as places
 from xray_captioning import notebook
 from xray_captioning.data.sources.openi import IMAGE_FOLDER, PROJECTIONS, REPORTS
-from xray_captioning.notebook import data as places
 from xray_captioning.phantom.dataset import write_phantoms
 
 pytestmark = pytest.mark.usefixtures("eagerly")

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 import xray_captioning as xc
+import xray_captioning.notebook as places
 from xray_captioning import notebook
 from xray_captioning.data.sources.openi import TABLES
 from xray_captioning.errors import ConfigError, DataError, MissingExtraError
-from xray_captioning.notebook import data as places
 
 
 @pytest.fixture(autouse=True)

@@ -177,12 +177,12 @@ def test_a_report_says_what_is_there_and_nothing_else(seed):
     study = sample_study(rng)
     text = report(study, rng)
     truth = {finding.name for finding in study.findings}
-    assert named(text.impression) == named(text.findings) == truth
-    assert 3 <= text.findings.count(".") <= 7
-    assert 1 <= text.impression.count(".") <= 3
-    for section in (text.findings, text.impression, text.indication, text.comparison):
+    assert named(text["impression"]) == named(text["findings"]) == truth
+    assert 3 <= text["findings"].count(".") <= 7
+    assert 1 <= text["impression"].count(".") <= 3
+    for section in (text["findings"], text["impression"], text["indication"], text["comparison"]):
         assert re.fullmatch(r"[A-Z][A-Za-z, ]+\.( [A-Z][A-Za-z, ]+\.)*", section)
-    assert not re.search(r"possible|probable|likely|may ", text.findings + text.impression)
+    assert not re.search(r"possible|probable|likely|may ", text["findings"] + text["impression"])
 
 
 @settings(max_examples=60, deadline=None)
@@ -192,14 +192,14 @@ def test_side_place_and_size_are_in_the_text(seed):
     study = sample_study(rng)
     text = report(study, rng)
     for finding in study.findings:
-        for section in (text.findings, text.impression):
+        for section in (text["findings"], text["impression"]):
             sentence = sentence_of(finding, section)
             sides = r"\b(bilateral|both)\b" if finding.side == "bilateral" else finding.side
             assert re.search(sides, sentence)
             assert finding.place in sentence
             if finding.name != "Lung Lesion":
                 assert finding.size in sentence
-    written = set(re.findall(r"\b(left|right)\b(?! atrium)", text.impression.lower()))
+    written = set(re.findall(r"\b(left|right)\b(?! atrium)", text["impression"].lower()))
     assert written == {f.side for f in study.findings} & {"left", "right"}
 
 
@@ -215,9 +215,9 @@ def test_vocabulary_is_modest(sampled):
     rng = np.random.default_rng(0)
     texts = [report(study, rng) for study in sampled]
     for section, most in (("impression", 250), ("findings", 500)):
-        text = " ".join(getattr(one, section) for one in texts)
+        text = " ".join(one[section] for one in texts)
         assert 80 < len(set(re.findall(r"[a-z]+", text.lower()))) < most
-    assert len({one.impression for one in texts}) > 400
+    assert len({one["impression"] for one in texts}) > 400
 
 
 def test_the_folder_has_the_kaggle_layout(folder):
@@ -322,14 +322,15 @@ def test_several_processes_draw_the_same_pictures(tmp_path, monkeypatch):
     assert all((alone / f).read_bytes() == (together / f).read_bytes() for f in files)
 
 
-def test_a_failing_process_is_one_error_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_failing_process_leaves_nothing(tmp_path, monkeypatch):
     from xray_captioning.phantom import dataset as phantom
 
+    def fail(*_):
+        raise OSError("disk full")
+
     monkeypatch.setattr(phantom, "STUDIES_A_WORKER", 1)
-    monkeypatch.setattr(phantom.sys, "executable", "/bin/false")
-    if len(phantom.os.sched_getaffinity(0)) < 2:
-        pytest.skip("one core draws alone")
-    with pytest.raises(DataError, match="a drawing process failed"):
+    monkeypatch.setattr(phantom, "write_study", fail)
+    with pytest.raises(OSError, match="disk full"):
         phantom.write_phantoms(tmp_path / "out", 7, size=64)
     assert not any(tmp_path.iterdir())
 

@@ -289,7 +289,7 @@ def test_files_of_other_systems_are_read(tmp_path: Path, phantoms: Path) -> None
 
 def test_a_study_with_two_rows(captions: Path, tmp_path: Path) -> None:
     captions.write_text("study_id,a,b\n1,x,y\n1,x,y\n", "utf-8")
-    with pytest.raises(DataError, match=r"captions\.csv, row 3: study 1 has two rows"):
+    with pytest.raises(DataError, match=r"captions\.csv: system a names a study twice, .* as study_id 1"):
         export_study(captions, ("a", "b"), tmp_path / "out")
 
 

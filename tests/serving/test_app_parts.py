@@ -40,7 +40,7 @@ def result(confidences=(0.9, 0.3), threshold=0.0, **changes):
         0.5,
     )
     probabilities = {"Pleural Effusion": 0.8, "Edema": 0.01}
-    return parts.Result("runs", 3, caption._replace(**changes), probabilities, "made up", threshold)
+    return parts.Result("runs", 3, caption._replace(**changes), probabilities, "This model was made up.", threshold)
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_words_belong_to_the_sentence_they_stand_in():
 def test_without_calibration_the_models_own_probability_is_shown_and_said_to_be():
     plain = result((None, None), threshold=1.0, novelty=None)
     assert plain.sentences[0].confidence == pytest.approx(np.exp(-0.2))
-    assert plain.text == plain.caption.text
+    assert plain.answer.text == plain.caption.text
     assert "82&nbsp;%" in html("caption", plain)
     assert "not calibrated" in html("caption", plain)
     assert "calibrated on validation" in html("caption", result())

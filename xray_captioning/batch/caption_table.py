@@ -76,25 +76,24 @@ def write_rows(rows: Iterable[Row], out: Path, findings: Sequence[str] = ()) -> 
     """Write rows of `batch.run.caption_rows` to a file, whole or not at all; Parquet's schema has
     the findings that the encoder classifies.
     """
-    writers = {".csv": _write_csv, ".jsonl": _write_lines, ".parquet": _write_parquet}
     with atomic_path(out) as aside:
-        writers[out.suffix.lower()](rows, aside, findings)
+        if out.suffix.lower() == ".csv":
+            _write_csv(rows, aside)
+        elif out.suffix.lower() == ".parquet":
+            _write_parquet(rows, aside, findings)
+        else:
+            with open(aside, "wb") as file:
+                file.writelines(map(json_line, rows))
 
 
-def _write_csv(rows: Iterable[Row], path: Path, _: Sequence[str]) -> None:
+def _write_csv(rows: Iterable[Row], path: Path) -> None:
     def cell(value: Any) -> Any:
-        as_json = isinstance(value, (list, dict, bool))
-        return json.dumps(value, ensure_ascii=False) if as_json else value
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else value
 
     with open(path, "w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
         table.writerows({name: cell(value) for name, value in row.items()} for row in rows)
-
-
-def _write_lines(rows: Iterable[Row], path: Path, _: Sequence[str]) -> None:
-    with open(path, "wb") as file:
-        file.writelines(map(json_line, rows))
 
 
 def json_line(value: Any) -> bytes:
@@ -117,10 +116,16 @@ def _write_parquet(rows: Iterable[Row], path: Path, findings: Sequence[str]) -> 
 def open_journal(path: Path, resume: bool) -> Iterator[BinaryIO]:
     """Open the journal of an unfinished run, or of a new one, for this process alone."""
     if path.exists() and not resume:
-        advice = "go on with --resume, or remove it to start anew"
-        raise ConfigError(f"{path}: holds an unfinished run; {advice}")
+        raise ConfigError(f"{path}: holds an unfinished run; go on with --resume, or remove it to start anew")
     with open(path, "a+b") as file:
-        _lock(file)
+        with suppress(ImportError):  # not every system has it
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                advice = "wait for it, or choose another --out"
+                raise ConfigError(f"{path}: another process is writing it; {advice}") from None
         yield file
 
 
@@ -170,18 +175,6 @@ def read_rows(file: BinaryIO) -> Iterator[Row]:
         yield row
 
 
-def _lock(file: BinaryIO) -> None:
-    """Refuse a file that another process is writing, where the system can tell."""
-    with suppress(ImportError):
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            advice = "wait for it, or choose another --out"
-            raise ConfigError(f"{file.name}: another process is writing it; {advice}") from None
-
-
 def _check_run(path: str, first: bytes, run: dict[str, Any]) -> None:
     try:
         found = json.loads(first)
@@ -189,7 +182,7 @@ def _check_run(path: str, first: bytes, run: dict[str, Any]) -> None:
         found = None
     if not isinstance(found, dict) or found.keys() != run.keys():
         raise ConfigError(f"{path}: is no journal of a run; move it or choose another --out")
-    for name, value in run.items():
-        if found[name] != value:
-            advice = "resume with the same, or remove it to start anew"
-            raise ConfigError(f"{path}: was begun with another {name}; {advice}")
+    if other := [name for name, value in run.items() if found[name] != value]:
+        raise ConfigError(
+            f"{path}: was begun with another {other[0]}; resume with the same, or remove it to start anew"
+        )

@@ -38,12 +38,9 @@ def caption_to_file(
     show_unfamiliar: bool = False,
     given: StudyFeatures | None = None,
 ) -> int:
-    """Write a row for each study, its caption or why it has none, and count those with an error.
-
-    A run that is resumed writes the same file, byte for byte, as one that was never stopped.
-    `bundle` is the digest of the one that the captioner was loaded from. Lists and objects are JSON
-    texts in CSV. Captions of unfamiliar images are written only where `show_unfamiliar` says so. Of
-    studies with `given` features no image is read.
+    """Write a row for each study, its caption or why it has none, and count those with an error. A
+    run that is resumed writes the same file, byte for byte, as one that was never stopped. `bundle`
+    is the digest of the one that the captioner was loaded from; with `given` features no image is read.
     """
     table.check_out(out, resume)
     if given is not None:
@@ -63,28 +60,24 @@ def caption_to_file(
             bar.update(done)
             for start in range(done, len(studies), SIZE):
                 batch = studies[start : start + SIZE]
-                asked = captioner, batch, beam_size, show_unfamiliar, given
-                table.append(file, caption_rows(*asked))
+                table.append(file, caption_rows(captioner, batch, beam_size, show_unfamiliar, given))
                 bar.update(len(batch))
         table.write_rows(table.read_rows(file), out, captioner.encoder.findings)
         errors = sum(row["error"] is not None for row in table.read_rows(file))
-        found = ((row["caption"], row["novelty"]) for row in table.read_rows(file))
-        warn_of_empty(found, show_unfamiliar)
+        warn_of_empty(((row["caption"], row["novelty"]) for row in table.read_rows(file)), show_unfamiliar)
     table.part_of(out).unlink()
     return errors
 
 
 def warn_of_empty(found: Iterable[tuple[str | None, float | None]], show_unfamiliar: bool) -> None:
     """Warn of studies, by caption and novelty, of which nothing is said, and say why; once each."""
-    pairs = list(found)
-    left = "their captions are left empty; --show-unfamiliar writes them"
+    pairs, left = list(found), "their captions are left empty; --show-unfamiliar writes them"
     shown = "their sentences have no confidence"
     warn_if_unfamiliar((novelty for _, novelty in pairs), 4, shown if show_unfamiliar else left)
     written = [text for text, novelty in pairs if show_unfamiliar or not (novelty or 0) > 1]
     if silent := written.count(""):  # of a study that cannot be read it is None
-        said = f"the model wrote nothing about {silent} of {len(pairs)} studies, so their captions"
-        said += " are empty; train it longer, or try another --beam"
-        warnings.warn(said, stacklevel=2)
+        said = f"the model wrote nothing about {silent} of {len(pairs)} studies, so their captions are empty"
+        warnings.warn(f"{said}; train it longer, or try another --beam", stacklevel=2)
 
 
 def caption_rows(
@@ -95,13 +88,14 @@ def caption_rows(
     given: StudyFeatures | None = None,
 ) -> list[Row]:
     """Return a row for each study of a batch: JSON values, floats with six digits after the point.
-
-    The column ``error`` says why a study has no caption. One of ``unfamiliar`` images has an empty
-    caption unless it is asked for (`stated`). The beam size is the bundle's own where none is
-    given.
+    ``error`` says why a study has no caption. The beam size is the bundle's own where none is given.
     """
     errors, features = _seen(captioner, studies, given)
-    rows = [_row(study, error) for study, error in zip(studies, errors)]
+    rows: list[Row] = []
+    for study, error in zip(studies, errors):
+        images = [table.printable(path) for path in study.images if path is not None]
+        known = {"study": table.printable(study.name), "images": images, "error": error}
+        rows.append({name: known.get(name) for name in table.COLUMNS})
     readable = [row for row in rows if row["error"] is None]
     if readable:
         for row, found in zip(readable, predict(captioner, features, beam_size)):
@@ -139,12 +133,6 @@ def _read(study: Study, image: ImageConfig) -> tuple[list[Image | None], str | N
         return [], table.printable(" ".join(str(error).split()))
 
 
-def _row(study: Study, error: str | None) -> Row:
-    images = [table.printable(path) for path in study.images if path is not None]
-    known = {"study": table.printable(study.name), "images": images, "error": error}
-    return {name: known.get(name) for name in table.COLUMNS}
-
-
 def _result(caption: Caption, findings: dict[str, float] | None) -> Row:
     return {
         "caption": caption.text,
@@ -166,12 +154,12 @@ def _rounded(value: Any) -> Any:
 
 def _digest(studies: Sequence[Study]) -> str:
     """Return the SHA-256 of names, paths, views, and the sizes and times of the files there."""
-    listed = [[s.name, [[path, *_state(path)] for path in s.images], s.views] for s in studies]
+
+    def state(path: str | None) -> tuple[int, ...]:
+        with contextlib.suppress(OSError):
+            found = os.stat(path or "")
+            return found.st_size, found.st_mtime_ns
+        return ()
+
+    listed = [[s.name, [[path, *state(path)] for path in s.images], s.views] for s in studies]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
-
-
-def _state(path: str | None) -> tuple[int, ...]:
-    with contextlib.suppress(OSError):
-        found = os.stat(path or "")
-        return found.st_size, found.st_mtime_ns
-    return ()

@@ -1,11 +1,9 @@
 """Arrays of weights files: numbers out of bytes, within a limit, and how they fit a model."""
 
 import math
-import tomllib
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -205,29 +203,6 @@ def mismatches(
             stored = found[name]
             clauses.append(f"{stored.label} has shape {stored.values.shape} instead of {shape}")
     return clauses + [f"{a.label} of shape {a.values.shape} is not expected" for a in extra]
-
-
-_LEAVES = {"recurrent_kernel": "a recurrent decoder", "embeddings": "an embedding"}
-
-
-def known(table: str) -> Any:
-    """Return a table of ``known.toml``, which names other people's networks and files."""
-    return tomllib.loads(files(__package__).joinpath("known.toml").read_text("utf-8"))[table]
-
-
-def looks_like(arrays: Iterable[StoredArray]) -> str:
-    """Say in a few words which model a file seems to hold: its network, and how many layers."""
-    arrays = list(arrays)
-    names = "\n".join(f"{array.layer}/{array.name}" for array in arrays)
-    parts = [name for part, name in known("networks").items() if part in names][:1]
-    leaves = {array.leaf for array in arrays}
-    parts += [word for leaf, word in _LEAVES.items() if leaf in leaves]
-    named = (array.layer or array.name.rpartition(".")[0] or array.name for array in arrays)
-    layers = list(dict.fromkeys(shortened(name, 30) for name in named))
-    listed = ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
-    plural = "s" if len(layers) > 1 else ""
-    counted = f"{len(layers)} layer{plural} with weights ({listed})" if layers else "no weights"
-    return f"{' and '.join(parts)}, {counted}" if parts else counted
 
 
 def shortened(text: str, most: int) -> str:

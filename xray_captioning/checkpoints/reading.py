@@ -22,6 +22,7 @@ from xray_captioning.checkpoints.hdf5 import SIGNATURE, WEIGHTS, ask_process
 from xray_captioning.checkpoints.onnx import beside, is_onnx, read_onnx
 from xray_captioning.checkpoints.pytorch import LEGACY, read_legacy, read_zip
 from xray_captioning.errors import BundleError
+from xray_captioning.files import read_toml
 
 # As Hugging Face saves a model, the first that is there.
 _IN_FOLDERS = (
@@ -183,7 +184,7 @@ def _seems(start: bytes) -> str:
     """Say what a file of another kind seems to be."""
     if not start:
         return "is empty; download or copy it again"
-    for offset, beginning, what in arrays.known("others"):
+    for offset, beginning, what in read_toml(__file__, "known.toml")["others"]:
         if start[offset:].lstrip().startswith(beginning.encode("latin-1")):
             return f"seems to be {what}"
     return (
@@ -251,25 +252,12 @@ def _read_npz(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:
     """Read all arrays of an archive that ``np.savez`` or ``np.savez_compressed`` wrote.
     Those of objects, which are pickles, are refused.
     """
-    members, stored = arrays.entries(archive), Budget(budget.limit)
-    return {name.removesuffix(".npy"): _array(entry(archive, members, name, stored), name, budget) for name in members}
-
-
-def _array(data: bytes, name: str, budget: Budget) -> Array:
-    """Return the array of an ``.npy`` file."""
-    file = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(file)
-        old, new = np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0
-        shape, columns_first, kind = (old if version == (1, 0) else new)(file)
-        if kind.kind not in "fiubc":
-            raise RefusedError(f"{name[:60]!r} holds {str(kind)[:40]}, not numbers; refused")
-        flat = np.frombuffer(data, kind, offset=file.tell())
-        values = flat.reshape(shape, order="F" if columns_first else "C")
-    except ValueError as error:
-        raise RefusedError(
-            f"{name[:60]!r} is no array, or truncated ({str(error)[:60]}); save the file again"
-        ) from error
-    code = f"{kind.kind}{kind.itemsize}"
-    budget.pay(values.size * arrays.result_size(code), name)
-    return arrays.plain(values, code)
+    members, stored, found = arrays.entries(archive), Budget(budget.limit), {}
+    for name in members:
+        values = np.lib.format.read_array(io.BytesIO(entry(archive, members, name, stored)), allow_pickle=False)
+        code = f"{values.dtype.kind}{values.dtype.itemsize}"
+        if code[0] not in "fiubc":
+            raise RefusedError(f"{name[:60]!r} holds {str(values.dtype)[:40]}, not numbers; refused")
+        budget.pay(values.size * arrays.result_size(code), name)
+        found[name.removesuffix(".npy")] = arrays.plain(values, code)
+    return found

@@ -13,7 +13,9 @@ import click
 from xray_captioning import __version__
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.files import load_quietly, read_toml
+from xray_captioning.progress import begin
 
+COMPLETE = "_XRAY_CAPTIONING_COMPLETE"
 SHOWN = 3  # warnings of one kind about images
 COMMANDS: dict[str, list[str]] = read_toml(__file__, "commands.toml")
 
@@ -50,8 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns 0; 2 after one line on standard error that says what is wrong; or 130 when interrupted.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    if completing := os.environ.get(COMPLETE):  # the shell asks, as click's documentation shows
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cli, {}, "xray-captioning", COMPLETE, completing)
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     load_quietly()
+    begin()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a user cannot act on the warnings of other packages
         warnings.filterwarnings("always", module="xray_captioning")
@@ -60,8 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(given)
         except (KeyboardInterrupt, click.Abort):  # the latter at a question
-            resumable = given[:1] in (["train"], ["train-encoder"])
-            resumable = resumable or (given[:1] == ["caption"] and "--out" in given)
+            resumable = given[:1] in (["train"], ["train-encoder"]) or (given[:1] == ["caption"] and "--out" in given)
             advice = "; go on with the same command and --resume" if resumable else ""
             print(f"xray-captioning: interrupted{advice}", file=sys.stderr)
             return 130

@@ -22,7 +22,6 @@ from xray_captioning.evaluation.table import format_table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from xray_captioning.captioner.calibration import Calibration
     from xray_captioning.metrics.calibration import CalibrationScores
 
 
@@ -52,8 +51,7 @@ def calibrate(
         raise ConfigError(f"--plot {plot}: is a picture; let its name end in .png")
     folder = find_bundle(bundle)
     if not Path(bundle).exists():
-        what = "is the shipped one, which stays as it is; give a copy's folder"
-        raise ConfigError(f"--bundle {bundle}: {what}")
+        raise ConfigError(f"--bundle {bundle}: is the shipped one, which stays as it is; give a copy's folder")
     if features is not None and (fit or check):
         raise ConfigError("--features are of the studies of --data; leave out --fit and --check")
     read_bundle(folder, "captioner", images=features is None)
@@ -69,8 +67,7 @@ def calibrate(
     captioner = Captioner.load(folder)
     if given is not None:
         check_fits(given, captioner.config, captioner.encoder, captioner.about)
-    more = seed or 0, further, allow_worse, given
-    fitted = fitting.calibrate(captioner, studies, parts, part, beams, *more)
+    fitted = fitting.calibrate(captioner, studies, parts, part, beams, seed or 0, further, allow_worse, given)
     if fit:
         fitted.about["fitted"]["part"] = fit.resolve().name
     seen = fitting.caption_outcomes(captioner, measured, beams, given=given)
@@ -78,9 +75,15 @@ def calibrate(
     values = {"source": (check or source.data).resolve().name, **values}
     _report(values, curves, fitted.about["fitted"], plot)
     if not allow_worse and "calibrated" in curves:
-        name = f"{values['studies']} other studies"
-        fitting.check_better(name, curves["uncalibrated"], curves["calibrated"])
-    _keep(folder, replace(fitted, about={**fitted.about, "measured": values}))
+        fitting.check_better(f"{values['studies']} other studies", curves["uncalibrated"], curves["calibrated"])
+    measured_too = replace(fitted, about={**fitted.about, "measured": values})
+
+    def change(aside: Path) -> None:
+        measured_too.save(aside)
+        card = model_card(read_bundle(folder, "captioner"), measured_too.about)
+        (aside / "README.md").write_text(card, "utf-8")
+
+    rewrite_bundle(folder, change)
     click.echo(f"calibrated {folder}; sentences of its captions now have a confidence")
 
 
@@ -97,14 +100,12 @@ def _read(
     from xray_captioning.data.targets import usable_studies
     from xray_captioning.training.calibration import part_studies
 
-    config = read_config(folder, "captioner")
+    config, further = read_config(folder, "captioner"), None
     models = {str(folder): TrainedOn.load(folder)}
     parts = choose_split(studies, studies, config, split, models, part)
-    further = None
     if fit.data:
         further = _unseen(fit, models)
-        own = Split(tuple(further["study_id"]), (), ())
-        models["the calibration"] = record_training(further, own)
+        models["the calibration"] = record_training(further, Split(tuple(further["study_id"]), (), ()))
     if check.data:
         return parts, further, usable_studies(_unseen(check, models), config)
     other = "test" if part == "val" else "val"  # it is measured on
@@ -114,18 +115,8 @@ def _read(
 
 def _unseen(source: options.Source, models: Mapping[str, TrainedOn | None]) -> pd.DataFrame:
     """Return further studies, none of which a model was trained on."""
-    studies = source.load()
-    check_unseen(models, studies, Split((), (), tuple(studies["study_id"])), "test")
+    check_unseen(models, studies := source.load(), Split((), (), tuple(studies["study_id"])), "test")
     return studies
-
-
-def _keep(folder: Path, calibration: Calibration) -> None:
-    def change(aside: Path) -> None:
-        calibration.save(aside)
-        card = model_card(read_bundle(folder, "captioner"), calibration.about)
-        (aside / "README.md").write_text(card, "utf-8")
-
-    rewrite_bundle(folder, change)
 
 
 def _report(values: Any, curves: Mapping[str, CalibrationScores], fitted: Any, plot: Path | None) -> None:

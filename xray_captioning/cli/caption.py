@@ -1,4 +1,4 @@
-"""The command that writes captions."""
+"""Commands that write captions, and an encoder's features."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,8 @@ import click
 from xray_captioning.batch.caption_table import Study, check_out, check_whole, is_whole
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.cli import options
-from xray_captioning.config import Config
+from xray_captioning.config import Config, parse_assignment
+from xray_captioning.data.feature_files import check_suffix, open_features, write_features
 from xray_captioning.data.opening import IMAGE_SUFFIXES
 from xray_captioning.data.studies import LATERAL, UNKNOWN, VIEWS, with_images
 from xray_captioning.errors import ConfigError, DataError
@@ -79,7 +80,6 @@ def _caption_features(path: Path, bundle: str, out: Path | None, resume: bool, m
         raise ConfigError("--features are captioned into a file: give --out, and no images")
     import pandas as pd
 
-    from xray_captioning.data.feature_files import open_features
     from xray_captioning.evaluation.matching import features_of
 
     if not (resume and is_whole(out)):
@@ -125,13 +125,11 @@ def _named_views(given: str | None, source: options.Source) -> list[str] | None:
 def named_studies(images: Sequence[str], count: int, views: list[str] | None) -> list[Study]:
     """Return the studies that IMAGE and DIR name, for a model of `count` views."""
     found = [paths for given in images for paths in _image_paths(given, count)]
-    if views is not None:
-        for paths in found:
-            if len(paths) != len(views):
-                said = f"{len(views)} images of a study, but {_name(paths)} is {len(paths)}"
-                raise ConfigError(f"--views names {said}; give a view for each")
-    elif count > 1:
+    if views is None and count > 1:
         _note_laterals(found)
+    if other := [paths for paths in found if views is not None and len(paths) != len(views)]:
+        said = f"{len(views or ())} images of a study, but {_name(other[0])} is {len(other[0])}"
+        raise ConfigError(f"--views names {said}; give a view for each")
     return [Study(_name(paths), paths, views) for paths in found]
 
 
@@ -142,28 +140,22 @@ def _note_laterals(studies: list[list[str]]) -> None:
 
     called = [paths[0] for paths in studies if named_view(Path(paths[0]).stem) == LATERAL]
     if taken := [path for path in called if known_views([path]) == [UNKNOWN]]:
-        click.echo(
-            f"note: {click.format_filename(taken[0])}: is called lateral and taken for a frontal "
-            f"image, as {len(taken)} of {len(studies)} are, because names decide nothing; say "
-            "--views lateral",
-            err=True,
-        )
+        said = f"is called lateral and taken for a frontal image, as {len(taken)} of {len(studies)} are"
+        why = "because names decide nothing; say --views lateral"
+        click.echo(f"note: {click.format_filename(taken[0])}: {said}, {why}", err=True)
 
 
 def _image_paths(given: str, views: int) -> list[list[str]]:
     """Return the images of each study that one argument names."""
     path = Path(given)
     if path.is_dir():
-        files = (p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        found = sorted(p for p in files if p.is_file())
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         if not found:
-            suffixes = ", ".join(IMAGE_SUFFIXES)
-            raise DataError(f"{given}: holds no {suffixes} image; give another folder")
+            raise DataError(f"{given}: holds no {', '.join(IMAGE_SUFFIXES)} image; give another folder")
         return [[str(p)] for p in found]
     names = [given] if path.exists() else given.split(",")
-    for name in names:
-        if not Path(name).is_file():
-            raise DataError(f"{name or given}: no such image; check the path")
+    if absent := [name for name in names if not Path(name).is_file()]:
+        raise DataError(f"{absent[0] or given}: no such image; check the path")
     if len(names) > views:
         most = f"but this model looks at {views}; choose among them"
         raise DataError(f"{given}: {len(names)} images of one study, {most}")
@@ -232,12 +224,11 @@ def _print(bundle: Bundle, studies: list[Study], findings: bool, **asked: Any) -
 def _check_images(studies: list[Study]) -> None:
     """Read the first images (all take too long): one that cannot be read is the only line then."""
     from xray_captioning.data.images import read_image
-    from xray_captioning.data.notes import ImageWarning
+    from xray_captioning.data.levels import ImageWarning
 
-    paths = [path for study in studies[:CHECKED] for path in study.images if path is not None]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImageWarning)  # told when they are used
-        for path in paths:
+        for path in (path for study in studies[:CHECKED] for path in study.images if path is not None):
             read_image(path, size=1, resize="nearest")
 
 
@@ -271,3 +262,45 @@ def _finding_rows(bundle: Bundle, studies: list[Study]) -> Iterator[Printed]:
 def _note(bundle: Bundle) -> None:
     if notice := bundle.values["about"].get("notice"):
         click.echo(f"note: {notice}", err=True)
+
+
+@click.command()
+@click.argument("named", nargs=-1, metavar="[IMAGE|DIR ...]")
+@options.declared("encode", "set")
+@options.source(click.option("--data", type=options.existing, help="Folder or file of studies, instead."), labels=False)
+@options.no_seed
+def encode(
+    named: tuple[str, ...],
+    source: options.Source,
+    encoder: str,
+    out: Path,
+    assignments: tuple[str, ...],
+    dtype: str,
+    **given: str | None,
+) -> None:
+    """Write an encoder's features of each IMAGE; images of one study are joined by a comma.
+
+    The file holds `regions` (study, view, row, column, channel); `views` (study, view), False where
+    a study has no such image; `ids`; and `about`, JSON that says what made them. Pixels become what
+    the encoder's weights expect, or for an ONNX file what --set says. `train --features` takes it.
+    """
+    source.check(named)
+    check_suffix(out)
+    from xray_captioning.captioner.studies import arranged_studies
+    from xray_captioning.encoders.encoding import encode_files, encoder_config
+
+    changes = dict(parse_assignment(text) for text in assignments)
+    if wrong := set(changes) - {f"image.{name}" for name in ("size", "resize", "normalisation")}:
+        raise ConfigError(f"--set {min(wrong)}: encode has image.size, .resize, .normalisation")
+    config = encoder_config(encoder, 2, changes, given["weights"])
+    studies = source_studies(source, config) if source.data else named_studies(named, 2, None)
+    left_out = [study.name for study in studies if not any(study.images)]
+    studies = [study for study in studies if any(study.images)]
+    if not studies:
+        raise DataError(f"{source.data}: none of its images is there; give --images")
+    views = max(len(study.images) for study in studies)
+    placed = list(arranged_studies([study.images for study in studies], views))
+    encoded = encode_files(placed, encoder, changes=changes, **given)
+    about = {**encoded.about, "left_out": left_out}
+    write_features(out, [study.name for study in studies], encoded.batches(), about, dtype)
+    click.echo(f"{out}: {' x '.join(map(str, open_features(out).regions.shape))}", err=True)

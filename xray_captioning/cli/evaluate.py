@@ -67,12 +67,10 @@ def _show(found: dict[str, Any], written: list[dict[str, Any]]) -> None:
     from xray_captioning.evaluation.claims import beaten
     from xray_captioning.evaluation.report import SAID
 
-    names = (*SHOWN, *(["left_out"] if "left_out" in found else []))
+    names, rows = (*SHOWN, *(["left_out"] if "left_out" in found else [])), merged_rows(written)
     if "note" in found:
         click.echo(f"{found['note']}\n")
-    click.echo(f"findings by convention {found['convention']}")
-    rows = merged_rows(written)
-    click.echo(format_table(rows, names))
+    click.echo(f"findings by convention {found['convention']}\n{format_table(rows, names)}")
     said = "what is said of findings; support is patients, the last four are shares of captions"
     click.echo(f"\n{said}\n{format_table(rows, ('system', 'search', *SAID))}")
     for better in found["beats_every_baseline"]:
@@ -153,9 +151,8 @@ def export(
     key = export_study(captions, systems, out, views, studies, seed=seed or 0, **drawn)
     asked = f" ({studies} were asked for)" if len(key.studies) < studies else ""
     click.echo(f"{len(key.studies)} studies{asked}, {key.identical} with the same text twice")
-    for sheet in key.sheets:
-        click.echo(f"to send: {out / sheet.reader}")
-    click.echo(f"to keep from readers: {out / 'key.json'}")
+    to_send = [f"to send: {out / sheet.reader}" for sheet in key.sheets]
+    click.echo("\n".join([*to_send, f"to keep from readers: {out / 'key.json'}"]))
 
 
 @review.command()
@@ -172,7 +169,6 @@ def summarise(key_file: Path, answers: tuple[Path, ...], out: Path | None) -> No
     summary = find(key, read_answers(key, answers))
     click.echo(format_summary(summary))
     if out is not None:
-        text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
-        atomic_write(out / "summary.json", text)
+        atomic_write(out / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         atomic_write(out / "summary.md", format_summary(summary, markdown=True) + "\n")
         click.echo(f"wrote {out / 'summary.json'} and {out / 'summary.md'}")

@@ -58,7 +58,11 @@ def serve(bundle: str, host: str, port: int, token_file: Path | None, limits: tu
     from xray_captioning.serving.server import Server
 
     server = Server(create_app(Captioner.load(folder), settings), sock, settings)
-    _say(sock, host, protected=settings.token is not None)
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"listening on http://{shown}:{sock.getsockname()[1]} (Ctrl-C ends it)")
+    if not host.startswith(_LOOPBACK) and settings.token is None:
+        advice = "give --token-file, and a proxy that speaks TLS, see docs/serving.md"
+        click.echo(f"note: whoever reaches this address can use it; {advice}", err=True)
     server.run()
 
 
@@ -76,11 +80,3 @@ def _bound(host: str, port: int, options: str) -> socket.socket:
         said = f"cannot listen there ({reason}); choose another {options}"
         raise ConfigError(f"{host} port {port}: {said}") from error
     return sock
-
-
-def _say(sock: socket.socket, host: str, protected: bool) -> None:
-    shown = f"[{host}]" if ":" in host else host
-    click.echo(f"listening on http://{shown}:{sock.getsockname()[1]} (Ctrl-C ends it)")
-    if not host.startswith(_LOOPBACK) and not protected:
-        advice = "give --token-file, and a proxy that speaks TLS, see docs/serving.md"
-        click.echo(f"note: whoever reaches this address can use it; {advice}", err=True)

@@ -20,7 +20,11 @@ NOTICE = (
 UNTESTED = "the test part has no study to score; nothing was measured"
 
 preset = click.option(
-    "--preset", default="chexnet_attention", show_default=True, metavar="NAME", help=f"Recipe: {', '.join(presets())}."
+    "--preset",
+    default="chexnet_attention",
+    show_default=True,
+    metavar="NAME|FILE",
+    help=f"Recipe: {', '.join(presets())}; or a file .json or .yaml of fields by group.",
 )
 
 

@@ -18,14 +18,13 @@ from xray_captioning.data.splits import Split, group_ids, split_studies
 from xray_captioning.data.studies import PARTS
 from xray_captioning.data.targets import usable_studies
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation.baselines import BASELINES, retrieval_name
+from xray_captioning.evaluation.baselines import BASELINES, R2GEN, retrieval_name
 from xray_captioning.evaluation.caption_files import Texts, read_captions
 from xray_captioning.evaluation.claims import CollapseWarning
 from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_rows, features_of
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.result_columns import SYSTEM, role
 from xray_captioning.evaluation.results import evaluate_systems
-from xray_captioning.evaluation.systems import R2GEN
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics.labeler import convention_of, read_by
 from xray_captioning.plots.charts import save
@@ -143,17 +142,26 @@ def evaluate(
     usable = usable_studies(studies, config, given, images)
     if given is not None:
         given.check(usable["study_id"])
+    if protocol and split is not None:
+        raise ConfigError("--protocol r2gen uses the published split; leave out --split")
+    if protocol and studies["split"].isna().any():
+        raise ConfigError("the data names no split, which --protocol r2gen needs; give R2Gen's annotation.json")
     if protocol:
-        _check_published(studies, split)
         split = split_studies(usable)
     for run in every:
         run.check_text(config, protocol)
     trained_on = {run.name: run.trained_on for run in every}
     warn_of_unknown(trained_on)
     split = choose_split(studies, usable, config, split, trained_on, part, cache)
-    train, test = _rows(usable, split, part)
-    about: dict[str, Any] = {"part": part, "split": split.digest, "protocol": protocol or "coco"}
-    about["convention"] = convention
+    train, test = (usable[usable["study_id"].isin(split.parts[name])] for name in ("train", part))
+    if test.empty:
+        raise DataError(f"the {part} part of the split has no study with text; choose another")
+    about: dict[str, Any] = {
+        "part": part,
+        "split": split.digest,
+        "protocol": protocol or "coco",
+        "convention": convention,
+    }
     if only_common:
         whole, test = len(test), test.iloc[common_rows(texts, Studies.of(test, studies))]
         about["left_out"] = whole - len(test)
@@ -161,8 +169,7 @@ def evaluate(
     task = Task(train, test, config, protocol, cache, seed, quick, asked)
     with read_by(convention):
         found, captions = system_texts(task, models, texts, beams)
-        scored = asked.ids, found, task.texts, about, group_ids(test)
-        results = evaluate_systems(*scored, quick, seed)
+        results = evaluate_systems(asked.ids, found, task.texts, about, group_ids(test), quick, seed)
         results.write(Path(out))
         if report is not None:
             write_report(results, report, dict(zip(results.studies, test["images"])))
@@ -173,14 +180,6 @@ def evaluate(
     return results.rows
 
 
-def _rows(usable: pd.DataFrame, split: Split, part: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the training studies and those to evaluate on."""
-    train, test = (usable[usable["study_id"].isin(split.parts[name])] for name in ("train", part))
-    if test.empty:
-        raise DataError(f"the {part} part of the split has no study with text; choose another")
-    return train, test
-
-
 def _by_kind(
     systems: Mapping[str, Given], prediction: str | Sequence[str], features: StudyFeatures | None
 ) -> tuple[dict[str, list[CaptioningSystem]], dict[str, list[Texts]]]:
@@ -188,17 +187,16 @@ def _by_kind(
     if not isinstance(systems, Mapping):
         raise DataError(f"expected systems by name, got {systems!r:.60}; give {{name: system}}")
     asked = [prediction] if isinstance(prediction, str) else list(prediction)
-    runs = {name: [_opened(name, run, asked) for run in runs_of(name, given)] for name, given in systems.items()}
-    texts = {name: given for name, given in runs.items() if is_texts(given[0])}
-    models = {
+    models: dict[str, list[CaptioningSystem]] = {}
+    texts: dict[str, list[Texts]] = {}
+    for name, given in systems.items():
+        runs = [_opened(name, run, asked) for run in runs_of(name, given)]
         # Messages name a run where there are several.
-        name: [
-            CaptioningSystem(f"{name} run {n}" if len(given) > 1 else name, run, features)
-            for n, run in enumerate(given, 1)
-        ]
-        for name, given in runs.items()
-        if name not in texts
-    }
+        names = [f"{name} run {n}" for n in range(1, len(runs) + 1)] if len(runs) > 1 else [name]
+        if is_texts(runs[0]):
+            texts[name] = runs
+        else:
+            models[name] = [CaptioningSystem(own, run, features) for own, run in zip(names, runs)]
     runs_too = [run.name for several in models.values() if len(several) > 1 for run in several]
     _check_names([*systems, *runs_too], models)
     return models, texts
@@ -210,9 +208,8 @@ def _opened(name: str, run: Any, asked: Sequence[str]) -> Any:
         return run
     found = read_captions(Path(run), asked)
     if len(found) > 1:
-        raise DataError(
-            f"system {name}: {run} holds {len(found)} systems ({', '.join(found)}); name the column with prediction="
-        )
+        several = f"{run} holds {len(found)} systems ({', '.join(found)})"
+        raise DataError(f"system {name}: {several}; name the column with prediction=")
     return next(iter(found.values()))
 
 
@@ -224,30 +221,24 @@ def measure(
     name: str | None = None,
     features: StudyFeatures | None = None,
 ) -> list[dict[str, Any]]:
-    """Compare a newly trained captioner with the baselines and write that into its bundle.
-
-    The system is called `name`, or after the folder `run`, which also receives the results. There
-    is no row where the split has no test studies: the model card then says nothing of scores.
+    """Compare a newly trained captioner, called `name` or after the folder `run`, with the baselines
+    and write that into its bundle; no rows where the split has no test studies.
     """
     split, config = captioner.split, captioner.config
     usable = usable_studies(studies, config, features)
     if split is None or not set(usable["study_id"]) & set(split.test):
         return []
     systems = {name or Path(run).resolve().name: captioner}
-    seed = config.training.seed
-    given: dict[str, Any] = {"split": split, "cache": cache, "seed": seed, "features": features}
-    rows = evaluate(studies, systems, run, quick=True, **given)
-    captioner.about["rows"] = rows
+    given: dict[str, Any] = {"split": split, "cache": cache, "features": features}
+    captioner.about["rows"] = rows = evaluate(studies, systems, run, quick=True, seed=config.training.seed, **given)
     captioner.save(run)
     return rows
 
 
 def read_systems(bundles: Iterable[str | Path], files: Iterable[Path], asked: Sequence[str] = ()) -> dict[str, Given]:
-    """Return bundles and files of captions as `evaluate` takes them, by name.
-
-    A bundle is named after its folder, ``NAME=FOLDER,FOLDER,...`` is one system of several runs,
-    and a file's systems have the names of the file or its columns: of both, where two files have
-    a column of the same name that says no more than "prediction".
+    """Return bundles and files of captions as `evaluate` takes them, by name: that of a bundle's
+    folder, ``NAME=FOLDER,FOLDER,...`` for several runs, and of a file or its columns: of both, where
+    two files have a column of the same name that says no more than "prediction".
     """
     found = [_read_bundles(str(bundle)) for bundle in bundles]
     read = {file: read_captions(file, asked) for file in files}
@@ -256,14 +247,9 @@ def read_systems(bundles: Iterable[str | Path], files: Iterable[Path], asked: Se
         for name, texts in systems.items():
             both = twice[name] > 1 and role(name) != SYSTEM
             found.append((f"{file.stem} {name}" if both else name, texts))
-            if texts.left_out:
-                others = ", ".join(texts.left_out)
-                warnings.warn(
-                    f"{file}: the system's texts are those of {name}; {others} not evaluated "
-                    "(--prediction names other columns)",
-                    ResultsWarning,
-                    stacklevel=2,
-                )
+            if others := ", ".join(texts.left_out):
+                said = f"{file}: the system's texts are those of {name}; {others} not evaluated"
+                warnings.warn(f"{said} (--prediction names other columns)", ResultsWarning, stacklevel=2)
     _check_names([name for name, _ in found], [])
     return dict(found)
 
@@ -281,9 +267,8 @@ def _check_names(systems: Iterable[str], models: Collection[str]) -> None:
     given = list(systems)
     every = [*given, *BASELINES, *(f"{name} {SHUFFLED}" for name in given)]
     every += [retrieval_name(name) for name in models] if len(models) > 1 else []
-    twice = sorted({name for name in every if every.count(name) > 1})
-    if twice:
-        raise DataError(f"two systems are called {twice[0]}; rename a folder, a file or a column")
+    if twice := [name for name in every if every.count(name) > 1]:
+        raise DataError(f"two systems are called {min(twice)}; rename a folder, a file or a column")
 
 
 def _check_settings(part: str, protocol: str | None, beams: Sequence[int], **paths: Any) -> None:
@@ -318,10 +303,3 @@ def _configuration(
     if chosen or studies["impression"].fillna("").ne("").any():
         return config
     return config.replace({"text.section": "findings"})  # as in R2Gen's annotation
-
-
-def _check_published(studies: pd.DataFrame, split: Any) -> None:
-    if split is not None:
-        raise ConfigError("--protocol r2gen uses the published split; leave out --split")
-    if studies["split"].isna().any():
-        raise ConfigError("the data names no split, which --protocol r2gen needs; give R2Gen's annotation.json")

@@ -18,11 +18,10 @@ from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.targets import reference_texts, scored_text, section_texts, study_images
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation.baselines import baseline_systems
+from xray_captioning.evaluation.baselines import R2GEN, ReportTexts, System, baseline_systems
 from xray_captioning.evaluation.caption_files import TextColumn, Texts
 from xray_captioning.evaluation.cases import example, wordiest
 from xray_captioning.evaluation.matching import Studies, in_order, scored_section
-from xray_captioning.evaluation.systems import R2GEN, ReportTexts, System
 from xray_captioning.findings import CONSTANT
 from xray_captioning.plots.panels import Example
 from xray_captioning.progress import progress
@@ -130,22 +129,18 @@ def is_texts(run: Any) -> bool:
 
 
 def runs_of(name: str, given: Any) -> list[Any]:
-    """Return the runs of a system: each a captioner, a bundle's folder or name, or texts.
-
-    A list of strings of which none is a folder or file holds the texts of one run. Any other list
-    holds runs, which must be all bundles or all texts. What is no list is one run.
+    """Return the runs of a system. A list of strings of which none is a folder or file holds the
+    texts of one run, any other list runs, all bundles or all texts; what is no list is one run.
     """
-    if not isinstance(given, (list, tuple)) or not given:
+    entries = given if isinstance(given, list | tuple) else ()
+    absent = [entry for entry in entries if isinstance(entry, str) and not os.path.exists(entry)]
+    if len(absent) == len(entries):
         return [given]
-    paths = [entry for entry in given if not isinstance(entry, str) or os.path.exists(entry)]
-    if not paths:
-        return [given]
-    for entry in given:
-        if isinstance(entry, str) and not os.path.exists(entry):
-            raise DataError(
-                f"system {name}: {entry!r} is no folder, but other runs in its list are; give "
-                "folders of bundles or files of texts, or texts alone"
-            )
+    if absent:
+        raise DataError(
+            f"system {name}: {absent[0]!r} is no folder, but other runs in its list are; give "
+            "folders of bundles or files of texts, or texts alone"
+        )
     if len({is_texts(entry) for entry in given}) > 1:
         raise DataError(f"system {name} mixes texts and bundles; give its runs as one of them")
     return list(given)
@@ -157,10 +152,8 @@ def system_texts(
     texts: Mapping[str, Sequence[Texts]],
     beams: Sequence[int],
 ) -> tuple[list[System], list[Caption]]:
-    """Return what other systems, models and baselines wrote for the evaluated studies.
-
-    `models` and `texts` are by name, each with the runs of a system. Beside the systems stand the
-    captions that the first model wrote with its first search.
+    """Return what other systems, models and baselines wrote for the evaluated studies, and beside
+    that the captions that the first model wrote with its first search.
     """
     first: list[Caption] = []
     said: list[tuple[str, str | None, list[list[str]]]] = []
@@ -175,7 +168,11 @@ def system_texts(
         written = [_captions(run, task, beams) for run in captioners]
         first = first or written[0][0]
         for i, beam in enumerate(beams):
-            scored = [_scored(w[i], run, task.protocol) for w, run in zip(written, captioners)]
+            scored = [
+                [scored_text(caption.words, run.config) for caption in w[i]] for w, run in zip(written, captioners)
+            ]
+            if task.protocol == R2GEN:
+                scored = [[clean(text, R2GEN) for text in texts] for texts in scored]
             said.append((name, "greedy" if beam == 1 else f"beam-{beam}", scored))
     systems = [System(name, search, runs[0], "system", runs[1:]) for name, search, runs in said]
     return [*systems, *_baselines(task, models)], first
@@ -192,20 +189,12 @@ def _captions(run: CaptioningSystem, task: Task, beams: Sequence[int]) -> list[l
     return written
 
 
-def _scored(captions: Sequence[Caption], model: CaptioningSystem, protocol: str | None) -> list[str]:
-    texts = [scored_text(caption.words, model.config) for caption in captions]
-    return [clean(text, R2GEN) for text in texts] if protocol == R2GEN else texts
-
-
 def _baselines(task: Task, models: Mapping[str, Sequence[CaptioningSystem]]) -> list[System]:
     if task.train.empty:
         return []
-    parts = task.train, task.test
-    pooled = {
-        name: [[_pooled(run, part, task.cache) for part in parts] for run in runs] for name, runs in models.items()
-    }
-    given = task.texts.training, task.texts.targets, task.texts.reports
-    return baseline_systems(*given, pooled, task.quick, task.seed)
+    parts, texts = (task.train, task.test), task.texts
+    pooled = {n: [[_pooled(run, part, task.cache) for part in parts] for run in runs] for n, runs in models.items()}
+    return baseline_systems(texts.training, texts.targets, texts.reports, pooled, task.quick, task.seed)
 
 
 def _pooled(run: CaptioningSystem, studies: pd.DataFrame, cache: Any) -> Array:
@@ -223,7 +212,8 @@ def examples(task: Task, systems: Sequence[System], captions: Sequence[Caption])
     studies, config = task.test.assign(reference=task.texts.references), task.config
     images, size = study_images(studies, config), (config.image.size, config.image.resize)
     first = next(system for system in systems if system.search)
-    constant = [system for system in systems if system.name == CONSTANT]
-    chosen = wordiest(studies)
-    texts = [{s.name: s.texts[i] for s in (first, *constant)} for i in chosen]
-    return [example(studies.iloc[i], images[i], written, captions[i], *size) for i, written in zip(chosen, texts)]
+    shown = [first, *(system for system in systems if system.name == CONSTANT)]
+    return [
+        example(studies.iloc[i], images[i], {s.name: s.texts[i] for s in shown}, captions[i], *size)
+        for i in wordiest(studies)
+    ]

@@ -7,7 +7,6 @@ crop could lose what the report speaks about.
 import math
 import os
 import re
-import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.config import NORMALISATION, RESIZE, RESIZES
-from xray_captioning.data import containers, levels
-from xray_captioning.data.containers import check_size
+from xray_captioning.data import levels
 from xray_captioning.data.dicom.pixels import decode_dicom, view_of
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom
-from xray_captioning.data.notes import Note, warn, warn_together
+from xray_captioning.data.levels import Note, warn, warn_together
 from xray_captioning.data.opening import what_else
 from xray_captioning.data.resizing import PICTURES, opencv, resized
 from xray_captioning.data.studies import UNKNOWN, select_images
@@ -167,18 +165,11 @@ def decode_image(
         raise ConfigError(f"the image size is {size} pixels; it must be at least 1")
     if is_dicom(data):
         image = decode_dicom(data, name, max_pixels, note)
-        check_size(image.shape[0], image.shape[1], name, max_pixels, max_ratio)
-        return _three_channels(_picture(image, name, size, resize, note))
-    _check_known(data, name)
-    try:
-        height, width = containers.container_shape(data)
-    except containers.UnreadKindError as error:
-        raise ImageError(f"{name}: {error}") from error
-    except (struct.error, ValueError, LookupError) as error:
-        detail = f" ({error})" if type(error) is ValueError else ""
-        raise ImageError(f"{name}: is truncated or damaged{detail}; get it again") from error
-    check_size(height, width, name, max_pixels, max_ratio)
-    return _three_channels(_picture(_decode(data, name), name, size, resize, note))
+        levels.check_size(image.shape[0], image.shape[1], name, max_pixels, max_ratio)
+    else:
+        _check_known(data, name)
+        image = levels.decoded(data, name, max_pixels, max_ratio)
+    return _three_channels(_picture(image, name, size, resize, note))
 
 
 def normalise(images: NDArray[Any], scheme: str) -> Pixels:
@@ -236,31 +227,11 @@ def _moved(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 def _check_known(start: bytes, name: str) -> None:
     """Refuse what does not begin as any kind of image that is read."""
-    if not (is_dicom(start) or containers.is_known(start)):
+    if not (is_dicom(start) or levels.is_known(start)):
         what = "is none of PNG, JPEG, TIFF, BMP, WebP and DICOM; convert it"
         if (found := what_else(start)) and b"\0" not in start:
             what = f"is {found}; get the image itself"
         raise ImageError(f"{name}: {what if start else 'is empty; get it again'}, or take it out")
-
-
-def _decode(data: bytes, name: str) -> NDArray[Any]:
-    """Decode to (h, w) or (h, w, 3), RGB, the right way up, in the depth that is stored."""
-    cv2 = opencv()
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except (cv2.error, MemoryError) as error:
-        raise ImageError(f"{name}: cannot be decoded; save it anew as PNG or JPEG") from error
-    damaged = image is None or image.shape[2:] not in ((), (1,), (3,), (4,))
-    is_tiff = data.startswith(containers.TIFF)
-    if damaged or (is_tiff and not containers.is_whole(data)):
-        raise ImageError(f"{name}: is damaged inside; get it again")
-    if not is_tiff:
-        image = containers.turned(image, containers.orientation(data))
-    elif image.dtype != np.uint8 and containers.is_white_zero(data):
-        # OpenCV has turned it, and inverted it where white is zero, but only 8 bits.
-        image = image.dtype.type(levels.white(image)) - image
-    image = levels.on_black(image)
-    return image if image.ndim == 2 else image[..., ::-1]
 
 
 def _three_channels(unit: Pixels) -> Pixels:

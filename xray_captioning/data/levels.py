@@ -1,23 +1,33 @@
-"""Which value is white: pixels as they are stored, or as Pillow has them, to [0, 1].
+"""Pixels as files and Pillow hold them, which value is white, and what is told of an image.
 
 Many programs write the 10, 12 or 14 bits of a detector into files of 16 without saying so
 (``cv2.imwrite(name, dataset.pixel_array)``; exports of archives). Divided by 65,535 they are
 nearly black. So whole numbers of more than 8 bits are divided by what the bits in use can hold.
 """
 
+import io
+import math
+import re
+import struct
 import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.data.notes import Note
-from xray_captioning.errors import ImageError
+from xray_captioning.data.resizing import opencv
+from xray_captioning.errors import ImageError, XrayCaptioningError
 
 if TYPE_CHECKING:
     import PIL.Image
     from typing_extensions import TypeIs  # of typing from Python 3.13 on
 
+Note = Callable[[str, str], object]  # is given an image's name and what there is to tell
 DEPTHS = (8, 10, 12, 14, 16)  # bits that detectors deliver
 LITTLE = 0.1  # of the range; the faintest of 1,440 real radiographs uses .41 of it
 FAINT = (
@@ -66,6 +76,17 @@ def checked(pixels: NDArray[Any], name: str) -> NDArray[Any]:
 WANTED = "whole numbers from 0 to 255 or, of up to 16 bits, to 65535, or floating-point from 0 to 1"
 
 
+def check_size(height: int, width: int, name: str, max_pixels: float, max_ratio: float = math.inf) -> None:
+    """Raise ImageError, before memory is taken for it, where an image is too large or too long."""
+    if height * width > max_pixels:
+        raise ImageError(
+            f"{name}: {width} x {height} pixels are more than the limit of {max_pixels:,.0f}; "
+            "shrink it, or raise the limit"
+        )
+    if max(height, width) > max_ratio * min(height, width):
+        raise ImageError(f"{name}: {width} x {height} pixels are a strip and no radiograph")
+
+
 def on_black(pixels: NDArray[Any]) -> NDArray[Any]:
     """Composite a fourth channel, opacity, on black."""
     if pixels.ndim == 2 or pixels.shape[2] != 4:
@@ -91,18 +112,164 @@ def is_pillow(image: object) -> "TypeIs[PIL.Image.Image]":
     return module is not None and isinstance(image, module.Image)
 
 
-def pillow_pixels(image: "PIL.Image.Image") -> NDArray[Any]:
+def pillow_pixels(image: "PIL.Image.Image", name: str = "image") -> NDArray[Any]:
     """Return the pixels of an image in any mode, upright: (height, width) or (height, width, 3);
     other colours become RGB, whole numbers and floating-point stay as they are.
     """
     from PIL import ImageOps
 
-    try:
+    with _damage(name):  # Pillow reads the file only now
         image = ImageOps.exif_transpose(image)
         if image.has_transparency_data:
             image = image.convert("RGBA")
         elif image.mode not in _PILLOW:
             image = image.convert("L" if image.mode == "1" else "RGB")
         return on_black(np.asarray(image))
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow reads the file only now
-        raise ImageError(f"image: Pillow cannot read it ({error}); get its file again") from error
+
+
+@contextmanager
+def _damage(name: str) -> Iterator[None]:
+    """Make one error of the many that Pillow raises."""
+    try:
+        yield
+    except XrayCaptioningError:
+        raise
+    except Exception as error:
+        raise ImageError(
+            f"{name}: is truncated, damaged or of a kind that is not read; get it again, or save it anew as PNG"
+        ) from error
+
+
+# --- what is told of an image that is read all the same: why it may not show what it should ---
+
+
+# `warnings.catch_warnings` works on the whole process: who holds this lock may use it.
+catching = threading.RLock()
+
+
+class ImageWarning(UserWarning):
+    """An image is shown otherwise than its file says, or shows next to nothing: `reason` is the
+    same for all `count` images that it is true of.
+    """
+
+    def __init__(self, reason: str, names: Sequence[str]) -> None:
+        self.reason, self.count = reason, len(names)
+        others = f" (and {len(names) - 1} more images)" if len(names) > 1 else ""
+        super().__init__(f"{names[0]}{others}: {reason}")
+
+
+def warn(name: str, reason: str) -> None:
+    """Warn of one image."""
+    warn_together([(name, reason)])
+
+
+def warn_together(told: Iterable[tuple[str, str]]) -> None:
+    """Warn once for each reason, with the number of images."""
+    names: dict[str, list[str]] = {}
+    for name, reason in told:
+        names.setdefault(reason, []).append(name)
+    for reason, of in names.items():
+        with catching:
+            warnings.warn(ImageWarning(reason, of), stacklevel=1)
+
+
+# --- files other than DICOM, decoded by Pillow. OpenCV, which is as fast, fills what a damaged file
+# lacks with grey or black, reads the first of many pages, and lets libpng print what a PNG contains;
+# so it reads colours of 16 bits only, of which Pillow would keep 8 ---
+
+PNG, WEBP = b"\x89PNG\r\n\x1a\n", b"RIFF"
+# What files begin with, and the module of Pillow that reads them; `Image.open` has limits of its own.
+_KINDS = {PNG: "Png", b"\xff\xd8\xff": "Jpeg", b"II*\0": "Tiff", b"MM\0*": "Tiff", b"BM": "Bmp", WEBP: "WebP"}
+_SCAN = 0xDA  # the marker before coded pixels of a JPEG
+_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
+_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # the first marker that ends coded data
+_MOST_SCANS = 64  # progressive images have about ten; a few bytes make one over all pixels
+_MOST_PAGES = 64
+_MOST_TILE = 1 << 24  # pixels; memory is taken for a whole one
+_SUBFILE, _PHOTOMETRIC, _SAMPLE_FORMAT, _TILE = 254, 262, 339, (322, 323)  # tags of a TIFF
+_REDUCED, _WHITE_IS_ZERO, _SIGNED = 1, 0, 2  # their values; the first is a smaller copy of another page
+_OTHERS = ("CMYK", "I", "LAB")  # modes of Pillow that are not read from a TIFF
+
+
+def is_known(data: bytes) -> bool:
+    """Tell whether bytes begin as one of these files does."""
+    return data.startswith(tuple(_KINDS)) and not (data.startswith(WEBP) and data[8:12] != b"WEBP")
+
+
+def decoded(data: bytes, name: str, max_pixels: float, max_ratio: float) -> NDArray[Any]:
+    """Return pixels (height, width) or (height, width, 3), RGB, in the depth that is stored; an
+    ImageError where the file is damaged, too large or of another kind, before memory is taken for it.
+    """
+    with _damage(name):
+        image = _opened(data, name)
+        check_size(image.height, image.width, name, max_pixels, max_ratio)
+        if image.format in ("PNG", "TIFF") and image.mode[0] != "I" and "16" in str(image.tile[0][3]):
+            pixels = opencv().imdecode(np.frombuffer(data, np.uint8), opencv().IMREAD_UNCHANGED)
+            return on_black(pixels)[..., ::-1]
+        pixels = pillow_pixels(image, name)
+    if pixels.dtype != np.uint8 and image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        pixels = pixels.dtype.type(white(pixels)) - pixels  # 8 bits are inverted by Pillow
+    return pixels
+
+
+def _opened(data: bytes, name: str) -> Any:
+    """Return an image of Pillow, whose pixels are not decoded yet."""
+    kind = next(kind for start, kind in _KINDS.items() if data.startswith(start))
+    if kind == "Jpeg":
+        check_jpeg(data)
+    module = import_module(f"PIL.{kind}ImagePlugin")
+    with catching, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd tags
+        if kind == "Tiff":
+            warnings.filterwarnings("error", "Tag |Possibly |Corrupt ")  # of tags that are cut off
+            # White is zero, the most significant byte first, 16 bits: the one such kind that Pillow lacks.
+            module.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
+        open_file = getattr(module, f"{kind}ImageFile")
+        if kind == "Png":
+            open_file(io.BytesIO(data)).verify()  # the checksums, which decoding does not look at
+        image = open_file(io.BytesIO(data))
+        _check_kind(image, name)
+    return image
+
+
+def _check_kind(image: Any, name: str) -> None:
+    """Refuse what would be read as something else than the file means."""
+    if image.format == "WEBP" and image.is_animated:
+        raise ImageError(f"{name}: is an animation; save one picture of it")
+    if image.format != "TIFF":
+        return
+    if image.mode in _OTHERS or image.tag_v2.get(_SAMPLE_FORMAT, (1,))[0] == _SIGNED:
+        raise ValueError("its values are no grey or RGB of 8 or 16 bits or floating-point")
+    if math.prod(image.tag_v2.get(side, 0) for side in _TILE) > _MOST_TILE:
+        raise ValueError("its tiles are too large")
+    pages = 0
+    for page in range(min(image.n_frames, _MOST_PAGES)):
+        image.seek(page)
+        pages += not image.tag_v2.get(_SUBFILE, 0) & _REDUCED
+    if pages != 1:
+        raise ImageError(f"{name}: holds {pages} pages; save one as a file of its own")
+    image.seek(0)
+
+
+def check_jpeg(data: bytes) -> None:
+    """Refuse a JPEG that is cut off, or made to take very long; decoders do not."""
+    if sum(marker == _SCAN for marker, _ in jpeg_segments(data)) > _MOST_SCANS:
+        raise ValueError("it has too many scans")
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the marker and the place of each segment's content, to the end's (T.81, B.1.1.3)."""
+    at = 2
+    while (marker := data[at + 1]) != 0xD9:
+        if data[at] != 0xFF:
+            raise ValueError("a marker is missing")
+        if marker == 0xFF or marker in _BARE:
+            at += 1 if marker == 0xFF else 2  # the first is a fill byte
+            continue
+        yield marker, at + 4
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+        if marker == _SCAN:
+            found = _AFTER_SCAN.search(data, at)
+            if found is None:
+                raise ValueError("its end is missing")
+            at = found.end() - 2

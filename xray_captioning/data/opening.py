@@ -4,13 +4,12 @@ import gzip
 import hashlib
 import io
 import json
-import shutil
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, TextIO, cast
 
 from xray_captioning.data import cache_folder
@@ -185,56 +184,36 @@ def unpacked(path: Path) -> Path:
     the members' names, sizes and checksums, so a changed one is unpacked anew.
     """
     with whole_archive(path, "unpack it and give the folder"), zipfile.ZipFile(path) as archive:
-        members = _members(archive, path)
+        members = list(_members(archive))
         size = sum(member.file_size for member in members)
         listed = sorted((member.filename, member.file_size, member.CRC) for member in members)
         digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
         settings = json.dumps({"archive": digest, "bytes": size})
         home = cache_folder.home_of(settings)
         if not (home / FILES).is_dir():
-            if size > (most := cache_folder.size_limit()):
+            if size > (most := cache_folder.size_limit()) or len(members) > MAX_MEMBERS:
                 raise DataError(
-                    f"{path}: unpacks to {size / GIB:.1f} GiB, more than the {most / GIB:g} GiB of "
-                    f"the cache; unpack it and give the folder, or set {LIMIT_VARIABLE}"
+                    f"{path}: unpacks to {len(members)} files of {size / GIB:.1f} GiB, more than {MAX_MEMBERS:,} or "
+                    f"the {most / GIB:g} GiB of the cache; unpack it and give the folder, or set {LIMIT_VARIABLE}"
                 )
             _unpack(archive, members, home, settings)
     cache_folder.note_use(home / FILES)
     return home / FILES
 
 
-def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
-    """Return the files of an archive, after a look at where each would be written."""
-    members = [member for member in archive.infolist() if not member.is_dir()]
-    if len(members) > MAX_MEMBERS:
-        raise DataError(f"{path}: holds {len(members)} files; unpack it and give the folder")
-    for member in members:
-        parts = _parts(member)
-        if not parts or parts[0] in ("/", "") or ".." in parts or ":" in parts[0]:
-            raise DataError(f"{path}: names a file outside itself ({member.filename[:80]!r}); beware of it")
-        if (member.external_attr >> 28) == 0o12:  # S_IFLNK, as Unix programs write it
-            raise DataError(f"{path}: holds a link ({member.filename[:80]!r}); unpack it yourself")
-    kept = [member for member in members if not set(_parts(member)) & set(_LEFT_OUT)]
-    if len({_parts(member) for member in kept}) < len(kept):
-        raise DataError(f"{path}: holds two files of one name; unpack it and give the folder")
-    return kept
-
-
-def _parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
-    return PurePosixPath(member.filename.replace("\\", "/")).parts
+def _members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
+    """Yield the files of an archive; `zipfile` writes none outside of the folder, and no links."""
+    for member in archive.infolist():
+        member.filename = member.filename.replace("\\", "/")  # as some programs on Windows write it
+        if not (member.is_dir() or set(member.filename.split("/")) & set(_LEFT_OUT)):
+            yield member
 
 
 def _unpack(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], home: Path, settings: str) -> None:
     """Unpack into a temporary folder, and rename it: another process sees all of it or nothing."""
     home.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".", dir=home))
-    try:
-        for member in members:
-            to = temporary.joinpath(*_parts(member))
-            to.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(member) as source, open(to, "wb") as target:
-                shutil.copyfileobj(source, target)  # at most the size that was checked
+    with tempfile.TemporaryDirectory(prefix=".", dir=home, ignore_cleanup_errors=True) as temporary:
+        archive.extractall(temporary, members)
         atomic_write(home / cache_folder.SETTINGS, settings)
         if not (home / FILES).exists():
-            temporary.rename(home / FILES)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            Path(temporary).rename(home / FILES)

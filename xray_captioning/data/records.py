@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from xray_captioning.data.opening import HEAD_BYTES, open_bytes, open_text, read_text
+from xray_captioning.data.studies import named_part
 from xray_captioning.errors import DataError, require
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
@@ -124,7 +125,7 @@ def _reader(file: TextIO, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> A
 
 # --- JSON: lists of objects, one object per line, objects of id to object ---
 
-ID, TEXT = "id", "text"
+ID, TEXT, SPLIT = "id", "text", "split"
 _LINES = (".jsonl", ".ndjson")
 
 
@@ -187,13 +188,22 @@ def _parsed(text: str, path: Path, line: int | None = None) -> Any:
 
 
 def _entries(content: Any, path: Path) -> Iterator[tuple[int | str, dict[str, Any]]]:
-    """Yield the rows of a list of objects or texts, or of an object of id to one."""
-    if isinstance(content, dict) and len(content) == 1:  # a list with a name, such as "data"
-        [inner] = content.values()
-        content = inner if _is_list_of(dict, inner) else content
+    """Yield the rows of a list of objects or texts, of an object of id to one, or of parts of a split
+    to lists.
+    """
+    if isinstance(content, dict) and len(content) == 1:  # what has a name, such as "data"
+        [(name, inner)] = content.items()
+        content = inner if _are_parts(inner) or (_is_list_of(dict, inner) and not named_part(name)) else content
     if isinstance(content, list):
         for number, entry in enumerate(content, 1):
             yield number, _row(entry, f"{path}, entry {number}")
+    elif _are_parts(content):
+        for part, entries in content.items():
+            for number, entry in enumerate(entries, 1):
+                row = _row(entry, where := f"{path}, entry {number} of {part}")
+                if named_part(str(own := row.get(SPLIT) or part)) != named_part(part):
+                    raise DataError(f"{where}: split is {own!r} but it stands in {part!r}; keep one")
+                yield f"{number} of {part}", {**row, SPLIT: part}
     elif isinstance(content, dict) and _are_columns(content):
         for number in next(iter(content.values())):
             yield number, {name: values[number] for name, values in content.items()}
@@ -203,6 +213,12 @@ def _entries(content: Any, path: Path) -> Iterator[tuple[int | str, dict[str, An
             yield repr(name), {key: name, **_row(entry, f"{path}, entry {name!r}")}
     else:
         raise DataError(f"{path}: holds no list of objects; write one object per row")
+
+
+def _are_parts(content: Any) -> bool:
+    """Whether an object is lists of objects by names, as R2Gen's annotations are."""
+    lists = content.values() if isinstance(content, dict) else [None]
+    return all(isinstance(found, list) for found in lists) and any(_is_list_of(dict, found) for found in lists)
 
 
 def _are_columns(content: dict[str, Any]) -> bool:

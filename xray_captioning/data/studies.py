@@ -26,6 +26,11 @@ else:
 T = TypeVar("T")
 FRONTAL, LATERAL, UNKNOWN = VIEWS = ("frontal", "lateral", "unknown")
 PARTS = ("train", "val", "test")
+PART_NAMES = {
+    **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "development"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
 SECTIONS = ("indication", "comparison", "findings", "impression")
 TEXTS = ("findings", "impression")  # which a model writes
 SEVERAL = 5  # texts that are not alike by chance
@@ -63,6 +68,11 @@ class Study:
         same = self.impression is self.findings
         self.findings = _report_or_none(self.findings)
         self.impression = self.findings if same else _report_or_none(self.impression)
+
+
+def named_part(name: str) -> str | None:
+    """Return the part, 'train', 'val' or 'test', that a usual name such as 'validate' means."""
+    return PART_NAMES.get(name.strip().casefold())
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """Pretrained GPT-2s: read from a folder or through keras-hub, and copied into a decoder.
 
 A folder in Hugging Face's layout holds ``config.json``, ``model.safetensors`` and ``vocab.json``
-with ``merges.txt`` (or ``tokenizer.json``); one in keras-hub's layout is a saved preset. A pickle
-(``pytorch_model.bin``) is never opened.
+with ``merges.txt`` (or ``tokenizer.json``); one in keras-hub's layout is a saved preset.
 """
 
 import os
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xray_captioning.backend import ops
+from xray_captioning.checkpoints import read_arrays
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array
 from xray_captioning.decoders.transformer import Gpt2
@@ -169,7 +169,7 @@ def _from_hugging_face(folder: Path, settings: dict[str, Any]) -> LanguageModel:
     for key, allowed in _EXPECTED.items():
         if settings.get(key, allowed[0]) not in allowed:
             raise DataError(f"{key} is {settings[key]!r} in config.json, expected {allowed[0]!r}")
-    arrays = _safetensors(folder)
+    arrays = {name.removeprefix("transformer."): values for name, values in read_arrays(folder).items()}
     layers = {"ln_f": [arrays["ln_f.weight"], arrays["ln_f.bias"]]}
     for i in range(settings["n_layer"]):
         for name in ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"):
@@ -180,29 +180,6 @@ def _from_hugging_face(folder: Path, settings: dict[str, Any]) -> LanguageModel:
             layers[f"h.{i}.attn.{part}"] = list(pair)
     words, positions = arrays["wte.weight"], arrays["wpe.weight"]
     return LanguageModel(settings["n_head"], words, positions, layers, _tokenizer(folder))
-
-
-class _Arrays(dict[str, Array]):
-    def __missing__(self, name: str) -> Array:
-        raise DataError(f"model.safetensors lacks {name}")
-
-
-def _safetensors(folder: Path) -> dict[str, Array]:
-    path = folder / "model.safetensors"
-    if not path.is_file() and (folder / "pytorch_model.bin").is_file():
-        raise DataError(
-            "pytorch_model.bin is a pickle, which can run any code, and is not opened; if you "
-            "trust it, write model.safetensors with transformers: "
-            "GPT2LMHeadModel.from_pretrained(folder).save_pretrained(folder)"
-        )
-    with require("safetensors", "GPT-2 files", "hub").safe_open(path, framework="numpy") as file:
-        # Buffers such as h.0.attn.bias, the causal mask, are no weights in spite of their names.
-        names = {name.removeprefix("transformer."): name for name in list(file.keys())}
-        return _Arrays(
-            (short, np.asarray(file.get_tensor(name), dtype="float32"))
-            for short, name in names.items()
-            if not short.endswith((".attn.bias", ".attn.masked_bias"))
-        )
 
 
 def _tokenizer(folder: Path) -> BytePairTokenizer:

@@ -7,9 +7,15 @@ from typing import Any, NamedTuple
 
 from xray_captioning.backend import keras
 from xray_captioning.encoders import torch_networks as published
-from xray_captioning.encoders.lite import efficientnet_lite0, load_lite0
-from xray_captioning.encoders.towers import build_tower, last_block, load_tower, tower_of
-from xray_captioning.encoders.vit import clip, transformed, vit
+from xray_captioning.encoders.vision_transformers import (
+    build_tower,
+    clip,
+    last_block,
+    load_tower,
+    tower_of,
+    transformed,
+    vit,
+)
 from xray_captioning.errors import ConfigError
 from xray_captioning.hub.fetch import registered_name, registry
 from xray_captioning.plugins import find_model, register_model
@@ -96,7 +102,9 @@ ENCODERS = {
     "resnet50v2": Backbone(_application(_apps.ResNet50V2), "mean", ("conv5_block3_",), "signed"),
     "mobilenetv2": Backbone(_mobilenetv2, "mean", ("block_16_", "Conv_1"), "signed"),
     "efficientnetv2b0": Backbone(_efficientnet, "mean", ("block6h_", "top_"), "imagenet"),
-    "efficientnet_lite0": Backbone(efficientnet_lite0, "mean", ("blocks.15.", "conv_head", "bn1"), "lite", load_lite0),
+    "efficientnet_lite0": Backbone(
+        published.efficientnet_lite0, "mean", ("blocks.15.", "conv_head", "bn1"), "lite", published.load_lite0
+    ),
     "vit": Backbone(vit, "mean", ("block12_", "norm"), "signed"),
     "vit_tiny": Backbone(_vit_tiny, "evidence", ("block2_", "norm")),
     "clip": Backbone(clip, "mean", ("encoder_block_11", "layer_norm"), "clip"),

@@ -2,14 +2,16 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from xray_captioning.backend import keras
-from xray_captioning.checkpoints import StoredArray, looks_like, mismatches, read_arrays
+from xray_captioning.checkpoints import StoredArray, mismatches, read_arrays
+from xray_captioning.checkpoints.arrays import shortened
 from xray_captioning.errors import BundleError
 
 # What PyTorch calls the arrays of a layer.
@@ -20,22 +22,16 @@ _PYTORCH |= {"registers": "register_tokens"}
 
 
 def load_pytorch(
-    model: Any,
-    path: Path,
-    what: str,
-    left_out: str,
-    name_of: Callable[[str], str] = str,
-    arrays: Mapping[str, NDArray[Any]] | None = None,
+    model: Any, path: Path, what: str, left_out: str, arrays: Mapping[str, NDArray[Any]] | None = None
 ) -> None:
     """Fill a network whose layers have the names that PyTorch's modules have in a file.
 
-    `what` names the network in messages, `left_out` is a regular expression of names that it does
-    not need, such as its classifier's, and `name_of` gives a layer's name in the file. `arrays` are
-    the file's, where they have been read. A file that cannot be read, or is not of this network,
-    is a BundleError.
+    `what` names the network in messages, and `left_out` is a regular expression of names that it
+    does not need, such as its classifier's. `arrays` are the file's, where they have been read. A
+    file that cannot be read, or is not of this network, is a BundleError.
     """
     layers = {
-        f"{name_of(layer.name)}.{_PYTORCH.get(variable.name, variable.name)}": (layer, variable)
+        f"{layer.name}.{_PYTORCH.get(variable.name, variable.name)}": (layer, variable)
         for layer in model.layers
         for variable in layer.weights
     }
@@ -79,16 +75,18 @@ def check(
     extra: Iterable[StoredArray],
 ) -> None:
     """Raise a BundleError that says which arrays of a file are missing, misshapen or unknown.
-    Of another model it says only what that seems to be. `what` names the model in the message; the
+    Of another model it says only which layers that has. `what` names the model in the message; the
     rest is as `mismatches` takes it.
     """
     extra = list(extra)
     clauses = mismatches(shapes, found, extra)
     if clauses and len(found) < len(shapes) / 2:
-        seems = looks_like([*found.values(), *extra])
+        owners = (a.layer or a.name.rpartition(".")[0] or a.name for a in (*found.values(), *extra))
+        layers = list(dict.fromkeys(shortened(name, 30) for name in owners))
+        listed = ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
         raise BundleError(
-            f"{path}: is not {what}, of whose {len(shapes)} arrays it has {len(found)}; it seems "
-            f"to be another model: {seems}; give the file of {what}"
+            f"{path}: is not {what}, of whose {len(shapes)} arrays it has {len(found)}; it seems to be another "
+            f"model, with weights of {len(layers)} layers ({listed}); give the file of {what}"
         )
     if clauses:
         more = f", and {len(clauses) - 2} more" if len(clauses) > 2 else ""
@@ -104,3 +102,86 @@ def fill(variables: Mapping[str, Any], found: Mapping[str, StoredArray]) -> None
     """Assign to each variable the array of its name."""
     for name, variable in variables.items():
         variable.assign(found[name].values)
+
+
+CLASSIFIER = "chexnet_output"
+
+
+def load_densenet121(
+    encoder: Any, path: str | os.PathLike[str], arrays: list[StoredArray], what: str = "DenseNet121", top: Any = ()
+) -> None:
+    """Fill the network of a ``chexnet`` encoder, and the variables of its classifier that `top` has.
+
+    The arrays are those of a Keras 2 file: CheXNet's, or DenseNet121 with or without its top, as
+    Keras published it. One that does not fit is a BundleError.
+    """
+    variables = densenet121_variables(encoder)
+    found, rest = match_densenet121(arrays, variables)
+    variables |= {f"{CLASSIFIER}/{variable.name}": variable for variable in top}
+    classifier, rest = _classifier(rest)
+    found |= classifier if top else {}
+    check(path, what, shapes_of(variables), found, rest)
+    fill(variables, found)
+
+
+def densenet121_variables(encoder: Any) -> dict[str, Any]:
+    """Return the variables of a DenseNet121 by their Keras 2 names, such as ``conv1/bn/gamma``."""
+    return {
+        f"{re.sub('^conv1_', 'conv1/', layer.name)}/{variable.name}": variable
+        for layer in encoder.backbone.layers
+        for variable in layer.weights
+    }
+
+
+def match_densenet121(
+    arrays: Iterable[StoredArray], names: Collection[str]
+) -> tuple[dict[str, StoredArray], list[StoredArray]]:
+    """Find the arrays of a DenseNet121 by their whole names, which are Keras 2's.
+    Never by the end of a name: ``bn`` would be confused with ``conv1/bn``. Returned are arrays by
+    those names, and the others.
+    """
+    wanted = {_joined(*name.rsplit("/", 1)): name for name in names}
+    found: dict[str, StoredArray] = {}
+    rest = []
+    for _, group in groupby(arrays, key=lambda array: array.layer):
+        members = list(group)
+        for array, key in zip(members, _best_keys(members, wanted)):
+            name = wanted.get(key)
+            if name is None or name in found:
+                rest.append(array)
+            else:
+                found[name] = array
+    return found, rest
+
+
+def _best_keys(members: list[StoredArray], wanted: Collection[str]) -> list[str]:
+    """Keys of one layer's arrays under the reading of their names that most arrays agree with.
+    Read are the names as they are; without a prefix that all share, where it is one (an
+    encoder's own name); and, where the arrays are those of a single layer, that layer's name.
+    """
+    owners = {array.owner for array in members}
+    shared = list(takewhile(lambda parts: len(set(parts)) == 1, zip(*owners)))
+    readings = [
+        [_joined("/".join(a.owner[depth:]), a.leaf) for a in members]
+        for depth in range(len(shared) + 1 if len(owners) > 1 else 1)
+    ]
+    if len(owners) == 1:
+        readings.append([_joined(a.layer, a.leaf) for a in members])
+    return max(readings, key=lambda keys: sum(key in wanted for key in keys))
+
+
+def _joined(layer: str, leaf: str) -> str:
+    # Keras 3 spells conv1/conv as conv1_conv; a reused session numbers names: conv1/conv_1.
+    return re.sub(r"_\d+$", "", layer.replace("/", "_")) + f"/{leaf}"
+
+
+def _classifier(rest: list[StoredArray]) -> tuple[dict[str, StoredArray], list[StoredArray]]:
+    """Take the one dense layer, whatever its name, that stands on top of the network."""
+    layers = {array.layer: [a for a in rest if a.layer == array.layer] for array in rest}
+    dense = [name for name, members in layers.items() if {a.leaf for a in members} <= {"kernel", "bias"}]
+    if CLASSIFIER in dense:
+        dense = [CLASSIFIER]
+    if len(dense) != 1:
+        return {}, rest
+    top = {f"{CLASSIFIER}/{array.leaf}": array for array in layers[dense[0]]}
+    return top, [array for array in rest if array.layer != dense[0]]

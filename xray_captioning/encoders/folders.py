@@ -10,7 +10,7 @@ from xray_captioning.config import Config
 from xray_captioning.data.images import SCHEMES
 from xray_captioning.data.resizing import rule_of
 from xray_captioning.encoders.backbones import Backbone, find_backbone
-from xray_captioning.encoders.towers import tower_of
+from xray_captioning.encoders.vision_transformers import tower_of
 from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.files import read_json
 from xray_captioning.hub.fetch import registered_name, registry

@@ -14,13 +14,13 @@ import numpy as np
 from xray_captioning.backend import ops
 from xray_captioning.bundles.bundle import FEATURES, FORMAT, PARTS, find_bundle, read_bundle, read_config, write_bundle
 from xray_captioning.bundles.card import model_card
-from xray_captioning.checkpoints import read_arrays
+from xray_captioning.checkpoints import read_arrays, read_keras2
 from xray_captioning.checkpoints.hdf5 import is_hdf5, is_keras2
 from xray_captioning.config import Config
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.encoders.backbones import find_backbone
-from xray_captioning.encoders.chexnet import load_densenet121
 from xray_captioning.encoders.encoder import Encoder
+from xray_captioning.encoders.filling import load_densenet121
 from xray_captioning.encoders.folders import adopted, is_saved_model
 from xray_captioning.encoders.torch_networks import classifier, published_file
 from xray_captioning.errors import BundleError, ConfigError
@@ -76,7 +76,7 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
         if weights == "imagenet":
             _warn_of_pixels(config)
     elif model.encoder == "chexnet" and is_keras2(path):
-        load_densenet121(encoder, path)
+        load_densenet121(encoder, path, read_keras2(path))
     elif read is not None and _is_foreign(path) and not is_hdf5(path):
         read(encoder.backbone, path)
         _warn_of_pixels(config, weights)

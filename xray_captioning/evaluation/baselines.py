@@ -1,4 +1,4 @@
-"""Systems that look at no image, only at the nearest one, or at the answer: floor and ceiling.
+"""Systems, and those that look at no image, only at the nearest one, or at the answer: floor and ceiling.
 
 A model has to beat the fixed texts, the random ones and those of the nearest training study;
 :func:`oracle_captions` is what a perfect classifier with a template would write. What is left of a
@@ -7,18 +7,18 @@ model that is shown other studies' images is in :mod:`xray_captioning.evaluation
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.systems import System
 from xray_captioning.files import read_toml
 from xray_captioning.findings import CONSTANT, FINDINGS, MOST_FREQUENT, ORACLE, RANDOM, RETRIEVAL
 from xray_captioning.metrics import bleu, cider, clinical, rouge
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN
+from xray_captioning.text.cleaning import clean_r2gen
 
 Array = NDArray[Any]
 Texts = Sequence[str]
@@ -37,6 +37,77 @@ OFTEN, SHORT = 3, 12
 # What the template says of a finding that no such sentence asserts alone.
 PHRASES: dict[str, str] = read_toml(__file__, "baselines.toml")["phrases"]
 _SENTENCE = re.compile(r"\S.*?(?:\s\.(?=\s|$)|$)", re.DOTALL)
+R2GEN = "r2gen"  # the protocol, and its cleaning
+MINIMUM_FREQUENCY, MAXIMUM_WORDS = 3, 59  # of training words; of a reference that is scored
+
+
+class System(NamedTuple):
+    """What one system wrote for the evaluated studies, in their order."""
+
+    name: str
+    search: str | None  # ``greedy``, ``beam-3`` …, or None where nothing was searched
+    texts: list[str]
+    kind: str = "system"  # or what it is compared with: "baseline", "shuffled"
+    others: Sequence[list[str]] = ()  # of further runs: training seeds, or random draws
+
+    @property
+    def column(self) -> str:
+        """Name of the system's column in ``captions.csv``, or what such columns begin with."""
+        return f"{self.name} {self.search}" if self.search else self.name
+
+    @property
+    def runs(self) -> list[list[str]]:
+        """Texts of every run; the system's scores are the mean over them."""
+        return [self.texts, *self.others]
+
+    @property
+    def columns(self) -> dict[str, list[str]]:
+        """Columns of ``captions.csv``: one a run of a system, the first draw of what is random."""
+        if self.kind != "system" or not self.others:
+            return {self.column: self.texts}
+        return {f"{self.column} run {n}": texts for n, texts in enumerate(self.runs, 1)}
+
+
+class ReportTexts(NamedTuple):
+    """What readers wrote of the evaluated and of the training studies: reports, whose findings count,
+    and references, which words are compared with. They differ where a protocol alters the latter: a
+    rare word that becomes ``<unk>`` may be a finding or a "without".
+    """
+
+    references: list[str]  # of the evaluated studies
+    reports: list[str]  # of the same studies
+    training: list[str]  # of the training studies; a system may repeat one of them
+    targets: list[str]  # the same as the protocol alters references
+    whole: list[str] | None = None  # the references, where a protocol truncates them, before that
+
+    @classmethod
+    def unaltered(cls, references: list[str], training: list[str]) -> Self:
+        """Return texts that no protocol alters."""
+        return cls(references, references, training, training)
+
+    @classmethod
+    def as_r2gen(cls, reports: list[str], training: list[str], asis: list[str], learned: list[str]) -> Self:
+        """Return cleaned texts, and references that R2Gen's evaluation makes of uncleaned ones."""
+        vocabulary = r2gen_vocabulary(learned)
+        references, whole = (r2gen_references(asis, vocabulary, most) for most in (MAXIMUM_WORDS, None))
+        return cls(references, reports, training, r2gen_references(learned, vocabulary), whole)
+
+
+def r2gen_vocabulary(training_reports: Iterable[str]) -> frozenset[str]:
+    """Return the cleaned words that training reports have at least three times."""
+    counts = Counter(word for text in training_reports for word in clean_r2gen(text).split())
+    return frozenset(word for word, number in counts.items() if number >= MINIMUM_FREQUENCY)
+
+
+def r2gen_references(
+    reports: Iterable[str], vocabulary: frozenset[str], maximum_words: int | None = MAXIMUM_WORDS
+) -> list[str]:
+    """Make the references that R2Gen's evaluation on IU X-ray scores against: cleaned, ``<unk>`` for
+    words not in `vocabulary`, those after the 59th, or None, left out; a system's texts are only
+    cleaned (Chen et al., EMNLP 2020, and its released code: sequences of 60 with one start token).
+    """
+    cleaned = (clean_r2gen(text).split()[:maximum_words] for text in reports)
+    return [" ".join(w if w in vocabulary else "<unk>" for w in words) for words in cleaned]
 
 
 def baseline_systems(
@@ -93,10 +164,11 @@ def merged_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _shared_name(names: Sequence[str]) -> str:
     chosen = [metric for name, metric in zip(CONSTANTS, CONSTANT_METRICS) if name in names]
+    if len(chosen) < 2:
+        return ", ".join(names)
     metrics = ", ".join(chosen).replace(", ".join(CONSTANT_METRICS[:4]), "BLEU-1 to 4")
     metrics = "every metric" if len(chosen) == len(CONSTANTS) else metrics
-    constant = [f"{CONSTANT} ({metrics})"] if len(chosen) > 1 else names[: len(chosen)]
-    return ", ".join([*constant, *names[len(chosen) :]])
+    return ", ".join([f"{CONSTANT} ({metrics})", *names[len(chosen) :]])
 
 
 def constant_captions(
@@ -124,18 +196,15 @@ def _scores(candidates: list[str], references: list[str], metrics: Sequence[str]
     if any(metric.startswith("BLEU-") for metric in metrics):
         columns = bleu.bleu_of_constants(references, candidates).T
         scores = {f"BLEU-{order}": column for order, column in enumerate(columns, 1)}
-    others = {
-        "ROUGE-L": rouge.rouge_l_of_constants,
-        "CIDEr": cider.cider_of_constants,
-        "clinical_f1": _clinical_f1_of_constants,
-    }
-    scores |= {m: others[m](references, candidates) for m in metrics if m in others}
+    if "ROUGE-L" in metrics:
+        scores["ROUGE-L"] = rouge.rouge_l_of_constants(references, candidates)
+    if "CIDEr" in metrics:
+        scores["CIDEr"] = cider.cider_of_constants(references, candidates)
+    if "clinical_f1" in metrics:
+        labels = clinical.label_matrix(references)
+        counted = clinical.counted_findings(labels)
+        scores["clinical_f1"] = clinical.clinical_f1_of_constants(labels, candidates, counted)
     return {metric: np.nan_to_num(values) for metric, values in scores.items()}
-
-
-def _clinical_f1_of_constants(references: list[str], candidates: list[str]) -> Array:
-    labels = clinical.label_matrix(references)
-    return clinical.clinical_f1_of_constants(labels, candidates, clinical.counted_findings(labels))
 
 
 def constant_caption(texts: Sequence[str]) -> str:
@@ -171,18 +240,17 @@ def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str
     :data:`PHRASES` where no short one does so three times, then sentences of the best fixed report
     (by BLEU-4) without a finding that deny nothing written. Sides, sizes and places are not known.
     """
-    found = (clinical.asserted(texts) & clinical.IS_FINDING).any(axis=1)
-    plain = [text for text, some in zip(texts, found) if not some and text.strip()]
+    found, asked = (clinical.asserted(column) & clinical.IS_FINDING for column in (texts, references))
+    plain = [text for text, some in zip(texts, found.any(axis=1)) if not some and text.strip()]
     said = _favourites(Counter(sentence for text in texts for sentence in _sentences(text)))
     normal = _sentences(constant_caption(plain)) if plain else []
     labels = clinical.label_matrix(normal)
-
-    def written(found: Array) -> str:
-        denied = (labels[:, found] == DENIED).any(axis=1)
-        sentences = [said[i] for i in np.flatnonzero(found)]
-        return " ".join([*sentences, *(text for text, no in zip(normal, denied) if not no)])
-
-    return [written(row & clinical.IS_FINDING) for row in clinical.asserted(references)]
+    written = []
+    for row in asked:
+        denied = (labels[:, row] == DENIED).any(axis=1)
+        sentences = [said[i] for i in np.flatnonzero(row)]
+        written.append(" ".join([*sentences, *(text for text, no in zip(normal, denied) if not no)]))
+    return written
 
 
 def _favourites(counts: Counter[str]) -> list[str]:

@@ -1,13 +1,9 @@
 """Read what other systems wrote, in the formats and under the names in which it comes.
 
-What a file is, its content tells: a table (CSV with any separator, Parquet, Excel), JSON in the
-shapes of :mod:`xray_captioning.evaluation.result_columns`, which tells what columns are, JSON
-lines, or plain text with one text a line. A table of one column without a header is R2GenCMN's
-``res.csv``.
-
-Where nothing names the studies, texts belong to the evaluated studies in the order of the data:
-that is the order in which R2Gen's code goes through its annotation. Such a system has the name of
-its file, any other that of its column.
+What a file is, its content tells: a table (CSV with any separator, Parquet, Excel; one of one column
+without a header is R2GenCMN's ``res.csv``), JSON in the shapes of
+:mod:`xray_captioning.evaluation.result_columns`, JSON lines, or plain text with one text a line. Where
+nothing names the studies, texts are in the order of the data, as R2Gen's code goes through it.
 """
 
 import csv
@@ -27,8 +23,8 @@ from xray_captioning.errors import DataError
 from xray_captioning.evaluation import result_columns as roles
 from xray_captioning.text.cleaning import without_common_marks, without_marks
 
-_JSON = (".json", ".jsonl", ".ndjson")
-_TABLES = (".csv", ".tsv", ".tab", ".psv")
+_JSON = re.compile(r"\.(json|jsonl|ndjson)(\.gz)?$", re.IGNORECASE)
+_TABLES = re.compile(r"\.(csv|tsv|tab|psv)(\.gz)?$", re.IGNORECASE)
 _MISSING = {"nan", "<na>", "null"}  # what pandas writes of a missing value where it has to be text
 
 
@@ -54,10 +50,8 @@ def checked_text(value: Any, where: str, number: Any) -> str:
         kind = f"a list of {len(value)}" if isinstance(value, list) else type(value).__name__
         raise DataError(f"{where} {number}: is {kind}, not one text; give one, '' for none")
     if value.strip().lower() in _MISSING:
-        raise DataError(
-            f"{where} {number}: is {value!r}, as a missing value is written; write '' where a "
-            "system wrote nothing, or leave the study out"
-        )
+        what = f"is {value!r}, as a missing value is written"
+        raise DataError(f"{where} {number}: {what}; write '' where a system wrote nothing, or leave the study out")
     text: str = as_text(value)
     kept = without_marks(text)
     return text if kept == text.strip() else kept
@@ -70,9 +64,8 @@ def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, TextColumn
     columns = read_columns(path)
     chosen = roles.predictions(path, columns, asked)
     others = roles.other_texts(columns, chosen)
-    return {
-        path.stem if name == roles.ALONE else name: _written(path, columns, name, left_out=others) for name in chosen
-    }
+    names = {name: path.stem if name == roles.ALONE else name for name in chosen}
+    return {names[name]: _written(path, columns, name, left_out=others) for name in chosen}
 
 
 def read_references(path: Path, asked: str | None = None) -> TextColumn:
@@ -165,38 +158,32 @@ def _report(value: Any, where: str, number: Any) -> str | list[str]:
 def _by_column(rows: records.Rows) -> roles.Columns:
     """Return the columns of a table; None where JSON or Parquet has no value."""
     # The fields themselves: a row of a Table is a dictionary, and there may be many of them.
-    found = [values for _, values in rows] or [[]]
-    return {name: list(values) for name, values in zip(found[0], zip(*found[1:]))}
+    names, *found = [values for _, values in rows] or [[]]
+    return {name: list(values) for name, values in zip(names, zip(*found))}
 
 
 def _of_text(path: Path, head: str) -> roles.Columns:
     """Return the columns of a text that begins with `head`: JSON, a table, or one text a line."""
-    if _is_called(path, _JSON) or re.match(r'\s*(\{\s*"|\[\s*[\[{"])', head):
+    if _JSON.search(path.name) or re.match(r'\s*(\{\s*"|\[\s*[\[{"])', head):
         if records.is_lines(head, path):
             return _by_column(records.json_rows(path)[1]())
         return roles.json_columns(records.read_json(path), path)
     lines = [line for line in head.splitlines()[:50] if line]
-    if not (_is_called(path, _TABLES) or _shows_table(path, lines)):
-        return {roles.ALONE: _read_lines(path)}
-    if lines and not (_has_header(lines) or any(_is_regular(lines, sign) for sign in DELIMITERS)):
+    if not (_TABLES.search(path.name) or _shows_table(path, lines)):
+        with open_text(path) as file:
+            # Not splitlines(): it would also cut at a form feed and other rare characters.
+            texts = [line.removesuffix("\n") for line in io.StringIO(file.read(), newline=None)]
+        if not texts:
+            raise DataError(f"{path}: is empty; give one text per line")
+        return {roles.ALONE: texts}
+    widths = [{len(row) for row in _parsed_rows(lines, sign)} for sign in DELIMITERS]
+    regular = any(len(found) == 1 and found != {1} for found in widths)
+    if lines and not (regular or _has_header(lines)):
         with open_text(path) as file:
             rows = _parsed_rows(file, ",")
         if rows and all(len(row) == 1 for row in rows):
             return {roles.ALONE: [row[0] for row in rows]}
     return _by_column(Table(path).records())
-
-
-def _is_called(path: Path, endings: tuple[str, ...]) -> bool:
-    return path.name.lower().removesuffix(".gz").endswith(endings)
-
-
-def _read_lines(path: Path) -> list[str]:
-    with open_text(path) as file:
-        # Not splitlines(): it would also cut at a form feed and other rare characters.
-        lines = [line.removesuffix("\n") for line in io.StringIO(file.read(), newline=None)]
-    if not lines:
-        raise DataError(f"{path}: is empty; give one text per line")
-    return lines
 
 
 def _shows_table(path: Path, lines: Sequence[str]) -> bool:
@@ -206,7 +193,8 @@ def _shows_table(path: Path, lines: Sequence[str]) -> bool:
         return True
     for sign in DELIMITERS:
         first = [line.split(sign)[0] for line in lines if sign in line]
-        if 1 < len(set(first)) == len(lines) and all(map(_looks_like_id, first)):
+        ids = [word for word in first if " " not in word.strip() and any(map(str.isdigit, word))]
+        if 1 < len(set(first)) == len(lines) == len(ids):
             raise DataError(
                 f"{path}: looks like a table ({sign!r} between the columns) without a line that "
                 "names the columns; put one first, such as study_id and prediction"
@@ -224,19 +212,9 @@ def _has_header(lines: Sequence[str]) -> bool:
     return bool(lines) and roles.names_column(lines[0])
 
 
-def _is_regular(lines: Sequence[str], sign: str) -> bool:
-    """Whether every line has as many fields as the first, and more than one."""
-    widths = {len(row) for row in _parsed_rows(lines, sign)}
-    return len(widths) == 1 and widths.pop() > 1
-
-
 def _parsed_rows(lines: Iterable[str], sign: str) -> list[list[str]]:
     """Return the rows that are not empty; none where the quotes are wrong, which Table says."""
     try:
         return [row for row in csv.reader(lines, delimiter=sign, strict=True) if row]
     except csv.Error:
         return []
-
-
-def _looks_like_id(word: str) -> bool:
-    return bool(word) and " " not in word.strip() and any(map(str.isdigit, word))

@@ -51,15 +51,10 @@ def choose_cases(references: Texts, texts: Texts, counts: Labels) -> list[list[i
     """Return the rows of a system's best, median and worst studies, `EACH` a kind, none twice: by
     the F1 of their findings, whose `counts` are `confusion`'s, then by ROUGE-L.
     """
-    order = np.lexsort((-rouge_l_rows(references, texts), -clinical.example_f1(counts)))
+    order = np.lexsort((-rouge_l_rows(references, texts), -clinical.example_f1(counts))).tolist()
     middle = max(len(order) // 2 - EACH // 2, 0)
-    chosen = (order[:EACH], order[middle : middle + EACH], order[::-1][:EACH])
-    seen: set[int] = set()
-    groups = []
-    for rows in chosen:
-        groups.append([row for row in rows.tolist() if row not in seen])
-        seen.update(groups[-1])
-    return groups
+    best, median, worst = order[:EACH], order[middle : middle + EACH], order[::-1][:EACH]
+    return [best, [r for r in median if r not in best], [r for r in worst if r not in best + median]]
 
 
 def wordiest(studies: pd.DataFrame, count: int = 4) -> list[int]:
@@ -87,6 +82,10 @@ def case_cards(
     counts = clinical.confusion(reference, labels)
     scores = clinical.example_f1(counts)
     groups = choose_cases(results.references, texts, counts)
+
+    def named(row: int, kind: int) -> list[str]:
+        return [FINDINGS[i] for i in np.flatnonzero(counts[row, :, kind] * clinical.IS_FINDING)]
+
     return [
         {
             "kind": kind,
@@ -95,7 +94,7 @@ def case_cards(
             "report": marked(results.reports[row], _cut(results.reports[row])),
             "text": marked(texts[row], _cut(texts[row])),
             "images": _thumbnails(images.get(results.studies[row], ())),
-            **_findings(counts[row]),
+            **{name: named(row, kind) for kind, name in enumerate(("common", "added", "missed"))},
         }
         for kind, rows in zip(("best", "median", "worst"), groups)
         for row in rows
@@ -111,12 +110,6 @@ def _thumbnails(paths: Sequence[str]) -> list[str]:
     return found
 
 
-def _findings(counts: Labels) -> dict[str, list[str]]:
-    named = ("common", "added", "missed")
-    columns = (np.flatnonzero(counts[:, k] * clinical.IS_FINDING) for k in range(3))
-    return {name: [FINDINGS[i] for i in column] for name, column in zip(named, columns)}
-
-
 def _cut(text: str) -> str:
     if not text.strip():
         return "(nothing)"
@@ -125,29 +118,23 @@ def _cut(text: str) -> str:
 
 def contradiction_summary(results: Results, texts: Texts, found: Sequence[clinical.Contradiction]) -> dict[str, Any]:
     """Return how often a run's texts contradict the reports, in how many studies, and examples."""
+    # Examples are of as many different findings as possible.
+    numbers: dict[str, Iterator[int]] = defaultdict(count)  # of a finding's contradictions
+    ranked = sorted((next(numbers[one.finding]), place, one) for place, one in enumerate(found))
+    reports = results.reports
     return {
         "count": len(found),
         "studies": len({contradiction.row for contradiction in found}),
         "findings": Counter(contradiction.finding for contradiction in found).most_common(),
         "examples": [
             {
-                "study": results.studies[c.row],
-                "finding": c.finding,
-                "sides": (
-                    _statement(results.reports[c.row], c.finding, c.reference),
-                    _statement(texts[c.row], c.finding, c.hypothesis),
-                ),
+                "study": results.studies[row],
+                "finding": name,
+                "sides": (_statement(reports[row], name, label), _statement(texts[row], name, other)),
             }
-            for c in _spread(found)
+            for *_, (row, name, label, other) in ranked[:EXAMPLES]
         ],
     }
-
-
-def _spread(found: Sequence[clinical.Contradiction]) -> list[clinical.Contradiction]:
-    """Choose examples of as many different findings as possible."""
-    numbers: dict[str, Iterator[int]] = defaultdict(count)  # of a finding's contradictions
-    ranked = [(next(numbers[one.finding]), place, one) for place, one in enumerate(found)]
-    return [one for *_, one in sorted(ranked)[:EXAMPLES]]
 
 
 def _statement(text: str, finding: str, label: int) -> tuple[str, str]:

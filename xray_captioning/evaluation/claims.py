@@ -1,23 +1,16 @@
 """What is claimed of systems: that they look at the images, differ, and beat every baseline.
 
-A collapsed model scores well in BLEU, because most reports are alike, and its loss looks healthy;
-but its captions go as well with other studies. A system that looks may still name fewer findings
-than one fixed report does (Babar et al. 2021): that is said apart.
-
-A permutation test tells (Good 2005): captions are given to other patients, many times, and scored
-each time. The share of the shuffles that score at least as high as the captions where they belong
-is the p value (Phipson and Smyth 2010, equation 2). Patients are shuffled, not studies: the
-findings of one patient's studies are alike, and so may be the captions, even of a system that
-cannot tell a finding (``benchmarks/statistics_tests.py``). A patient may draw himself: leaving that
-out would make p too small (Southworth et al. 2009). Sources: ``docs/statistics.md``.
-
-Few studies, or studies that are nearly all alike, leave the test no power: a shuffle that gives
-every study captions of a study with the same findings scores as high as no shuffle at all. The
-share of such shuffles is the least p that any captions can reach, the references included.
+A permutation test (Good 2005) gives captions to other patients, many times, and scores each time.
+The share of the shuffles that score at least as high as the captions where they belong is the p
+value (Phipson and Smyth 2010, equation 2). Patients are shuffled, not studies, because the findings
+of one patient's studies are alike (``benchmarks/statistics_tests.py``); a patient may draw himself
+(Southworth et al. 2009). The share of shuffles that give every study captions of one with the same
+findings is the least p that any captions can reach, the references included. That a system names
+fewer findings than one fixed report does (Babar et al. 2021) is said apart.
 
 Several systems are compared by paired tests, corrected for their number by Holm's method (1979).
 Better than *all* rivals is claimed where each test at .05 says so, which needs no correction: an
-intersection-union test (Berger 1982).
+intersection-union test (Berger 1982). ``docs/evaluation.md`` says more.
 """
 
 import math
@@ -30,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
+from xray_captioning.evaluation.baselines import System
 from xray_captioning.evaluation.jackknife import Comparison, Jackknife
-from xray_captioning.evaluation.systems import System
 from xray_captioning.evaluation.table import finite
 from xray_captioning.findings import CONSTANT, ORACLE
 from xray_captioning.metrics import clinical, ngrams
@@ -84,6 +77,11 @@ class Alarm(NamedTuple):
     shuffle_test: ShuffleTest | None  # None where all studies are of one patient
     comparisons: list[Comparison]  # with a fixed report; empty where there is none
 
+    def values(self) -> Row:
+        """Return the alarm as JSON has it."""
+        test = self.shuffle_test._asdict() if self.shuffle_test else None
+        return self._asdict() | {"shuffle_test": test, "comparisons": list(map(comparison_values, self.comparisons))}
+
 
 def caption_spread(references: Sequence[str], texts: Sequence[str], training: Sequence[str]) -> Spread:
     """Measure how varied a system's captions are, and how many abnormal studies it recognises."""
@@ -100,43 +98,36 @@ def caption_spread(references: Sequence[str], texts: Sequence[str], training: Se
 
 
 def collapse_alarm(system: str, spread: Spread, test: ShuffleTest | None, constant: Comparison | None) -> Alarm | None:
-    """Say whether a system looks collapsed, or else whether it is no better than a fixed report.
-
-    Collapsed: the permutation test is not significant but would be for the references (else there
-    are too few studies). No better: the paired difference is not clearly above 0. They stay two
-    verdicts, because a system that reads images but names few findings is not collapsed.
+    """Say whether a system looks collapsed: the permutation test is not significant but would be for
+    the references (else there are too few studies); or else whether it is no better than a fixed
+    report: the paired difference is not clearly above 0.
     """
-    weak = constant is not None and not constant.clear
+    weak = None if constant is None or constant.clear else constant
     if test is None or min(test.p, test.least_p) > LEVEL:
-        kind, message = TOO_FEW, _too_few(system, test)
+        why = "all are of one patient, so that captions cannot be given to others"
+        if test is not None:
+            why = f"p of the references themselves, given to other patients, is {test.least_p:.3f}, and "
+            why += f"of its captions, with a {_NAMES[test.metric]} of {test.score:.3f}, {test.p:.3f}"
+        kind = TOO_FEW
+        message = f"cannot tell whether {system} looks at the images: too few studies that differ; {why}"
     elif test.p > LEVEL:
-        kind, message = COLLAPSED, _collapsed(system, spread, test, constant if weak else None)
-    elif weak and constant is not None:
-        name = _NAMES.get(constant.metric, constant.metric)
-        kind, message = NO_BETTER, f"{system} is not clearly better than a fixed report: its {name}"
-        message += f" of {constant.score:.3f} is not clearly above the {_rival(constant)}"
+        kind, message = COLLAPSED, _collapsed(system, spread, test, weak)
+    elif weak:
+        kind, name = NO_BETTER, _NAMES.get(weak.metric, weak.metric)
+        message = f"{system} is not clearly better than a fixed report: its {name} of {weak.score:.3f} is not"
+        message += f" clearly above the {_rival(weak)}"
     else:
         return None
     return Alarm(system, kind, message, test, [constant] if constant else [])
 
 
-def _too_few(system: str, test: ShuffleTest | None) -> str:
-    return f"cannot tell whether {system} looks at the images: too few studies that differ; " + (
-        "all are of one patient, so that captions cannot be given to others"
-        if test is None
-        else f"p of the references themselves, given to other patients, is {test.least_p:.3f}, and "
-        f"of its captions, with a {_NAMES[test.metric]} of {test.score:.3f}, {test.p:.3f}"
-    )
-
-
 def _collapsed(system: str, spread: Spread, test: ShuffleTest, constant: Comparison | None) -> str:
     fixed = f" and the {_rival(constant)}" if constant and constant.metric == test.metric else ""
     return (
-        f"{system} looks collapsed: its {_NAMES[test.metric]} of {test.score:.3f} is not clearly "
-        f"above the {test.shuffled:.3f} of its own captions given to other studies (mean of "
-        f"{test.shuffles:,} shuffles, p {test.p:.3f}){fixed}; distinct captions: "
-        f"{spread.distinct:g}, the commonest: {spread.top_share:.0%}, word for word in training: "
-        f"{spread.copied:.0%}"
+        f"{system} looks collapsed: its {_NAMES[test.metric]} of {test.score:.3f} is not clearly above the "
+        f"{test.shuffled:.3f} of its own captions given to other studies (mean of {test.shuffles:,} shuffles, p "
+        f"{test.p:.3f}){fixed}; distinct captions: {spread.distinct:g}, the commonest: {spread.top_share:.0%}, word "
+        f"for word in training: {spread.copied:.0%}"
     )
 
 
@@ -147,11 +138,9 @@ def _rival(constant: Comparison) -> str:
 
 
 def shuffled_orders(patients: Sequence[Hashable], number: int, seed: int) -> Iterator[Array]:
-    """Yield, `number` times, which study's caption each study gets: int64, (studies,).
-
-    All studies of a patient get captions of one patient drawn at random, in their order and from
-    the start again where that patient has fewer studies. Where each has one study this is a random
-    permutation of the studies.
+    """Yield, `number` times, which study's caption each study gets: int64, (studies,). All studies
+    of a patient get captions of one patient drawn at random, in their order and from the start
+    again where that patient has fewer studies.
     """
     codes = np.unique(np.asarray(patients), return_inverse=True)[1]
     rows, sizes = np.argsort(codes, kind="stable"), np.bincount(codes)
@@ -266,33 +255,26 @@ def paired_tests(systems: Sequence[System], found: Jackknife) -> list[Row]:
 
 
 def beats_every_baseline(systems: Sequence[System], found: Jackknife) -> list[Row]:
-    """Return in which metrics a system is better than every baseline, at a level of .05.
-
-    A row has ``system``, ``metric``, ``rivals`` (all baselines but the oracle, which is shown the
-    answer), ``p``, the largest of the two-sided p values, and ``level``. There is no row where that
-    is above the level, or a baseline scores as high: the table then does not show it.
+    """Return a row for each metric in which a system is better than every baseline (``rivals``) but
+    the oracle, which is shown the answer: ``p`` is the largest of the two-sided p values.
     """
     rivals = [s.column for s in systems if s.kind == "baseline" and s.name != ORACLE]
     names = [system.column for system in systems if system.kind == "system"]
-    rows = []
-    for name, metric in product(names, COMPARED):
-        every = [found.compare(name, rival, metric) for rival in rivals]
-        if every and all(one.clear for one in every):
-            p = max(one.p for one in every)
-            rows.append({"system": name, "metric": metric, "rivals": rivals, "p": p, "level": LEVEL})
-    return rows
+    tests = [(n, m, [found.compare(n, rival, m) for rival in rivals]) for n, m in product(names, COMPARED)]
+    return [
+        {"system": name, "metric": metric, "rivals": rivals, "p": max(one.p for one in every), "level": LEVEL}
+        for name, metric, every in tests
+        if every and all(one.clear for one in every)
+    ]
 
 
 def beaten(row: Row) -> str:
     """Return a row of :func:`beats_every_baseline` as a sentence."""
     largest = "below 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
-    return (
-        f"{row['system']} beats every baseline ({len(row['rivals'])}) in {row['metric']}: "
-        f"largest p {largest}, level {row['level']}"
-    )
+    said = f"{row['system']} beats every baseline ({len(row['rivals'])}) in {row['metric']}"
+    return f"{said}: largest p {largest}, level {row['level']}"
 
 
 def comparison_values(comparison: Comparison) -> Row:
     """Return a comparison as JSON has it."""
-    values = comparison._asdict().items()
-    return {name: finite(v) if isinstance(v, float) else v for name, v in values}
+    return {name: finite(v) if isinstance(v, float) else v for name, v in comparison._asdict().items()}

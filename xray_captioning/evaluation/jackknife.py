@@ -16,12 +16,13 @@ pseudo-values' mean shows; in a paired difference biases cancel. It always holds
 bootstrap percentiles of an average over rare findings do not: resamples lose findings and score
 lower. Counts of different texts or n-grams have none: leaving out a patient can only lower them.
 
+No text is scored again: a score needs only the sums of statistics that are counted study by study.
 ``docs/statistics.md`` says what an interval is of, how it was checked, and where all that stands.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +30,10 @@ from scipy.special import stdtr, stdtrit
 
 from xray_captioning.errors import DataError
 from xray_captioning.findings import FINDINGS
-from xray_captioning.metrics import statistics
-from xray_captioning.metrics.cider import document_frequency
-from xray_captioning.metrics.columns import checked_texts
-from xray_captioning.metrics.finding_intervals import wilson
-from xray_captioning.metrics.ngrams import BLOCK
-from xray_captioning.metrics.statistics import Statistics
+from xray_captioning.metrics import bleu, cider, clinical, mentions, rouge
+from xray_captioning.metrics.calibration import wilson
+from xray_captioning.metrics.classification import patient_numbers
+from xray_captioning.metrics.ngrams import BLOCK, checked_pairs, checked_texts, paired
 from xray_captioning.progress import progress
 
 # Patients that a score has to stand on before it has an interval, and those with the rarest finding
@@ -43,7 +42,11 @@ LEAST_PATIENTS, LEAST_RAREST = 5, 10
 # What scores cannot exceed, where that is not 1.
 HIGHEST = {"CIDEr": 10.0} | dict.fromkeys(("false_positives", "false_positives_present"), len(FINDINGS) - 1.0)
 UNBOUNDED = ("mean_length", "length_ratio")
-_ROWS = 1 << 16  # patients who are left out at a time, in turn
+
+# Arrays whose first axis is the study, by the name of a score or of a group of scores.
+Statistics: TypeAlias = dict[str, NDArray[Any]]
+Texts: TypeAlias = Sequence[str]
+MEANS = ("ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2", "ROUGE-L-F1")  # of words, over studies
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -85,14 +88,13 @@ class Jackknife:
         least = LEAST_RAREST if metric.startswith("macro_f1") else LEAST_PATIENTS
         if self.support[system][metric] < least:
             return NO_INTERVAL
-        pseudo = self.pseudo[system][metric]
+        pseudo, highest = self.pseudo[system][metric], HIGHEST.get(metric, 1.0)
         error, freedom = self._error(pseudo, metric, system)
         # Their mean is the score without most of its bias (F1 of few cases is too low).
         error, quantile = float(np.hypot(error, score - pseudo.mean())), stdtrit(freedom, 0.975)
         if metric in UNBOUNDED:
             low, high = _t_interval(score, error, quantile)
             return max(low, 0.0), high  # no text has fewer words than none
-        highest = HIGHEST.get(metric, 1.0)
         share = score / highest
         if not (error > 0 and 0 < share < 1):
             return NO_INTERVAL
@@ -116,14 +118,95 @@ class Jackknife:
 
     def _error(self, pseudo: Array, metric: str, *systems: str) -> tuple[float, float]:
         """Return a standard error, over patients and the systems' runs, and its freedom."""
-        samples = [pseudo]
-        samples += [np.array([run[metric] for run in self.runs.get(name, [])]) for name in systems]
-        known = [sample for sample in samples if len(sample) > 1]
+        runs = [np.array([run[metric] for run in self.runs.get(name, [])]) for name in systems]
+        known = [sample for sample in (pseudo, *runs) if len(sample) > 1]
         variances = np.array([sample.var(ddof=1) / len(sample) for sample in known])
         if len(pseudo) < 2 or not variances.sum() > 0:
             return float("nan"), float("nan")
         spread = sum(v**2 / (len(sample) - 1) for v, sample in zip(variances, known))
         return float(np.sqrt(variances.sum())), float(variances.sum() ** 2 / spread)
+
+
+def study_statistics(
+    references: Texts, hypotheses: Texts, reports: Texts | None = None, frequency: cider.DocumentFrequency | None = None
+) -> Statistics:
+    """Compute the statistics of one system, whose texts are one a study each: 260 bytes. Findings
+    and sides are those of `reports`, by default the references. CIDEr weighs n-grams by `frequency`,
+    by default that in the whole reference set, in every sample of its studies.
+    """
+    reports = references if reports is None else reports
+    _, (references, hypotheses, reports) = paired(references=references, hypotheses=hypotheses, reports=reports)
+    checked_pairs(references, hypotheses)
+    reference, hypothesis = map(clinical.label_matrix, (reports, hypotheses))
+    statistics = common_statistics(references, hypotheses, frequency)
+    statistics |= mentions.mention_statistics(reports, hypotheses, reference, hypothesis)
+    rows = rouge.rouge_score_rows(references, hypotheses)
+    statistics |= dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rows.T, strict=True))
+    return statistics | clinical.finding_statistics(reference, hypothesis)
+
+
+def common_statistics(
+    references: Texts, hypotheses: Texts, frequency: cider.DocumentFrequency | None = None
+) -> Statistics:
+    """Compute those of `study_statistics` that `score` stands on: n, bleu, ROUGE-L and CIDEr."""
+    return {
+        "n": np.ones(len(references), dtype=np.int8),
+        "bleu": bleu.bleu_statistics(references, hypotheses),
+        "ROUGE-L": rouge.rouge_l_rows(references, hypotheses),
+        "CIDEr": cider.cider_rows(references, hypotheses, frequency),
+    }
+
+
+def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Statistics:
+    """Add up the statistics of each patient's studies, by `patient_numbers`: (patients, ...)."""
+    order = np.argsort(patients, kind="stable")
+    starts = np.flatnonzero(np.diff(patients[order], prepend=-1))
+    return {
+        name: np.add.reduceat(values[order], starts, axis=0, dtype=np.float64) for name, values in statistics.items()
+    }
+
+
+def scores_from_sums(sums: Statistics, findings: clinical.Findings = None) -> dict[str, NDArray[Any]]:
+    """Compute all scores of samples, each (samples,), from sums of `study_statistics` over studies:
+    those of `score`, `clinical_scores`, `mention_scores` and `MEANS`, ``mean_length`` (words) and
+    ``length_ratio`` (to the closest references); nan is a share of nothing.
+    """
+    return text_scores(sums) | clinical.finding_scores(sums, findings) | mentions.mention_scores(sums)
+
+
+def support(sums: Statistics, findings: clinical.Findings = None) -> dict[str, int]:
+    """Count the patients, (patients, ...) of `sums`, that a score stands on, if not on all: for micro
+    F1 those with a finding of the group in some reference; for macro F1 those with the rarest
+    finding; for ``clinical_f1`` those with the median of the `findings` that any text asserts.
+    """
+    counted = mentions.mention_support(sums)
+    for suffix in ("", "_present"):
+        supported = _finding_support(sums["findings" + suffix], clinical.finding_columns(findings))
+        counted |= {name + suffix: number for name, number in supported.items()}
+    return counted
+
+
+def _finding_support(counts: NDArray[Any], columns: NDArray[np.bool_]) -> dict[str, int]:
+    positive = counts[..., [0, 2]].sum(-1) > 0
+    patients = positive.sum(0)
+    averaged = patients[columns & counts.any((0, 2))]
+    counted = {
+        "clinical_f1": int(np.median(averaged)) if averaged.size else 0,
+        "micro_f1": int(positive[:, clinical.IS_FINDING].any(1).sum()),
+    }
+    for name, group in clinical.GROUPS.items():
+        counted[f"macro_f1_{name}"] = int(patients[group].min())
+        counted[f"micro_f1_{name}"] = int(positive[:, group].any(1).sum())
+    return counted
+
+
+def text_scores(sums: Statistics) -> dict[str, NDArray[Any]]:
+    """Compute those of `scores_from_sums` that compare words, as far as there are statistics."""
+    length, closest = sums["bleu"][:, 8], sums["bleu"][:, 9]
+    columns = bleu.bleu_from_statistics(sums["bleu"]).T
+    scores = {f"BLEU-{order}": column for order, column in enumerate(columns, 1)}
+    scores |= {name: sums[name] / sums["n"] for name in MEANS if name in sums}
+    return scores | {"mean_length": length / sums["n"], "length_ratio": clinical.share(length, closest)}
 
 
 def jackknife(
@@ -144,17 +227,17 @@ def jackknife(
         raise DataError("there is no system to score; give at least one")
     checked_texts("references", references)
     reports = references if reports is None else checked_texts("reports", reports)
-    patients = statistics.patient_numbers(groups, len(references))
+    patients = patient_numbers(groups, len(references))
     for name, texts in systems.items():
         if len(checked_texts(name, texts)) != len(references):
             raise DataError(f"{name} has {len(texts)} texts, but there are {len(references)} references")
-    frequency = document_frequency(references)
+    frequency = cider.document_frequency(references)
 
     def count(said: Sequence[str], *known: Sequence[str]) -> Statistics:
-        return statistics.study_statistics(known[0], said, known[1], frequency)
+        return study_statistics(known[0], said, known[1], frequency)
 
     runs = statistics_of_runs(count, list(systems.values()), references, reports)
-    sums = (statistics.patient_sums(run, patients) for run in runs)
+    sums = (patient_sums(run, patients) for run in runs)
     return jackknife_sums(zip(systems, sums, strict=True), findings)
 
 
@@ -179,13 +262,11 @@ def statistics_of_runs(
 
 
 def jackknife_sums(systems: Iterable[tuple[str, Statistics]], findings: Sequence[str] | None = None) -> Jackknife:
-    """Return what `jackknife` does, of each system's `statistics.patient_sums`."""
+    """Return what `jackknife` does, of each system's `patient_sums`."""
     found = Jackknife({}, {}, {})
     for name, sums in systems:
-        scores, pseudo = _leave_one_out(sums, findings)
-        found.scores[name], found.pseudo[name] = scores, pseudo
-        every = dict.fromkeys(scores, len(sums["n"]))
-        found.support[name] = every | statistics.support(sums, findings)
+        found.scores[name], found.pseudo[name] = _leave_one_out(sums, findings)
+        found.support[name] = dict.fromkeys(found.scores[name], len(sums["n"])) | support(sums, findings)
     return found
 
 
@@ -193,35 +274,26 @@ def mean_of_runs(alone: Jackknife, systems: Mapping[str, Sequence[str]]) -> Jack
     """Return systems as the means over their runs, which `alone` has by these names."""
     found = Jackknife({}, {}, {})
     for name, runs in systems.items():
-        scores = [alone.scores[run] for run in runs]
-        pseudo = [alone.pseudo[run] for run in runs]
-        support = [alone.support[run] for run in runs]
-        found.scores[name] = {m: float(np.mean([run[m] for run in scores])) for m in scores[0]}
-        found.pseudo[name] = {m: np.mean([run[m] for run in pseudo], axis=0) for m in scores[0]}
-        found.support[name] = {m: min(run[m] for run in support) for m in scores[0]}
-        found.runs[name] = scores
+        found.runs[name] = [alone.scores[run] for run in runs]
+        metrics = list(found.runs[name][0])
+        found.scores[name] = {m: float(np.mean([alone.scores[run][m] for run in runs])) for m in metrics}
+        found.pseudo[name] = {m: np.mean([alone.pseudo[run][m] for run in runs], axis=0) for m in metrics}
+        found.support[name] = {m: min(alone.support[run][m] for run in runs) for m in metrics}
     return found
 
 
 def _leave_one_out(sums: Statistics, findings: Sequence[str] | None) -> tuple[dict[str, float], dict[str, Array]]:
     """Return the scores of all patients, and each patient's pseudo-values: (patients,)."""
     total = {name: values.sum(0, keepdims=True) for name, values in sums.items()}
-    whole = statistics.scores_from_sums(total, findings)
+    whole = scores_from_sums(total, findings)
     scores = {name: float(values[0]) for name, values in whole.items()}
-    number, parts = len(sums["n"]), []
+    number = len(sums["n"])
     if number == 1:
         return scores, {name: np.array([score]) for name, score in scores.items()}
-    for start in range(0, number, _ROWS):
-        part = slice(start, start + _ROWS)
-        rest = {name: total[name] - values[part] for name, values in sums.items()}
-        parts.append(statistics.scores_from_sums(rest, findings))
-    pseudo = {}
-    for name, score in scores.items():
-        without = np.concatenate([part[name] for part in parts])
-        # A patient without whom there is no score counts as if nothing changed.
-        change = np.where(np.isfinite(without), score - without, 0.0)
-        pseudo[name] = score + (number - 1) * change
-    return scores, pseudo
+    found = scores_from_sums({name: total[name] - values for name, values in sums.items()}, findings)
+    # A patient without whom there is no score counts as if nothing changed.
+    changes = {name: np.where(np.isfinite(found[name]), score - found[name], 0.0) for name, score in scores.items()}
+    return scores, {name: score + (number - 1) * changes[name] for name, score in scores.items()}
 
 
 def _two_sided(difference: float, error: float, freedom: float, patients: int) -> float:
@@ -233,6 +305,4 @@ def _two_sided(difference: float, error: float, freedom: float, patients: int) -
 
 
 def _t_interval(score: float, error: float, quantile: float) -> Interval:
-    if not error > 0:
-        return NO_INTERVAL
-    return float(score - quantile * error), float(score + quantile * error)
+    return (float(score - quantile * error), float(score + quantile * error)) if error > 0 else NO_INTERVAL

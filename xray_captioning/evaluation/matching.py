@@ -102,10 +102,8 @@ class Studies:
 
 
 def features_of(given: Any, studies: pd.DataFrame) -> StudyFeatures | None:
-    """Open features, if there are any, and find out which rows are of which studies of a table.
-
-    Ids may be written otherwise there (``7`` for ``0007``), or be names of images. It is a
-    DataError if two rows are of one study, or none of any.
+    """Open features, if there are any, and find out which rows are of which studies of a table, as
+    `Studies.rows` does. It is a DataError if two rows are of one study, or none of any.
     """
     if given is None:
         return None
@@ -113,15 +111,12 @@ def features_of(given: Any, studies: pd.DataFrame) -> StudyFeatures | None:
     rows = Studies(ids, list(studies["images"])).rows(features.ids)
     names = [name if row is None else ids[row] for name, row in zip(features.ids, rows)]
     if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise DataError(
-            f"{features.source}: has {len(twice)} studies twice, such as {listed(twice)}; keep one row of each"
-        )
+        what = f"has {len(twice)} studies twice, such as {listed(twice)}"
+        raise DataError(f"{features.source}: {what}; keep one row of each")
     known = {name: place for place, name in enumerate(names) if rows[place] is not None}
     if not known:
-        raise DataError(
-            f"{features.source}: none of its {len(rows)} ids, such as {listed(features.ids)}, is "
-            f"that of a study; the data has {listed(ids)} and so on"
-        )
+        what = f"none of its {len(rows)} ids, such as {listed(features.ids)}, is that of a study"
+        raise DataError(f"{features.source}: {what}; the data has {listed(ids)} and so on")
     return replace(features, places=known)
 
 
@@ -178,26 +173,29 @@ def named(rows: Iterable[Hashable]) -> int:
 def by_row(system: str, given: Texts, studies: Studies) -> dict[int, str]:
     """Return a system's texts by the number of their study, or a DataError where none is sure."""
     written = _as_written(system, given)
+    place = f"{written.source}: system {system}" if written.source else f"system {system}"
     if not written.ids:
         if len(written.texts) != len(studies.ids):
             raise DataError(
-                f"system {system} has {len(written.texts)} texts without a study_id, but "
-                f"{len(studies.ids)} studies are evaluated; give one for each, in the order of the "
-                "data, or name their studies"
+                f"{place} has {len(written.texts)} texts without a study_id, but {len(studies.ids)} "
+                "studies are evaluated; give one for each, in the order of the data, or name their studies"
             )
         return dict(enumerate(written.texts))
     column, rows, number = best_column(written, studies)
-    _check_once(system, written, column, rows)
+    values = list(zip(written.ids[column], rows))
+    # Two texts of one study are refused, whether it is evaluated or not.
+    times = Counter(str(value) if row is None else row for value, row in values)
+    if twice := [value for value, row in values if times[str(value) if row is None else row] > 1]:
+        raise DataError(f"{place} names a study twice, the second time as {column} {twice[-1]}; keep one text of it")
     if written.texts and not number:
-        raise _strangers(system, written, studies)
-    values = zip(written.ids[column], rows)
-    if unknown := [v for v, row in values if row is None and not studies.is_other(v)]:
-        warnings.warn(
-            f"{system}: {len(unknown)} of {len(rows)} texts are of no study of the data and are "
-            f"left out, such as that of {unknown[0]}",
-            ResultsWarning,
-            stacklevel=2,
+        shown = ", ".join(f"{name} {values[0]}" for name, values in written.ids.items() if values)
+        raise DataError(
+            f"{place}: no id is that of an evaluated study or image ({shown or 'none'}; the data has "
+            f"{studies.ids[0]}); give the study ids of the data in a column study_id"
         )
+    if unknown := [v for v, row in values if row is None and not studies.is_other(v)]:
+        said = f"{system}: {len(unknown)} of {len(rows)} texts are of no study of the data and are left out"
+        warnings.warn(f"{said}, such as that of {unknown[0]}", ResultsWarning, stacklevel=2)
     return {row: text for row, text in zip(rows, written.texts) if row is not None}
 
 
@@ -261,28 +259,6 @@ def best_column(written: TextColumn, studies: Studies) -> tuple[str, list[int | 
     return best
 
 
-def _check_once(system: str, written: TextColumn, column: str, rows: Sequence[int | None]) -> None:
-    """Refuse two texts of one study, whether it is evaluated or not."""
-    seen = set[object]()
-    for value, row in zip(written.ids[column], rows):
-        study = str(value) if row is None else row
-        if study in seen:
-            where = f"{written.source}: " if written.source else ""
-            raise DataError(
-                f"{where}system {system} names a study twice, the second time as {column} {value}; keep one text of it"
-            )
-        seen.add(study)
-
-
-def _strangers(system: str, written: TextColumn, studies: Studies) -> DataError:
-    shown = ", ".join(f"{name} {values[0]}" for name, values in written.ids.items() if values)
-    where = f" of {written.source}" if written.source else ""
-    return DataError(
-        f"system {system}: no id{where} is that of an evaluated study or image ({shown or 'none'}; "
-        f"the data has {studies.ids[0]}); give the study ids of the data in a column study_id"
-    )
-
-
 class Pairs(NamedTuple):
     """What a system wrote beside the reports of the same studies."""
 
@@ -306,48 +282,31 @@ def read_pairs(
     """
     known = caption_files.read_references(reports, reference)
     for system, written in caption_files.read_captions(captions, prediction).items():
-        if known.ids and written.ids:
-            pairs = _by_id(system, written, known, only_common)
-        else:
-            pairs = _by_order(system, written, known)
-        _warn_of_headings(pairs)
+        pairs = _paired(system, written, known, only_common)
+        headed = sum(map(has_headings, pairs.hypotheses))
+        if headed and not any(has_headings(text) for texts in pairs.references for text in texts):
+            said = f"{system}: {headed} texts have headings, which count as words; no report has"
+            warnings.warn(said, ResultsWarning, stacklevel=2)
         yield pairs
 
 
-def _warn_of_headings(pairs: Pairs) -> None:
-    """Say that texts are whole reports where the reports have no headings."""
-    references = [text for texts in pairs.references for text in texts]
-    headed = sum(map(has_headings, pairs.hypotheses))
-    if headed and not any(map(has_headings, references)):
-        said = f"{pairs.system}: {headed} texts have headings, which count as words; no report has"
-        warnings.warn(said, ResultsWarning, stacklevel=3)
-
-
-def _by_order(system: str, written: TextColumn, known: TextColumn) -> Pairs:
-    if len(written.texts) != len(known.texts):
-        raise DataError(
-            f"{written.source}: {len(written.texts)} texts, but {known.source} has "
-            f"{len(known.texts)}; give one hypothesis for each reference, or ids in both files"
-        )
-    if known.ids or written.ids:
-        without = written.source if known.ids else known.source
-        warnings.warn(
-            f"{without} names no study: texts are compared in the order of the files", ResultsWarning, stacklevel=3
-        )
-    references = [text if isinstance(text, list) else [text] for text in known.texts]
-    return Pairs(system, references, written.texts, {"n": len(references)})
-
-
-def _by_id(system: str, written: TextColumn, known: TextColumn, only_common: bool) -> Pairs:
-    found = [_grouped(values, known.texts) for values in known.ids.values()]
-    texts = max(found, key=lambda texts: best_column(written, Studies(list(texts)))[2])
+def _paired(system: str, written: TextColumn, known: TextColumn, only_common: bool) -> Pairs:
+    if known.ids and written.ids:
+        found = [_grouped(values, known.texts) for values in known.ids.values()]
+        texts = max(found, key=lambda texts: best_column(written, Studies(list(texts)))[2])
+    else:
+        texts, only_common = _grouped(range(len(known.texts)), known.texts), False
+        if known.ids or written.ids:
+            without = written.source if known.ids else known.source
+            said = f"{without} names no study: texts are compared in the order of the files"
+            warnings.warn(said, ResultsWarning, stacklevel=3)
+        written = replace(written, ids={})
     ids, left_out = list(texts), {}
     if only_common:
         rows = by_row(system, written, Studies(ids))
         left_out = {LEFT_OUT: len(ids) - len(rows)}
         ids = [ids[row] for row in sorted(rows)]
-    studies = Studies(ids, others=frozenset(texts) - set(ids))
-    hypotheses = in_order(system, written, studies)
+    hypotheses = in_order(system, written, Studies(ids, others=frozenset(texts) - set(ids)))
     return Pairs(system, [texts[i] for i in ids], hypotheses, {"n": len(ids), **left_out})
 
 

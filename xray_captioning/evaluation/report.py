@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.evaluation import table
-from xray_captioning.evaluation.baselines import merged_rows
+from xray_captioning.evaluation.baselines import System, merged_rows
 from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradiction_summary
 from xray_captioning.evaluation.claims import COMPARED, Row, beaten
 from xray_captioning.evaluation.results import Results
-from xray_captioning.evaluation.systems import System
 from xray_captioning.files import atomic_write, read_toml
 from xray_captioning.findings import CONSTANT, SHUFFLED
 from xray_captioning.metrics import clinical
 from xray_captioning.metrics.clinical import Contradiction, FindingScore, Labels
-from xray_captioning.plots.pages import render
+from xray_captioning.plots.images import render
 
 # Scores by name, and what a reader finds above them: of the summary and of the tables below it.
 _TABLES: dict[str, dict[str, str]] = read_toml(__file__, "report.toml")
@@ -51,18 +50,19 @@ def write_report(results: Results, path: str | Path, images: Mapping[str, Sequen
     opposed = {name: clinical.contradictions(reference, labels[name]) for name in runs}
     values = _values(results, systems)
     drawn = values["drawn"]
-    values["findings"] = _shown_findings([_pooled(reference, labels, s) for _, s in drawn])
+    pooled = zip(*(_pooled(reference, labels, system) for _, system in drawn))
+    shown = [scores for scores in pooled if any(s.support or s.predicted for s in scores)]
+    values["findings"] = sorted(shown, key=lambda scores: -scores[0].support)
     values["cases"] = {
         name: case_cards(results, runs[name], reference, labels[name], images or {})
         for _, system in drawn
         for name in system.columns
         if name in runs
     }
-    values["contradictions"] = {
-        name: contradiction_summary(results, texts, opposed[name]) for name, texts in runs.items()
-    }
+    values["contradictions"] = {name: contradiction_summary(results, runs[name], opposed[name]) for name in runs}
     atomic_write(target, render("evaluation/report.html", **values))
-    values |= {"table": table, "rows": lambda columns: markdown_rows(results, columns)}
+    rows = merged_rows(summary_rows(results))
+    values |= {"table": table, "rows": lambda columns: [_markdown_row(row, columns) for row in rows]}
     values["scores"] = _finding_rows(findings, list(runs))
     atomic_write(target.with_suffix(".md"), render("evaluation/report.md", **values))
     _write_tables(target, results, findings, opposed)
@@ -72,21 +72,21 @@ def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
     """Return what the template names, but for what is read out of texts."""
     own, hidden = drawn_systems(results)
     every = results.paired_tests  # which Markdown and CSV hold
-    differences = [r for r in every if not {r["system"], r["rival"]}.intersection(hidden)]
     fixed = [system for system in results.systems if system.name == CONSTANT]
     drawn = [*enumerate(own, 1), *((DRAWN + 1, system) for system in fixed)]
+    rows = merged_rows(summary_rows(results))
+    names = dict.fromkeys(system.name for system in systems)
     return {
-        "title": _title(systems),
+        "title": f"Evaluation of {', '.join(names) or 'baselines'}",
         "facts": _facts(results),
         "results": results,
         "names": NAMES,
         "columns": {"summary": COLUMNS, "said": SAID, "more": MORE, "whole": WHOLE},
         "groups": _TABLES["groups"],
         "number": number,
-        "signed": signed,
-        "kinds": rows_by_kind(results),
+        "kinds": {kind: [row for row in rows if row["kind"] == kind] for kind in _TABLES["groups"]},
         "whole_rows": merged_rows(results.whole_rows),
-        "differences": differences,
+        "differences": [r for r in every if not {r["system"], r["rival"]}.intersection(hidden)],
         "most": DRAWN,
         "systems": systems,
         "drawn": drawn,
@@ -105,12 +105,6 @@ def _pooled(reference: Labels, labels: Mapping[str, Labels], system: System) -> 
     return [score._replace(support=score.support // len(said)) for score in scores]
 
 
-def _shown_findings(tables: Sequence[Sequence[FindingScore]]) -> list[tuple[FindingScore, ...]]:
-    """Return the scores of every drawn system, one row for each finding that some text has."""
-    shown = [scores for scores in zip(*tables) if any(s.support or s.predicted for s in scores)]
-    return sorted(shown, key=lambda scores: -scores[0].support)
-
-
 def _variety(results: Results, drawn: Sequence[DrawnSystem]) -> dict[str, Any]:
     """Return how long and how varied the references and the drawn systems' texts are."""
     columns = [(0, "the references", results.references)]
@@ -124,9 +118,12 @@ def _variety(results: Results, drawn: Sequence[DrawnSystem]) -> dict[str, Any]:
             "texts": len(texts),
             "mean": np.mean(words),
             "heights": _heights(words, longest),
-            **_repetition(texts),
+            "distinct": len(times),
+            "top_share": times[0] / len(texts),
+            "half": int(np.searchsorted(np.cumsum(times), len(texts) / 2)) + 1,
         }
         for (colour, name, texts), words in zip(columns, lengths)
+        for times in [sorted(Counter(texts).values(), reverse=True)]
     ]
     return {"longest": longest, "variety": rows}
 
@@ -136,30 +133,14 @@ def _heights(lengths: Sequence[int], longest: int) -> list[float]:
     bins = min(longest, STRIP) + 1
     places = np.minimum(np.array(lengths), longest) * (bins - 1) // max(longest, 1)
     counts = np.bincount(places, minlength=bins)
-    heights: list[float] = (counts / counts.max()).tolist()
-    return heights
-
-
-def _repetition(texts: Sequence[str]) -> dict[str, float]:
-    counts = sorted(Counter(texts).values(), reverse=True)
-    half = int(np.searchsorted(np.cumsum(counts), len(texts) / 2)) + 1
-    return {"distinct": len(counts), "top_share": counts[0] / len(texts), "half": half}
-
-
-def _title(systems: Sequence[System]) -> str:
-    names = list(dict.fromkeys(system.name for system in systems))
-    return f"Evaluation of {', '.join(names)}" if names else "Evaluation of baselines"
+    return list((counts / counts.max()).tolist())
 
 
 def _facts(results: Results) -> str:
     about = results.about
-    convention = about.get("convention", "chexpert")
-    return (
-        f"{len(results.studies)} studies of the {about['part']} part; protocol "
-        f"{about['protocol']}; findings by convention {convention}; "
-        f"split {str(about['split'])[:12]}"
-        f"{f'; {results.note}' if results.note else ''}"
-    )
+    convention, split = about.get("convention", "chexpert"), str(about["split"])[:12]
+    facts = f"{len(results.studies)} studies of the {about['part']} part; protocol {about['protocol']}"
+    return f"{facts}; findings by convention {convention}; split {split}" + f"; {results.note}" * bool(results.note)
 
 
 def _finding_rows(findings: Scores, columns: Sequence[str]) -> list[Row]:
@@ -208,11 +189,6 @@ def drawn_systems(results: Results) -> tuple[list[System], list[str]]:
     return drawn, [system.column for system, _ in own if system.column not in names]
 
 
-def signed(value: float | None) -> str:
-    """Return a difference as text, with its sign."""
-    return "-" if value is None else f"{value:+.3f}"
-
-
 def summary_rows(results: Results) -> list[Row]:
     """Return every score of every system with its interval, for a CSV."""
     rows = []
@@ -227,18 +203,8 @@ def summary_rows(results: Results) -> list[Row]:
     return rows
 
 
-def rows_by_kind(results: Results) -> dict[str, list[Row]]:
-    """Return the rows of the page: of systems, baselines and shuffled systems."""
-    rows = merged_rows(summary_rows(results))
-    return {kind: [row for row in rows if row["kind"] == kind] for kind in _TABLES["groups"]}
-
-
-def markdown_rows(results: Results, columns: Iterable[str]) -> list[Row]:
-    """Return some scores of every system as text, intervals in parentheses."""
-    return [_markdown_row(row, columns) for row in merged_rows(summary_rows(results))]
-
-
 def _markdown_row(row: Mapping[str, Any], columns: Iterable[str]) -> Row:
+    """Return some scores of a system as text, intervals in parentheses."""
     shown = {"system": row["system"], "search": row["search"] or ""}
     for name in (name for name in columns if name in row):
         low, high = row.get(f"{name}_low"), row.get(f"{name}_high")

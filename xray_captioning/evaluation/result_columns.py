@@ -67,19 +67,16 @@ def role(name: str) -> str:
     return REPORT if set(words) <= _NEUTRAL else SYSTEM
 
 
-def likely_ids(columns: Mapping[str, Values]) -> list[str]:
-    """Return the columns of no usual name whose values, all different words, are hardly but ids."""
-    found = {name: [str(as_text(v)).strip() for v in columns[name]] for name in columns}
-    return [
-        name
-        for name, values in found.items()
-        if role(name) == SYSTEM and len(set(values)) == len(values) > 1
-        if all(map(_LIKELY_ID.fullmatch, values)) and not (counts(0, values) or counts(1, values))
-    ]
-
-
 # A whole number, or a word with a digit and with what no other number and no time has.
 _LIKELY_ID = re.compile(r"\d+|(?=.*\d)(?=.*[^\d.,:%eETZ+-])\S+")
+
+
+def likely_ids(columns: Mapping[str, Values]) -> list[str]:
+    """Return the columns of no usual name whose values, all different words, are hardly but ids."""
+    found = {n: [str(as_text(v)).strip() for v in columns[n]] for n in columns if role(n) == SYSTEM}
+    different = {name: values for name, values in found.items() if len(set(values)) == len(values) > 1}
+    counting = [name for name, values in different.items() if counts(0, values) or counts(1, values)]
+    return [n for n, values in different.items() if n not in counting and all(map(_LIKELY_ID.fullmatch, values))]
 
 
 def counts(start: int, numbers: Sequence[str]) -> bool:
@@ -124,17 +121,14 @@ def predictions(path: Path, columns: Mapping[str, Values], asked: Sequence[str] 
     if plain := [n for n in predicted if set(_words(n)) <= _PREDICTED | _NEUTRAL]:
         return _only(path, columns, plain)
     alone = sum(role(name) not in (ID, INDEX) for name in columns) == 1
-    own = [
-        name
-        for name, kind in kinds.items()
-        if kind == PREDICTION or (kind == SYSTEM and (alone or _has_sentences(columns[name])))
-    ]
+    systems = [n for n, kind in kinds.items() if kind == SYSTEM and (alone or _has_sentences(columns[n]))]
     if predicted:
-        return own
+        return [name for name in kinds if name in predicted + systems]
     reports = [name for name, kind in kinds.items() if kind == REPORT]
-    if reports or not own:
-        return _only(path, columns, [*reports, *own])
-    return [name for name in own if not _is_baseline(name)] or own
+    if reports or not systems:
+        return _only(path, columns, [*reports, *systems])
+    compared = {n for n in systems if n in BASELINES or n.startswith("retrieval ") or f" {SHUFFLED}" in n}
+    return [name for name in systems if name not in compared] or systems
 
 
 def references(path: Path, columns: Mapping[str, Values], asked: str | None = None) -> str:
@@ -151,12 +145,8 @@ def references(path: Path, columns: Mapping[str, Values], asked: str | None = No
 
 def other_texts(columns: Mapping[str, Values], chosen: Sequence[str]) -> tuple[str, ...]:
     """Return the columns of texts that may be what systems wrote, but are not among the chosen."""
-    return tuple(
-        name
-        for name, values in columns.items()
-        if name not in chosen and role(name) in (PREDICTION, SYSTEM, REPORT)
-        if any(_has_sentences([value]) for value in values)
-    )
+    texts = [n for n in columns if n not in chosen and role(n) in (PREDICTION, SYSTEM, REPORT)]
+    return tuple(name for name in texts if any(_has_sentences([value]) for value in columns[name]))
 
 
 def _asked(path: Path, columns: Mapping[str, Values], asked: Sequence[str]) -> list[str]:
@@ -179,18 +169,13 @@ def _named(columns: Mapping[str, Values]) -> str:
     return ", ".join(shown) + (", …" if len(columns) > len(shown) else "")
 
 
-def _is_baseline(name: str) -> bool:
-    return name in BASELINES or name.startswith("retrieval ") or f" {SHUFFLED}" in name
-
-
 def _kinds(columns: Mapping[str, Values]) -> dict[str, str]:
     """Return the roles of columns that hold text: a letter somewhere, or nothing throughout."""
-    texts = {name: map(_text, values) for name, values in columns.items()}
-    return {
-        name: role(name)
-        for name, found in texts.items()
-        if any(any(map(str.isalpha, text)) for text in found) or not any(columns[name])
-    }
+
+    def holds_text(values: Values) -> bool:
+        return any(any(map(str.isalpha, _text(value))) for value in values) or not any(values)
+
+    return {name: role(name) for name, values in columns.items() if holds_text(values)}
 
 
 def _has_sentences(values: Values) -> bool:
@@ -212,16 +197,21 @@ def json_columns(content: Any, path: Path) -> Columns:
         content = _unwrapped(content)
     if not isinstance(content, dict | list) or not content:
         raise DataError(f"{path}: holds no texts; give study ids and texts, or a list of texts")
-    return _of_list(content, path) if isinstance(content, list) else _of_object(content, path)
+    if isinstance(content, dict):
+        return _of_object(content, path)
+    if _of_objects(content):
+        return rows_to_columns(content)
+    for number, entry in enumerate(content, 1):
+        if not isinstance(entry, str | list):
+            kind, advice = type(entry).__name__, "give texts alone, or objects alone"
+            raise DataError(f"{path}, entry {number}: is {kind}; {advice}")
+    return {ALONE: list(content)}
 
 
 def _unwrapped(content: dict[str, Any]) -> Any:
     """Return the one list or object of texts that an object has beside scores and settings."""
-    rest = [
-        value
-        for name, value in content.items()
-        if not (_is_single(value) or (isinstance(value, str) and role(name) == METADATA))
-    ]
+    settings = [name for name, value in content.items() if isinstance(value, str) and role(name) == METADATA]
+    rest = [value for name, value in content.items() if name not in settings and not _is_single(value)]
     lone = len(rest) == 1 < len(content) and isinstance(rest[0], dict | list)
     return rest[0] if lone else content
 
@@ -233,56 +223,36 @@ def _is_single(value: Any) -> bool:
     return isinstance(value, int | float)
 
 
-def _of_list(entries: Sequence[Any], path: Path) -> Columns:
-    if _of_objects(entries):
-        return rows_to_columns(entries)
-    for number, entry in enumerate(entries, 1):
-        if not isinstance(entry, str | list):
-            kind, advice = type(entry).__name__, "give texts alone, or objects alone"
-            raise DataError(f"{path}, entry {number}: is {kind}; {advice}")
-    return {ALONE: list(entries)}
-
-
 def _of_object(content: dict[str, Any], path: Path) -> Columns:
-    if _of_objects(content.get("annotations", ())):
-        return _of_coco(content["annotations"], content.get("images"))
+    annotations, images = content.get("annotations", []), content.get("images", [])
+    if _of_objects(annotations):  # COCO's captions, each with the name of its image's file
+        listed = images if _of_objects(images) else []
+        if names := {image.get("id"): image["file_name"] for image in listed if "file_name" in image}:
+            annotations = [a | {"file_name": names.get(a.get("image_id"))} for a in annotations]
+        return rows_to_columns(annotations)
     values = list(content.values())
-    if all(_of_objects(value) for value in values):
+    kinds, named = {type(value) for value in values}, any(role(name) != SYSTEM for name in content)
+    if all(map(_of_objects, values)):
         return rows_to_columns([entry for value in values for entry in value])
-    if all(isinstance(value, list) for value in values) and _are_columns(content):
-        if len({len(value) for value in values}) > 1:
+    if kinds == {list} and named:
+        if len(set(map(len, values))) > 1:
             raise DataError(f"{path}: its columns have different lengths; give one value per study")
         return dict(content)
-    if all(isinstance(value, dict) for value in values):
-        return _of_objects_by_name(content)
-    if _are_columns(content) and not any(isinstance(value, list) for value in values):
-        return rows_to_columns([content])
-    return {STUDY: list(content), ALONE: values}
-
-
-def _of_coco(annotations: Sequence[dict[str, Any]], images: Any) -> Columns:
-    """Return COCO's captions, each with the name of its image's file."""
-    listed = images if _of_objects(images) else []
-    names = {image.get("id"): image["file_name"] for image in listed if "file_name" in image}
-    if names:
-        annotations = [a | {"file_name": names.get(a.get("image_id"))} for a in annotations]
-    return rows_to_columns(annotations)
+    if kinds == {dict}:
+        return _of_objects_by_name(content, named)
+    return rows_to_columns([content]) if named and list not in kinds else {STUDY: list(content), ALONE: values}
 
 
 def _of_objects(entries: Any) -> bool:
-    lists = isinstance(entries, list) and bool(entries)
-    return lists and all(isinstance(entry, dict) for entry in entries)
+    return isinstance(entries, list) and bool(entries) and all(isinstance(entry, dict) for entry in entries)
 
 
-def _are_columns(content: Mapping[str, Any]) -> bool:
-    """Whether the names of an object's values are those of columns, not ids of studies."""
-    return any(role(name) != SYSTEM for name in content)
-
-
-def _of_objects_by_name(content: dict[str, dict[str, Any]]) -> Columns:
-    """Return objects in an object as columns: of columns, of a study each, or of a system each."""
+def _of_objects_by_name(content: dict[str, dict[str, Any]], named: bool) -> Columns:
+    """Return objects in an object as columns: of columns, which some name shows (`named`), of a
+    study each, or of a system each.
+    """
     keys = list(dict.fromkeys(key for inner in content.values() for key in inner))
-    if not _are_columns(content) and any(role(str(key)) != SYSTEM for key in keys):
+    if not named and any(role(str(key)) != SYSTEM for key in keys):
         return {STUDY: list(content), **rows_to_columns(list(content.values()))}
     columns = {name: [inner.get(key) for key in keys] for name, inner in content.items()}
     return columns if STUDY in columns else {STUDY: keys, **columns}

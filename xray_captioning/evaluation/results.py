@@ -11,16 +11,22 @@ from typing import Any
 from numpy.typing import NDArray
 
 from xray_captioning.evaluation import claims, jackknife, table
-from xray_captioning.evaluation.baselines import DRAWS
-from xray_captioning.evaluation.jackknife import Jackknife, mean_of_runs, statistics_of_runs
-from xray_captioning.evaluation.systems import ReportTexts, System
+from xray_captioning.evaluation.baselines import DRAWS, ReportTexts, System
+from xray_captioning.evaluation.jackknife import (
+    Jackknife,
+    Statistics,
+    common_statistics,
+    mean_of_runs,
+    statistics_of_runs,
+    text_scores,
+)
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, LEFT_OUT, SHOWN, TEXT_COLUMNS, finite
 from xray_captioning.files import atomic_write
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics import cider, clinical, mentions, ngrams
-from xray_captioning.metrics.statistics import Statistics, common_statistics, text_scores
 
 Row = dict[str, Any]
+Run = tuple[str, ...]
 Tests = Mapping[str, claims.ShuffleTest]
 
 
@@ -42,11 +48,7 @@ class Results:
     beats_every_baseline: list[Row]  # see the function of this name there
 
     def write(self, out: Path) -> None:
-        """Write ``metrics.json`` and ``captions.csv``; docs/evaluation.md says what is in them.
-
-        ``captions.csv`` has one column per run of a system, and one draw of what is random.
-        Intervals are of 95 %, by its columns and metric.
-        """
+        """Write ``metrics.json`` and ``captions.csv``; docs/evaluation.md says what is in them."""
         columns = {name: texts for s in self.systems for name, texts in s.columns.items()}
         columns |= {n: [str(v)] * len(self.studies) for n, v in self.left_out.items()}
         names = ["study_id", "reference", *columns]
@@ -58,7 +60,7 @@ class Results:
             **({"note": self.note} if self.note else {}),
             "rows": self.rows,
             **({"rows_untruncated": self.whole_rows} if self.whole_rows else {}),
-            "alarms": [_alarm_values(alarm) for alarm in self.alarms],
+            "alarms": [alarm.values() for alarm in self.alarms],
             "shuffle_tests": {name: test._asdict() for name, test in self.shuffle_tests.items()},
             "differences": self.paired_tests,
             "beats_every_baseline": self.beats_every_baseline,
@@ -105,10 +107,9 @@ def evaluate_systems(
     """Score systems, then baselines, and warn of systems that write the same of every study.
 
     `about` goes to ``metrics.json`` as it is. `groups` are the patients: all studies of one are one
-    observation, and their captions are given to other patients together. What is in a row
-    docs/evaluation.md says: the columns of `SHOWN` and, unless quick, every score of `jackknife`,
-    ``distinct-1``, ``distinct-2`` and a `Spread`. Of several runs each is the mean; a share of
-    nothing is None. Quick has no rows for shuffled systems; all tests are the same.
+    observation. A row has the columns of `SHOWN` and, unless quick, every score of `jackknife`,
+    ``distinct-1``, ``distinct-2`` and a `Spread`, means over runs; a share of nothing is None.
+    Quick has no rows for shuffled systems; all tests are the same.
     """
     groups = list(studies if groups is None else groups)
     own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]
@@ -117,81 +118,62 @@ def evaluate_systems(
     orders = [] if quick else list(claims.shuffled_orders(groups, DRAWS, seed))
     shuffled = {s.column: _shuffled(s, orders) for s in own if orders}
     shown = [*systems, *shuffled.values()]
-    scorer = _Scorer(shown, texts, groups, findings, quick)
-    runs = {s.column: [scorer.runs[tuple(run)] for run in s.runs] for s in systems}
-    found = mean_of_runs(scorer.alone, runs)
+    # What systems share is scored once: the different runs have numbers.
+    runs = {run: str(n) for n, run in enumerate(dict.fromkeys(tuple(run) for s in shown for run in s.runs))}
+    named = dict(zip(runs.values(), runs))
+    alone = jackknife.jackknife(texts.references, named, groups, texts.reports, findings)
+    found = mean_of_runs(alone, {s.column: [runs[tuple(run)] for run in s.runs] for s in systems})
+    rows = {run: _row(run, texts, alone, number, quick) for run, number in runs.items()}
+    whole = _whole_rows(texts.whole, rows) if texts.whole else {}
     supported = clinical.supported_findings(texts.reports, findings)
     metric = "clinical_f1" if any(supported.values()) else "BLEU-4"
     notes = _notes(tests, shuffled, {name: about[name] for name in (LEFT_OUT,) if name in about})
+
+    def mean(system: System, rows: Mapping[Run, Row]) -> Row:
+        own = mean_row([rows[tuple(run)] for run in system.runs]) | notes[system.column]
+        return {**dict.fromkeys(SHOWN), "system": system.name, "search": system.search, **own}
+
     return Results(
         studies=list(studies),
         references=texts.references,
         reports=texts.reports,
         systems=shown,
-        rows=[_mean_row(s, scorer.rows) | notes[s.column] for s in shown],
+        rows=[mean(s, rows) for s in shown],
         found=found,
         shuffle_tests=tests,
         alarms=list(_alarms(systems, texts, found, tests, metric)),
         about={**about, "findings": supported},
-        whole_rows=[_mean_row(s, scorer.whole) | notes[s.column] for s in shown if texts.whole],
+        whole_rows=[mean(s, whole) for s in shown if whole],
         paired_tests=claims.paired_tests(systems, found),
         beats_every_baseline=claims.beats_every_baseline(systems, found),
     )
 
 
-class _Scorer:
-    """The rows of all runs of systems; what runs share is counted once. `whole` are against
-    untruncated references, `alone` the scores also without each patient, of runs by their number.
-    """
-
-    def __init__(
-        self,
-        systems: Sequence[System],
-        texts: ReportTexts,
-        groups: Sequence[Hashable],
-        findings: Sequence[str],
-        quick: bool,
-    ) -> None:
-        self.texts, self.quick = texts, quick
-        different = dict.fromkeys(tuple(run) for system in systems for run in system.runs)
-        self.runs = {run: str(number) for number, run in enumerate(different)}
-        named = {name: run for run, name in self.runs.items()}
-        self.alone = jackknife.jackknife(texts.references, named, groups, texts.reports, findings)
-        self.rows = {run: self._row(run) for run in self.runs}
-        self.whole = self._whole() if texts.whole else {}
-
-    def _row(self, run: tuple[str, ...]) -> Row:
-        found = self.alone.scores[self.runs[run]]
-        row = {name: finite(found[name]) for name in (*TEXT_COLUMNS, *CLINICAL_COLUMNS)}
-        row |= {"sides": finite(found["side_recall"]), "distinct": len(set(run)), "n": len(run)}
-        if self.quick:
-            return row
-        support = self.alone.support[self.runs[run]]
-        row |= {f"{kind}_support": support[f"{kind}_agreement"] for kind in mentions.DETAILS}
-        distinct = {f"distinct-{n}": ngrams.distinct_ngrams(run, n) for n in (1, 2)}
-        spread = claims.caption_spread(self.texts.reports, run, self.texts.training)
-        more = {**found, **spread._asdict()}
-        return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}
-
-    def _whole(self) -> dict[tuple[str, ...], Row]:
-        """Score all runs' words against the references that are not truncated."""
-        whole = self.texts.whole or []
-        frequency = cider.document_frequency(whole)
-
-        def count(said: Sequence[str], wanted: Sequence[str]) -> Statistics:
-            return common_statistics(wanted, said, frequency)
-
-        found = {}
-        for run, rows in zip(self.runs, statistics_of_runs(count, list(self.runs), whole)):
-            scores = text_scores({n: v.sum(0, keepdims=True, dtype=float) for n, v in rows.items()})
-            words = {name: float(scores[name][0]) for name in TEXT_COLUMNS}
-            found[run] = {n: v for n, v in self.rows[run].items() if n in SHOWN} | words
-        return found
+def _row(run: Run, texts: ReportTexts, alone: Jackknife, number: str, quick: bool) -> Row:
+    """Return the row of a run, which `alone` has by its number."""
+    found, support = alone.scores[number], alone.support[number]
+    row = {name: finite(found[name]) for name in (*TEXT_COLUMNS, *CLINICAL_COLUMNS)}
+    row |= {"sides": finite(found["side_recall"]), "distinct": len(set(run)), "n": len(run)}
+    if quick:
+        return row
+    row |= {f"{kind}_support": support[f"{kind}_agreement"] for kind in mentions.DETAILS}
+    distinct = {f"distinct-{n}": ngrams.distinct_ngrams(run, n) for n in (1, 2)}
+    more = {**found, **claims.caption_spread(texts.reports, run, texts.training)._asdict()}
+    return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}
 
 
-def _mean_row(system: System, rows: Mapping[tuple[str, ...], Row]) -> Row:
-    mean = mean_row([rows[tuple(run)] for run in system.runs])
-    return {**dict.fromkeys(SHOWN), "system": system.name, "search": system.search, **mean}
+def _whole_rows(whole: list[str], rows: Mapping[Run, Row]) -> dict[Run, Row]:
+    """Return the rows of runs with their words scored against references that are not truncated."""
+    frequency, found = cider.document_frequency(whole), {}
+
+    def count(said: Sequence[str], wanted: Sequence[str]) -> Statistics:
+        return common_statistics(wanted, said, frequency)
+
+    for run, counted in zip(rows, statistics_of_runs(count, list(rows), whole)):
+        scores = text_scores({n: v.sum(0, keepdims=True, dtype=float) for n, v in counted.items()})
+        words = {name: float(scores[name][0]) for name in TEXT_COLUMNS}
+        found[run] = {n: v for n, v in rows[run].items() if n in SHOWN} | words
+    return found
 
 
 def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -240,9 +222,3 @@ def _alarms(
         rival = found.compare(name, constant, metric) if constant else None
         if alarm := claims.collapse_alarm(name, spread, tests.get(name), rival):
             yield alarm
-
-
-def _alarm_values(alarm: claims.Alarm) -> Row:
-    test = alarm.shuffle_test._asdict() if alarm.shuffle_test else None
-    compared = [claims.comparison_values(one) for one in alarm.comparisons]
-    return {**alarm._asdict(), "shuffle_test": test, "comparisons": compared}

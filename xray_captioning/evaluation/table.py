@@ -45,8 +45,7 @@ def format_csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     """Return rows as CSV with full precision, a header even where there is no row."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([row.get(name) for name in names] for row in rows)
+    writer.writerows([names, *([row.get(name) for name in names] for row in rows)])
     return text.getvalue()
 
 

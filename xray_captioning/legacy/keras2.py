@@ -1,4 +1,4 @@
-"""The published attention captioner as a Captioner, from its Keras 2 weights and tokenizer."""
+"""The published attention captioner and CheXNet, from their Keras 2 files."""
 
 import os
 from pathlib import Path
@@ -9,10 +9,17 @@ from xray_captioning.checkpoints import StoredArray, read_keras2
 from xray_captioning.config import Config
 from xray_captioning.decoders import CaptionModel
 from xray_captioning.encoders import Encoder
-from xray_captioning.encoders.chexnet import densenet121_variables, match_densenet121
-from xray_captioning.encoders.filling import check, fill, shapes_of
+from xray_captioning.encoders.filling import (
+    check,
+    densenet121_variables,
+    fill,
+    load_densenet121,
+    match_densenet121,
+    shapes_of,
+)
 from xray_captioning.errors import BundleError
 from xray_captioning.files import sha256_file
+from xray_captioning.findings import NIH14
 from xray_captioning.legacy import SOURCE, layout
 from xray_captioning.text.tokenizer import Tokenizer
 
@@ -74,6 +81,24 @@ def load_attention_captioner(
     fill(_variables(model), found)
     about = describe_import(config, weights=weights_h5, tokenizer=tokenizer_pkl)
     return Captioner(config, encoder, model, tokenizer, about)
+
+
+def load_chexnet(weights_h5: str | os.PathLike[str]) -> Encoder:
+    """Read CheXNet (arXiv:1711.05225): DenseNet121, global average pooling and fourteen sigmoids.
+
+    The file is ``brucechou1983_CheXNet_Keras_0.3.0_weights.h5`` or another of its layout, trained
+    on frontal images of 224 px with ImageNet's mean and deviation; one that is damaged or does not
+    fit is a BundleError. The findings are ChestX-ray14's labels in the published order.
+    """
+    arrays = read_keras2(weights_h5)
+    if any(array.leaf == "recurrent_kernel" for array in arrays):
+        raise BundleError(
+            f"{weights_h5}: holds a captioner with its decoder, not CheXNet; give its tokenizer "
+            "as well (--tokenizer tokenizer.pkl)"
+        )
+    encoder = Encoder("chexnet", 224, findings=NIH14)
+    load_densenet121(encoder, weights_h5, arrays, "CheXNet", encoder.classifier.weights)
+    return encoder
 
 
 def chexnet_config(normalisation: str) -> Config:

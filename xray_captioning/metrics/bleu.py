@@ -26,8 +26,7 @@ _EVEN_WEIGHTS = [(1 / order,) * order for order in range(1, ngrams.MAXIMUM_ORDER
 def bleu(references: References, hypotheses: Hypotheses, protocol: str = "coco") -> Floats:
     """Compute BLEU-1 to BLEU-4 of a system by one of `BLEU_PROTOCOLS`: (4,), from 0 to 1."""
     if protocol not in BLEU_PROTOCOLS:
-        names = ", ".join(BLEU_PROTOCOLS)
-        raise ConfigError(f"unknown BLEU protocol {protocol!r}: choose one of {names}")
+        raise ConfigError(f"unknown BLEU protocol {protocol!r}: choose one of {', '.join(BLEU_PROTOCOLS)}")
     if protocol == "nltk":
         return nltk_bleu_rows(references, hypotheses).mean(axis=0)
     statistics = bleu_statistics(references, hypotheses)
@@ -117,10 +116,7 @@ def nltk_bleu_rows(references: References, hypotheses: Hypotheses) -> Floats:
     from nltk.translate.bleu_score import sentence_bleu
 
     pairs = ngrams.checked_pairs(references, hypotheses)
+    split = [([text.split() for text in texts], hypothesis.split()) for texts, hypothesis in pairs]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of every order without a match
-        rows = [
-            sentence_bleu([text.split() for text in texts], hypothesis.split(), _EVEN_WEIGHTS)
-            for texts, hypothesis in pairs
-        ]
-    return np.array(rows, dtype=np.float64)
+        return np.array([sentence_bleu(*pair, _EVEN_WEIGHTS) for pair in split], dtype=np.float64)

@@ -10,7 +10,6 @@ from scipy.stats import binom, t
 
 from xray_captioning.errors import DataError
 from xray_captioning.findings import NO_FINDING
-from xray_captioning.metrics.finding_intervals import wilson
 from xray_captioning.metrics.labeler import DENIED, label_report
 from xray_captioning.metrics.mentions import asserted_details
 
@@ -56,9 +55,8 @@ class CalibrationScores(NamedTuple):
 
     def worse_than(self, other: Self) -> bool:
         """Whether the log loss is higher, or the calibration error by more than by chance."""
-        margin = self.error_by_chance
-        more = self.calibration_error > other.calibration_error + margin
-        return more or self.log_loss > other.log_loss
+        margin = other.calibration_error + self.error_by_chance
+        return self.calibration_error > margin or self.log_loss > other.log_loss
 
 
 def sentence_is_right(sentence: str, reference: str) -> bool:
@@ -91,47 +89,39 @@ def calibration_scores(confidences: ArrayLike, right: ArrayLike, studies: ArrayL
     stated = np.asarray(confidences, np.float64)
     outcome = np.asarray(right, np.float64)
     if not stated.size or stated.shape != outcome.shape:
-        raise DataError(
-            f"calibration: {stated.size} confidences and {outcome.size} outcomes; give one "
-            "outcome for each of at least one confidence"
-        )
+        what = f"{stated.size} confidences and {outcome.size} outcomes"
+        raise DataError(f"calibration: {what}; give one outcome for each of at least one confidence")
     order = np.argsort(stated, kind="stable")
     names = np.arange(stated.size) if studies is None else np.asarray(studies)
     study = np.unique(names, return_inverse=True)[1]
-    groups = [g for g in np.array_split(order, BINS) if g.size]
-    found = [_bin(stated[group], outcome[group], study[group]) for group in groups]
+    found = [
+        Bin(float(stated[g].mean()), float(outcome[g].mean()), *share_interval(outcome[g], study[g]), g.size)
+        for g in np.array_split(order, BINS)
+        if g.size
+    ]
     error = sum(b.n * abs(b.confidence - b.right) for b in found) / stated.size
     brier, base = (float(((x - outcome) ** 2).mean()) for x in (stated, outcome.mean()))
     low, high = brier_interval(stated, outcome, study)
-    skill_low, skill_high = skill_interval(stated, outcome, study)
-    return CalibrationScores(
-        n=stated.size,
-        right=float(outcome.mean()),
-        brier=brier,
-        brier_low=low,
-        brier_high=high,
-        skill=1 - brier / base if base else None,
-        skill_low=skill_low,
-        skill_high=skill_high,
-        log_loss=float(log_loss(outcome, stated, labels=[0, 1])),
-        calibration_error=error,
-        error_by_chance=error_by_chance(found),
-        bins=found,
-    )
+    skill, (skill_low, skill_high) = 1 - brier / base if base else None, skill_interval(stated, outcome, study)
+    n, right, chance = stated.size, float(outcome.mean()), error_by_chance(found)
+    loss = float(log_loss(outcome, stated, labels=[0, 1]))
+    return CalibrationScores(n, right, brier, low, high, skill, skill_low, skill_high, loss, error, chance, found)
 
 
-def _bin(stated: Floats, outcome: Floats, study: Any) -> Bin:
-    low, high = share_interval(outcome, study)
-    return Bin(float(stated.mean()), float(outcome.mean()), low, high, stated.size)
+def wilson(share: float, weight: float) -> tuple[float, float]:
+    """Return Wilson's interval of a share; `weight` is the squared quantile over the count."""
+    centre = (share + weight / 2) / (1 + weight)
+    half = np.sqrt(weight * share * (1 - share) + weight**2 / 4) / (1 + weight)
+    # Without rounding the share lies inside in any case.
+    return max(min(float(centre - half), share), 0.0), min(max(float(centre + half), share), 1.0)
 
 
 def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
-    """Return a 95 % interval of a share of outcomes, several of which may be of one study.
+    """Return a 95 % interval of a share of outcomes (n,), 1 or 0, whose unit is the study, (n,).
 
     It is Wilson's for the effective number of outcomes (Korn and Graubard 1998; Franco et al.
     2019): as many independent ones as have the variance that these have between studies. A
-    bootstrap over studies has no width where all are alike, and is too narrow near 0 and 1, where
-    most bins lie. Arrays are (n,); outcomes are 1 or 0, studies numbers from 0.
+    bootstrap has no width where all are alike, and is too narrow near 0 and 1, where most bins lie.
     """
     share, studies = float(outcome.mean()), len(np.unique(study))
     spread, variance, n = share * (1 - share), _variance(outcome, study), float(outcome.size)
@@ -151,9 +141,8 @@ def brier_interval(stated: Floats, outcome: NDArray[Any], study: Any) -> tuple[f
     """
     losses = (stated - outcome) ** 2
     mean, variance = float(losses.mean()), _variance(losses, study)
-    if _fewest(outcome, study) < LEAST or not variance:
-        return None, None
-    return wilson(mean, Z**2 * variance / (mean * (1 - mean)))
+    known = variance and _fewest(outcome, study) >= LEAST
+    return wilson(mean, Z**2 * variance / (mean * (1 - mean))) if known else (None, None)
 
 
 def _fewest(outcome: NDArray[Any], study: Any) -> int:

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xray_captioning.metrics import ngrams
-from xray_captioning.metrics.columns import in_order
-from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References
+from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References, in_order
 
 _SIGMA = 6.0
 _CANDIDATES = 256  # compared with all references at a time, to bound memory
@@ -57,7 +56,7 @@ def _block_scores(pairs: ngrams.Pairs, frequency: DocumentFrequency) -> Floats:
         shared = counts[said].minimum(counts[wanted]).multiply(counts[wanted]) @ rarity
         similarity += shared * scale[said] * scale[wanted]
     lengths = _word_pairs(texts.words)
-    similarity *= _length_penalty(lengths[said], lengths[wanted])
+    similarity *= np.exp(-((lengths[said] - lengths[wanted]) ** 2) / (2 * _SIGMA**2))
     totals = np.bincount(texts.pair, weights=similarity, minlength=len(pairs))
     return 10.0 * totals / np.bincount(texts.pair) / ngrams.MAXIMUM_ORDER
 
@@ -78,7 +77,7 @@ def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> 
             part = slice(start, start + _CANDIDATES)
             shared = (ngrams.levels(own[part], most) @ weighted).toarray()
             similarity[part] += shared * scale[: len(said)][part, None] * scale[len(said) :]
-    similarity *= _length_penalty(_word_pairs(said)[:, None], _word_pairs(wanted))
+    similarity *= np.exp(-((_word_pairs(said)[:, None] - _word_pairs(wanted)) ** 2) / (2 * _SIGMA**2))
     return 10.0 * similarity.mean(axis=1) / ngrams.MAXIMUM_ORDER
 
 
@@ -95,8 +94,3 @@ def _weights(grams: Sequence[tuple[str, ...]], counts: Any, frequency: DocumentF
 def _word_pairs(texts: list[list[str]]) -> Ints:
     """Return the length that pycocoevalcap compares: the number of word pairs."""
     return np.array([max(len(words) - 1, 0) for words in texts])
-
-
-def _length_penalty(lengths: Ints, others: Ints) -> Floats:
-    penalty: Floats = np.exp(-((lengths - others) ** 2) / (2 * _SIGMA**2))
-    return penalty

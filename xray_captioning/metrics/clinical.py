@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import ConfigError
 from xray_captioning.findings import CHEXPERT, FINDINGS, NO_FINDING
-from xray_captioning.metrics.columns import in_order, one_text, paired
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, label_report, read_by
+from xray_captioning.metrics.ngrams import in_order, one_text, paired
 
 NOT_MENTIONED = -2  # what label_matrix writes where label_report says None
 CHEXPERT_5 = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
@@ -70,11 +70,8 @@ def label_matrix(texts: Iterable[str], convention: str | None = None) -> Labels:
     (:data:`NOT_MENTIONED`) not mentioned.
     """
     reports = (one_text(f"texts[{row}]", t) for row, t in enumerate(in_order("texts", texts)))
-    flat = (
-        NOT_MENTIONED if label is None else label
-        for text in reports
-        for label in label_report(text, convention).values()
-    )
+    labels = (label for text in reports for label in label_report(text, convention).values())
+    flat = (NOT_MENTIONED if label is None else label for label in labels)
     return np.fromiter(flat, dtype=np.int8).reshape(-1, len(FINDINGS))
 
 
@@ -147,13 +144,10 @@ def finding_columns(findings: Findings) -> NDArray[np.bool_]:
     """Return which columns of labels have these names, (18,); None is all but "No Finding"."""
     if findings is None:
         return IS_FINDING
-    unknown = [name for name in findings if name not in FINDINGS]
-    if unknown or not findings:
-        raise ConfigError(
-            f"{unknown[0]!r} is no finding; choose of {', '.join(FINDINGS)}"
-            if unknown
-            else "there is no finding to average over; name one or more"
-        )
+    if unknown := [name for name in findings if name not in FINDINGS]:
+        raise ConfigError(f"{unknown[0]!r} is no finding; choose of {', '.join(FINDINGS)}")
+    if not findings:
+        raise ConfigError("there is no finding to average over; name one or more")
     return np.isin(FINDINGS, findings)
 
 
@@ -257,24 +251,17 @@ def finding_table(references: Texts, hypotheses: Texts) -> list[FindingScore]:
     """Return precision, recall and F1 of every finding; uncertain ones count as present."""
     counts = confusion(references, hypotheses).sum(0, dtype=np.int64)
     hits, false, missed = counts.T
-    columns = (
-        share(hits, hits + false).tolist(),
-        share(hits, hits + missed).tolist(),
-        _f1(counts).tolist(),
-        (hits + missed).tolist(),
-        (hits + false).tolist(),
-    )
+    said, true = hits + false, hits + missed
+    columns = [found.tolist() for found in (share(hits, said), share(hits, true), _f1(counts), true, said)]
     return [FindingScore(*row) for row in zip(FINDINGS, *columns, strict=True)]
 
 
 def contradictions(references: Texts, hypotheses: Texts) -> list[Contradiction]:
     """List what one text asserts and the other denies, for certain, by study, then finding."""
     _, columns = paired(references=references, hypotheses=hypotheses)
-    reference, hypothesis = map(_labels, columns)
-    return [
-        Contradiction(int(i), FINDINGS[j], int(reference[i, j]), int(hypothesis[i, j]))
-        for i, j in np.argwhere(opposed(reference, hypothesis))
-    ]
+    both = reference, hypothesis = tuple(map(_labels, columns))
+    found = np.argwhere(opposed(reference, hypothesis)).tolist()
+    return [Contradiction(i, FINDINGS[j], *(int(labels[i, j]) for labels in both)) for i, j in found]
 
 
 def opposed(reference: Labels, hypothesis: Labels) -> NDArray[np.bool_]:

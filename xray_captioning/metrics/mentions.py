@@ -4,13 +4,8 @@ Details are the side, zone and severity of a finding. A caption can also speak o
 contradict its report or itself, and leave out what the report asserts. All of it is read by the
 rules of :mod:`xray_captioning.metrics.labeler`; docs/evaluation.md says how often they err.
 
-References
-----------
-.. [1] Ramesh et al., "Improving radiology report generation systems by removing hallucinated
-   references to non-existent priors", ML4H 2022: reports speak of earlier images, so models that
-   never see one learn to do so.
-.. [2] Banerjee et al., "Direct preference optimization for suppressing hallucinated prior exams in
-   radiology report generation", 2024: counted line by line; here by caption.
+Reports speak of earlier images, so models that never see one learn to do so (Ramesh et al., ML4H
+2022). Banerjee et al. (2024) count that line by line; here it is by caption.
 """
 
 import re
@@ -23,11 +18,11 @@ from numpy.typing import NDArray
 
 from xray_captioning.metrics import clinical
 from xray_captioning.metrics.clinical import Labels
-from xray_captioning.metrics.columns import one_text, paired
 from xray_captioning.metrics.labeler import DENIED, Mention, find_mentions
 from xray_captioning.metrics.labels.details import SEVERITIES
 from xray_captioning.metrics.labels.layout import statements
 from xray_captioning.metrics.labels.rules import alternatives
+from xray_captioning.metrics.ngrams import one_text, paired
 
 DETAILS = ("side", "zone", "severity")
 CAPTION_SHARES = (*("prior_references", "prior_hallucinations"), *("contradictions", "self_contradictions"))
@@ -75,15 +70,11 @@ def contradicted_findings(text: str) -> set[str]:
         for mention in mentions
         if mention.finding in present
         and named[mention.sentence, mention.start] == 1
-        and _denies_outright(mention)
+        and mention.status == "denied"
+        and mention.finding not in _COLLECTIVE
+        and not (mention.severity or mention.zones or _NARROWED.search(mention.clause))
         and (not mention.sides or mention.sides & present[mention.finding])
     }
-
-
-def _denies_outright(mention: Mention) -> bool:
-    if mention.status != "denied" or mention.finding in _COLLECTIVE:
-        return False
-    return not (mention.severity or mention.zones or _NARROWED.search(mention.clause))
 
 
 def asserted_details(text: str) -> Details:
@@ -177,9 +168,7 @@ def compare_mentions(references: Sequence[str], hypotheses: Sequence[str]) -> di
 
     Examples
     --------
-    >>> found = compare_mentions(
-    ...     ["small left effusion . right nodule"], ["small right effusion , unchanged"]
-    ... )
+    >>> found = compare_mentions(["small left effusion . right nodule"], ["small right effusion , unchanged"])
     >>> found["side_agreement"], found["severity_agreement"], found["prior_hallucinations"]
     (0.0, 1.0, 1.0)
     """

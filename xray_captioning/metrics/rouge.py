@@ -96,16 +96,11 @@ def rouge_score_rows(references: References, hypotheses: Hypotheses) -> Floats:
     return np.array(best)
 
 
-def _f1s(target: list[str], said: list[str]) -> tuple[float, float, float]:
+def _f1s(target: list[str], said: list[str]) -> list[float]:
     words = len(target) + len(said)
-    bigrams = Counter(pairwise(target)) & Counter(pairwise(said))
-    return (
-        _f1((Counter(target) & Counter(said)).total(), words),
-        _f1(bigrams.total(), words - 2),
-        _f1(int(_WordOrder([target]).common(said)[0]), words),
-    )
-
-
-def _f1(common: int, both: int) -> float:
-    """F1 of what is common from the sizes of both sides together."""
-    return 2 * common / both if common else 0.0
+    unigrams = (Counter(target) & Counter(said)).total()
+    bigrams = (Counter(pairwise(target)) & Counter(pairwise(said))).total()
+    longest = int(_WordOrder([target]).common(said)[0])
+    # F1 of what is common from the sizes of both sides together.
+    counts = ((unigrams, words), (bigrams, words - 2), (longest, words))
+    return [2 * common / both if common else 0.0 for common, both in counts]

@@ -5,24 +5,302 @@ with :func:`recipe`, and trains with :func:`fit_encoder` and :func:`fit_captione
 an earlier notebook, or an interrupted one, left in the working folder.
 """
 
-# ruff: noqa: E402, F401
-from xray_captioning.files import load_quietly
+# ruff: noqa: E402
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import html
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xray_captioning.files import load_quietly, read_toml
 
 load_quietly()  # a notebook is a program; TensorFlow's notices would stand in its first output
 
-from xray_captioning.data.targets import study_images as images_of
-from xray_captioning.evaluation.cases import wordiest
-from xray_captioning.notebook.data import Data, Note, find_data, note, setup, usable
-from xray_captioning.notebook.runs import (
-    captions,
-    encoder_recipe,
-    examples,
-    fit_captioner,
-    fit_encoder,
-    history,
-    part,
-    recipe,
-    results,
-    run_folder,
-    table,
-)
+from xray_captioning.config import Config, load_preset
+from xray_captioning.data.provenance import describe_data, is_phantom
+from xray_captioning.data.sources.openi import TABLES
+from xray_captioning.data.studies import select_images, with_images
+from xray_captioning.data.targets import reference_texts
+from xray_captioning.data.targets import study_images as images_of  # noqa: F401
+from xray_captioning.errors import ConfigError, DataError, require
+from xray_captioning.evaluation.cases import example, wordiest  # noqa: F401
+from xray_captioning.evaluation.table import SHOWN
+from xray_captioning.phantom.dataset import write_phantoms
+from xray_captioning.plots.panels import Example
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xray_captioning.captioner.caption import Caption
+    from xray_captioning.captioner.captioner import Captioner
+    from xray_captioning.data.splits import Split
+    from xray_captioning.encoders import Encoder
+
+KAGGLE_DATASET = "raddar/chest-xrays-indiana-university"
+KAGGLE_INPUT = Path("/kaggle/input")
+DRIVE = Path("/content/drive")  # where Colab mounts it
+DEPTH = 4  # levels of folders below those two that are searched
+FEW = 100  # with fewer studies one can see that everything runs, and no more
+SEED = 11  # of the phantoms
+VIEWS, SIDE = 2, 224  # of a study, and pixels of an image, in figures
+SIZES = ("auto", "full", "small", "quick")
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark that stands out in a notebook and is plain text elsewhere."""
+
+    title: str
+    text: str
+
+    def __repr__(self) -> str:
+        return f"{self.title}: {self.text}"
+
+    def _repr_html_(self) -> str:
+        title, text = html.escape(self.title), html.escape(self.text)
+        style = "border-left: 5px solid #D55E00; padding: 0.5em 1em; margin: 0.5em 0"
+        return f'<blockquote style="{style}"><b>{title}</b><br>{text}</blockquote>'
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the studies of a notebook are, and how they were found."""
+
+    path: Path  # what read_studies is given
+    origin: str  # "given", "kaggle", "drive", "kagglehub" or "phantoms"
+
+    @property
+    def phantoms(self) -> bool:
+        """Whether the images are drawn."""
+        return is_phantom(self.path)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a bundle's model card says of where its studies came from."""
+        about = describe_data(self.path)
+        return {**about, "source": "phantom"} if self.phantoms else about
+
+
+def setup() -> None:
+    """Prepare a notebook: notes instead of warnings, sharp figures, whole texts in tables."""
+    import pandas as pd
+
+    # Without the file and line, which name a folder of this machine.
+    warnings.showwarning = lambda message, *_, **__: note("Please note", str(message))
+    pd.set_option("display.max_colwidth", 300)
+    try:
+        from IPython import get_ipython
+        from IPython.core.pylabtools import select_figure_formats
+    except ImportError:
+        return
+    if (shell := get_ipython()) is not None:
+        formats: Any = select_figure_formats
+        formats(shell, {"png"}, dpi=120, bbox_inches="tight")
+
+
+def note(title: str, text: str) -> None:
+    """Show a note."""
+    display: Any = print
+    with contextlib.suppress(ImportError):
+        from IPython.display import display
+    display(Note(title, text))
+
+
+def find_data(
+    path: str | Path | None = None, work: str | Path = "runs", studies: int = 2000, download: bool = False
+) -> Data:
+    """Find studies to work with, and say in a note which they are: those of the given path, of the
+    Kaggle tables in Kaggle's input folder or in a Google Drive mounted on Colab, of the data set
+    that kagglehub downloads (14 GB), if it may, or else phantoms, drawn once below the working folder.
+    """
+    data = _find(path, Path(work), studies, download)
+    if data.phantoms:
+        note(
+            "Synthetic phantoms, not patients",
+            f"No chest X-rays were found, so {studies:,} studies were drawn by a program. What is learned from them "
+            "says nothing about real radiographs. Set DATA to the folder of your own, or add the Kaggle data set to "
+            "this notebook.",
+        )
+    else:
+        places = {"given": "", "kaggle": " in Kaggle's input folder", "drive": " on Google Drive"}
+        note("Data", f"{data.path.name}{places.get(data.origin, f' from {data.origin}')}.")
+    return data
+
+
+def usable(studies: pd.DataFrame) -> pd.DataFrame:
+    """Return the studies that have an image on disk; a note tells how many have none."""
+    found = with_images(studies)
+    if found.empty:
+        raise DataError(f"none of {len(studies)} studies has an image on disk; check the folder")
+    if len(found) < len(studies):
+        few = " Training on so few only shows that everything runs." if len(found) < FEW else ""
+        note("Images missing", f"{len(found):,} of {len(studies):,} studies have an image on disk.{few}")
+    return found
+
+
+def _find(path: str | Path | None, work: Path, studies: int, download: bool) -> Data:
+    if path is not None:
+        if not Path(path).exists():
+            raise DataError(f"{path}: does not exist; check DATA, or set it to None")
+        return Data(Path(path), "given")
+    for origin, root in (("kaggle", KAGGLE_INPUT), ("drive", DRIVE)):
+        if (found := _kaggle_folder(root)) is not None:
+            return Data(found, origin)
+    if download:
+        kagglehub = require("kagglehub", "downloading the data set", "notebooks")
+        place = Path(kagglehub.dataset_download(KAGGLE_DATASET))
+        if (found := _kaggle_folder(place)) is None:
+            raise DataError(f"{place}: holds no Kaggle tables; remove it and download again")
+        return Data(found, "kagglehub")
+    folder = work / f"phantoms-{studies}"
+    if not folder.is_dir():
+        work.mkdir(parents=True, exist_ok=True)
+        write_phantoms(folder, studies, SEED)
+    return Data(folder, "phantoms")
+
+
+def _kaggle_folder(root: Path) -> Path | None:
+    """Return the folder at or below a root that holds the Kaggle tables, the nearest of several."""
+    levels = (sorted(root.glob("*/" * depth + TABLES[0])) for depth in range(DEPTH + 1))
+    folders = (table.parent for level in levels for table in level)
+    return next((f for f in folders if all((f / name).is_file() for name in TABLES)), None)
+
+
+def recipe(preset: str, data: Data, studies: pd.DataFrame, size: str = "auto", section: str | None = None) -> Config:
+    """Return a preset at a size that fits data and machine: ``full`` is the preset itself, ``small``
+    has narrow decoders and small encoders on 112 px, ``quick`` learns nothing, ``auto`` is full for
+    real data with a GPU and small otherwise. `section` replaces the preset's own.
+    """
+    if size not in SIZES:
+        raise ConfigError(f"size is {size!r}; choose one of {', '.join(SIZES)}")
+    if size == "auto":
+        from xray_captioning.backend import keras
+
+        has_gpu = bool(keras.distribution.list_devices("gpu"))
+        size = "full" if has_gpu and not data.phantoms else "small"
+    config = load_preset(preset)
+    changes: dict[str, Any] = {"text.section": section or config.text.section}
+    if data.phantoms:
+        changes |= {"fractions": (0.8, 0.08, 0.12), "image.augment": False}
+    if len(studies) < FEW:
+        changes["fractions"] = (0.5, 0.25, 0.25)
+    return config.replace(
+        changes if size == "full" else changes | _small(config, changes["text.section"], size == "quick")
+    )
+
+
+def encoder_recipe(config: Config) -> Config:
+    """Return the part of a recipe that the encoder depends on, so that recipes can share it."""
+    values = config.to_dict()
+    shared = {name: values[name] for name in ("fractions", "image", "encoder_training")}
+    encoder = config.model.encoder
+    own = {"name": f"encoder_{encoder}", "model": {"encoder": encoder}}
+    return Config.from_dict({**shared, **own}).replace({"image.views": 2})
+
+
+def run_folder(config: Config, split: Split, work: str | Path) -> Path:
+    """Return the folder of a run; its name changes with the options and with the data."""
+    digest = hashlib.sha256((json.dumps(config.to_dict()) + split.digest).encode()).hexdigest()
+    return Path(work) / f"{config.name}-{digest[:8]}"
+
+
+def fit_encoder(
+    config: Config, studies: pd.DataFrame, split: Split, data: Data, work: str | Path = "runs"
+) -> tuple[Encoder, list[dict[str, Any]]]:
+    """Return an encoder of findings, trained unless it is there, and its rows of AUROC and F1."""
+    from xray_captioning.encoders.saved import starting_encoder
+    from xray_captioning.training.encoder import train_encoder
+
+    own = encoder_recipe(config)
+    run, cache = run_folder(own, split, work), Path(work) / "cache"
+    if not (run / "metrics.json").is_file():
+        train_encoder(studies, own, run, split=split, cache=cache, resume=True, about=data.about)
+    return starting_encoder(config, run), results(run)["rows"]
+
+
+def fit_captioner(
+    config: Config, studies: pd.DataFrame, split: Split, data: Data, work: str | Path = "runs"
+) -> Captioner:
+    """Train a decoder on the features of :func:`fit_encoder`, unless it is there already."""
+    from xray_captioning.captioner.captioner import Captioner
+    from xray_captioning.training.captions import train
+
+    run = run_folder(config, split, work)
+    if (run / "manifest.json").is_file():
+        return Captioner.load(run)
+    encoder, _ = fit_encoder(config, studies, split, data, work)
+    kept: Any = {"cache": Path(work) / "cache", "resume": True, "about": data.about}
+    return train(studies, config, run, encoder, split=split, measured=False, **kept)
+
+
+def history(run: Path) -> list[dict[str, float]]:
+    """Return the log of a run, one row per epoch."""
+    import pandas as pd
+
+    rows: list[Any] = pd.read_csv(run / "log.csv").to_dict("records")
+    return rows
+
+
+def results(folder: str | Path) -> dict[str, Any]:
+    """Return the ``metrics.json`` of a run or a comparison."""
+    return dict(json.loads((Path(folder) / "metrics.json").read_text("utf-8")))
+
+
+def captions(folder: str | Path) -> dict[str, list[str]]:
+    """Return the ``captions.csv`` of a comparison, a list of texts by column."""
+    import pandas as pd
+
+    table: Any = pd.read_csv(Path(folder) / "captions.csv", dtype=str, keep_default_na=False)
+    return dict(table.to_dict("list"))
+
+
+def _small(config: Config, section: str, quick: bool) -> dict[str, Any]:
+    changes = read_toml(__file__, "recipes.toml")
+    encoder = changes["stand_in"].get(config.model.encoder, config.model.encoder)
+    length = 48 if section == "impression" else 80
+    small = {**changes["small"], "text.maximum_length": length, "model.encoder": encoder}
+    small |= changes["decoder"].get(config.model.decoder, {}) | changes["encoder"][encoder]
+    return {**small, **(changes["quick"] if quick else {})}
+
+
+def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> str:
+    """Return rows as HTML, None left empty; without names, of a comparison's columns."""
+    from tabulate import tabulate
+
+    present = [name for name in names or SHOWN if any(name in row for row in rows)]
+    cells = [[row.get(name) for name in present] for row in rows]
+    texts = [i for i, column in enumerate(zip(*cells)) if any(isinstance(x, str) for x in column)]
+    return tabulate(cells, present, "html", floatfmt=".3f", missingval="", disable_numparse=texts)
+
+
+def part(studies: pd.DataFrame, split: Split, config: Config, name: str = "test") -> pd.DataFrame:
+    """Return the studies of one part that have a text, with the column ``reference``."""
+    found = studies[studies["study_id"].isin(split.parts[name])]
+    found = found.assign(reference=reference_texts(found, config))
+    return found[found["reference"] != ""].reset_index(drop=True)
+
+
+def examples(
+    studies: pd.DataFrame,
+    rows: Sequence[int],
+    captions: Mapping[str, Sequence[Caption]] | None = None,
+    config: Config | None = None,
+) -> list[Example]:
+    """Lay some rows of studies with references out for a figure, with what systems wrote."""
+    # Captions are of all the studies; of the first system the attention is drawn.
+    count = config.image.views if config else VIEWS
+    found = []
+    for row in rows:
+        study = studies.iloc[row]
+        written = {name: texts[row] for name, texts in (captions or {}).items()}
+        texts = {name: " ".join(caption.words) for name, caption in written.items()}
+        chosen = select_images(study["images"], study["views"], count)
+        first = next(iter(written.values()), None)
+        found.append(example(study, chosen, texts, first, SIDE))
+    return found

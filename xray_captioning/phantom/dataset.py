@@ -8,12 +8,10 @@ on the lateral image the patient looks to the left. `Problems` in the reports ta
 
 import csv
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +19,7 @@ import numpy.typing as npt
 from xray_captioning.data.provenance import PHANTOM_README
 from xray_captioning.data.resizing import opencv
 from xray_captioning.data.studies import SECTIONS
-from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.errors import ConfigError
 from xray_captioning.files import new_folder
 from xray_captioning.phantom.reports import report
 from xray_captioning.phantom.study import TABLES, PhantomStudy, sample_study
@@ -31,7 +29,7 @@ FIRST_UID = 900001  # far above the uids of the Indiana University collection
 SMALLEST = 32
 MOST_WORKERS, STUDIES_A_WORKER = 4, 100
 _Image = npt.NDArray[np.uint8]
-_Rows = list[tuple[object, ...]]
+_Row = tuple[object, ...]
 
 
 def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
@@ -81,91 +79,39 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
     with new_folder(Path(out)) as folder:
         images = folder / "images" / "images_normalized"
         images.mkdir(parents=True)
-        reports, projections = _write_studies(images, studies, seed, size)
-        _write_table(folder / "indiana_reports.csv", reports)
-        _write_table(folder / "indiana_projections.csv", projections)
+        reports, projections = zip(*_write_studies(images, studies, seed, size))
+        _write_table(folder / "indiana_reports.csv", ("uid", "MeSH", "Problems", "image", *SECTIONS), reports)
+        _write_table(folder / "indiana_projections.csv", ("uid", "filename", "projection"), chain(*projections))
         text = TABLES["readme"].format(studies=studies, seed=seed, size=size)
         (folder / "README.txt").write_text(f"{PHANTOM_README}\n\n{text}", encoding="utf-8")
     return out
 
 
-def _write_studies(images: Path, studies: int, seed: int, size: int) -> tuple[_Rows, _Rows]:
-    """Write the images of all studies and return the rows of both tables, their heads first."""
-    with _helpers_drawing(images, studies, seed, size) as workers:
-        draw_share(images, studies, seed, size, 0, workers)
-    reports: _Rows = [("uid", "MeSH", "Problems", "image", *SECTIONS)]
-    projections: _Rows = [("uid", "filename", "projection")]
-    for index in range(studies):
-        uid, study, rng = _sampled(seed, index)
-        text = report(study, rng)
-        mesh = ";".join(finding.detail for finding in study.findings) or "normal"
-        problems = ";".join(finding.name for finding in study.findings) or "normal"
-        texts = (getattr(text, section) for section in SECTIONS)
-        reports.append((uid, mesh, problems, "Synthetic chest PA and lateral", *texts))
-        projections += [(uid, name, view) for name, view in _names(uid, study).items()]
-    return reports, projections
+def _write_studies(images: Path, studies: int, seed: int, size: int) -> Any:
+    """Yield what `write_study` returns of each study; several processes draw many of them."""
+    from joblib import Parallel, delayed
 
-
-def draw_share(images: Path, studies: int, seed: int, size: int, worker: int, workers: int) -> None:
-    """Draw and write every `workers`-th study from number `worker` on: one thread draws while
-    another compresses and writes the study before, as short steps would wait for Python's lock.
-    """
-    bar = progress(total=studies, desc="phantoms", unit="study", disable=bool(worker))
-    cv2 = opencv()
-    threads = cv2.getNumThreads()
-    with ExitStack() as stack, bar, ThreadPoolExecutor(1) as writer:
-        stack.callback(cv2.setNumThreads, threads)
-        cv2.setNumThreads(1)  # or its threads would take the core of the one that writes
-        writing: Future[None] = writer.submit(_write_images, images, {})
-        for index in range(worker, studies, workers):
-            uid, study, _ = _sampled(seed, index)
-            views = dict(zip(_names(uid, study), render(study, size)))
-            writing.result()
-            writing = writer.submit(_write_images, images, views)
-            bar.update(min(workers, studies - index))
-        writing.result()
-
-
-@contextmanager
-def _helpers_drawing(images: Path, studies: int, seed: int, size: int) -> Iterator[int]:
-    """Start processes that each draw a share; yield how many draw, this one included. They are
-    plain commands: a fork after TensorFlow has started can hang, other pools import the caller's
-    script again.
-    """
+    opencv()  # or what to install
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = max(1, min(cores or 1, MOST_WORKERS, studies // STUDIES_A_WORKER))
-    code = (
-        "import sys; from pathlib import Path; "
-        "from xray_captioning.phantom.dataset import draw_share; "
-        "draw_share(Path(sys.argv[1]), *map(int, sys.argv[2:]))"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
-    helpers = []
-    try:
-        for worker in range(1, workers):
-            numbers = map(str, (studies, seed, size, worker, workers))
-            line = [sys.executable, "-c", code, str(images), *numbers]
-            helpers.append(subprocess.Popen(line, env=environment, stderr=subprocess.PIPE))
-        yield workers
-        for helper in helpers:
-            _, error = helper.communicate()
-            if helper.returncode:
-                last = error.decode(errors="replace").strip().splitlines()[-1:]
-                raise DataError(f"{images}: a drawing process failed ({' '.join(last)}); try again")
-    finally:
-        for helper in helpers:
-            helper.kill()
-            helper.wait()
+    # Not forked, as that can hang after TensorFlow has started, and without the caller's script.
+    run = Parallel(workers, backend="loky", return_as="generator")
+    written = run(delayed(write_study)(images, seed, index, size) for index in range(studies))
+    yield from progress(written, "phantoms", total=studies, unit="study")
 
 
-def _sampled(seed: int, index: int) -> tuple[int, PhantomStudy, np.random.Generator]:
+def write_study(images: Path, seed: int, index: int, size: int) -> tuple[_Row, list[_Row]]:
+    """Draw and write the images of a study; return its rows of both tables."""
     rng = np.random.default_rng([seed, index])
-    return FIRST_UID + index, sample_study(rng), rng
-
-
-def _names(uid: int, study: PhantomStudy) -> dict[str, str]:
-    numbers = {"1001": "Frontal", "2001": "Lateral"} if study.lateral else {"1001": "Frontal"}
-    return {f"{uid}_IM-0001-{number}.dcm.png": view for number, view in numbers.items()}
+    study, uid = sample_study(rng), FIRST_UID + index
+    views = [("Frontal", "1001"), ("Lateral", "2001")][: 1 + study.lateral]
+    names = [f"{uid}_IM-0001-{number}.dcm.png" for _, number in views]
+    _write_images(images, dict(zip(names, render(study, size))))
+    mesh = ";".join(finding.detail for finding in study.findings) or "normal"
+    problems = ";".join(finding.name for finding in study.findings) or "normal"
+    texts = report(study, rng)
+    about = (uid, mesh, problems, "Synthetic chest PA and lateral", *(texts[name] for name in SECTIONS))
+    return about, [(uid, name, view) for name, (view, _) in zip(names, views)]
 
 
 def _write_images(folder: Path, views: dict[str, _Image]) -> None:
@@ -178,6 +124,6 @@ def _write_images(folder: Path, views: dict[str, _Image]) -> None:
         (folder / name).write_bytes(cv2.imencode(".png", image, flags)[1].tobytes())
 
 
-def _write_table(path: Path, rows: _Rows) -> None:
+def _write_table(path: Path, header: _Row, rows: Iterable[_Row]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])

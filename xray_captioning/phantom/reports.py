@@ -5,7 +5,6 @@ often, because people have favourite words.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,31 +12,17 @@ import numpy as np
 from xray_captioning.files import read_toml
 from xray_captioning.phantom.study import BILATERAL, Finding, PhantomStudy
 
-
-@dataclass(frozen=True)
-class Report:
-    """The texts of one study; every sentence ends in a full stop."""
-
-    findings: str  # three to seven sentences on heart, lungs, pleura, bones and devices
-    impression: str  # one to three: every finding, or that the chest is normal
-    indication: str
-    comparison: str
-
-
 _SENTENCES = read_toml(__file__, "sentences.toml")
 _LONGEST = 7  # sentences in the findings section
 
 
-def report(study: PhantomStudy, rng: np.random.Generator) -> Report:
-    """Write the report of a study: all that is true of it, and nothing else. Both sections name its
-    findings, with side, place and size; `rng` chooses among paraphrases.
+def report(study: PhantomStudy, rng: np.random.Generator) -> dict[str, str]:
+    """Write the report of a study, by sections: all that is true of it, and nothing else. Findings
+    (three to seven sentences) and impression (one to three) name its findings, with side, place and
+    size; `rng` chooses among paraphrases.
     """
-    return Report(
-        findings=_write_findings(study, rng),
-        impression=_write_impression(study, rng),
-        indication=_choose(_SENTENCES["background"]["indication"], rng),
-        comparison=_choose(_SENTENCES["background"]["comparison"], rng),
-    )
+    texts = {"findings": _write_findings(study, rng), "impression": _write_impression(study, rng)}
+    return texts | {name: _choose(choices, rng) for name, choices in _SENTENCES["background"].items()}
 
 
 def _write_impression(study: PhantomStudy, rng: np.random.Generator) -> str:

@@ -66,11 +66,9 @@ def bars(panels: Mapping[str, Mapping[str, float]], label: str = "studies") -> A
     rows = max(1, *(len(counts) for counts in panels.values()))
     figure, axes = _figure(len(panels), 0.9 + ROW * rows)
     for axis, (title, counts) in zip(axes, panels.items()):
-        places = np.arange(len(counts))
-        drawn = axis.barh(places, list(counts.values()), 0.75, color=COLOURS[0])
-        named = [f"{value:,.5g}" for value in counts.values()]
-        axis.bar_label(drawn, named, padding=3, fontsize=FONT - 1)
-        axis.set_yticks(places, list(counts), parse_math=False)
+        drawn = axis.barh(range(len(counts)), list(counts.values()), 0.75, color=COLOURS[0])
+        axis.bar_label(drawn, [f"{value:,.5g}" for value in counts.values()], padding=3, fontsize=FONT - 1)
+        axis.set_yticks(range(len(counts)), list(counts), parse_math=False)
         axis.set_ylim(max(rows, len(counts)) - 0.4, -0.6)
         axis.set_title(title, fontsize=FONT)
         axis.set_xlabel(label)
@@ -86,10 +84,9 @@ def histograms(panels: Mapping[str, Sequence[float]], label: str, unit: str = "s
     figure, axes = _figure(len(panels), 2.5)
     edges = _edges(np.concatenate([np.asarray(values, float) for values in panels.values()]))
     for axis, (title, values) in zip(axes, panels.items()):
-        found = np.asarray(values, float)
-        axis.hist(np.clip(found, edges[0], edges[-1]), edges, color=COLOURS[0], rwidth=0.9)
-        if len(found):
-            middle = float(np.median(found))
+        axis.hist(np.clip(np.asarray(values, float), edges[0], edges[-1]), edges, color=COLOURS[0], rwidth=0.9)
+        if len(values):
+            middle = float(np.median(values))
             axis.axvline(middle, color=COLOURS[1], linewidth=1.5)
             named = f" median {middle:.3g}" if abs(middle) < 1 else f" median {middle:.0f}"
             style = {"transform": axis.get_xaxis_transform(), "color": COLOURS[1], "fontsize": FONT}
@@ -108,7 +105,7 @@ def scores(
     """Draw scores as points, one panel per metric, with intervals (both as in ``metrics.json``);
     systems that see no image are grey.
     """
-    names = [_name(row) for row in rows]
+    names = [f"{row['system']} {row['search']}" if row.get("search") else str(row["system"]) for row in rows]
     figure, axes = _figure(len(metrics), 0.9 + ROW * len(rows), shared=True)
     for axis, metric in zip(axes, metrics):
         for place, (name, row) in enumerate(zip(names, rows)):
@@ -195,9 +192,8 @@ def reliability_diagram(curves: Mapping[str, Sequence[Bin]]) -> Any:
 
 def _edges(values: NDArray[Any]) -> NDArray[np.float64]:
     """Return edges of bins that hold 0 and nearly all values; whole numbers get whole bins."""
-    if not len(values):
-        return np.linspace(0.0, 1.0, BINS + 1)
-    low, top = min(0.0, *np.percentile(values, [0.5])), max(0.0, *np.percentile(values, [99.5]))
+    low, top = (float(end) for end in np.percentile(values, [0.5, 99.5])) if len(values) else (0.0, 0.0)
+    low, top = min(0.0, low), max(0.0, top)
     if (values != np.rint(values)).any() or low == top:
         return np.linspace(low, top if top > low else low + 1.0, BINS + 1)
     step = max(int(np.ceil((top - low) / BINS)), 1)
@@ -213,10 +209,6 @@ def _name_points(axis: Any, points: Mapping[str, tuple[float, float]]) -> None:
         height = min([y, *(t - 0.05 * high for t in beside)])
         taken.append((x, height))
         axis.annotate(name, (x, y), (x + 0.02 * wide, height), fontsize=FONT, va="center", parse_math=False)
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['system']} {row['search']}" if row.get("search") else str(row["system"])
 
 
 def _colour(system: str) -> str:

@@ -1,7 +1,9 @@
-"""Images for people: encoded files, and attention laid over grey pixels."""
+"""What people look at: HTML pages, encoded images, and attention laid over grey pixels."""
 
 import base64
+import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +15,8 @@ Array = NDArray[Any]
 COLOUR_MAP = "viridis"
 LOWEST, OPACITY = 0.25, 0.72  # its darkest quarter would be black on black
 LUNG = 0.25  # the grey under a colour bar; lungs are about as bright
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class View(NamedTuple):
@@ -95,3 +99,28 @@ def _coloured(rgb: Array, heat: Array) -> Array:
 
 def _bytes(unit: Array) -> Array:
     return np.rint(255 * np.clip(unit, 0, 1)).astype(np.uint8)
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template, named by its path in the package, so that no text can become a tag or an
+    attribute; control characters and lone surrogates are replaced.
+    """
+    page: str = environment().get_template(template).render(values)
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", page)
+
+
+@cache
+def environment() -> Any:
+    """Return Jinja's environment: where templates are found, and how they are read."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("xray_captioning", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {}  # as it stands, not sorted by name
+    return environment

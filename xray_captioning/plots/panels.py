@@ -113,7 +113,12 @@ def card(title: str, text: str, notes: Lines, views: Sequence[View], captions: L
         axis.set_axis_off()
         axis.set_title(caption, size=9)
     if top > 0:
-        _colour_bar(figure, top, of, (below - 0.2) / height, 0.1 / height)
+        axis = figure.add_axes((0.2, (below - 0.2) / height, 0.6, 0.1 / height))
+        axis.imshow(colour_scale(256)[None], aspect="auto", extent=(0, 100 * top, 0, 1))
+        axis.set_yticks([])
+        axis.tick_params(labelsize=7)
+        label = f"% of the attention on a region, for {textwrap.shorten(of, 70, placeholder=' …')}"
+        axis.set_xlabel(label, size=8, parse_math=False)
     return figure
 
 
@@ -121,15 +126,6 @@ def _write_lines(figure: Any, lines: Lines, at: float, size: int) -> None:
     height = figure.get_size_inches()[1]
     for i, line in enumerate(lines):
         figure.text(0.03, (at - CARD_LINE * i) / height, line, size=size, parse_math=False)
-
-
-def _colour_bar(figure: Any, top: float, of: str, at: float, height: float) -> None:
-    axis = figure.add_axes((0.2, at, 0.6, height))
-    axis.imshow(colour_scale(256)[None], aspect="auto", extent=(0, 100 * top, 0, 1))
-    axis.set_yticks([])
-    axis.tick_params(labelsize=7)
-    label = f"% of the attention on a region, for {textwrap.shorten(of, 70, placeholder=' …')}"
-    axis.set_xlabel(label, size=8, parse_math=False)
 
 
 def _draw_views(figure: Any, example: Example, left: float, top: float) -> None:
@@ -141,8 +137,7 @@ def _draw_views(figure: Any, example: Example, left: float, top: float) -> None:
 
 def _draw_word(axis: Any, example: Example, word: int) -> None:
     """Draw the attention of a word on the view that it looks at most."""
-    views = example.attended_views(word)
-    view = max(views, key=lambda view: view.share)
+    view = max(views := example.attended_views(word), key=lambda view: view.share)
     axis.imshow(overlay(view, strongest(views)))
     title = f"“{_cut(example.words[word], 0.9 * SIDE)}”\n{view.name}, {100 * view.share:.0f} %"
     axis.set_title(title, fontsize=FONT, pad=4, parse_math=False)
@@ -171,20 +166,18 @@ def _sharpest(example: Example) -> list[int]:
         return []
     flat = example.attention.reshape(len(example.words), -1)
     entropy = -(flat * np.log(flat + 1e-9)).sum(axis=1)
-    eligible = [i for i, word in enumerate(example.words) if len(word) > 3]
     first: dict[str, int] = {}
-    for i in sorted(eligible, key=lambda i: float(entropy[i])):
-        first.setdefault(example.words[i], i)
+    for i in np.argsort(entropy, kind="stable").tolist():
+        if len(example.words[i]) > 3:
+            first.setdefault(example.words[i], i)
     return sorted(list(first.values())[:SHOWN])
 
 
 def _texts(example: Example, width: float, name_width: float) -> Texts:
     """Return name, lines and colour of everything that was written, fitted to widths."""
     named = [("reference", example.reference), *example.captions.items()]
-    return [
-        (_cut(name, name_width), _wrap(text, width), colour)
-        for (name, text), colour in zip(named, itertools.cycle(("black", *COLOURS[:4])))
-    ]
+    colours = itertools.cycle(("black", *COLOURS[:4]))
+    return [(_cut(name, name_width), _wrap(text, width), colour) for (name, text), colour in zip(named, colours)]
 
 
 def _wrap(text: str, width: float) -> list[str]:
@@ -197,10 +190,8 @@ def _wrap(text: str, width: float) -> list[str]:
 
 
 def _cut(name: str, width: float) -> str:
-    if _inches(name, "bold") <= width:
-        return name
-    kept = next(n for n in range(len(name), -1, -1) if _inches(name[:n] + "…", "bold") <= width)
-    return name[:kept] + "…"
+    shorter = (f"{name[:n]}…" for n in range(len(name), -1, -1))
+    return next(shown for shown in itertools.chain([name], shorter) if _inches(shown, "bold") <= width)
 
 
 def _inches(text: str, weight: str = "normal") -> float:
@@ -227,7 +218,6 @@ def _write(figure: Any, texts: Texts, top: float, left: float, indent: float) ->
 def _axis(figure: Any, left: float, top: float, side: float = SIDE) -> Any:
     """Return a square without frame at a place in inches."""
     width, height = figure.get_size_inches()
-    box = (left / width, 1 - (top + side) / height, side / width, side / height)
-    axis = figure.add_axes(box)
+    axis = figure.add_axes((left / width, 1 - (top + side) / height, side / width, side / height))
     axis.set_axis_off()
     return axis

@@ -1,10 +1,12 @@
 """A reading study: who reads what in which order, blinded sheets, the key to them, and answers."""
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
@@ -17,10 +19,9 @@ from xray_captioning import files
 from xray_captioning.data.images import read_image
 from xray_captioning.data.table import Row, Table
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation.caption_files import TextColumn, read_named
-from xray_captioning.evaluation.matching import Studies, best_column
-from xray_captioning.plots.images import data_uri
-from xray_captioning.plots.pages import render
+from xray_captioning.evaluation.caption_files import read_named
+from xray_captioning.evaluation.matching import ResultsWarning, Studies, by_row
+from xray_captioning.plots.images import data_uri, render
 from xray_captioning.progress import progress
 
 CRITERIA = {
@@ -83,12 +84,11 @@ class Key(Struct, forbid_unknown_fields=True):
         except (ValueError, msgspec.MsgspecError):
             advice = "give the key.json that review export wrote"
             raise DataError(f"{path}: is no key of a reading study; {advice}") from None
-        for sheet in key.sheets:
-            for number, case in enumerate(sheet.cases, 1):
-                if case.study not in key.studies or set(case.texts) != set(key.systems):
-                    what = f"case {number} of {sheet.reader} does not fit the studies and systems"
-                    advice = "use the file as review export wrote it"
-                    raise DataError(f"{path}: {what} named there; {advice}")
+        cases = ((case, n, sheet.reader) for sheet in key.sheets for n, case in enumerate(sheet.cases, 1))
+        for case, number, reader in cases:
+            if case.study not in key.studies or set(case.texts) != set(key.systems):
+                what = f"case {number} of {reader} does not fit the studies and systems named there"
+                raise DataError(f"{path}: {what}; use the file as review export wrote it")
         return key
 
 
@@ -125,13 +125,11 @@ def export_study(
     repeats: int = 0,
     seed: int = 0,
 ) -> Key:
-    """Write a reading study, whole or not at all.
+    """Write a reading study, whole or not at all, into `out`, new or empty.
 
     `systems` are two columns of `captions`, on whose bytes, which no reader has, and the seed the
-    draw depends. `out`, new or empty, gets ``key.json`` and a folder for each reader with
-    ``sheet.html`` and ``sheet.csv``. Studies without an image in `views` are left out; without
-    `views` the sheets name the studies. `studies` are drawn at most; `repeats` of them are shown
-    again at the end.
+    draw depends. Studies without an image in `views` are left out; without `views` the sheets name
+    the studies. `studies` are drawn at most; `repeats` of them are shown again at the end.
     """
     files.check_new_folder(out)
     texts = read_texts(captions, systems, views)
@@ -164,35 +162,21 @@ def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None)
     """
     if systems[0] == systems[1]:
         raise ConfigError(f"system {systems[0]} cannot be compared with itself; name another")
-    first, second = (_by_study(path, w, views) for w in read_named(path, systems))
-    if alone := sorted(first.keys() ^ second.keys()):
-        what = f"{len(alone)} studies have a text of one system only, such as {alone[0]}"
-        raise DataError(f"{path}: {what}; give both")
-    return {study: (text, second[study]) for study, text in first.items()}
-
-
-def _by_study(path: Path, written: TextColumn, views: Views | None) -> dict[str, str]:
-    if not written.ids:
+    columns = read_named(path, systems)
+    if not all(written.ids for written in columns):
         raise DataError(f"{path}: names no study; give a column study_id")
-    texts: dict[str, str] = {}
-    for number, (study, text) in enumerate(zip(_study_ids(written, views), written.texts), 2):
-        if not study or study in texts:
-            what = f"study {study} has two rows" if study else "study_id is empty"
-            raise DataError(f"{path}, row {number}: {what}; give each study one row")
-        if not isinstance(text, str):
-            raise DataError(f"{path}, row {number}: holds {len(text)} texts; give one")
-        texts[study] = " ".join(text.split())
-    return texts
-
-
-def _study_ids(written: TextColumn, views: Views | None) -> list[str]:
-    """Return the studies as the data calls them; those it lacks, and all without data, as given."""
-    if views is None:
-        return [str(value).strip() for value in next(iter(written.ids.values()))]
-    studies = Studies(list(views), [[path for path, _ in found] for found in views.values()])
-    column, rows, _ = best_column(written, studies)
-    given = zip(written.ids[column], rows)
-    return [str(v).strip() if row is None else studies.ids[row] for v, row in given]
+    if views:
+        studies = Studies(list(views), [[path for path, _ in found] for found in views.values()])
+    else:  # studies are called as in the file
+        values = [value for written in columns for value in next(iter(written.ids.values()))]
+        studies = Studies(list(dict.fromkeys(str(value).strip() for value in values)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResultsWarning)  # a study without an image is none of `views`
+        first, second = (by_row(name, written, studies) for name, written in zip(systems, columns))
+    if alone := sorted(first.keys() ^ second.keys()):
+        what = f"{len(alone)} studies have a text of one system only, such as {studies.ids[alone[0]]}"
+        raise DataError(f"{path}: {what}; give both")
+    return {studies.ids[n]: (" ".join(text.split()), " ".join(second[n].split())) for n, text in first.items()}
 
 
 def sheet_files(sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: Pictures | None) -> dict[str, bytes]:
@@ -209,7 +193,9 @@ def sheet_files(sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: 
     ]
     seen = json.dumps([sheet.reader, cases], sort_keys=True).encode("ascii")
     sheet.sheet = f"{sheet.reader}-{hashlib.sha256(seen).hexdigest()[:12]}"
-    return {"sheet.html": _page(sheet.sheet, cases), "sheet.csv": _table(sheet.sheet, cases)}
+    values = {"sheet": sheet.sheet, "columns": COLUMNS, "criteria": CRITERIA, "formula": FORMULA, "cases": cases}
+    page = render("review/page.html", sheet=values)
+    return {"sheet.html": page.encode("utf-8"), "sheet.csv": _table(sheet.sheet, cases)}
 
 
 def _pictures(views: Views) -> Pictures:
@@ -218,11 +204,6 @@ def _pictures(views: Views) -> Pictures:
         study: [{"view": v, "uri": data_uri(read_image(p, LONGEST, "shrink"))} for p, v in found]
         for study, found in bar
     }
-
-
-def _page(name: str, cases: list[dict[str, Any]]) -> bytes:
-    values = {"sheet": name, "columns": COLUMNS, "criteria": CRITERIA, "formula": FORMULA}
-    return render("review/page.html", sheet={**values, "cases": cases}).encode("utf-8")
 
 
 def _table(name: str, cases: list[dict[str, Any]]) -> bytes:
@@ -256,13 +237,11 @@ def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
     ratings = []
     for path in paths:
         for where, row in _rows(path):
-            sheet = sheets.get(row["sheet"].strip())
-            if sheet is None:
+            if (sheet := sheets.get(row["sheet"].strip())) is None:
                 what = f"sheet {row['sheet']!r} is not of this study, which has {', '.join(sheets)}"
-                advice = "give the key or the answers that belong together"
-                raise DataError(f"{where}: {what}; {advice}")
-            number, place = _place(row, sheet, where)
-            case = (sheet.sheet, number, place)
+                raise DataError(f"{where}: {what}; give the key or the answers that belong together")
+            case = (sheet.sheet, *_place(row, sheet, where))
+            _, number, place = case
             if first := seen.get(case):
                 what = f"case {number}, text {place} of {sheet.reader} was answered in {first}"
                 raise DataError(f"{where}: {what}; keep one answer")
@@ -287,36 +266,30 @@ def _rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 def _place(row: Row, sheet: Sheet, where: str) -> tuple[int, int]:
     """Return the case, from 1, and which of its two texts, 1 or 2."""
-    number, place = _whole(row["case"]), _whole(row["text"])
-    if number is None or not 1 <= number <= len(sheet.cases):
+    number, place = _whole(row["case"], 1, len(sheet.cases)), _whole(row["text"], 1, 2)
+    if number is None:
         what = f"case {row['case']!r} is not on sheet {sheet.sheet}, which has {len(sheet.cases)}"
         raise DataError(f"{where}: {what}; put back the number that stood there")
-    if place not in (1, 2):
+    if place is None:
         raise DataError(f"{where}: text is {row['text']!r}; put back 1 or 2, as it stood there")
     return number, place
 
 
 def _rating(row: Row, sheet: Sheet, case: Case, place: int, where: str) -> Rating:
-    values = tuple(_value(row[name], name, where) for name in CRITERIA)
+    values = [_whole(row[name], LOWEST, HIGHEST) if row[name].strip() else math.nan for name in CRITERIA]
+    if None in values:
+        name = list(CRITERIA)[values.index(None)]
+        advice = f"give a whole number from {LOWEST} to {HIGHEST}, or leave it empty"
+        raise DataError(f"{where}: {name} is {row[name]!r}; {advice}")
     # Printed on a terminal, a control character could be a command to it.
     note = " ".join("".join(c if c.isprintable() else " " for c in unguarded(row["note"])).split())
-    return Rating(sheet.reader, case.study, case.texts[place - 1], case.repeat, values, note)
+    numbers = tuple(float(value) for value in values if value is not None)
+    return Rating(sheet.reader, case.study, case.texts[place - 1], case.repeat, numbers, note)
 
 
-def _value(text: str, name: str, where: str) -> float:
-    if not text.strip():
-        return math.nan
-    value = _whole(text)
-    if value is None or not LOWEST <= value <= HIGHEST:
-        advice = f"give a whole number from {LOWEST} to {HIGHEST}, or leave it empty"
-        raise DataError(f"{where}: {name} is {text!r}; {advice}")
-    return float(value)
-
-
-def _whole(text: str) -> int | None:
-    """Read a whole number; other programs may have written 4 as 4.0."""
-    try:
+def _whole(text: str, least: int, most: int) -> int | None:
+    """Read a whole number from `least` to `most`; other programs may have written 4 as 4.0."""
+    with contextlib.suppress(ValueError):
         value = float(text)
-    except ValueError:
-        return None
-    return int(value) if value.is_integer() else None
+        return int(value) if value.is_integer() and least <= value <= most else None
+    return None

@@ -79,29 +79,25 @@ def _cube(key: Key, readers: list[str], ratings: Sequence[Rating], repeat: bool)
 def _mean(values: Array, bounds: tuple[float, float]) -> dict[str, Any]:
     """Return the mean of (readers, studies) with its interval."""
     n = int(np.isfinite(values).sum())
-    mean = float(np.nansum(values) / n) if n else None
     low, high = mean_interval(values, bounds)
-    return {"mean": mean, "low": low, "high": high, "n": n}
+    return {"mean": float(np.nansum(values) / n) if n else None, "low": low, "high": high, "n": n}
 
 
 def _preferences(differences: Array, names: Sequence[str]) -> Rows:
-    """Return one row per name; ``p_holm`` is p corrected for the number of names."""
-    rows = [{"criterion": n, **_preference(differences[..., j])} for j, n in enumerate(names)]
+    """Count signs of (readers, studies, names): by reading, and by study, which is independent, for
+    p; ``p_holm`` is p corrected for the number of names.
+    """
+    rows: Rows = []
+    for name, values in zip(names, np.moveaxis(differences, -1, 0), strict=True):
+        studies = _signs(np.nansum(values, axis=0)[np.isfinite(values).any(axis=0)])
+        p = sign_test(studies["above"], studies["below"])
+        rows.append({"criterion": name, **_signs(values), "studies": studies, "p": p})
     corrected = holm([float("nan") if row["p"] is None else row["p"] for row in rows])
     return [row | {"p_holm": finite(p)} for row, p in zip(rows, corrected, strict=True)]
 
 
-def _preference(differences: Array) -> dict[str, Any]:
-    """Count signs of (readers, studies): by reading, and by study, which is independent, for p."""
-    readings = _signs(differences[np.isfinite(differences)])
-    studies = _signs(np.nansum(differences, axis=0)[np.isfinite(differences).any(axis=0)])
-    p = sign_test(studies["above"], studies["below"])
-    return {**readings, "studies": studies, "p": p}
-
-
 def _signs(values: Array) -> dict[str, int]:
-    above, below = int((values > 0).sum()), int((values < 0).sum())
-    return {"above": above, "below": below, "ties": int((values == 0).sum())}
+    return {name: int((np.sign(values) == sign).sum()) for name, sign in (("above", 1), ("below", -1), ("ties", 0))}
 
 
 def _agreements(pairs: Sequence[tuple[str, str, Array, Array]]) -> Rows:
@@ -115,18 +111,21 @@ def _agreements(pairs: Sequence[tuple[str, str, Array, Array]]) -> Rows:
 def _agreement(first: Array, second: Array) -> dict[str, Any]:
     """Compare two readers' ratings of the same texts, (studies, systems)."""
     both = np.isfinite(first) & np.isfinite(second)
-    one, other = first[both], second[both]
     low, high = kappa_interval(first, second)
-    same = float((one == other).mean()) if len(one) else None
-    kappa = weighted_kappa(one, other)
-    return {"kappa": kappa, "low": low, "high": high, "same": same, "n": len(one)}
+    same = float((first == second)[both].mean()) if both.any() else None
+    return {
+        "kappa": weighted_kappa(first[both], second[both]),
+        "low": low,
+        "high": high,
+        "same": same,
+        "n": int(both.sum()),
+    }
 
 
 def _count(key: Key, reader: str, ratings: Sequence[Rating]) -> dict[str, Any]:
     """Count the ratings that a reader gave, and those that are missing."""
     asked = 2 * next(len(sheet.cases) for sheet in key.sheets if sheet.reader == reader)
-    values = np.array([r.values for r in ratings if r.reader == reader])
-    given = np.isfinite(values).sum(axis=0)
+    given = np.isfinite([r.values for r in ratings if r.reader == reader]).sum(axis=0)
     missing = {name: int(asked - count) for name, count in zip(CRITERIA, given)}
     return {"reader": reader, "given": int(given.sum()), "missing": missing}
 
@@ -213,15 +212,12 @@ def format_summary(summary: dict[str, Any], markdown: bool = False) -> str:
 def _sections(summary: dict[str, Any]) -> list[tuple[str, Rows, str]]:
     """Return headings, rows, and what stands there without rows: nothing, and no heading."""
     one, other = summary["systems"]
-    preferences = [
-        _flat({"by" if n == "criterion" else n: v for n, v in row.items()}) for row in summary["preferences"]
-    ]
+    preferences = [_flat({"by" if n == "criterion" else n: row[n] for n in row}) for row in summary["preferences"]]
     few = "Needs the answers of at least two readers."
-    agreement = _agreement_rows(summary["agreement"])
     return [
         ("Mean ratings, 1 to 5, with 95 % intervals over studies", _mean_rows(summary), ""),
         (f"How often {one} was rated above {other}", preferences, ""),
-        ("Agreement between readers: quadratic weighted kappa", agreement, few),
+        ("Agreement between readers: quadratic weighted kappa", _agreement_rows(summary["agreement"]), few),
         ("Agreement of readers with themselves", _agreement_rows(summary["repeats"]), ""),
         ("Answers", [_flat(row) for row in summary["readers"]], ""),
         ("Notes", summary["notes"], ""),
@@ -229,22 +225,15 @@ def _sections(summary: dict[str, Any]) -> list[tuple[str, Rows, str]]:
 
 
 def _mean_rows(summary: dict[str, Any]) -> Rows:
-    means: dict[str, dict[str, str]] = {name: {} for name in summary["systems"]}
-    for row in summary["means"]:
-        means[row["system"]][row["criterion"]] = _interval(row)
-    differences = {row["criterion"]: _interval(row) for row in summary["differences"]}
-    groups = [*means.items(), ("difference", differences)]
-    return [{"system": name, **found} for name, found in groups]
+    rows: dict[str, dict[str, str]] = {name: {"system": name} for name in (*summary["systems"], "difference")}
+    for row in (*summary["means"], *summary["differences"]):
+        shown = "-" if row["mean"] is None else f"{row['mean']:.2f} ({_span(row)})"
+        rows[row.get("system", "difference")][row["criterion"]] = shown
+    return list(rows.values())
 
 
-def _interval(row: dict[str, Any]) -> str:
-    if row["mean"] is None:
-        return "-"
-    return f"{row['mean']:.2f} ({_span(row['low'], row['high'])})"
-
-
-def _span(low: float | None, high: float | None) -> str:
-    return "-" if low is None else f"{low:.2f} to {high:.2f}"
+def _span(row: dict[str, Any]) -> str:
+    return "-" if row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}"
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
@@ -262,8 +251,9 @@ def _agreement_rows(found: Rows) -> Rows:
             "readers": " and ".join(dict.fromkeys(row["readers"])),
             "criterion": row["criterion"],
             "kappa": row["kappa"],
-            "95 % interval": _span(row["low"], row["high"]),
-            **{name: row[name] for name in ("same", "n")},
+            "95 % interval": _span(row),
+            "same": row["same"],
+            "n": row["n"],
         }
         for row in found
     ]

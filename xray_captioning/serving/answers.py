@@ -61,22 +61,15 @@ def describe_study(
         Sentence(text, sentence.log_probability, sentence.confidence, text != sentence.text)
         for sentence, text in zip(caption.sentences, hedged(caption, least))
     ]
-    labels = sure_labels(caption, least)
-    named = {name: _LABELS[label] for name, label in labels.items() if label is not None}
-    text, others = caption.text, caption.alternatives[:alternatives]
+    labels = sure_labels(caption, least).items()
+    named = {name: _LABELS[label] for name, label in labels if label is not None}
+    text, others = caption.text, [other._asdict() for other in caption.alternatives[:alternatives]]
     if threshold is not None:
         text = " ".join(f"[{one.text}]" if one.hedged else one.text for one in sentences)
         others = []  # nothing is known of their confidence
-    return Study(
-        text=text,
-        log_probability=caption.log_probability,
-        sentences=sentences,
-        findings={"probabilities": probabilities, "labels": named},
-        alternatives=[other._asdict() for other in others],
-        novelty=caption.novelty,
-        unfamiliar=None if caption.novelty is None else strange,
-        warning=UNFAMILIAR if strange else None,
-    )
+    findings, novelty = {"probabilities": probabilities, "labels": named}, caption.novelty
+    unfamiliar, warning = None if novelty is None else strange, UNFAMILIAR if strange else None
+    return Study(text, caption.log_probability, sentences, findings, others, novelty, unfamiliar, warning)
 
 
 def describe_model(captioner: Captioner, settings: Settings) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""The API as a WSGI application."""
+"""The API as a WSGI application, and its OpenAPI 3.1 description."""
 
 import base64
 import hashlib
 import hmac
-import re
+import json
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ import msgspec
 from werkzeug import Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from xray_captioning import __version__
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import ImageError, MissingExtraError
 from xray_captioning.files import read_toml
-from xray_captioning.serving import answers, openapi
+from xray_captioning.serving import answers, requests
 from xray_captioning.serving.engine import CONTENT_TYPE, BusyError, Engine
-from xray_captioning.serving.problems import ProblemError, log, problem_response, request_id, trace
+from xray_captioning.serving.requests import ProblemError, log, problem_response, request_id, trace
 from xray_captioning.serving.settings import Settings, is_protected
-from xray_captioning.serving.uploads import MemoryRequest, Upload, read_upload
 
 _TABLES = read_toml(__file__, "api.toml")
 HEADERS: dict[str, str] = _TABLES["headers"]
@@ -30,7 +31,7 @@ DETAILS: dict[int, str] = {int(status): said for status, said in _TABLES["detail
 class _App(flask.Flask):
     """Flask, with views that return what is sent as JSON."""
 
-    request_class = MemoryRequest
+    request_class = requests.MemoryRequest
     get: Any
     post: Any
 
@@ -56,7 +57,7 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> flask.
     app.after_request(lambda response: _end(response, engine))
     app.register_error_handler(Exception, _problem)
     _add_captions(app, engine)
-    _add_operations(app, engine, openapi.describe(captioner, settings))
+    _add_operations(app, engine, describe_api(captioner, settings))
     _add_page(app)
     return app
 
@@ -66,28 +67,24 @@ def _add_captions(app: _App, engine: Engine) -> None:
 
     @app.post("/v1/captions")
     def caption() -> dict[str, Any]:
-        """Caption the studies sent."""
         begun = time.monotonic()
         _check_ready(engine)
         views, calibrated = captioner.config.image.views, captioner.calibration is not None
-        upload = read_upload(flask.request, settings, views, calibrated)
+        upload = requests.read_upload(flask.request, settings, views, calibrated)
         flask.g.studies = len(upload.studies)
         with engine.capacity.taken(len(upload.studies)):
             return _answer(engine, upload, begun)
 
     @app.get("/v1/model")
     def model() -> dict[str, Any]:
-        """Describe the model that is served, and its limits."""
         return answers.describe_model(captioner, settings)
 
 
-def _answer(engine: Engine, upload: Upload, begun: float) -> dict[str, Any]:
-    deadline = begun + engine.settings.seconds
-    labels = ["", *(f"study {number}, " for number in range(2, len(upload.studies) + 1))]
-    pixels = [
-        engine.decode(files, label, deadline, views)
-        for files, label, views in zip(upload.studies, labels, upload.views)
-    ]
+def _answer(engine: Engine, upload: requests.Upload, begun: float) -> dict[str, Any]:
+    deadline, pixels = begun + engine.settings.seconds, []
+    for number, (files, views) in enumerate(zip(upload.studies, upload.views), 1):
+        label = f"study {number}, " if number > 1 else ""
+        pixels.append(engine.decode(files, label, deadline, views))
     decoding = time.monotonic() - begun
     results = engine.predict(pixels, upload.beam_size, deadline)
     asked = upload.threshold, upload.alternatives, upload.show_unfamiliar
@@ -96,38 +93,33 @@ def _answer(engine: Engine, upload: Upload, begun: float) -> dict[str, Any]:
     total = time.monotonic() - begun
     engine.metrics.seconds.observe(total)
     waited, took = (max(times) for times in zip(*(result[1:] for result in results)))
-    seconds = (decoding, waited, took, total)
-    names = ("decoding", "waiting", "model", "total")
+    seconds = {"decoding": decoding, "waiting": waited, "model": took, "total": total}
     return {
         **msgspec.structs.asdict(first),
         "further": further,
         "model": engine.captioner.config.name,
-        "timing": {name: round(s, 4) for name, s in zip(names, seconds)},
+        "timing": {name: round(s, 4) for name, s in seconds.items()},
         "notice": answers.notice(engine.captioner),
         "request_id": flask.g.request_id,
     }
 
 
 def _add_operations(app: _App, engine: Engine, described: dict[str, Any]) -> None:
-    @app.get("/healthz")
+    @app.get("/healthz")  # whether the process is alive
     def health() -> dict[str, Any]:
-        """Whether the process is alive."""
         return {"status": "alive"}
 
-    @app.get("/readyz")
+    @app.get("/readyz")  # whether requests for captions are accepted
     def ready() -> dict[str, Any]:
-        """Whether requests for captions are accepted."""
         _check_ready(engine)
         return {"status": "ready"}
 
-    @app.get("/metrics")
+    @app.get("/metrics")  # for Prometheus, text format 0.0.4
     def metrics() -> flask.Response:
-        """Counts and times for Prometheus, text format 0.0.4."""
         return flask.Response(engine.metrics.text(), content_type=CONTENT_TYPE)
 
     @app.get("/openapi.json")
     def description() -> flask.Response:
-        """Describe the API as an OpenAPI 3.1 document."""
         return flask.jsonify(described)
 
 
@@ -141,26 +133,19 @@ def _check_ready(engine: Engine) -> None:
 
 def _add_page(app: _App) -> None:
     text = Path(__file__).with_name("page.html").read_text("utf-8")
-    policy = (
-        f"default-src 'none'; script-src {_hash(text, 'script')}; style-src {_hash(text, 'style')};"
-        " img-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
-    )
+    own = f"script-src {_hash(text, 'script')}; style-src {_hash(text, 'style')}; img-src blob:; connect-src 'self'"
+    policy = f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
     @app.get("/")
     def page() -> flask.Response:
-        """Return a page to upload images on."""
-        response = flask.Response(text, content_type="text/html; charset=utf-8")
-        response.headers["Content-Security-Policy"] = policy
-        return response
+        headers = {"Content-Security-Policy": policy}
+        return flask.Response(text, headers=headers, content_type="text/html; charset=utf-8")
 
 
 def _hash(page: str, element: str) -> str:
     """Return the one element of its kind as a source that a content security policy allows."""
-    found = re.search(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
-    assert found is not None
-    digest = base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()
-    return f"'sha256-{digest}'"
+    text = page.partition(f"<{element}>")[2].partition(f"</{element}>")[0]
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _begin(settings: Settings) -> None:
@@ -208,15 +193,49 @@ def _end(response: flask.Response, engine: Engine) -> flask.Response:
         response.headers.setdefault(name, value)
     response.headers["X-Request-ID"] = flask.g.request_id
     # The rule and not the path, which a client may have put anything into.
-    route = flask.request.url_rule.rule if flask.request.url_rule else "none"
-    engine.metrics.requests.labels(route, str(response.status_code)).inc()
-    log(
-        "request",
-        request_id=flask.g.request_id,
-        method=flask.request.method if flask.request.url_rule else "-",
-        route=route,
-        status=response.status_code,
-        seconds=round(time.monotonic() - flask.g.begun, 4),
-        studies=flask.g.studies,
-    )
+    rule, status = flask.request.url_rule, response.status_code
+    route, method = (rule.rule, flask.request.method) if rule else ("none", "-")
+    engine.metrics.requests.labels(route, str(status)).inc()
+    named = {"request_id": flask.g.request_id, "method": method, "route": route, "status": status}
+    log("request", **named, seconds=round(time.monotonic() - flask.g.begun, 4), studies=flask.g.studies)
     return response
+
+
+def describe_api(captioner: Captioner, settings: Settings) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of a server."""
+    document: dict[str, Any] = json.loads(Path(__file__).with_name("openapi.json").read_bytes())
+    document["info"]["version"] = __version__
+    body = document["paths"]["/v1/captions"]["post"]["requestBody"]
+    encoding = body["content"]["multipart/form-data"]["encoding"]
+    encoding |= dict.fromkeys(requests.study_fields(settings), encoding["images"])
+    _limit(document["components"]["schemas"]["Upload"], captioner, settings)
+    if settings.token is not None:
+        _protect(document)
+    return document
+
+
+def _limit(upload: dict[str, Any], captioner: Captioner, settings: Settings) -> None:
+    """Complete the schema of the form that is sent by the limits of a server."""
+    fields, names = upload["properties"], requests.study_fields(settings)
+    for name in ("images", "views"):
+        fields[name]["maxItems"] = captioner.config.image.views
+    for name in names[1:]:
+        files, shown = "The files of a further study.", f"As views, of {name}."
+        fields[name] = fields["images"] | {"description": files}
+        fields[requests.view_field(name)] = fields["views"] | {"description": shown}
+    fields["beam_size"]["maximum"] = settings.beam
+    fields["alternatives"]["maximum"] = settings.beam - 1
+    if captioner.calibration is None:
+        del fields["threshold"]
+    # No study is left out: images.3 comes with images.2.
+    before = {name: [earlier] for earlier, name in pairwise(names)}
+    upload["dependentRequired"] = before | {requests.view_field(name): [name] for name in names}
+
+
+def _protect(document: dict[str, Any]) -> None:
+    """Say which paths ask for the token."""
+    document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    for path, methods in document["paths"].items():
+        for operation in methods.values() if is_protected(path) else ():
+            operation["security"] = [{"token": []}]
+            operation["responses"]["401"] = {"$ref": "#/components/responses/Problem"}

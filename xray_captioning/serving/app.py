@@ -106,8 +106,7 @@ def _study(seed: int) -> parts.Study | None:
     """Return the study that the user gave or chose."""
     own, samples = st.columns([3, 2])
     with own:
-        kinds = "PNG, JPEG, TIFF, BMP, WebP or DICOM"
-        asked = f"One or two images of one study: {kinds}, frontal first"
+        asked = "One or two images of one study: PNG, JPEG, TIFF, BMP, WebP or DICOM, frontal first"
         uploads = st.file_uploader(asked, TYPES, True)
     with samples:
         number = st.pills(
@@ -190,7 +189,14 @@ def _show(study: parts.Study, result: parts.Result, key: str, wide: bool) -> Non
         words, of = _choice(study, result, key)
     views = parts.views_of(study, result.caption.attention, words, result.image)
     with right:
-        _show_views(views, of)
+        top = strongest(views)
+        for place, one in zip(st.columns(len(views)), views):
+            told = f"X-ray, {one.name}" + (f"; coloured: the attention of {of}" if top > 0 else "")
+            with place:
+                st.image(overlay(one, top), parts.title(one), width="stretch", alt=told)
+        if top > 0:
+            colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_scale(9)]
+            st.html(html("attention", colours, top, len(views)))
     left, right = st.columns([4, 5]) if wide else (st.container(), st.container())
     with left:
         st.header("Findings")
@@ -218,17 +224,6 @@ def _choice(study: parts.Study, result: parts.Result, key: str) -> tuple[list[in
     key, name = f"w-{scope}-{chosen}", caption.words.__getitem__
     word = st.pills("or of one word", places, format_func=name, key=key, wrap=True)
     return (places, texts[chosen]) if word is None else ([word], f"“{caption.words[word]}”")
-
-
-def _show_views(views: list[View], of: str) -> None:
-    top = strongest(views)
-    for place, one in zip(st.columns(len(views)), views):
-        told = f"X-ray, {one.name}" + (f"; coloured: the attention of {of}" if top > 0 else "")
-        with place:
-            st.image(overlay(one, top), parts.title(one), width="stretch", alt=told)
-    if top > 0:
-        colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_scale(9)]
-        st.html(html("attention", colours, top, len(views)))
 
 
 def _downloads(study: parts.Study, result: parts.Result, views: list[View], of: str, stem: str) -> None:

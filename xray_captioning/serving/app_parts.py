@@ -20,8 +20,7 @@ from xray_captioning.errors import DataError
 from xray_captioning.phantom.dataset import render
 from xray_captioning.phantom.study import sample_study
 from xray_captioning.plots.charts import png
-from xray_captioning.plots.images import View, encode
-from xray_captioning.plots.pages import environment
+from xray_captioning.plots.images import View, encode, environment
 from xray_captioning.plots.panels import card
 from xray_captioning.serving import answers
 from xray_captioning.serving.settings import LONGEST, Settings
@@ -67,29 +66,28 @@ class Result(NamedTuple):
     beam_size: int
     caption: Caption
     probabilities: dict[str, float]  # of each finding that the encoder classifies
-    origin: str  # how the bundle says that it was made; may be empty
-    threshold: float = 0.0  # sentences with a confidence below it are withheld
+    limits: str  # what the bundle says of its own limits; may be empty
+    threshold: float | None = 0.0  # sentences with a confidence below it are withheld
     image: ImageConfig | None = None  # how the bundle sees an image
 
     @property
     def calibrated(self) -> bool:
         """Whether sentences have a confidence, or could have it but for strange images."""
-        known = (sentence.confidence is not None for sentence in self.caption.sentences)
-        return is_unfamiliar(self.caption) or all(known)
+        return bool(self.warning) or all(sentence.confidence is not None for sentence in self.caption.sentences)
 
-    def answer(self, threshold: float | None) -> answers.Study:
-        """Return what the API answers at this least confidence; None leaves nothing out."""
-        prediction = self.caption, self.probabilities or None
-        return answers.describe_study(prediction, threshold, self.beam_size, True)
+    @property
+    def answer(self) -> answers.Study:
+        """What the API answers at this least confidence; None leaves nothing out."""
+        return answers.describe_study((self.caption, self.probabilities or None), self.threshold, self.beam_size, True)
 
     @property
     def sentences(self) -> list[answers.Sentence]:
         """The sentences as they are shown. Without a confidence they have the exponential of their
         mean log-probability, no chance of being right; none for unfamiliar images.
         """
-        sentences = self.answer(self.threshold).sentences
+        sentences = self.answer.sentences
         for sentence in sentences:
-            if is_unfamiliar(self.caption):
+            if self.warning:
                 sentence.confidence = None
             elif sentence.confidence is None:
                 sentence.confidence = math.exp(sentence.log_probability)
@@ -101,11 +99,6 @@ class Result(NamedTuple):
         return any(sentence.hedged for sentence in self.sentences)
 
     @property
-    def text(self) -> str:
-        """The caption as it is shown: in place of sentences that are withheld it says so."""
-        return self.answer(self.threshold).text
-
-    @property
     def warning(self) -> str:
         """A warning if the images are unlike the training images; otherwise empty."""
         if not is_unfamiliar(self.caption):
@@ -113,26 +106,19 @@ class Result(NamedTuple):
         return (
             f"Not like the chest X-rays this model was trained on: {self.caption.novelty:.1f} "
             "times the distance that one in a hundred familiar studies exceeds on average. What it "
-            "says of them means nothing and has no confidence; it is shown at a least confidence "
-            "of 0 %."
+            "says of them means nothing and has no confidence; it is shown at a least confidence of 0 %."
         )
 
     @property
-    def limits(self) -> str:
-        """What the bundle says of its own limits; may be empty."""
-        return f"This model was {self.origin}." if self.origin else ""
-
-    @property
     def cautions(self) -> list[str]:
-        """The cautions that accompany a caption, on the page and in files."""
+        """The cautions that accompany a caption in files."""
         return list(filter(None, [self.warning, NOTICE, self.limits]))
 
     @property
     def findings(self) -> Rows:
         """Each finding with the encoder's probability and what the shown text says of it."""
         # What is named comes first, then what the encoder finds likely.
-        findings = self.answer(self.threshold).findings
-        found, said = findings["probabilities"] or {}, findings["labels"]
+        found, said = self.answer.findings["probabilities"] or {}, self.answer.findings["labels"]
         rows = [(name, found.get(name), said.get(name)) for name in {**found, **said}]
         return sorted(rows, key=lambda row: (row[2] != "present", -(row[1] or 0.0)))
 
@@ -150,8 +136,7 @@ def study_of(files: Sequence[bytes], views: Sequence[str] | None = None) -> Stud
     arranged(files, 2, shown)  # refuses two images of one view
     order = [i for i in select_images(range(len(files)), shown, 2) if i is not None]
     ordered, named = [files[i] for i in order], [shown[i] for i in order]
-    told = " ".join([digest(ordered), *named])
-    return Study(ordered, named, [pictures[file] for file in ordered], told)
+    return Study(ordered, named, [pictures[file] for file in ordered], " ".join([digest(ordered), *named]))
 
 
 def sample(index: int, seed: int) -> Study:
@@ -176,16 +161,16 @@ def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) ->
 
     features = captioner.features([study.files], [study.views])
     ((caption, found),) = predict(captioner, features, beam_size)
-    notice, image = str(captioner.about.get("notice", "")), captioner.config.image
-    return Result(name, beam_size, caption, found or {}, notice, image=image)
+    notice = captioner.about.get("notice")
+    limits = f"This model was {notice}." if notice else ""
+    return Result(name, beam_size, caption, found or {}, limits, image=captioner.config.image)
 
 
 def sentence_words(words: Sequence[str]) -> list[list[int]]:
     """Return the places of the words of each sentence that says something; a full stop ends it."""
     ends = [i + 1 for i, word in enumerate(words) if word == "."]
     bounds = [0, *ends, *([] if ends and ends[-1] == len(words) else [len(words)])]
-    sentences = [list(range(start, stop)) for start, stop in pairwise(bounds)]
-    return [places for places in sentences if spoken(words, places)]
+    return [list(range(start, stop)) for start, stop in pairwise(bounds) if spoken(words, range(start, stop))]
 
 
 def spoken(words: Sequence[str], places: Sequence[int]) -> list[int]:
@@ -196,27 +181,22 @@ def spoken(words: Sequence[str], places: Sequence[int]) -> list[int]:
 def views_of(
     study: Study, attention: Array | None, words: Sequence[int], image: ImageConfig | None = None
 ) -> list[View]:
-    """Return the views of a study with the mean attention of some words, given by their places.
-
+    """Return the views of a study with the mean attention of some words, given by their places;
     `image` tells which part of an image the model saw.
     """
     # Attention is (words, views, rows, columns); one view more where a model saw an image twice.
     seen = [View(*view) for view in zip(study.names, study.pictures)]
     if image is not None:
-        size, resize = image.size, image.resize
-        shapes = [(len(one.image), len(one.image[0])) for one in seen]
-        seen = [one._replace(seen=seen_part(*s, size, resize)) for one, s in zip(seen, shapes)]
+        seen = [
+            one._replace(seen=seen_part(len(one.image), len(one.image[0]), image.size, image.resize)) for one in seen
+        ]
     if attention is None or not len(words):
         return seen
     maps = attention[list(words)].mean(axis=0)
     if len(seen) < len(maps):  # a view that the study lacks has no attention
         maps = maps[maps.any(axis=(1, 2))]
-    last = seen[-1]
-    twice = [last._replace(name=f"{last.name} (seen twice)") for weights in maps[len(seen) :]]
-    whole = zip([*seen, *twice], maps)
-    return [
-        view._replace(attention=weights) for i, (view, weights) in enumerate(whole) if i < len(seen) or weights.any()
-    ]
+    twice = [seen[-1]._replace(name=f"{seen[-1].name} (seen twice)")] * (len(maps) - len(seen))
+    return [view._replace(attention=weights) for view, weights in zip([*seen, *twice], maps)]
 
 
 def html(part: str, *values: Any) -> str:
@@ -232,14 +212,13 @@ def shade(probability: float | None) -> str:
 
 def title(view: View) -> str:
     """Return a view's name, and the share of the attention on it."""
-    share = f"{view.name}: {100 * view.share:.0f} % of the attention"
-    return view.name if view.attention is None else share
+    return view.name if view.attention is None else f"{view.name}: {100 * view.share:.0f} % of the attention"
 
 
 def as_text(result: Result) -> str:
     """Return the caption and what to know of it, for a text file."""
     search = "greedy" if result.beam_size == 1 else f"beam size {result.beam_size}"
-    lines = [result.text, "", f"Written by {result.bundle}, {search}.", *result.cautions]
+    lines = [result.answer.text, "", f"Written by {result.bundle}, {search}.", *result.cautions]
     return "\n".join(lines) + "\n"
 
 
@@ -247,12 +226,12 @@ def as_json(result: Result) -> str:
     """Return a result for a JSON file, with the names the API uses."""
     from msgspec import to_builtins
 
-    limit = result.threshold if result.withheld else None
+    shown = result if result.withheld else result._replace(threshold=None)
     values = {
         "model": result.bundle,
         "beam_size": result.beam_size,
         "threshold": result.threshold if result.calibrated else None,
-        **to_builtins(result.answer(limit)),
+        **to_builtins(shown.answer),
         "notice": f"{NOTICE} {result.limits}".strip(),
     }
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
@@ -261,4 +240,4 @@ def as_json(result: Result) -> str:
 def as_picture(study: Study, result: Result, views: Sequence[View], of: str) -> bytes:
     """Return a PNG file of the caption, and the attention of some words on the study's images."""
     name, titles = f"{result.bundle}, beam size {result.beam_size}", [title(v) for v in views]
-    return png(card(name, result.text, [study.about, *result.cautions], views, titles, of))
+    return png(card(name, result.answer.text, [study.about, *result.cautions], views, titles, of))

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from xray_captioning.captioner.captioner import Captioner, Prediction, predict
 from xray_captioning.data.images import Pixels, arranged, decode_image
-from xray_captioning.serving.problems import log, trace
+from xray_captioning.serving.requests import log, trace
 from xray_captioning.serving.settings import LONGEST, Settings
 
 COMPILED = 10  # beam sizes that are compiled before requests are taken
@@ -158,8 +158,7 @@ class Engine:
         usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
         self._decoders = threading.BoundedSemaphore(len(usable(0)))
         self._warm = threading.Event()
-        patience = settings.milliseconds / 1000
-        self._batcher = Batcher(self._run, settings.batch, patience, self._warm_up)
+        self._batcher = Batcher(self._run, settings.batch, settings.milliseconds / 1000, self._warm_up)
 
     @property
     def ready(self) -> bool:
@@ -245,15 +244,12 @@ class Metrics:
     def __init__(self, in_work: Callable[[], int], ready: Callable[[], bool]) -> None:
         self._registry = CollectorRegistry()
         own: dict[str, Any] = {"namespace": "xray_captioning", "registry": self._registry}
-        answered = "Requests answered, by route and status."
-        self.requests = Counter("requests", answered, ["route", "status"], **own)
+        self.requests = Counter("requests", "Requests answered, by route and status.", ["route", "status"], **own)
         self.studies = Counter("studies", "Studies captioned.", **own)
         took = "Time from a request for captions to its answer."
         self.seconds = Histogram("caption_seconds", took, buckets=SECONDS, **own)
-        together = "Studies in a batch of the model."
-        self.batches = Histogram("batch_studies", together, buckets=STUDIES, **own)
-        waiting = Gauge("studies_in_work", "Studies that wait or are computed.", **own)
-        waiting.set_function(in_work)
+        self.batches = Histogram("batch_studies", "Studies in a batch of the model.", buckets=STUDIES, **own)
+        Gauge("studies_in_work", "Studies that wait or are computed.", **own).set_function(in_work)
         Gauge("ready", "Whether requests are accepted.", **own).set_function(ready)
 
     def text(self) -> bytes:

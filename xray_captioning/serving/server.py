@@ -26,7 +26,7 @@ from werkzeug import Response
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.serving.api import DETAILS, HEADERS, check_token
 from xray_captioning.serving.engine import Engine
-from xray_captioning.serving.problems import ProblemError, log, problem_response, request_id, trace
+from xray_captioning.serving.requests import ProblemError, log, problem_response, request_id, trace
 from xray_captioning.serving.settings import Settings
 
 HEADER = 1 << 16  # bytes of the largest header
@@ -60,8 +60,7 @@ class Gateway:
         finally:
             self._held -= body.getbuffer().nbytes
         headers = [(name.encode(), value.encode("latin-1")) for name, value in response.headers]
-        start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
-        await send(start)
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": response.get_data()})
 
     def refuse(self, error: ProblemError) -> Response:
@@ -76,8 +75,7 @@ class Gateway:
     def _admit(self, scope: Any) -> None:
         """Refuse what can be refused before the body is received."""
         headers = dict(scope["headers"])
-        authorization = headers.get(b"authorization", b"").decode("latin-1")
-        check_token(scope["path"], authorization, self.settings)
+        check_token(scope["path"], headers.get(b"authorization", b"").decode("latin-1"), self.settings)
         if b"content-length" in headers and b"transfer-encoding" in headers:
             # A proxy and this server might not agree where the request ends.
             raise ProblemError(400, "send a Content-Length or a Transfer-Encoding, not both")

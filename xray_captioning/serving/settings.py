@@ -43,11 +43,10 @@ class Settings:
         for name, value in vars(self).items():
             if name != "token" and (type(value) is not int or not 1 <= value < 2**31):
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1")
-        pairs = [("studies", "queue"), ("batch", "queue"), ("body_megabytes", "upload_megabytes")]
-        for small, large in pairs:
-            if getattr(self, small) > getattr(self, large):
-                most, said = getattr(self, large), f"{small} is {getattr(self, small)}"
-                raise ConfigError(f"{said}, which is more than {large}, {most}; change one of them")
+        for small, large in (("studies", "queue"), ("batch", "queue"), ("body_megabytes", "upload_megabytes")):
+            least, most = getattr(self, small), getattr(self, large)
+            if least > most:
+                raise ConfigError(f"{small} is {least}, which is more than {large}, {most}; change one of them")
         if self.token is not None and not _TOKEN.fullmatch(self.token):
             wanted = "16 to 512 letters, digits or ._~+/=-, such as openssl rand -hex 32 prints"
             raise ConfigError(f"the token cannot be used; take {wanted}")
@@ -61,9 +60,8 @@ class Settings:
         """Return a copy with limits changed, such as by ``["batch=1", "queue=32"]``."""
         changes = dict(parse_assignment(text) for text in assignments)
         names = [field.name for field in dataclasses.fields(self) if field.name != "token"]
-        for name in changes:
-            if name not in names:
-                raise ConfigError(f"unknown limit {name!r}; limits are {', '.join(names)}")
+        if unknown := [name for name in changes if name not in names]:
+            raise ConfigError(f"unknown limit {unknown[0]!r}; limits are {', '.join(names)}")
         return dataclasses.replace(self, **changes)
 
 

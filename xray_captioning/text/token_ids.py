@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from xray_captioning import files
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
 
@@ -149,9 +150,4 @@ def checked_texts(texts: Iterable[str]) -> Iterable[str]:
 
 def read_json(path: FilePath) -> Any:
     """Return what a JSON file holds; a `DataError` names the file."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: damaged or not JSON ({error}); write it again") from error
+    return files.read_json(Path(path), "write it again", DataError, object)

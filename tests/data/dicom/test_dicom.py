@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from xray_captioning.config import Config
 from xray_captioning.data.dicom.pixels import decode_dicom, view_of
 from xray_captioning.data.images import arranged, decode_image, read_image, read_images
-from xray_captioning.data.notes import ImageWarning
+from xray_captioning.data.levels import ImageWarning
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.targets import study_images
 from xray_captioning.errors import ImageError, MissingExtraError
@@ -618,7 +618,7 @@ WHOLE = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore::xray_captioning.data.notes.ImageWarning")
+@pytest.mark.filterwarnings("ignore::xray_captioning.data.levels.ImageWarning")
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     start=st.sampled_from(WHOLE),

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.data.test_table import FORMATS
-from xray_captioning.data.sources.cells import match_ids
+from xray_captioning.data.sources.openi import match_ids
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import split_studies
 from xray_captioning.errors import ConfigError, DataError

@@ -191,11 +191,11 @@ def test_damaged_json_is_named(tmp_path, name):
     path = tmp_path / JSON[name]
     whole = json.loads(path.read_text())
     first = (whole.get("train") or whole.get("annotations"))[0]
-    entries = "train entry 1" if name == "r2gen" else "annotation 1" if name == "coco" else "entry 1"
+    entries = "entry 1 of train" if name == "r2gen" else "annotation 1" if name == "coco" else "entry 1"
     for key in first:
         broken = json.loads(path.read_text())
         broken.get("train", broken.get("annotations"))[0].pop(key)
-        if (name == "coco" and key == "id") or key in ("split", "study_id", "subject_id"):
+        if (name == "coco" and key == "id") or key in ("split", "study_id", "subject_id", "report"):
             continue  # nothing here needs it
         damaged = tmp_path / "damaged" / key
         damaged.mkdir(parents=True)

@@ -262,8 +262,10 @@ def test_an_archive_writes_nothing_outside(tmp_path, cache, name):
         info = zipfile.ZipInfo("x")
         info.filename = name
         archive.writestr(info, "x")
-    refused(tmp_path / "a.zip", "a.zip", "outside itself")
+    assert list(read_studies(tmp_path / "a.zip")["findings"]) == ["b"]
     assert not list(tmp_path.rglob("evil*"))
+    assert len(list(cache.rglob("*evil*"))) == 1
+    assert not os.path.exists("/etc/evil.csv")
 
 
 def test_archives_that_are_refused(tmp_path, cache, monkeypatch):
@@ -277,7 +279,8 @@ def test_archives_that_are_refused(tmp_path, cache, monkeypatch):
         info = zipfile.ZipInfo("link")
         info.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(info, "/etc/passwd")
-    refused(tmp_path / "c.zip", "c.zip", "a link")
+    refused(tmp_path / "c.zip", "no known source")
+    assert not any(path.is_symlink() for path in cache.rglob("*"))
     monkeypatch.setenv(cache_folder.LIMIT_VARIABLE, "0.00001")
     packed(tmp_path / "top", tmp_path / "d.zip", **{"zeros.txt": bytes(20_000_000)})
     refused(tmp_path / "d.zip", "d.zip", cache_folder.LIMIT_VARIABLE)

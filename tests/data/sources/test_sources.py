@@ -353,17 +353,16 @@ def test_r2gen(tmp_path):
     ("content", "message"),
     [
         ("{\n\n]", "line 3"),
-        ("[]", "no studies"),
+        ("[]", "lacks the column id"),
         ("[" * 100_000, "JSON"),
-        ('{"train": 3}', "not a list"),
-        ('{"train": ["x"]}', "train entry 1"),
-        ('{"train": [{"id": 1, "report": "x"}]}', "lacks image_path"),
-        (json.dumps(annotation(report=3)), "not a text"),
+        ('{"train": 3}', "neither an object nor a text"),
+        ('{"train": ["x"]}', "lacks the column report"),
+        ('{"train": [{"id": 1, "report": "x"}]}', "lacks the column image_path"),
         (json.dumps(annotation(image_path=[3])), "image_path"),
         (json.dumps(annotation(split="holdout")), "split is 'holdout'"),
-        (json.dumps(annotation(split="dev")), "'val' but it stands in 'train'"),
+        (json.dumps(annotation(split="dev")), "'dev' but it stands in 'train'"),
         (json.dumps({"train": annotation()["train"] * 2}), "occurs 2 times"),
-        ('{"train": []}', "no studies"),
+        ('{"train": []}', "neither an object nor a text"),
     ],
 )
 def test_bad_annotation(tmp_path, content, message):

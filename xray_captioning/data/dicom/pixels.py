@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.data.containers import JPEG_FRAMES, check_jpeg, check_size, jpeg_segments
 from xray_captioning.data.dicom.display import COLOURS, PARTS, coloured, displayed
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom, one_error, quiet, read_elements
-from xray_captioning.data.notes import Note, warn
+from xray_captioning.data.levels import Note, check_jpeg, check_size, jpeg_segments, warn
 from xray_captioning.data.studies import UNKNOWN, named_view
 from xray_captioning.errors import ImageError
 
@@ -31,7 +30,7 @@ _ELEMENTS = (
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
     *(f"{colour}PaletteColorLookupTable{part}" for colour in COLOURS for part in PARTS),
 )
-_FRAMES = JPEG_FRAMES | {0xF7}  # the last is that of JPEG-LS
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # the last is that of JPEG-LS
 _VIEW_POSITION = 0x00185101
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _PALETTE = "PALETTE COLOR"
@@ -202,7 +201,7 @@ def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
         right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
         samples, kind = struct.unpack_from(">HB", frame, 40)
         return bottom - top, right - left, samples, (kind & 0x7F) + 1
-    for marker, at, _ in jpeg_segments(frame):
+    for marker, at in jpeg_segments(frame):
         if marker in _FRAMES:
             bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, at)
             return rows, columns, samples, bits

@@ -13,13 +13,11 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from xray_captioning.data.notes import catching
-from xray_captioning.data.studies import named_view
+from xray_captioning.data.levels import catching
 from xray_captioning.errors import DataError, XrayCaptioningError, require
 
 PREAMBLE = 132  # bytes: 128 of anything and 'DICM'
@@ -129,23 +127,10 @@ def _has_vr(element: bytes) -> bool:
     return element[4:6].isalpha() and element[4:6].isupper()
 
 
-@dataclass(frozen=True)
-class Header:
-    """One DICOM file: the study and the patient that it belongs to, and its place among them."""
-
-    path: str
-    study: str  # StudyInstanceUID
-    instance: str  # SOPInstanceUID
-    accession: str  # AccessionNumber, or ''
-    patient: str  # a digest of PatientID and its issuer, '' where the file names none
-    view: str  # 'frontal', 'lateral' or 'unknown'
-    modality: str  # CR, DX, CT…, or ''
-    order: tuple[float, float]  # numbers of series and instance, infinite where there is none
-    is_image: bool
-
-
-def read_header(path: str | os.PathLike[str]) -> Header | None:
-    """Read the header of a DICOM file; None for another and for a DICOMDIR, else a DataError."""
+def read_header(path: str | os.PathLike[str]) -> dict[str, str] | None:
+    """Read the header of a DICOM file: texts by the standard's keywords, '' where one is missing, of
+    the patient's id a digest. None for another file and for a DICOMDIR, else a DataError.
+    """
     with one_error(DataError, str(path)), open(path, "rb") as file:
         if not is_dicom(file.read(PREAMBLE)):
             return None
@@ -157,23 +142,6 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
     if not text["StudyInstanceUID"]:
         raise DataError(f"{path}: names no study (StudyInstanceUID); take it out of the folder")
     # Of a patient the same in every file and on every machine.
-    patient = f"xray-captioning\n{text['IssuerOfPatientID']}\n{text['PatientID']}"
+    patient = f"xray-captioning\n{text.pop('IssuerOfPatientID')}\n{text['PatientID']}"
     digest = hashlib.sha256(patient.encode()).hexdigest()[:16]
-    return Header(
-        path=str(path),
-        study=text["StudyInstanceUID"],
-        instance=text["SOPInstanceUID"],
-        accession=text["AccessionNumber"],
-        patient=digest if text["PatientID"] else "",
-        view=named_view(text["ViewPosition"]),
-        modality=text["Modality"].upper(),
-        order=(_number(text["SeriesNumber"]), _number(text["InstanceNumber"])),
-        is_image=bool(text["Rows"]),
-    )
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("inf")
+    return {**text, "PatientID": text["PatientID"] and digest, "path": str(path)}

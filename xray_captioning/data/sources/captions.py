@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xray_captioning.data.opening import TABLE_SUFFIXES
-from xray_captioning.data.sources.cells import PART_NAMES, is_image_name, named_part
 from xray_captioning.data.sources.layout import USUAL, Columns, make_studies, rows, used_columns
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.studies import PARTS, Study
-from xray_captioning.data.table import Table
+from xray_captioning.data.studies import PART_NAMES, PARTS, Study, named_part
+from xray_captioning.data.table import Table, is_image_name
 from xray_captioning.errors import DataError
 
 _ENDINGS = TABLE_SUFFIXES + tuple(suffix + ".gz" for suffix in (".csv", ".tsv", ".jsonl"))

@@ -4,12 +4,14 @@ Files are grouped by what their headers say, not by folders. No patient field is
 the patient's id, of which only a digest is kept, so that studies of one patient stay together.
 """
 
+import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from xray_captioning.data.dicom.reading import PREAMBLE, Header, is_dicom, read_header
+from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom, read_header
 from xray_captioning.data.sources.layout import USUAL, StudyRow, make_studies, rows
 from xray_captioning.data.sources.lookup import ImageFinder, walk
 from xray_captioning.data.studies import Study
@@ -21,10 +23,11 @@ RADIOGRAPHS = ("CR", "DX", "DR", "RG", "OT", "SC", "")
 _PROBED = 50  # files without a DICOM suffix that are opened to recognise a folder
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".xlsx", ".csv.gz")
 _KEYS = {  # of a table: the attribute of a header that a column means
-    "study_instance_uid|study_uid": "study",
-    "accession_number|accession": "accession",
-    "sop_instance_uid|sop_uid|instance_uid": "instance",
+    "study_instance_uid|study_uid": "StudyInstanceUID",
+    "accession_number|accession": "AccessionNumber",
+    "sop_instance_uid|sop_uid|instance_uid": "SOPInstanceUID",
 }
+_STUDY = "StudyInstanceUID"
 _OTHERS = (*_TABLES, ".txt", ".json", ".xml", ".png", ".jpg", ".jpeg", ".md", ".npy")
 
 
@@ -34,19 +37,28 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     reports.
     """
     headers = list(filter(None, map(read_header, _files(path))))
-    images = [header for header in headers if header.is_image and header.modality in RADIOGRAPHS]
+    images = [header for header in headers if header["Rows"] and header["Modality"].upper() in RADIOGRAPHS]
     if not images:
-        kinds = ", ".join(sorted({header.modality or "none" for header in headers})) or "none"
+        kinds = ", ".join(sorted({header["Modality"].upper() or "none" for header in headers})) or "none"
         raise DataError(f"{path}: holds no radiograph in DICOM (modalities found: {kinds}); give CR or DX")
-    place = {h.study: number for number, h in reversed([*enumerate(images)])}
-    instances = {(h.study, h.instance or h.path): h for h in reversed(images)}.values()
+    place = {h[_STUDY]: number for number, h in reversed([*enumerate(images)])}
+    instances = {(h[_STUDY], h["SOPInstanceUID"] or h["path"]): h for h in reversed(images)}.values()
     found = [
-        StudyRow(None, h.path, h.study, (h.path,), h.view, h.patient)
-        for h in sorted(instances, key=lambda h: (place[h.study], h.order, h.path))
+        StudyRow(None, h["path"], h[_STUDY], (h["path"],), h["ViewPosition"], h["PatientID"])
+        for h in sorted(instances, key=lambda h: (place[h[_STUDY]], *_order(h), h["path"]))
     ]
     if path.is_dir():
         found += [row for table in _tables(path) for row in _rows(table, images)]
     return make_studies(found, str)
+
+
+def _order(header: dict[str, str]) -> list[float]:
+    """Return the numbers of series and instance, infinite where there is none."""
+    numbers = [math.inf, math.inf]
+    for place, name in enumerate(("SeriesNumber", "InstanceNumber")):
+        with suppress(ValueError):
+            numbers[place] = float(header[name])
+    return numbers
 
 
 def is_tree(path: Path) -> bool:
@@ -72,10 +84,10 @@ def _key(table: Table) -> tuple[str, str] | None:
     return None
 
 
-def _rows(path: Path, headers: list[Header]) -> Iterator[StudyRow]:
+def _rows(path: Path, headers: list[dict[str, str]]) -> Iterator[StudyRow]:
     table = Table(path)
-    column, attribute = _key(table) or ("", "study")
-    studies = {getattr(header, attribute): header.study for header in headers}
+    column, attribute = _key(table) or ("", _STUDY)
+    studies = {header[attribute]: header[_STUDY] for header in headers}
     layout = {**USUAL, "image": [], "study": [column], "patient": []}
     matched = 0
     for row in rows(table, layout):

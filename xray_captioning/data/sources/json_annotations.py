@@ -13,23 +13,20 @@ from typing import Any
 
 from xray_captioning.data.opening import HEAD_BYTES, read_text
 from xray_captioning.data.records import read_json
-from xray_captioning.data.sources.cells import PART_NAMES, named_part, needed_part, part_of
-from xray_captioning.data.sources.layout import NO_TEXTS, StudyRow, make_studies
+from xray_captioning.data.sources.layout import LAYOUTS, NO_TEXTS, StudyRow, make_studies, published, rows
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.studies import Study, check_unique
+from xray_captioning.data.studies import Study, check_unique, named_part
+from xray_captioning.data.table import needed_part
 from xray_captioning.errors import DataError
-
-_KEYS = ("id", "report", "image_path")
-_WANTED = "an R2Gen annotation has lists under the keys train, val and test"
 
 
 def read_r2gen(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read an annotation: lists of entries by part, or one whose entries name their split, also
-    inside one more object. Reports become findings; ``subject_id``, of MIMIC-CXR's edition, is the
-    patient.
+    """Read an annotation: lists of entries by part, or one whose entries name their split. Reports
+    become findings; ``subject_id``, of MIMIC-CXR's edition, is the patient.
     """
-    found = _entries(read_json(path), path)
-    return [_of_entry(entry, part, where, finder) for entry, part, where in found]
+    found = list(rows(published(path, "id", "report", "image_path"), LAYOUTS["r2gen"]))
+    check_unique((row.study for row in found), path)
+    return make_studies(found, finder.find)
 
 
 def is_r2gen(path: Path) -> bool:
@@ -47,48 +44,6 @@ def _head(path: Path) -> str:
     with suppress(DataError):
         return read_text(path, HEAD_BYTES)
     return ""
-
-
-def _entries(content: Any, path: Path) -> Iterator[tuple[Any, str | None, str]]:
-    """Yield each entry, the part that its place names, and the place for messages."""
-    if isinstance(content, dict) and len(content) == 1:
-        [(key, inner)] = content.items()
-        if key.lower() not in PART_NAMES and inner and isinstance(inner, (dict, list)):
-            content = inner
-    if isinstance(content, list):
-        content = {"": content}
-    if not isinstance(content, dict) or not content:
-        raise DataError(f"{path}: has no key train, val or test; {_WANTED}")
-    for key, entries in content.items():
-        part = needed_part(key, f"{path}: the key") if key else None
-        if not isinstance(entries, list):
-            raise DataError(f"{path}: {key!r} is not a list of entries; {_WANTED}")
-        for number, entry in enumerate(entries, start=1):
-            yield entry, part, f"{path}, {key} entry {number}" if key else f"{path}, entry {number}"
-
-
-def _of_entry(entry: Any, part: str | None, where: str, finder: ImageFinder) -> Study:
-    if not isinstance(entry, dict):
-        raise DataError(f"{where}: is not an object with id, report and image_path")
-    if missing := [key for key in _KEYS if key not in entry]:
-        found = ", ".join(entry)
-        raise DataError(f"{where}: lacks {', '.join(missing)}; found: {found}; add it")
-    name, report, paths = (entry[key] for key in _KEYS)
-    if name is None or isinstance(name, (dict, list)) or not str(name).strip():
-        raise DataError(f"{where}: the id is empty; fill it in or take the entry out")
-    if report is not None and not isinstance(report, str):
-        raise DataError(f"{where}: the report is not a text; put it in quotes")
-    paths = [paths] if isinstance(paths, str) else paths
-    if not isinstance(paths, list) or not all(isinstance(p, str) and p for p in paths):
-        raise DataError(f"{where}: image_path must be a list of file names")
-    own = "" if entry.get("split") is None else str(entry["split"])
-    return Study(
-        study_id=str(name),
-        images=[finder.find(path) for path in paths],
-        findings=report,
-        patient_id=entry.get("subject_id", ""),
-        split=part_of(own, part, f"{where}: split"),
-    )
 
 
 # --- COCO and Karpathy ---

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.data.sources import cells
+from xray_captioning.data import table as tables
 from xray_captioning.data.sources.labels import label_value
-from xray_captioning.data.studies import SECTIONS, UNKNOWN, Study, named_view, text_or_none, unique_problems
+from xray_captioning.data.studies import SECTIONS, UNKNOWN, Study, named_part, named_view, text_or_none, unique_problems
 from xray_captioning.data.table import Row, Table, column_key
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import read_toml
@@ -114,11 +114,11 @@ def rows(
             table,
             row.number,
             study_id,
-            tuple([folder + name for name in cells.image_names(row, image)]) if image else (),
+            tuple([folder + name for name in tables.image_names(row, image)]) if image else (),
             row.text(view) if view else "",
-            cells.id_text(row.text(patient)) if patient else "",
-            cells.part_of(row.text(split), part, f"{row.place}: {split}") if split else part,
-            tuple([cells.joined_texts(row, column) if column else "" for column in text_columns]),
+            tables.id_text(row.text(patient)) if patient else "",
+            tables.part_of(row.text(split), part, f"{row.place}: {split}") if split else part,
+            tuple([tables.joined_texts(row, column) if column else "" for column in text_columns]),
             row.text(mesh) if mesh else "",
             *(_problems(row, listed, layout, labels) if listed or labels else ((), ())),
         )
@@ -127,7 +127,7 @@ def rows(
 def _names_image(table: Table, column: str | None) -> bool:
     """Whether ids are names of image files, as in {"a.png": "Clear lungs."}."""
     first = next(iter(table), None)
-    return column is not None and first is not None and cells.is_image_name(str(first[column]))
+    return column is not None and first is not None and tables.is_image_name(str(first[column]))
 
 
 def _split_column(table: Table, strict: str = "", *loose: str) -> str | None:
@@ -135,7 +135,7 @@ def _split_column(table: Table, strict: str = "", *loose: str) -> str | None:
         return column
     for names in loose:
         there = table.named(*names.split("|"))
-        if found := [c for c in there if any(cells.named_part(row.text(c)) for row in table)]:
+        if found := [c for c in there if any(named_part(row.text(c)) for row in table)]:
             return table.only("split", found)
     return None
 
@@ -241,7 +241,7 @@ def _sections(group: list[StudyRow]) -> dict[str, Any]:
     texts: Iterable[str] = group[0].texts
     if len(group) > 1:
         columns = zip(*(row.texts for row in group), strict=True)
-        texts = (column[0] if len(set(column)) == 1 else cells.one_text(column, group[-1].where) for column in columns)
+        texts = (column[0] if len(set(column)) == 1 else tables.one_text(column, group[-1].where) for column in columns)
     found = {role: text_or_none(text) for role, text in zip(TEXTS, texts) if text}
     if (whole := found.pop("caption", None)) is None:
         return found

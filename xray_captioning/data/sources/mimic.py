@@ -6,14 +6,12 @@ free-text reports", Scientific Data 6, 2019; "MIMIC-CXR-JPG", PhysioNet.
 
 import os
 import re
-import zipfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatch
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from xray_captioning.data.opening import DICOM_SUFFIXES, is_image, read_text, whole_archive
+from xray_captioning.data.opening import DICOM_SUFFIXES, is_image, read_text, unpacked
 from xray_captioning.data.sources import layout
 from xray_captioning.data.sources.captions import is_table
 from xray_captioning.data.sources.layout import LAYOUTS, StudyRow, published, rows
@@ -33,8 +31,6 @@ _PATIENTS = re.compile(r"p1\d(\d{6})?$")  # a folder of patients, or of one pati
 _STUDY = re.compile(r"(?:^|/)p(\d{8})/s(\d{8})$")
 _PATIENT = re.compile(r"(?:^|/)p(\d{8})$")
 _REPORT = re.compile(r"s(\d{8})\.txt$")
-_MEMBER = re.compile(r"(?:^|/)p(\d{8})/s(\d{8})\.txt$")
-_LARGEST = 1_000_000  # bytes; a real report has about 1 kB
 _NUMBER = re.compile(r"[ps]?(\d+)(\.0)?$")
 
 
@@ -44,7 +40,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     is left out.
     """
     folder = path if path.is_dir() else path.parent
-    tree = Tree(folder, finder.image_dir)
+    tree = Tree(*map(unpacked, tables_of(folder, REPORTS)), folder, finder.image_dir)
     homes: dict[str, str] = {}  # of images: the folder where each is expected
     tables = (layout.once(_rows(table, "mimic_images")) for table in tables_of(folder, *IMAGES))
     found = list(_in_one_study((*chain(*tables), *tree.rows.values()), homes))
@@ -52,7 +48,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     sections = list(_sections(folder, studies))
     told = {row.study for row in sections if any(row.texts)}
     found += sections
-    found += report_rows(tree, tables_of(folder, REPORTS), studies, told)
+    found += report_rows(tree, studies, told)
     for table in tables_of(folder, *LABELS)[:1]:
         found += _one_a_study(_rows(table, "mimic_labels"), studies or {row.study for row in found})
 
@@ -148,9 +144,6 @@ def has_studies(folder: Path) -> bool:
     return False
 
 
-_Report = tuple[StudyRow, Callable[[], str]]  # a row, and what reads its text
-
-
 class Tree:
     """The images and reports that lie in folders of patients and studies."""
 
@@ -158,7 +151,7 @@ class Tree:
         # The path by dicom_id; a DICOM file only where there is no converted copy.
         self.images: dict[str, str] = {}
         self.rows: dict[tuple[str, str, str], StudyRow] = {}  # by patient, study and image
-        self.reports: dict[str, _Report] = {}  # by study
+        self.reports: dict[str, StudyRow] = {}  # by study; the place is the file
         for root in filter(None, roots):
             for at, _, names in walk(root):
                 self._add(at, names)
@@ -175,35 +168,12 @@ class Tree:
         elif found := _PATIENT.search(place):
             for report in filter(None, map(_REPORT.match, names)):
                 path = os.path.join(at, report[0])
-                row = StudyRow(None, path, report[1], patient=found[1])
-                self.reports[report[1]] = row, partial(read_text, Path(path))
+                self.reports[report[1]] = StudyRow(None, path, report[1], patient=found[1])
 
 
-def report_rows(
-    tree: Tree, archives: Iterable[Path], studies: Collection[str], told: Collection[str]
-) -> Iterator[StudyRow]:
+def report_rows(tree: Tree, studies: Collection[str], told: Collection[str]) -> Iterator[StudyRow]:
     """Yield a row for each report, or those of `studies`, not read where `told` already."""
-    packed = (report for path in archives for report in _packed(path))
-    for row, read in {r[0].study: r for r in (*packed, *tree.reports.values())}.values():
+    for row in tree.reports.values():
         if not studies or row.study in studies:
-            row.texts = (*layout.NO_TEXTS[1:], "" if row.study in told else read())
+            row.texts = (*layout.NO_TEXTS[1:], "" if row.study in told else read_text(Path(row.where)))
             yield row
-
-
-def _packed(path: Path) -> Iterator[_Report]:
-    with whole_archive(path):
-        archive = zipfile.ZipFile(path)  # open as long as what reads its reports is there
-    for found in filter(None, map(_MEMBER.search, archive.namelist())):
-        where = f"{path}, {found.string}"
-        row = StudyRow(None, where, found[2], patient=found[1])
-        yield row, partial(_unpacked, archive, found.string, where)
-
-
-def _unpacked(archive: zipfile.ZipFile, name: str, where: str) -> str:
-    if archive.getinfo(name).file_size > _LARGEST:
-        raise DataError(f"{where}: is too large for a report; take it out")
-    try:
-        with whole_archive(Path(where)):
-            return archive.read(name).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where}: is not UTF-8 text ({error.reason}); mend it") from error

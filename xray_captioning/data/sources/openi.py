@@ -7,13 +7,12 @@ retrieval", JAMIA 2016.
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, fromstring
 from xml.parsers import expat
 
-from xray_captioning.data.sources.cells import match_ids
 from xray_captioning.data.sources.layout import LAYOUTS, make_studies, published, rows
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.studies import SECTIONS, Study, check_unique, text_or_none, unique_problems
@@ -22,6 +21,7 @@ from xray_captioning.errors import DataError
 ARCHIVES = (".tgz", ".tar.gz")
 MAX_REPORT_BYTES = 10_000_000  # a real one has about 10 kB
 _NUMBER = re.compile(r"(?:CXR)?(\d+)$")
+_ID = re.compile(r"0*(\d+)(?:\.0+)?")
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
@@ -137,3 +137,27 @@ def read_kaggle(path: Path, finder: ImageFinder) -> list[Study]:
     for row in shown:
         row.study = same.get(row.study, row.study)
     return make_studies([*described, *shown], lambda name: finder.by_key(name, IMAGE_FOLDER))
+
+
+def match_ids(known: Collection[str], wanted: Collection[str], where: str) -> dict[str, str]:
+    """Return which id of one table each id of another means: '7', '7.0' and '0007' are one number.
+    Ids without a match are left out; one that may mean two is a DataError.
+    """
+    there = dict.fromkeys(known)
+    found = {name: name for name in wanted if name in there}
+    strange = [name for name in wanted if name not in there]
+    numbers: dict[str, list[str]] = {}
+    for name in there if strange else ():
+        numbers.setdefault(_plain(name), []).append(name)
+    for name in strange:
+        same = numbers.get(_plain(name), [])
+        if len(same) > 1:
+            raise DataError(f"{where}: id {name!r} may mean {same[0]!r} or {same[1]!r}; write ids alike")
+        if same:
+            found[name] = same[0]
+    return found
+
+
+def _plain(name: str) -> str:
+    match = _ID.fullmatch(name.strip())
+    return match[1] if match else name

@@ -24,11 +24,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from xray_captioning.data.sources import labels, layout
-from xray_captioning.data.sources.cells import named_part
 from xray_captioning.data.sources.layout import LAYOUTS, StudyRow, published, rows
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.splits import by_hash
-from xray_captioning.data.studies import FRONTAL, Study
+from xray_captioning.data.studies import FRONTAL, Study, named_part
 from xray_captioning.data.table import Row, Table
 from xray_captioning.errors import DataError
 from xray_captioning.findings import NO_FINDING

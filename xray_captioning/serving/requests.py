@@ -1,17 +1,66 @@
-"""A request for captions: fields checked, files kept in memory."""
+"""Requests: what one for captions holds, and how they are refused (RFC 9457), named and logged."""
 
 import io
+import json
 import re
+import sys
+import traceback
+import uuid
+from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
+import msgspec
 from flask import Request
+from werkzeug import Response
 
 from xray_captioning.data.studies import VIEWS
-from xray_captioning.serving.problems import ProblemError
 from xray_captioning.serving.settings import Settings
 
+REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
 OPTIONS = ("beam_size", "alternatives", "threshold", "show_unfamiliar")  # beside files and views
 _WRITTEN = {int: re.compile(r"[0-9]{1,4}"), float: re.compile(r"[0-9]{1,4}(\.[0-9]{1,20})?|\.[0-9]{1,20}")}
+
+
+class ProblemError(Exception):
+    """A request that is refused with an HTTP status, and a line that quotes nothing it sent."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.detail = HTTPStatus(status), detail
+
+
+def problem_response(problem: ProblemError, request_id: str) -> Response:
+    """Return a problem as it is sent."""
+    status = problem.status
+    named = {"type": "about:blank", "title": status.phrase, "status": int(status)}
+    document = {**named, "detail": problem.detail, "request_id": request_id}
+    # A full queue is worked off in about a second.
+    more = {503: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}.get(status, {})
+    headers = {"X-Request-ID": request_id, **more}
+    text = msgspec.json.encode(document) + b"\n"
+    return Response(text, int(status), headers, content_type="application/problem+json")
+
+
+def request_id(given: str | None) -> str:
+    """Return the identifier that a client gave, if it is a short harmless word, or a new one."""
+    return given if given and re.fullmatch(REQUEST_ID, given) else uuid.uuid4().hex
+
+
+def log(event: str, **values: Any) -> None:
+    """Write an event to standard error as one line of JSON."""
+    # Values are numbers and words of the program only. Of what a client sent nothing is logged but
+    # the identifier it chose for its request.
+    stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    sys.stderr.write(json.dumps({"time": stamp, "event": event, **values}) + "\n")
+    sys.stderr.flush()
+
+
+def trace(error: BaseException) -> dict[str, Any]:
+    """Return an error's type and where it was raised; its message may quote what was sent."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    places = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames]
+    return {"error": type(error).__name__, "at": places}
 
 
 class MemoryRequest(Request):
@@ -55,14 +104,16 @@ def read_upload(request: Request, settings: Settings, views: int, calibrated: bo
     beam_size = _field(request, "beam_size", int, 1, settings.beam)
     alternatives = _field(request, "alternatives", int, 0, settings.beam - 1) or 0
     threshold = _field(request, "threshold", float, 0, 1)
-    show_unfamiliar = _flag(request, "show_unfamiliar")
+    flags = [value.lower() for value in request.form.getlist("show_unfamiliar")]
+    if flags not in ([], ["true"], ["false"]):
+        raise ProblemError(422, "show_unfamiliar must be one true or false")
     if threshold is not None and not calibrated:
         raise ProblemError(422, "this model is not calibrated; send no threshold")
     if beam_size is None and alternatives:
         beam_size = alternatives + 1
     counts = [*map(len, studies), *[0] * (len(names) - len(studies))]
     shown = [_views(request, name, count) for name, count in zip(names, counts)][: len(studies)]
-    return Upload(studies, shown, beam_size, alternatives, threshold, show_unfamiliar)
+    return Upload(studies, shown, beam_size, alternatives, threshold, flags == ["true"])
 
 
 def _check_names(request: Request, known: list[str]) -> None:
@@ -71,9 +122,8 @@ def _check_names(request: Request, known: list[str]) -> None:
     fields = {*OPTIONS, *map(view_field, known)}
     if not (request.form.keys() <= fields and request.files.keys() <= set(known)):
         files, others = " to ".join(known[:1] + known[1:][-1:]), ", ".join(OPTIONS)
-        said = f"a field is not known, or no file; files are {files}, one field per study, other "
-        said += f"fields are {others}, and views with a number as images have"
-        raise ProblemError(400, said)
+        said = f"a field is not known, or no file; files are {files}, one field per study"
+        raise ProblemError(400, f"{said}, other fields are {others}, and views with a number as images have")
 
 
 def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]]:
@@ -81,9 +131,8 @@ def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]
     while given and not given[-1]:
         given.pop()
     if not given:
-        kinds = "PNG, JPEG, TIFF, BMP, WebP or DICOM files"
         none = "there is no file in the field images, or the form is damaged"
-        raise ProblemError(400, f"{none}; send one to {views} {kinds}")
+        raise ProblemError(400, f"{none}; send one to {views} PNG, JPEG, TIFF, BMP, WebP or DICOM files")
     for name, files in zip(names, given):
         if not 1 <= len(files) <= views:
             raise ProblemError(422, f"{name}: {len(files)} files, but a study has 1 to {views}")
@@ -111,12 +160,4 @@ def _field(request: Request, name: str, kind: type, least: int, most: int) -> An
     valid = len(values) == 1 and _WRITTEN[kind].fullmatch(values[0])
     if valid and least <= kind(values[0]) <= most:
         return kind(values[0])
-    said = "whole number" if kind is int else "number"
-    raise ProblemError(422, f"{name} must be one {said} from {least} to {most}")
-
-
-def _flag(request: Request, name: str) -> bool:
-    values = [value.lower() for value in request.form.getlist(name)]
-    if values not in ([], ["true"], ["false"]):
-        raise ProblemError(422, f"{name} must be one true or false")
-    return values == ["true"]
+    raise ProblemError(422, f"{name} must be one {'whole ' * (kind is int)}number from {least} to {most}")
