@@ -100,9 +100,10 @@ def stubbed(monkeypatch, tmp_path):
     return trained
 
 
-def test_a_table_has_means_deviations_and_intervals_the_best_setting_first(stubbed, tmp_path):
-    chosen, said = [{"model.units": units} for units in (8, 3, 2)], []
-    rows = sweep(None, Config(), tmp_path / "out", chosen, 2, said.append)
+def test_a_table_has_means_deviations_and_intervals_the_best_setting_first(stubbed, tmp_path, capsys):
+    chosen = [{"model.units": units} for units in (8, 3, 2)]
+    rows = sweep(None, Config(), tmp_path / "out", chosen, 2)
+    said = capsys.readouterr().err.splitlines()
     assert [row["system"] for row in rows] == ["model.units=2", "model.units=8", "constant"]
     best, _, constant = rows
     assert best["val_loss"] == pytest.approx(0.7)  # of 0.2 and 1.2
@@ -122,12 +123,12 @@ def test_a_table_has_means_deviations_and_intervals_the_best_setting_first(stubb
 
 def test_a_sweep_goes_on_and_grows(stubbed, tmp_path):
     chosen = [{"model.units": 8}]
-    sweep(None, Config(), tmp_path / "out", chosen, 1, str)
+    sweep(None, Config(), tmp_path / "out", chosen, 1)
     assert stubbed == [(8, 0)]
-    sweep(None, Config(), tmp_path / "out", [*chosen, {"model.units": 2}], 2, str)
+    sweep(None, Config(), tmp_path / "out", [*chosen, {"model.units": 2}], 2)
     assert stubbed == [(8, 0), (8, 1), (2, 0), (2, 1)]
     with pytest.raises(ConfigError, match="no run came to an end"):
-        sweep(None, Config(), tmp_path / "none", [{"model.units": 3}], 2, str)
+        sweep(None, Config(), tmp_path / "none", [{"model.units": 3}], 2)
 
 
 def test_a_sweep_takes_no_folder_of_others_and_no_impossible_setting(stubbed, tmp_path):

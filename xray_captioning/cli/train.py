@@ -1,6 +1,5 @@
 """Commands that make bundles: by training, or out of the older Keras projects' weights."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +32,13 @@ preset = click.option(
 @preset
 @options.declared("train-encoder", "out", "resume", "log", "devices", "set", "split", "cache")
 @options.seed
-def train_encoder(
-    source: options.Source, out: Path, preset: str, assignments: tuple[str, ...], seed: int | None, **run: Any
-) -> None:
+def train_encoder(source: options.Source, out: Path, preset: str, **run: Any) -> None:
     """Teach an encoder to classify findings; the best epoch becomes a bundle in --out."""
     from xray_captioning.encoders.saved import is_network
     from xray_captioning.metrics.classification import format_intervals
     from xray_captioning.training.encoder import train_encoder as fit
 
-    encoder, weights = run.pop("encoder"), run["weights"]
+    weights, (assignments, seed, encoder) = run["weights"], map(run.pop, ("assignments", "seed", "encoder"))
     config = options.make_config(preset, assignments, seed, "encoder_training", encoder, weights)
     bundle = None if weights is None or is_network(weights) else weights
     _check(out, config, run["resume"], bundle, "encoder_training")
@@ -100,8 +97,7 @@ def sweep(
     config = _configured(preset, run)
     chosen = training.settings(training.parse_space(grid), trials, config.training.seed)
     studies = source._replace(need_images=run["features"] is None).load()
-    about, told = describe_data(source.data), partial(click.echo, err=True)
-    rows = training.sweep(studies, config, out, chosen, seeds, told, about=about, **run)
+    rows = training.sweep(studies, config, out, chosen, seeds, about=describe_data(source.data), **run)
     click.echo(format_table(training.shown(rows, config.training.monitor)))
     click.echo(f"table in {out / training.TABLE}; a run folder for each setting and seed beside it")
 

@@ -74,7 +74,12 @@ class RunFolder:
         values = {"data": data_digest(studies), "split": split.digest, "weights": weights}
         run: dict[str, Any] = {"config": self.config.to_dict(), **values}
         if not self._resumed:
-            self._create()
+            self.out.mkdir(parents=True, exist_ok=True)
+            try:  # two runs may have found the folder empty; only one of them makes this file
+                (self.out / RUN).touch(exist_ok=False)
+            except FileExistsError:
+                raise ConfigError(f"{self.out}: another run has begun here meanwhile; choose another --out") from None
+            self._claimed = True
         if saved := _read_run(self.out):
             different = sorted(name for name in values if values[name] != saved.get(name))
             if different:
@@ -85,23 +90,9 @@ class RunFolder:
             self.start = saved.get("start", 0)
             if Config.from_dict(saved["config"]).flat() == self.config.flat():
                 return
-            run["start"] = self.start = self._epochs_done()  # it is extended
+            with open_state(self.out) as (history, _):  # it is extended
+                run["start"] = self.start = len(history)
         atomic_write(self.out / RUN, json.dumps(run, indent=2) + "\n")
-
-    def _epochs_done(self) -> int:
-        if not (self.out / STATE).is_file():
-            return 0
-        with open_state(self.out) as (history, _):
-            return len(history)
-
-    def _create(self) -> None:
-        # Two runs may have found the folder empty; only one of them makes this file.
-        self.out.mkdir(parents=True, exist_ok=True)
-        try:
-            (self.out / RUN).touch(exist_ok=False)
-        except FileExistsError:
-            raise ConfigError(f"{self.out}: another run has begun here meanwhile; choose another --out") from None
-        self._claimed = True
 
 
 def check_folder(out: Path, config: Config, resume: bool, group: str = "training") -> None:
@@ -138,7 +129,9 @@ def _read_run(out: Path) -> dict[str, Any]:
 @contextmanager
 def open_state(out: Path) -> Iterator[tuple[list[dict[str, float]], Any]]:
     """Read a run's log, a row an epoch, and its arrays by number; damage is a BundleError."""
-    path = out / STATE
+    if not (path := out / STATE).is_file():
+        yield [], {}
+        return
     try:
         with np.load(path, allow_pickle=False) as saved:
             yield json.loads(str(saved["history"])), saved

@@ -67,12 +67,11 @@ class RunState(keras.callbacks.Callback):
 
     def restore(self, model: Any) -> int:
         """Load the state of a stopped run into a compiled model; return how many epochs it had."""
-        if not (self.folder / STATE).is_file():
-            return 0
         with open_state(self.folder) as (self.history, saved):
-            for number, variable in enumerate(_variables(model)):
+            for number, variable in enumerate(_variables(model) if self.history else ()):
                 variable.assign(saved[str(number)])
-        self._write_log()  # a kill may have come between the state and the log
+        if self.history:
+            self._write_log()  # a kill may have come between the state and the log
         return len(self.history)
 
     def _write_state(self) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from xray_captioning.decoders import check_decoder
 from xray_captioning.errors import BundleError, ConfigError, require
 from xray_captioning.evaluation.table import finite, format_cell, format_csv
 from xray_captioning.files import atomic_write
+from xray_captioning.progress import say
 from xray_captioning.training.captions import train
 from xray_captioning.training.run_folder import open_state
 
@@ -77,13 +78,7 @@ def _drawn(trial: Any, name: str, values: Any) -> Any:
 
 
 def sweep(
-    studies: Any,
-    config: Config,
-    out: Path,
-    chosen: Sequence[Mapping[str, Any]],
-    seeds: int,
-    say: Callable[[str], Any] = print,
-    **options: Any,
+    studies: Any, config: Config, out: Path, chosen: Sequence[Mapping[str, Any]], seeds: int, **options: Any
 ) -> list[Row]:
     """Train each of the chosen settings with each seed in a run folder of its own, and compare.
 
@@ -95,14 +90,16 @@ def sweep(
     configs = {name: config.replace(dict(changes)) for name, changes in named.items()}
     for each in configs.values():
         check_decoder(each.model)
-    _claim(out)
+    if out.is_dir() and any(out.iterdir()) and not (out / "sweep.json").is_file():
+        raise ConfigError(f"{out}: is not empty and holds no sweep; choose another --out")
+    atomic_write(out / "sweep.json", "{}\n")
     runs: dict[str, list[Path]] = {}
     for number, (name, each) in enumerate(configs.items(), 1):
         for seed in range(config.training.seed, config.training.seed + seeds):
             say(f"{number}/{len(configs)} {name}, seed {seed}")
             run = out / re.sub(r"[^\w.=+-]", "_", name)[:120] / f"seed-{seed}"
-            own = each.replace({"training.seed": seed})
             try:
+                own = each.replace({"training.seed": seed})
                 train(studies, own, run, **{**options, "measured": False, "resume": True})
                 runs.setdefault(name, []).append(run)
             except BundleError as error:  # its loss became infinite, or its files are damaged
@@ -114,12 +111,6 @@ def sweep(
     rows = _rows(out, runs, named, config.training.monitor)
     atomic_write(out / TABLE, format_csv(rows, list(rows[0])))
     return rows
-
-
-def _claim(out: Path) -> None:
-    if out.is_dir() and any(out.iterdir()) and not (out / "sweep.json").is_file():
-        raise ConfigError(f"{out}: is not empty and holds no sweep; choose another --out")
-    atomic_write(out / "sweep.json", "{}\n")
 
 
 def _rows(out: Path, runs: Mapping[str, Sequence[Path]], chosen: Mapping[str, Any], monitor: str) -> list[Row]:
