@@ -95,9 +95,11 @@ def test_an_extension_that_is_killed_goes_on_as_an_unbroken_one(run, tmp_path):
 def test_a_run_that_was_killed_as_it_began_goes_on(run, tmp_path):
     (tmp_path / "killed").mkdir()
     (tmp_path / "killed" / RUN).touch()
+    (tmp_path / "killed" / ".state.half.npz").touch()
     with pytest.raises(ConfigError, match="holds a run already; go on with --resume"):
         run("killed", 2)
     assert run("killed", 2, resume=True) == run("whole", 2)
+    assert not list((tmp_path / "killed").glob(".*"))
 
 
 def test_a_run_that_is_extended_before_its_first_epoch_is_as_planned_so_long(run):

@@ -80,6 +80,8 @@ class RunFolder:
             except FileExistsError:
                 raise ConfigError(f"{self.out}: another run has begun here meanwhile; choose another --out") from None
             self._claimed = True
+        for left in (*self.out.glob(".state.*"), *self.out.glob(".best.*")):  # half written, by a run that was killed
+            left.unlink()
         if saved := _read_run(self.out):
             different = sorted(name for name in values if values[name] != saved.get(name))
             if different:
