@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from xray_captioning.errors import BundleError, DataError
-from xray_captioning.files import atomic_path, atomic_write, downloading, read_json, sha256_file
+from xray_captioning.files import atomic_path, atomic_write, downloading, new_folder, read_json, sha256_file
 
 
 def test_atomic_write_makes_folders_and_keeps_line_ends(tmp_path):
@@ -45,6 +45,30 @@ def test_temporary_keeps_folder_and_suffix(tmp_path):
         (tmp_path / "other").write_text("new")
         os.replace(tmp_path / "other", temporary)
     assert (tmp_path / "model.weights.h5").read_text() == "new"
+
+
+def test_what_a_killed_writer_of_the_same_file_left_is_removed(tmp_path):
+    with atomic_path(tmp_path / "best.weights.h5") as temporary:
+        others = temporary.name.replace(str(os.getpid()), "{}")
+        assert "{}" in others
+    dead, alive, elsewhere = (others.format(pid) for pid in ("99999999", str(os.getppid()), "x"))
+    for name in (dead, alive, elsewhere, ".best.weights.h5", f".other{dead}"):
+        (tmp_path / name).write_text("half")
+    atomic_write(tmp_path / "best.weights.h5", "whole")
+    kept = {"best.weights.h5", alive, elsewhere, ".best.weights.h5", f".other{dead}"}
+    assert set(os.listdir(tmp_path)) == (kept if os.name == "posix" else kept | {dead})
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError("No space left on device")])
+def test_a_full_disk_names_the_file(tmp_path, error):
+    with pytest.raises(OSError, match="No space left") as raised, atomic_path(tmp_path / "weights.h5"):
+        raise error
+    assert raised.value.filename == str(tmp_path / "weights.h5")
+    assert raised.value.strerror == "No space left on device"
+    with pytest.raises(OSError, match="No space left") as raised, new_folder(tmp_path / "out"):
+        raise error
+    assert raised.value.filename == str(tmp_path / "out")
+    assert not os.listdir(tmp_path)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permission bits are a POSIX matter")

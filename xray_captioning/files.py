@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, their SHA-256, and what others may print."""
 
+import errno
 import hashlib
 import io
 import json
@@ -8,12 +9,14 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from xray_captioning.errors import BundleError, DataError, require
 
+_HOST = os.uname().nodename if os.name == "posix" else ""
 MISSING = ("", "nan", "none", "null", "<na>")  # as Python, JSON and pandas write a missing value
 
 
@@ -26,13 +29,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=f".{target.stem[:80]}.", suffix="".join(target.suffixes[-2:]), dir=target.parent
-    )
+    prefix, suffix = f".{target.stem[:80]}.{_HOST[:40]}-", "".join(target.suffixes[-2:])
+    _remove_leftovers(target.parent, prefix, suffix)
+    handle, name = tempfile.mkstemp(prefix=f"{prefix}{os.getpid()}-", suffix=suffix, dir=target.parent)
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with naming(target):
+            yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())  # or the rename could outrun the content
         os.umask(mask := os.umask(0))
@@ -40,6 +44,42 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path, prefix: str, suffix: str) -> None:
+    """Remove what processes of this machine were writing to the same file when they were killed."""
+    for leftover in folder.glob(f"{escape(prefix)}*{escape(suffix)}") if os.name == "posix" else ():
+        pid = leftover.name.removeprefix(prefix).partition("-")[0]
+        try:
+            os.kill(int(pid) if pid.isdecimal() else os.getpid(), 0)  # which does nothing to it
+        except ProcessLookupError:
+            leftover.unlink(missing_ok=True)
+        except (OSError, OverflowError):  # somebody else's
+            continue
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the file in an OSError that names none, as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or isinstance(error, BrokenPipeError):
+            raise
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), os.fspath(path)) from error
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process is at this in a folder, where the system can tell."""
+    with ExitStack() as stack:
+        if os.name == "posix":
+            import fcntl
+
+            stack.callback(os.close, handle := os.open(folder, os.O_RDONLY))
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
@@ -63,7 +103,8 @@ def new_folder(out: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
         folder = Path(staging) / "whole"
         folder.mkdir()
-        yield folder
+        with naming(out):
+            yield folder
         if out.exists():
             out.rmdir()  # empty; Windows cannot rename onto it
         folder.rename(out)

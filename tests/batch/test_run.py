@@ -362,7 +362,14 @@ def test_an_unfinished_run_of_something_else_is_refused(
         refused("is damaged; remove it", *line, "--resume")
         assert part.read_bytes() == damaged
     part.write_bytes(before)
-    os.utime(next(folder.iterdir()), (1, 1))
+    image = next(folder.iterdir())
+    known, content = image.stat(), image.read_bytes()
+    middle = len(content) // 2
+    image.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    os.utime(image, ns=(known.st_atime_ns, known.st_mtime_ns))
+    refused("begun with another set of studies or images", *line, "--resume")
+    image.write_bytes(content)
+    os.utime(image, (1, 1))
     refused("begun with another set of studies or images", *line, "--resume")
     assert part.read_bytes() == before
 

@@ -1,4 +1,5 @@
 import json
+import os
 from importlib import resources
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from xray_captioning.bundles.bundle import (
 )
 from xray_captioning.errors import BundleError
 
+VALUES: dict[str, object] = {"config": {}, "findings": ["Edema"], "grid": [7, 7]}
 FILES = ("encoder.weights.h5", "decoder.weights.h5", "tokenizer.json", "README.md")
 
 
@@ -21,7 +23,7 @@ def writer(kind: str = "captioner", note: str = "", **changes: object):
     """Return a function that writes the files of a bundle, with stand-ins for the weights."""
 
     def write(folder: Path) -> None:
-        values = {"format": 1, "kind": kind, "about": {"note": note}, **changes}
+        values = {"format": 1, "kind": kind, "about": {"note": note}, **VALUES, **changes}
         (folder / "captioner.json").write_text(json.dumps(values), "utf-8")
         for name in FILES if kind == "captioner" else (FILES[0], FILES[3]):
             (folder / name).write_bytes(f"{name} {note}".encode())
@@ -100,6 +102,36 @@ def test_a_damaged_manifest(tmp_path: Path, content: str | None, message: str) -
         read_bundle(tmp_path, "captioner")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("about", None, r"Expected `object`, got `null` - at `\$.about`"),
+        ("about", {"data": "x"}, r"Expected `object`, got `str` - at `\$.about.data`"),
+        ("findings", [3], r"Expected `str`, got `int` - at `\$.findings\[0\]`"),
+        ("grid", [7, 0], r"Expected `int` >= 1 - at `\$.grid\[1\]`"),
+        ("kind", "x", "Invalid enum value 'x'"),
+        ("needs", {"features": {"channels": "x"}}, r"Expected `int`, got `str` - at `\$.needs"),
+    ],
+)
+def test_a_field_of_another_kind(tmp_path, name, value, message):
+    write_bundle(tmp_path, writer(**{name: value}))
+    with pytest.raises(BundleError, match=rf"captioner.json: {message}.*; copy the whole bundle again"):
+        read_bundle(tmp_path, "captioner")
+
+
+@pytest.mark.parametrize("name", ["kind", "config", "findings", "grid", "about"])
+def test_a_missing_field(tmp_path, name):
+    def write(folder: Path) -> None:
+        writer()(folder)
+        values = json.loads((folder / "captioner.json").read_text())
+        del values[name]
+        (folder / "captioner.json").write_text(json.dumps(values))
+
+    write_bundle(tmp_path, write)
+    with pytest.raises(BundleError, match=f"captioner.json: Object missing required field `{name}`"):
+        read_bundle(tmp_path, "captioner")
+
+
 def test_another_format(tmp_path: Path) -> None:
     write_bundle(tmp_path, writer(format=2))
     with pytest.raises(BundleError, match="bundle format 2, expected 1; install the version"):
@@ -126,26 +158,46 @@ def test_a_failure_early_leaves_the_old_bundle(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize("moves", range(7))
-def test_an_interrupt_leaves_no_half_of_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int) -> None:
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("moves", range(9))
+def test_wherever_writing_breaks_off_there_is_a_whole_bundle(tmp_path, monkeypatch, moves, stopped):
     write_bundle(tmp_path, writer(note="old"))
-    replace, count = Path.replace, iter(range(100))
+    count = iter(range(100))
 
-    def stop(path: Path, target: Path) -> Path:
-        if next(count) == moves:
-            raise KeyboardInterrupt
-        return replace(path, target)
+    def breaking(move):
+        def moved(*paths: object) -> object:
+            if next(count) == moves:
+                raise stopped(5, "Input/output error")
+            return move(*paths)
 
-    monkeypatch.setattr(Path, "replace", stop)
+        return moved
+
+    for name in ("replace", "rename"):
+        monkeypatch.setattr(os, name, breaking(getattr(os, name)))
     try:
         write_bundle(tmp_path, writer(note="new"))
-    except KeyboardInterrupt:
-        with pytest.raises(BundleError, match="no complete bundle"):
-            read_bundle(tmp_path, "captioner")
+    except (KeyboardInterrupt, OSError, BundleError):
+        assert moves < 8
     else:
-        assert moves >= 5, "not all files were moved"
-        assert read_bundle(tmp_path, "captioner")["about"] == {"note": "new"}
+        assert moves == 8, "not all files were moved"
+    note = read_bundle(tmp_path, "captioner")["about"]["note"]
+    assert note == ("old" if moves < 2 else "new")
+    assert {(tmp_path / name).read_text() for name in FILES} == {f"{name} {note}" for name in FILES}
     assert not list(tmp_path.glob(".*"))
+    assert set(bundle_files(tmp_path)) == {"captioner.json", *FILES}
+
+
+def test_a_bundle_that_cannot_be_settled_says_so(tmp_path, monkeypatch):
+    write_bundle(tmp_path / "made", writer(note="new"))
+    write_bundle(tmp_path, writer(note="old"))
+    (tmp_path / "made").rename(tmp_path / ".bundle")
+
+    def refuse(*paths: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(BundleError, match=r"\.bundle: the files of a new bundle cannot be moved \(Permission denied\)"):
+        read_bundle(tmp_path, "captioner")
 
 
 def test_find_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

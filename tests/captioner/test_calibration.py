@@ -170,12 +170,12 @@ def test_what_another_bundle_left_behind_is_not_taken(bundle: Path) -> None:
     assert read_bundle(bundle, "captioner")
 
 
-def test_a_calibration_that_lacks_a_number(bundle: Path) -> None:
+@pytest.mark.parametrize("change", [{"lines": [{"intercept": 1}]}, {"lines": [{"slope": "x"}]}, {"radius": "x"}])
+def test_a_calibration_that_lacks_a_number(bundle: Path, change: dict[str, object]) -> None:
     calibrated(bundle)
 
     def lose(folder: Path) -> None:
-        values = json.loads((folder / "calibration.json").read_text("utf-8"))
-        del values["lines"][0]["slope"]
+        values = json.loads((folder / "calibration.json").read_text("utf-8")) | change
         (folder / "calibration.json").write_text(json.dumps(values), "utf-8")
 
     rewrite_bundle(bundle, lose)

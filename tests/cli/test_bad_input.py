@@ -51,7 +51,7 @@ CASES = [
     ("prepare {box}/no_rows --out {out}", "no_rows; no studies"),
     ("prepare {box}/latin --out {out}", "captions.csv; UTF-8"),
     ("prepare {box}/bad_json/annotation.json --out {out}", "annotation.json; line 1; JSON"),
-    ("prepare {box}/other_json --out {out}", "annotation.json; the key; train; val; test"),
+    ("prepare {box}/other_json --out {out}", "annotation.json; entry; images; write one"),
     ("prepare {box}/bad_xml --out {out}", "1.xml; XML"),
     ("prepare {box}/other_xml --out {out}", "1.xml; no Open-i report"),
     ("prepare {box}/cut.tgz --out {out}", "cut.tgz; again"),

@@ -142,6 +142,17 @@ def test_a_finished_run_goes_on_to_the_same_bundle(
         assert (run / name).read_bytes() == (tiny_run / name).read_bytes()
 
 
+def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    import xray_captioning.cli as group
+
+    def full(_: object) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr(group, "_run", full)
+    assert main(["demo"]) == 2
+    assert capfd.readouterr().err == "xray-captioning: the memory is used up; take smaller batches or images\n"
+
+
 def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     import xray_captioning.cli as group
 

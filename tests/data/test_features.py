@@ -1,6 +1,7 @@
 """Features are computed once for each image content and never served stale."""
 
 import os
+import re
 import threading
 
 import numpy as np
@@ -100,6 +101,37 @@ def test_a_damaged_shard_is_computed_again(tmp_path, files):
     again.fill(files, compute)
     assert len(compute.paths) == 4
     assert again[files[2]][0, 0] == ord("c")
+
+
+@pytest.mark.parametrize("loses", ["rows", "sums"])
+def test_rows_that_were_damaged_on_the_disk_are_computed_again(tmp_path, files, loses):
+    cache = ArrayCache(tmp_path / "cache", {})
+    cache.fill(files, Counting())
+    (shard,), (index,) = cache.folder.glob("*.npy"), cache.folder.glob("*.hashes.json")
+    content = bytearray(shard.read_bytes())
+    content[-24:] = bytes(24)  # the last row
+    shard.write_bytes(content)
+    if loses == "sums":  # a cache of before has none
+        index.write_text(re.sub(":[0-9a-f]{8}", "", index.read_text()))
+    for number in (4, 0) if loses == "rows" else (0,):
+        compute, again = Counting(), ArrayCache(tmp_path / "cache", {})
+        again.fill(files, compute)
+        assert len(compute.paths) == number
+        assert [int(again[f][0, 0]) for f in files[:3]] == [ord(c) for c in "abc"]
+        assert int(again[files[3]][0, 0]) == (0 if loses == "sums" else ord("d"))
+
+
+def test_a_complete_cache_may_be_read_only(tmp_path, files, monkeypatch):
+    ArrayCache(tmp_path / "cache", {}).fill(files, Counting())
+
+    def refuse(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    for name in ("atomic_write", "atomic_path"):
+        monkeypatch.setattr(f"xray_captioning.data.features.{name}", refuse)
+    cache = ArrayCache(tmp_path / "cache", {})
+    cache.fill(files, Counting())
+    assert cache[files[1]][0, 0] == ord("b")
 
 
 def damage_index(cache):

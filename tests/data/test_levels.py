@@ -1,5 +1,7 @@
 """Which value is white, and what shows nothing."""
 
+import sys
+import types
 import warnings
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xray_captioning.data import levels
 from xray_captioning.data.images import decode_image, read_image, read_images
 from xray_captioning.data.levels import ImageWarning, white
 from xray_captioning.errors import DataError, ImageError
@@ -107,3 +110,8 @@ def test_what_is_told_of_many_images_is_told_once():
     assert (warning.count, str(warning)[:31]) == (5, "image (and 4 more images): near")
     with pytest.warns(ImageWarning, match="b.png: nearly"):
         decode_image(files[0], "b.png")
+
+
+def test_pillow_while_another_thread_imports_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL.Image", types.ModuleType("PIL.Image"))
+    assert not levels.is_pillow("a.png")

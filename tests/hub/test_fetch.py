@@ -1,7 +1,9 @@
 """Downloads from a server on this machine that behaves well and badly."""
 
+import gzip
 import hashlib
 import json
+import os
 import re
 import socket
 import sys
@@ -378,3 +380,41 @@ def test_kaggle_with_kagglehub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert fetch(KAGGLE, tmp_path) == [tmp_path / "cache"]
     with pytest.raises(DataError, match=r"kagglehub failed \(no such data set\)"):
         fetch(Entry("", "", "", "", kaggle="nobody/nothing"), tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are locked by flock")
+def test_of_two_at_once_the_second_waits_and_goes_on(server: Server, tmp_path: Path) -> None:
+    file = RemoteFile("weights.bin", (server.url("slow"),), sha256=SHA256)
+    failed: list[Exception] = []
+
+    def first() -> None:
+        try:
+            fetch_file(file, tmp_path)
+        except DataError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=first), threading.Thread(target=fetch_file, args=(file, tmp_path))]
+    threads[0].start()
+    while not server.sent:
+        threads[0].join(0.01)
+    threads[1].start()
+    threads[1].join(0.1)
+    assert server.sent == [HALF]  # nothing is asked for twice
+    server.go_on.set()
+    for thread in threads:
+        thread.join(60)
+    assert len(failed) == 1
+    assert server.sent == [HALF, len(CONTENT) - HALF]
+    assert (tmp_path / "weights.bin").read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.bin"]
+
+
+def test_a_cut_archive_of_which_nothing_is_known_is_noticed(server: Server, tmp_path: Path) -> None:
+    packed = gzip.compress(CONTENT)
+    file = RemoteFile("images.tgz", (server.url("endless"),))
+    for server.content in (packed[:-9], packed[:-5] + b"12345", packed[: len(packed) // 2]):
+        with pytest.raises(DataError, match=r"images.tgz.part: is cut or damaged .*; it was not kept"):
+            fetch_file(file, tmp_path)
+        assert not list(tmp_path.iterdir())
+    server.content = packed
+    assert fetch_file(file, tmp_path).read_bytes() == packed

@@ -1,15 +1,17 @@
 """Lines are read as regular expressions read them; those of the data files are understood."""
 
 import re
-from functools import cache
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xray_captioning.metrics.labeler import CONVENTIONS
-from xray_captioning.metrics.labels.automaton import END, State, heads
-from xray_captioning.metrics.labels.rules import rules, sections
+from benchmarks import labeler_rules
+from benchmarks.labeler_rules import Compiler, heads, table
+from xray_captioning.errors import DataError
+from xray_captioning.metrics.labels import rules
+from xray_captioning.metrics.labels.automaton import END, States
+from xray_captioning.metrics.labels.rules import sections
 
 GAPS = {"...": (frozenset(("x", ";", END)), 0, 3), "..": (frozenset(("x",)), 1, 2)}
 AS_PATTERNS = {" ... ": r"(?: (?!x\b)[^ ;]+){0,3}? ", " .. ": r" (?:(?!x\b)[a-z]+ ){1,2}"}
@@ -35,10 +37,10 @@ LINES = (
 WORDS = st.lists(st.sampled_from([*"abcdex,;", "as", "12", "13", "15"]), min_size=1, max_size=9)
 
 
-def automaton(line):
-    """The state behind each word with which a line can begin."""
-    state = cache(lambda threads: State(threads, GAPS, state))
-    return state(((0, line),))
+def automaton(*lines):
+    """The state before lines."""
+    made = Compiler([tuple(enumerate(lines))], tuple(GAPS))
+    return States(made.rows, list(made.groups), GAPS)[0]
 
 
 def end_as_pattern(line, words):
@@ -58,15 +60,32 @@ def test_a_line_is_read_as_a_regular_expression(line, words):
 
 
 def test_of_several_lines_each_has_its_own_end():
-    state = cache(lambda threads: State(threads, GAPS, state))
-    lines = ("a b", "a", "a ... c", "a c")
     words = ["a", "b", "c", END, ""]
-    assert state(tuple(enumerate(lines))).follow(words, 0) == {0: 2, 1: 1, 2: 3}
+    assert automaton("a b", "a", "a ... c", "a c").follow(words, 0) == {0: 2, 1: 1, 2: 3}
+
+
+def test_the_file_is_what_the_rules_make():
+    assert rules.text_of("automaton.txt") == table(), "run python benchmarks/labeler_rules.py"
+
+
+@pytest.mark.parametrize("name", ["cues.txt", "findings.txt", "spelling.txt"])
+def test_a_file_of_other_rules_is_refused(monkeypatch, name):
+    texts = {name: rules.text_of(name) + "\nnot here\n"}
+    text_of = rules.text_of
+    monkeypatch.setattr(rules, "text_of", lambda asked: texts.get(asked) or text_of(asked))
+    with pytest.raises(DataError, match="not of these rules; run python benchmarks/labeler_rules"):
+        rules._read.__wrapped__()
+
+
+def test_words_of_patterns_are_not_kept_without_end():
+    state = automaton("a [a-z]+ b").after("a")
+    for number in range(2_000):
+        word = "".join(chr(97 + number // 26**i % 26) for i in range(3))
+        assert state.follow([word, "b", END, ""], 0) == {0: 2}
+    assert len(state) < 1_000
 
 
 def test_every_line_of_the_data_files_is_understood():
-    for convention in CONVENTIONS:
-        rules(convention)
     lines = [line for name in ("cues.txt", "findings.txt") for own in sections(name).values() for line in own]
     texts = {re.sub(r"^(<\w+> )?([-?~=!] )?", "", line) for line in lines}
     left, seen = list(texts), set()
@@ -83,15 +102,10 @@ def test_every_line_of_the_data_files_is_understood():
 
 
 def test_a_line_that_begins_with_no_word_is_refused(monkeypatch):
-    from xray_captioning.metrics.labels import rules as module
-
-    monkeypatch.setattr(
-        module,
-        "sections",
-        lambda name: sections(name) | {"Edema": ["[a-z]+ swelling"]} if name == "findings.txt" else sections(name),
-    )
+    changed = {"findings.txt": {"Edema": ["[a-z]+ swelling"]}}
+    monkeypatch.setattr(labeler_rules, "sections", lambda name: sections(name) | changed.get(name, {}))
     with pytest.raises(ValueError, match="begins with a word"):
-        rules.__wrapped__("chexpert")
+        table()
 
 
 def test_brackets_within_a_word_are_refused():

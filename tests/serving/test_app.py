@@ -176,7 +176,9 @@ def test_bundles_that_are_called_alike_are_told_apart():
 def test_bad_uploads_are_one_line(page, decoded):
     bad = ("jane_doe.png", b"\x89PNG\r\n\x1a\nno", "image/png")
     page.file_uploader[0].set_value([bad]).run()
-    assert [error.value for error in page.error] == ["image 1: is truncated or damaged; get it again"]
+    assert [error.value for error in page.error] == [
+        "image 1: is truncated, damaged or of a kind that is not read; get it again, or save it anew as PNG"
+    ]
     image = cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1].tobytes()
     page.file_uploader[0].set_value([(f"{i}.png", image, "image/png") for i in range(3)]).run()
     assert "3 images given; give one or two" in page.error[0].value

@@ -14,12 +14,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 from xray_captioning.data.table import Table
 from xray_captioning.errors import ConfigError, DataError, require
-from xray_captioning.files import atomic_path
+from xray_captioning.files import atomic_path, naming
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 PARQUET = ("Parquet files", "parquet")  # what needs an extra, and its name
 ADVICE = "choose another --out, or remove it"
-FORMAT = 3  # of the journal
+FORMAT = 4  # of the journal
 Row = dict[str, Any]
 COLUMNS = (
     *("study", "images", "caption", "log_probability", "sentences"),
@@ -158,9 +158,10 @@ def begin(file: BinaryIO, run: dict[str, Any], names: Sequence[str], batch_size:
 
 def append(file: BinaryIO, values: Iterable[Any]) -> None:
     """Add a line for each JSON value: when this returns they are on the disk."""
-    file.write(b"".join(map(json_line, values)))
-    file.flush()
-    os.fsync(file.fileno())
+    with naming(file.name):
+        file.write(b"".join(map(json_line, values)))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_rows(file: BinaryIO) -> Iterator[Row]:

@@ -19,16 +19,20 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, ValidationError, convert
 
 from xray_captioning.config import Config
 from xray_captioning.errors import BundleError, ConfigError
-from xray_captioning.files import atomic_write, read_json, sha256_file, shipped_folder
+from xray_captioning.files import atomic_write, naming, read_json, sha256_file, shipped_folder
 from xray_captioning.plugins import origin_of
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+_WHOLE = ".bundle"  # a new bundle whose files are not yet in their places
 NEEDED = {
     "encoder": ("captioner.json", "encoder.weights.h5"),
     "captioner": ("captioner.json", "encoder.weights.h5", "decoder.weights.h5", "tokenizer.json"),
@@ -36,26 +40,67 @@ NEEDED = {
 FEATURES = "features"  # model.encoder of a captioner that has no encoder but needs features
 PARTS = {"encoder": ("encoder",), "captioner": ("encoder", "decoder")}
 
+
+class _Told(Struct):
+    data: dict[str, Any] = {}
+
+
+class _Need(Struct):
+    channels: Annotated[int, Meta(ge=1)] = 1
+    module: str = ""
+    package: str = ""
+
+
+class _Values(Struct):
+    """What captioner.json has to hold, whatever else it does."""
+
+    kind: Literal["encoder", "captioner"]
+    config: dict[str, Any]
+    findings: list[str]
+    grid: tuple[Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1)]]
+    about: _Told
+    needs: dict[str, _Need] = {}
+
+
 _AGAIN = "copy the whole bundle again"
 _NOT_WHOLE = f"this is no complete bundle: finish its training with --resume, or {_AGAIN}"
 
 
 def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary folder, then move its files into a bundle, the manifest last.
+    """Let `write` fill a temporary folder, which then is the bundle, and move its files to their places.
 
-    A bundle of which the writing was interrupted has no manifest and does not load. Files of other
-    names in the folder are left alone.
+    Wherever that breaks off, there is a whole bundle: the old one or, once the temporary folder has
+    its last name, the new one, for whoever reads it next goes on moving. Files of other names in
+    the folder are left alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".bundle-*"):  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)
+    _settle(folder)
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder, ignore_cleanup_errors=True) as temporary:
-        write(aside := Path(temporary))
+        (aside := Path(temporary, "whole")).mkdir()
+        with naming(folder):
+            write(aside)
         digests = {path.name: sha256_file(path) for path in sorted(aside.iterdir())}
-        (folder / MANIFEST).unlink(missing_ok=True)
-        for name in digests:
-            (aside / name).replace(folder / name)
-        atomic_write(folder / MANIFEST, json.dumps(digests, indent=2) + "\n")
+        atomic_write(aside / MANIFEST, json.dumps(digests, indent=2) + "\n")
+        aside.rename(folder / _WHOLE)
+    _settle(folder)
+
+
+def _settle(folder: Path) -> None:
+    """Move the files of a new bundle to their places, the manifest last."""
+    new = folder / _WHOLE
+    if not new.is_dir():
+        return
+    try:
+        for path in sorted(new.iterdir(), key=lambda path: path.name == MANIFEST):
+            with suppress(FileNotFoundError):  # another process reads it, and moves, too
+                path.replace(folder / path.name)
+        with suppress(FileNotFoundError):
+            new.rmdir()
+    except OSError as error:
+        advice = "open it once as somebody who may write there"
+        raise BundleError(f"{new}: the files of a new bundle cannot be moved ({error.strerror}); {advice}") from error
 
 
 def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
@@ -71,6 +116,7 @@ def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
 
 def bundle_files(folder: Path) -> list[str]:
     """Return the names of a bundle's own files, without the manifest."""
+    _settle(folder)
     return [Path(name).name for name in read_json(folder / MANIFEST, _NOT_WHOLE)]
 
 
@@ -84,6 +130,7 @@ def read_bundle(folder: Path, kind: str, images: bool = False) -> dict[str, Any]
         advice = "give a folder written by train or train-encoder, or one of the shipped names"
         names = ", ".join(shipped_bundles()) or "none"
         raise BundleError(f"{folder}: no such bundle; {advice}: {names}")
+    _settle(folder)
     digests = read_json(folder / MANIFEST, _NOT_WHOLE)
     for name, digest in digests.items():
         path = folder / Path(name).name
@@ -96,6 +143,10 @@ def read_bundle(folder: Path, kind: str, images: bool = False) -> dict[str, Any]
         advice = "install the version of xray-captioning that wrote it"
         found = f"bundle format {about.get('format')}, expected {FORMAT}"
         raise BundleError(f"{folder}: {found}; {advice}")
+    try:
+        convert(about, _Values)
+    except ValidationError as error:
+        raise BundleError(f"{folder}/captioner.json: {error}; {_AGAIN}") from error
     if kind == "captioner" and about["kind"] != "captioner":
         advice = f"train a decoder with train --encoder {folder}"
         raise BundleError(f"{folder}: holds an encoder only; {advice}")

@@ -119,8 +119,8 @@ def load_calibration(folder: Path) -> Calibration | None:
             arrays = {name: file[name][:] for name in ("centre", "precision")}
         values = read_json(folder / NUMBERS, advice)
         lines = dict(map(_line, values.get("lines") or [values]))
-        return Calibration(lines, **arrays, radius=values["radius"], about=values["about"])
-    except (OSError, KeyError, TypeError, msgspec.ValidationError) as error:
+        return Calibration(lines, **arrays, radius=float(values["radius"]), about={**values["about"]})
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{folder}/{NUMBERS}: does not fit {ARRAYS}; {advice}") from error
 
 

@@ -147,7 +147,7 @@ def _of_parts(path: Path, budget: Budget) -> dict[str, Array]:
             "JSON without a weight_map, so not the index of a model in parts; give the file of the "
             "weights, such as model.safetensors"
         )
-    files = {name: _part(path, name) for name in list(dict.fromkeys(index.values()))[: _PARTS + 1]}
+    files = {name: beside(path, name) for name in list(dict.fromkeys(index.values()))[: _PARTS + 1]}
     if len(files) > _PARTS:
         raise RefusedError(f"names more than {_PARTS:,} files; refused")
     parts = {name: _of_file(file, budget) for name, file in files.items()}
@@ -155,12 +155,6 @@ def _of_parts(path: Path, budget: Budget) -> dict[str, Array]:
         if name not in parts[file]:
             raise RefusedError(f"{name[:60]!r} is not in {file[:60]!r}; download that file again")
     return {name: parts[file][name] for name, file in index.items()}
-
-
-def _part(path: Path, name: str) -> Path:
-    if Path(name).name != name:
-        raise RefusedError(f"names the file {name[:60]!r}, which is not beside it; refused")
-    return beside(path, name)
 
 
 def _in_folder(folder: Path) -> Path:

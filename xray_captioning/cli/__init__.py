@@ -77,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (click.ClickException, XrayCaptioningError, OSError) as error:
             print(f"xray-captioning: {' '.join(_message(error).split())}", file=sys.stderr)
             return 2
+        except MemoryError:
+            print("xray-captioning: the memory is used up; take smaller batches or images", file=sys.stderr)
+            return 2
         finally:
             told.close()
 

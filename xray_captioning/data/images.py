@@ -119,7 +119,8 @@ def _picture(stored: NDArray[Any], name: str, size: int | None, resize: str, not
     stored = levels.checked(stored, name)
     levels.note_if_faint(stored, name, note)
     white = levels.white(stored)
-    return np.divide(resized(stored, size, resize, white), white, dtype=np.float32)
+    unit = np.divide(resized(stored, size, resize, white), white, dtype=np.float32)
+    return np.clip(unit, 0.0, 1.0, out=unit)  # an average of fractions is rounded, and may be above all of them
 
 
 def _file(name: str) -> bytes:

@@ -8,12 +8,14 @@ requests neither continue nor stop at a size, huggingface_hub does so for its ow
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
 import importlib
 import os
 import urllib.error
 import urllib.request
+import zlib
 from functools import cache
 from importlib import resources
 from pathlib import Path, PurePath
@@ -23,7 +25,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from xray_captioning.errors import DataError, MissingExtraError
-from xray_captioning.files import atomic_write, sha256_file, shipped_folder
+from xray_captioning.files import alone_in, atomic_write, naming, sha256_file, shipped_folder
 from xray_captioning.progress import progress
 
 TIMEOUT = 30.0  # seconds without an answer, or without a further byte
@@ -146,6 +148,13 @@ def fetch_file(file: RemoteFile, folder: Path) -> Path:
         check_file(target, file, "move it away or choose another --out, then fetch again")
         return target
     folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder):
+        if not target.exists():  # or another process has downloaded it meanwhile
+            _receive_checked(file, target)
+    return target
+
+
+def _receive_checked(file: RemoteFile, target: Path) -> None:
     part = Part.beside(target)
     _from_first(file, part, target)
     try:
@@ -156,7 +165,6 @@ def fetch_file(file: RemoteFile, folder: Path) -> Path:
         raise
     os.replace(part.content, target)
     part.remove()
-    return target
 
 
 def check_file(path: Path, file: RemoteFile, advice: str) -> None:
@@ -173,6 +181,18 @@ def check_file(path: Path, file: RemoteFile, advice: str) -> None:
     for label, expected, digest in (("git blob id", file.git_blob, _git_blob), ("SHA-256", file.sha256, sha256_file)):
         if expected is not None and (found := digest(path)) != expected:
             raise DataError(f"{path}: {label} is {found} where {expected} is expected; {advice}")
+    if kind == ".tgz" and not file.checked:
+        _check_gzip(path, advice)
+
+
+def _check_gzip(path: Path, advice: str) -> None:
+    """Unpack a file of which no id is known: it ends with a sum of what was packed (RFC 1952)."""
+    try:
+        with gzip.open(path) as packed:
+            while packed.read(CHUNK):
+                pass
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: is cut or damaged ({error}); {advice}") from error
 
 
 def _git_blob(path: Path) -> str:
@@ -281,7 +301,7 @@ def _receive(response: Any, part: Part, start: int, file: RemoteFile) -> None:
         part.remove()
         atomic_write(part.version, _version(response))
     bar = progress(desc=file.name, total=total, initial=start, unit="B", unit_scale=True)
-    with bar, part.content.open("ab" if start else "wb") as stream:
+    with naming(part.content), bar, part.content.open("ab" if start else "wb") as stream:
         while chunk := _read(response):
             if total is not None and stream.tell() + len(chunk) > total:
                 raise UnreachableError(f"sends more than the {total} bytes expected")

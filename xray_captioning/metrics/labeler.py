@@ -98,10 +98,10 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
     >>> {name: label for name, label in labels.items() if label is not None}
     {'Pneumonia': -1, 'Pneumothorax': 0, 'Pleural Effusion': 1}
     """
-    return dict(zip(FINDINGS, _report(_labels, text, convention)))
+    return _report(_labels, text, convention).copy()
 
 
-def _labels(convention: str, text: str) -> tuple[int | None, ...]:
+def _labels(convention: str, text: str) -> dict[str, int | None]:
     labels: dict[str, int | None] = dict.fromkeys(FINDINGS)
     found = False
     for name, new in _said(statement.labels(convention), text):
@@ -111,7 +111,7 @@ def _labels(convention: str, text: str) -> tuple[int | None, ...]:
             labels[name] = new
     if not found and any(map(str.isalpha, text)):
         labels[NO_FINDING] = PRESENT
-    return tuple(labels.values())
+    return labels
 
 
 class Explanation(dict[str, Mention]):

@@ -145,6 +145,32 @@ def test_a_compressed_image_is_deeper_than_the_header_says(syntax):
         decode(dicom(RAMP[:-1], syntax, frame))
 
 
+@pytest.mark.parametrize("pixels", [RAMP, COLOUR])
+def test_pixels_of_several_frames_under_a_header_of_one(pixels):
+    twice = np.concatenate([pixels, pixels]).tobytes()
+    with pytest.raises(ImageError, match="damaged"):
+        decode(dicom(pixels, PixelData=twice))
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEGLSLossless, uid.JPEG2000Lossless])
+def test_a_compressed_image_is_too_short_for_its_size(monkeypatch, syntax):
+    flat = np.zeros_like(RAMP)
+    flat[:, 20:] = 1000
+    data = dicom(flat, syntax)
+    assert decode(data).max() == 1
+    monkeypatch.setattr("xray_captioning.data.dicom.pixels._PIXELS", 0)
+    monkeypatch.setattr("xray_captioning.data.dicom.pixels._PIXELS_A_BYTE", 2)
+    with pytest.raises(ImageError, match="damaged"):
+        decode(data)
+
+
+def test_what_is_saturated_stays_white():
+    stored = np.full((348, 348), 200, np.uint8)
+    stored[:174], stored[-3:] = 255, 0
+    image = decode_image(dicom(stored), "x.dcm", 112)
+    assert image.max() == 1
+
+
 def test_jpeg_lossless_of_signed_values():
     values = RAMP.astype(np.int16) - 1000
     frame = jpeg(values.view(np.uint16), 16, 1)

@@ -31,6 +31,9 @@ _ELEMENTS = (
     *(f"{colour}PaletteColorLookupTable{part}" for colour in COLOURS for part in PARTS),
 )
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # the last is that of JPEG-LS
+# What a compressed frame may hold, so that a few bytes keep no decoder busy, under a lock at that; a
+# radiograph has at most some tens of pixels a byte.
+_PIXELS, _PIXELS_A_BYTE = 1 << 20, 1000
 _VIEW_POSITION = 0x00185101
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _PALETTE = "PALETTE COLOR"
@@ -118,6 +121,8 @@ def _check_compressed(dataset: Any, name: str, max_pixels: float) -> None:
     check_size(rows, columns, name, max_pixels)
     if (rows, columns, samples) != (dataset.Rows, dataset.Columns, dataset.SamplesPerPixel):
         raise ValueError("the compressed image is of another shape than the header says")
+    if rows * columns > _PIXELS + _PIXELS_A_BYTE * len(frame):
+        raise ValueError("the compressed image is too short for as many pixels")
     if bits > dataset.BitsAllocated:
         raise ValueError("the compressed image is deeper than the header says")
     if bits <= dataset.BitsStored:
@@ -135,9 +140,12 @@ def _stored(dataset: Any) -> NDArray[Any]:
     bits, above = dataset.BitsStored, max(0, dataset.HighBit + 1 - dataset.BitsStored)
     dataset.BitsStored = bits + above  # so that all of them are kept
     try:
-        return pixel_array(dataset) >> above
+        stored = pixel_array(dataset) >> above
     finally:
         dataset.BitsStored = bits
+    if stored.shape[:2] != (dataset.Rows, dataset.Columns):  # it makes frames of what is too long
+        raise ValueError("the pixels are of another shape than the header says")
+    return stored
 
 
 # --- checks of the compressed frame: decoders believe it where it contradicts the header, and

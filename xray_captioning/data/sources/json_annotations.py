@@ -24,7 +24,8 @@ def read_r2gen(path: Path, finder: ImageFinder) -> list[Study]:
     """Read an annotation: lists of entries by part, or one whose entries name their split. Reports
     become findings; ``subject_id``, of MIMIC-CXR's edition, is the patient.
     """
-    found = list(rows(published(path, "id", "report", "image_path"), LAYOUTS["r2gen"]))
+    # The id is asked for: that of any other table may count rows where several name one image.
+    found = list(rows(published(path, "id", "report", "image_path"), LAYOUTS["r2gen"], {"study": "id"}))
     check_unique((row.study for row in found), path)
     return make_studies(found, finder.find)
 

@@ -1,17 +1,17 @@
-"""What ``findings.txt`` and ``cues.txt`` say, to be read and edited; each explains its notation."""
+"""What the data files say, to be read and edited; each explains its notation."""
 
-import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
-from xray_captioning.metrics.labels.automaton import END, State, forms, heads
+from xray_captioning.errors import DataError
+from xray_captioning.metrics.labels.automaton import END, State, States
 from xray_captioning.metrics.labels.spelling import Spelling
 
+CONVENTIONS = ("chexpert", "mesh")
 # How a line of findings.txt begins, and what that makes of its words.
 MARKS = {"": "", "-": "absent", "?": "borderline", "~": "sign", "=": "stable", "!": "other"}
-
 
 # What the lines of one section and kind say: a finding's value of `MARKS` or a cue's "denied",
 # "possible", ...; of a cue "before", "beside", "after", "next" or "stop"; the findings.
@@ -19,70 +19,58 @@ Phrase = tuple[str, str, tuple[str, ...]]
 
 
 class Rules(NamedTuple):
-    """All data files: lines by their first word, and words that no cue reaches across."""
+    """All data files: where lines begin, what each says, and words that no cue reaches across."""
 
     start: State
     stops: State  # those of cues that reach nothing
     lines: list[Phrase]
-    naming: frozenset[str]  # words with which findings begin
     blocked: frozenset[str]
     spelling: Spelling
 
 
 @cache
 def rules(convention: str) -> Rules:
-    """Read the data files, leaving out the lines of other conventions."""
-    cues, findings = sections("cues.txt"), sections("findings.txt")
-    groups = [cues.pop(name)[0].strip("()") for name in ("gap", "near", "blocked")]
-    far, near, blocked = (frozenset(group.split("|")) for group in groups)
-    gaps = {"...": (far | {";", END}, 0, 8), "..": (near, 1, 6)}
-    parts = [(("", "", tuple(name.split(", "))), own) for name, own in findings.items()]
-    for heading, own in cues.items():
-        kind, _, reach = heading.rpartition(" ")
-        parts.append(((kind or heading, reach if kind else "stop", ()), own))
-    state = cache(lambda threads: State(threads, gaps, state))
-    start, stops, lines = State((), gaps, state), State((), gaps, state), list[Phrase]()
-    for (kind, reach, names), own in parts:
-        first = stops if reach == "stop" else start
-        for mark, line in _held(own, convention):
-            for words, rest in heads(line):
-                if not isinstance(words, tuple):
-                    raise ValueError(f"a line begins with a word or words in brackets: {line!r}")
-                for word in words:
-                    first[word] = (*first.get(word, ()), (len(lines), rest))
-                lines.append((kind or mark, reach, names))
-    naming = frozenset(w for w, own in start.items() if any(lines[n][2] for n, _ in own))
-    return Rules(start, stops, lines, naming, blocked, _spelling((findings, cues)))
+    """Return what holds under one convention."""
+    states, lines, blocked, spelling = _read()
+    i = 2 * CONVENTIONS.index(convention)
+    return Rules(states[i], states[i + 1], lines, blocked, spelling)
 
 
-def _held(lines: list[str], convention: str) -> Iterator[tuple[str, str]]:
-    """Yield the lines that hold under a convention, each behind its kind."""
-    for line in lines:
-        only, _, text = line.rpartition("> ") if line.startswith("<") else ("", "", line)
-        if only in ("", f"<{convention}"):
-            mark = text[0] if text[1] == " " and text[0] in MARKS else ""
-            yield MARKS[mark], text[2:] if mark else text
-
-
-def _spelling(files: tuple[dict[str, list[str]], ...]) -> Spelling:
-    """Read ``spelling.txt``; every word of the other files is known."""
+@cache
+def _read() -> tuple[States, list[Phrase], frozenset[str], Spelling]:
+    """Read what ``benchmarks/labeler_rules.py`` made of the lines."""
+    table = text_of("automaton.txt")
+    if not table.startswith(digest()):
+        files = Path(__file__).parent
+        raise DataError(f"{files}: automaton.txt is not of these rules; run python benchmarks/labeler_rules.py")
+    _, phrases, numbers, words, groups, rows = (part.split("\n") for part in table.split("\n\n"))
+    said = [_phrase(*phrase.split("|")) for phrase in phrases]
+    blocked, far, near, known = (frozenset(own.split(" ")) for own in words)
+    states = States(rows, groups, {"...": (far | {";", END}, 0, 8), "..": (near, 1, 6)})
     lists = sections("spelling.txt")
-    pairs = [line.partition(" = ") for line in lists["expand"]]
-    known = {word for file in files for lines in file.values() for word in _words(lines)}
-    known.update(lists["known"], _words([long for _, _, long in pairs]))
-    return Spelling({short: long for short, _, long in pairs}, lists["terms"], known)
+    fixed = dict(line.split(" = ") for line in lists["expand"])
+    return states, [said[int(number)] for number in numbers], blocked, Spelling(fixed, lists["terms"], known)
 
 
-def _words(lines: list[str]) -> set[str]:
-    found = set(re.findall(r"[a-z]+\??", " ".join(lines)))
-    return {form for word in found for form in forms(word)}
+def _phrase(kind: str, reach: str, names: str) -> Phrase:
+    return kind, reach, tuple(names.split(", ")) if names else ()
+
+
+def digest() -> str:
+    """Return what changes with any of the files that ``automaton.txt`` is made of."""
+    return f"{crc32(''.join(map(text_of, ('cues.txt', 'findings.txt', 'spelling.txt'))).encode()):08x}"
+
+
+def text_of(name: str) -> str:
+    """Return what a data file holds."""
+    return Path(__file__).with_name(name).read_text("utf-8")
 
 
 def sections(name: str) -> dict[str, list[str]]:
     """Return the headings of a data file with the lines below each, without comments."""
     found: dict[str, list[str]] = {}
     lists: dict[str, str] = {}
-    for line in Path(__file__).with_name(name).read_text("utf-8").splitlines():
+    for line in text_of(name).splitlines():
         line = line.partition("#")[0].strip()
         for short, words in lists.items():
             line = line.replace(short, words)

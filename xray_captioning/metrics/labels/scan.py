@@ -43,27 +43,18 @@ class Scope(NamedTuple):
 
 def scan(tokens: list[str], known: Rules) -> tuple[list[Hit], Scope]:
     """Find the findings of a statement and all cues but those at which clauses begin."""
-    hits: list[Hit] = []
-    scope = Scope([], [], [])
-    if known.naming.isdisjoint(tokens):
-        return hits, scope
-    for start, end, (kind, reach, findings) in _found(tokens, known.start, known.lines):
-        if findings:
-            for name in findings:
-                hits.append(_new(Hit, (start, kind != "other", end, kind, name)))
-        else:
-            cue = _new(Cue, (start, end, kind, reach))
-            (scope.before if reach in ("before", "beside") else scope.after).append(cue)
+    hits, scope = _found(tokens, known.start, known.lines)
     return _findings(hits), scope
 
 
-def _found(tokens: list[str], first: State, lines: list[Phrase]) -> list[tuple[int, int, Phrase]]:
-    """Return where what lines say begins and ends; each word is looked up once."""
-    found = []
+def _found(tokens: list[str], first: State, lines: list[Phrase]) -> tuple[list[Hit], Scope]:
+    """Return the findings and cues that lines say; each word is looked up once."""
+    hits: list[Hit] = []
+    before, after, stops = scope = _new(Scope, ([], [], []))
     letters = [0, *accumulate(map(len, tokens))]  # before each word
     words = [*tokens, END, ""]
     for i, state in enumerate(map(first.get, tokens), 1):
-        if isinstance(state, tuple):
+        if isinstance(state, int):
             state = first.after(tokens[i - 1])
         if state is None:
             continue
@@ -79,8 +70,14 @@ def _found(tokens: list[str], first: State, lines: list[Phrase]) -> list[tuple[i
             continue
         start = letters[i - 1] + i - 1
         for number, j in each:
-            found.append((start, letters[j] + j - 1, lines[number]))
-    return found
+            kind, reach, findings = lines[number]
+            end = letters[j] + j - 1
+            for name in findings:
+                hits.append(_new(Hit, (start, kind != "other", end, kind, name)))
+            if reach:
+                cues = stops if reach == "stop" else before if reach in ("before", "beside") else after
+                cues.append(_new(Cue, (start, end, kind, reach)))
+    return hits, scope
 
 
 def _findings(hits: list[Hit]) -> list[Hit]:
@@ -130,8 +127,9 @@ def scope_of(hits: list[Hit], scope: Scope, tokens: list[str], known: Rules) -> 
     if before and after:
         # "has resolved" is no "resolved effusion", nor "one of the tubes was removed" a removal.
         before, after = _outside(before, after), _outside(after, before)
-    found = _found(tokens, known.stops, known.lines)
-    stops = [_new(Cue, (start, end, kind, reach)) for start, end, (kind, reach, _) in found]
+    stops = []
+    if not known.stops.keys().isdisjoint(tokens):
+        stops = _found(tokens, known.stops, known.lines)[1].stops
     if cues := before + after:
         stops = _longest(stops)
         for start, end, *_ in cues if stops else ():

@@ -49,21 +49,22 @@ class Spelling(Kept[str, tuple[str, ...]]):
         self.terms = frozenset(terms)
         self.known = self.terms.union(known, fixed)
         self.fixed = dict(fixed)
-        self.beginnings = {term[:3] for term in self.terms}
-        self.ends = {term[-3:] for term in self.terms}
-        self.near: dict[str, set[str]] = {}
-        for term in sorted(self.terms):
-            for form in _deletions(term, _errors(term)):
-                self.near.setdefault(form, set()).add(term)
+        self.beginnings: dict[str, list[str]] = {}
+        self.ends: dict[str, list[str]] = {}
+        for term in self.terms:
+            self.beginnings.setdefault(term[:3], []).append(term)
+            self.ends.setdefault(term[-3:], []).append(term)
         super().__init__(self._forms)
 
     def _forms(self, written: str) -> tuple[str, ...]:
         """Return the standard forms of what stands between two blanks, "(effusion," for example."""
-        text = _SHORT.sub(lambda short: self.fixed.get(short[0], short[0]) + " ", written)
-        if "xx" in text:
-            text = _REMOVED.sub("", text)
-        words = " ".join(map(self._form, _WORD.findall(text))).split()
-        return tuple(map(intern, words))  # equal words are found fast
+        if written.isalpha() and written.isascii() and "xx" not in written:  # most often
+            words = self._form(written)
+        else:
+            text = _SHORT.sub(lambda short: self.fixed.get(short[0], short[0]) + " ", written)
+            words = " ".join(map(self._form, _WORD.findall(_REMOVED.sub("", text))))
+        # Equal words are found fast; some Pythons keep for good what is interned, so not all are.
+        return tuple([intern(word) if word in self.known else word for word in words.split()])
 
     def _form(self, word: str) -> str:
         if word in self.fixed:
@@ -75,15 +76,18 @@ class Spelling(Kept[str, tuple[str, ...]]):
     def _mended(self, word: str) -> str | None:
         """Return the nearest term, if it is near enough and no other is as near."""
         # Two errors are looked for only where a term begins alike; one is not at both ends.
-        number = _errors(word) if word[:3] in self.beginnings else int(word[-3:] in self.ends)
-        if not number:
-            return None
-        found = {t for f in _deletions(word, number) & self.near.keys() for t in self.near[f]}
+        near = [(term, _errors(word)) for term in self.beginnings.get(word[:3], ())]
+        near += [(term, 1) for term in self.ends.get(word[-3:], ())]
+        length, letters = len(word), set(word)
         # Of two errors none is in the first letter: "remarkable" is not "unremarkable".
         ranked = sorted(
-            (d, term)
-            for term in found
-            if (d := distance(word, term)) <= _errors(min(word, term, key=len)) and (d == 1 or word[0] == term[0])
+            {
+                (d, term)
+                for term, most in near
+                if -most <= len(term) - length <= most >= len(letters.difference(term))  # few are that near
+                and (d := distance(word, term)) <= min(most, _errors(term))
+                and (d == 1 or word[0] == term[0])
+            }
         )
         nearest = [term for d, term in ranked if d == ranked[0][0]]
         if len(nearest) == 2 and nearest[1] == f"{nearest[0]}s":  # "fracturs" is one or several
@@ -109,15 +113,6 @@ _SMALL_BEHIND = _SMALL_BEFORE | {"are", "in", "at", "on", "size", "was", "has", 
 
 def _errors(word: str) -> int:
     return 2 if len(word) >= LONG else 1
-
-
-def _deletions(word: str, number: int) -> set[str]:
-    """Return the word without any `number` or fewer of its letters."""
-    found = last = {word}
-    for _ in range(number):
-        last = {form[:i] + form[i + 1 :] for form in last for i in range(len(form))}
-        found = found | last
-    return found
 
 
 def distance(one: str, two: str) -> int:

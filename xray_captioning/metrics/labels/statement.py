@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from xray_captioning.metrics.labels import details
 from xray_captioning.metrics.labels.layout import PIECE
-from xray_captioning.metrics.labels.rules import MARKS, Rules, alternatives, rules
+from xray_captioning.metrics.labels.rules import CONVENTIONS, MARKS, Rules, alternatives, rules
 from xray_captioning.metrics.labels.scan import Cue, Hit, Scope, restated, scan, scope_of
 from xray_captioning.metrics.labels.spelling import LONGEST, Kept, Spelling
 
@@ -25,7 +25,7 @@ LASTING = frozenset({"Fracture", "Granuloma", "Scoliosis", "Emphysema", "Pleural
 _NUMBERS = {"present": PRESENT, "denied": DENIED, "uncertain": UNCERTAIN, "none": None}
 LABELS = {
     convention: {status: _NUMBERS[both.split()[i]] for status, both in details.STATUSES.items()}
-    for i, convention in enumerate(("chexpert", "mesh"))
+    for i, convention in enumerate(CONVENTIONS)
 }
 
 _ANSWER = "|".join(f"(?P<{kind}>{alternatives(kind)})" for kind in ("no", "gone", "doubt", "yes"))
@@ -158,8 +158,8 @@ def read(raw: str, convention: str) -> tuple[Mention, ...]:
 
 
 def _pieces(raw: str, known: Rules) -> list[list[str]]:
-    pieces = [raw] if len(raw) <= LONGEST else PIECE.findall(raw)
-    return [normal(piece, known.spelling) for piece in pieces]
+    words = known.spelling
+    return [normal(raw, words)] if len(raw) <= LONGEST else [normal(piece, words) for piece in PIECE.findall(raw)]
 
 
 def _decided(tokens: list[str], known: Rules) -> list[tuple[Hit, str, tuple[Cue, ...]]]:
@@ -179,9 +179,8 @@ def _decided(tokens: list[str], known: Rules) -> list[tuple[Hit, str, tuple[Cue,
     found = []
     for i, hit in enumerate(hits):
         own = _cues(i, hits, words, scope, linked, known.blocked) if cued else ()
-        named = words[hit.start : hit.end].split(" ") if turned and hit.kind != "stable" else ()
-        not_so = not _NEGATIONS.isdisjoint(named)
-        found.append((hit, _status(hit.kind, not_so, own, i in either), own))
+        not_so = turned and hit.kind != "stable" and not _NEGATIONS.isdisjoint(words[hit.start : hit.end].split(" "))
+        found.append((hit, _status(hit.kind, not_so, tuple([cue.kind for cue in own]), i in either), own))
     return found
 
 
@@ -255,7 +254,7 @@ def _cues(
 ) -> tuple[Cue, ...]:
     """Return all cues before a hit in its clause, and the first behind it that reaches it."""
     start, _, end, _, _ = hits[i]
-    first, last = _clause(hits[i], scope.stops, len(words))
+    first, last = _clause(hits[i], scope.stops, len(words)) if scope.stops else (0, len(words))
     own = [
         cue
         for cue in scope.before
@@ -298,9 +297,10 @@ def _reaches(cue: Cue, i: int, hits: list[Hit], linked: list[int]) -> bool:
 _RANK = {kind: rank for rank, kind in enumerate(LABELS["chexpert"])}
 
 
-def _status(kind: str, turned: bool, cues: tuple[Cue, ...] = (), either: bool = False) -> str:
+@lru_cache(maxsize=1 << 12)
+def _status(kind: str, turned: bool, cues: tuple[str, ...] = (), either: bool = False) -> str:
     """Return what is said of a hit: by its own words, or by the strongest of its cues."""
-    kinds = {kind, *[cue.kind for cue in cues]}
+    kinds = {kind, *cues}
     if kind == "absent":  # "not clear" says nothing
         return "asked" if turned or "asked" in kinds else "denied"
     if turned:
