@@ -343,8 +343,8 @@ class Captioner:
         return prettify(text) if self.config.text.prettify else text
 
 
-def new_model(config: Config, encoder: Encoder, tokenizer: TokenIds, dtype: str | None = "float32") -> CaptionModel:
-    """Return an untrained head and decoder that fit an encoder and a vocabulary; Keras' dtype for None."""
+def new_model(config: Config, encoder: Encoder, tokenizer: TokenIds, dtype: str = "float32") -> CaptionModel:
+    """Return an untrained head and decoder that fit an encoder and a vocabulary."""
     sizes = tokenizer.vocabulary_size, (config.image.views, *encoder.grid), encoder.channels
     return CaptionModel(config.model, *sizes, config.text.maximum_length, dtype=dtype)
 

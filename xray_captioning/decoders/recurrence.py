@@ -92,7 +92,8 @@ def recurrence(cell: Any, words: Words, inputs: Any, states: list[Any], kernel: 
             d_kernel = multiply(ops.transpose(before), flat, kernel.dtype)
             d_bias = ops.matmul(ops.ones_like(before[:, 0])[None], flat)[0]  # faster than a sum
             d_fixed = bound.gradients(sums, words, steps[count:], d_x)
-            return d_x, d_kernel, d_bias, *d_first, *d_fixed
+            made = d_x, d_kernel, d_bias, *d_first, *d_fixed
+            return [ops.cast(d, x.dtype) for d, x in zip(made, (inputs, kernel, bias, *rest), strict=True)]
 
         return hidden, gradient
 

@@ -244,12 +244,13 @@ def _fit(captioner: Captioner, data: Batches, run: RunFolder, findings: int, wri
     config, encoder, captions = captioner.config, captioner.encoder, captioner.model
     options, fitted = config.training, captions
     tuned = encoder if options.encoder_learning_rate else None
-    with training_scope(run.devices, options.precision) as anew:
-        if anew:
-            with seeded(options.seed):  # what is drawn afterwards is the same with or without
-                fitted = new_model(config, encoder, captioner.tokenizer, None)
-                tuned = tuned and saved.copy_encoder(encoder, encoder.pool)
-            fitted.set_weights(captions.get_weights())
+    with training_scope(run.devices, "float32") as several:  # as the encoder stays
+        with seeded(options.seed):  # what is drawn afterwards is the same with or without copies
+            if several or options.precision != "float32":
+                policy = "mixed_bfloat16" if options.precision == "bfloat16" else options.precision
+                fitted = new_model(config, encoder, captioner.tokenizer, policy)
+                fitted.set_weights(captions.get_weights())
+            tuned = saved.copy_encoder(encoder, encoder.pool) if tuned and several else tuned
         model = teacher_forcing.TeacherForcing(fitted, options, tuned, findings)
         compile_captions(model, options, len(data["train"]), run.start)
         fit(model, data, run, options, [teacher_forcing.SamplingSchedule(options), *written])
