@@ -152,8 +152,8 @@ def kinds(limits: list[str]) -> dict[str, tuple[list[str], list[str]]]:
 def untrained(preset: str, folder: Path) -> str:
     """Write a bundle of a recipe's sizes, random weights and as many words as Open-i's have."""
     from xray_captioning import Captioner
-    from xray_captioning.captioner.captioner import new_model
     from xray_captioning.config import load_preset
+    from xray_captioning.decoders.model import new_model
     from xray_captioning.encoders.saved import new_encoder
     from xray_captioning.text.tokenizer import Tokenizer
 

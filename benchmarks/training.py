@@ -1,7 +1,8 @@
-"""A training step of each decoder, beside another commit's, PyTorch's and its bare products.
+"""A training step of each decoder or of an encoder, beside another commit's, PyTorch's and its bare products.
 
     python benchmarks/training.py [--against CHECKOUT] [DECODER …] [--quick] [--runs N]
     python benchmarks/training.py --data STUDIES …      an epoch over their impressions
+    python benchmarks/training.py encoder …             DenseNet121 at 224 px, 16 images a step
 
 The attention preset's sizes: 64 studies, 18 regions of 1,024 channels, 512 units, captions of 6 to
 30 tokens of 1,387, AdamW and a bound on the gradients' norm. `--against` is another checkout of
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 
 REGIONS, CHANNELS, HEAD, UNITS, EMBEDDING, WORDS, TIME = 18, 1024, 512, 512, 300, 1387, 30
-DROPOUT, RATE, DECAY, NORM = 0.2, 1e-4, 0.01, 1.0
+DROPOUT, RATE, DECAY, NORM, FINDINGS = 0.2, 1e-4, 0.01, 1.0, 14
 Step = Callable[[], Any]
 
 
@@ -60,7 +61,9 @@ def keras_model(decoder: str, precision: str, words: int) -> Any:
 
 
 def keras_step(decoder: str, precision: str, studies: int, data: str) -> Step:
-    """The step of :func:`xray_captioning.train`, or its epoch over `data`."""
+    """The step of :func:`xray_captioning.train`, or its epoch over `data`, or an encoder's step."""
+    if decoder == "encoder":
+        return encoder_step(precision, max(studies // 4, 2))
     if data:
         return keras_epoch(decoder, precision, data)
     model = keras_model(decoder, precision, WORDS)
@@ -69,6 +72,32 @@ def keras_step(decoder: str, precision: str, studies: int, data: str) -> Step:
     targets = tokens[:, 1:]
     weights = (targets > 0).astype("float32")
     return lambda: model.train_on_batch(inputs, targets, weights)
+
+
+def pictures(count: int, pixels: int = 224) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (count, pixels, pixels, 3) and labels (count, FINDINGS)."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (count, FINDINGS)).astype("float32")
+    return rng.random((count, pixels, pixels, 3), np.float32), labels
+
+
+def encoder_step(precision: str, count: int, network: str = "chexnet", pixels: int = 224) -> Step:
+    """The step of :func:`xray_captioning.train_encoder` on studies of one image."""
+    from xray_captioning.backend import keras
+    from xray_captioning.config import load_preset
+    from xray_captioning.encoders import Encoder, FindingModel
+    from xray_captioning.training.captions import compile_model
+    from xray_captioning.training.losses import MaskedBinaryCrossentropy
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy({"bfloat16": "mixed_bfloat16"}.get(precision, precision))
+    model = FindingModel(Encoder(network, pixels, findings=["finding"] * FINDINGS))
+    keras.config.set_dtype_policy(before)
+    options = load_preset("chexnet_attention").encoder_training
+    compile_model(model, MaskedBinaryCrossentropy([1.0] * FINDINGS), options, 100)
+    images, labels = pictures(count, pixels)
+    inputs = {"images": images[:, None], "mask": np.ones((count, 1), bool)}
+    return lambda: model.train_on_batch(inputs, labels)
 
 
 def keras_epoch(decoder: str, precision: str, data: str) -> Step:
@@ -98,6 +127,8 @@ def torch_step(decoder: str, precision: str, studies: int, data: str) -> Step:
     from training_torch import Captions
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
+    if decoder == "encoder":
+        return torch_encoder_step(precision, max(studies // 4, 2))
     model = Captions(decoder, REGIONS, CHANNELS, HEAD, UNITS, EMBEDDING, WORDS, DROPOUT)
     optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=DECAY, fused=True)
     tokens, given = torch.from_numpy(captions(studies)).long(), torch.from_numpy(regions(studies))
@@ -114,26 +145,52 @@ def torch_step(decoder: str, precision: str, studies: int, data: str) -> Step:
     return step
 
 
+def torch_encoder_step(precision: str, count: int) -> Step:
+    """The same network, in channels-last."""
+    import torch
+    from training_torch import densenet121
+
+    model = densenet121(FINDINGS).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=DECAY, fused=True)
+    images, labels = map(torch.from_numpy, pictures(count))
+    images = images.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    loss = torch.nn.BCEWithLogitsLoss()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = model(images)
+        loss(logits.float(), labels).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), NORM)
+        optimizer.step()
+
+    return step
+
+
+def products(studies: int, time: int = TIME) -> list[tuple[int, int, int]]:
+    """Return (m, k, n) of the products of global attention, each in one piece."""
+    places, words = studies * REGIONS, studies * time
+    shapes = [(places, CHANNELS, HEAD), (places, HEAD, UNITS), (words, UNITS, UNITS)]
+    shapes += [(words, HEAD + EMBEDDING, 3 * UNITS), (words, UNITS, 3 * UNITS)]
+    return [*shapes, (words, UNITS, WORDS)]
+
+
 def products_step(decoder: str, precision: str, studies: int, data: str) -> Step:
     """The products of global attention, forwards and of both gradients, each in one piece."""
     import tensorflow as tf
 
-    places, words = studies * REGIONS, studies * TIME
-    shapes = [(places, CHANNELS, HEAD), (places, HEAD, UNITS), (words, UNITS, UNITS)]
-    shapes += [(words, HEAD + EMBEDDING, 3 * UNITS), (words, UNITS, 3 * UNITS)]
-    shapes += [(words, UNITS, WORDS)]
     make = lambda *shape: tf.cast(tf.random.normal(shape), precision)  # noqa: E731
-    triples = [(make(m, k), make(k, n), make(m, n)) for m, k, n in shapes]
+    triples = [(make(m, k), make(k, n), make(m, n)) for m, k, n in products(studies)]
 
     @tf.function
-    def products() -> Any:
+    def run() -> Any:
         found = []
         for number, (x, y, d) in enumerate(triples):
             found += [tf.matmul(x, y), tf.matmul(x, d, transpose_a=True)]
             found += [tf.matmul(d, y, transpose_b=True)] if number else []  # features are given
         return [part[0, 0] for part in found]
 
-    return products
+    return run
 
 
 KINDS = {"here": keras_step, "against": keras_step, "PyTorch": torch_step}
@@ -183,12 +240,20 @@ def measure(decoder: str, precision: str, options: Any) -> None:
         root = roots.get(kind, Path(__file__).parents[1])
         processes[kind] = begin(kind, root, decoder, precision, size, options.data)
     times = np.array([[seconds(processes[k]) for k in kinds] for _ in range(options.runs)]) * 1000
+    peaks = [peak(process) for process in processes.values()]
     for process in processes.values():
         process.communicate()
-    for kind, least, middle, ratio in zip(kinds, times.min(0), np.median(times, 0), np.median(times[:, :1] / times, 0)):
+    columns = times.min(0), np.median(times, 0), np.median(times[:, :1] / times, 0), peaks
+    for kind, least, middle, ratio, memory in zip(kinds, *columns):
         cells = [decoder, precision, kind, f"{least:.1f}", f"{middle:.1f}"]
         best = times[:, 0].min() / least
-        print("| " + " | ".join([*cells, f"{best:.2f}", f"{ratio:.2f}"]) + " |", flush=True)
+        print("| " + " | ".join([*cells, f"{best:.2f}", f"{ratio:.2f}", memory]) + " |", flush=True)
+
+
+def peak(process: Any) -> str:
+    """Return the most memory that a process had, in GB, where Linux says it."""
+    status = Path(f"/proc/{process.pid}/status")
+    return f"{int(status.read_text().split('VmHWM:')[1].split()[0]) / 1e6:.2f}" if status.exists() else ""
 
 
 def main() -> None:
@@ -201,8 +266,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="four studies")
     parser.add_argument("--precision", choices=["float32", "bfloat16"])
     options = parser.parse_args()
-    print("| decoder | precision | of | least ms | median ms | least here / it | median here / it |")
-    print("|" + " --- |" * 7, flush=True)
+    print("| decoder | precision | of | least ms | median ms | least here / it | median here / it | peak GB |")
+    print("|" + " --- |" * 8, flush=True)
     for decoder in options.decoders:
         for precision in [options.precision] if options.precision else ["float32", "bfloat16"]:
             measure(decoder, precision, options)

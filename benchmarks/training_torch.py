@@ -1,4 +1,4 @@
-"""The decoders in PyTorch, as its users write them, for benchmarks/training.py."""
+"""Encoder and decoders in PyTorch, as its users write them, for training.py and gpu.py."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ class Attention(nn.Module):
         keys, steps = self.key(regions), []
         hidden = regions.new_zeros(len(regions), self.cell.hidden_size)
         for word in words.unbind(1):
-            energy = self.energy(torch.tanh(keys + self.query(hidden)[:, None]))
-            context = torch.bmm(energy.softmax(1).transpose(1, 2), regions)[:, 0]
-            hidden = self.cell(torch.cat([context, word], 1), hidden)
+            hidden = self.step(regions, keys, word, hidden)
             steps.append(hidden)
         return torch.stack(steps, 1)
+
+    def step(self, regions: Any, keys: Any, word: Any, hidden: Any) -> Any:
+        """Attend, then read a word."""
+        energy = self.energy(torch.tanh(keys + self.query(hidden)[:, None]))
+        context = torch.bmm(energy.softmax(1).transpose(1, 2), regions)[:, 0]
+        return self.cell(torch.cat([context, word], 1), hidden)
 
 
 class Recurrent(nn.Module):
@@ -90,6 +94,50 @@ class Captions(nn.Module):
 
     def forward(self, regions: Any, tokens: Any) -> Any:
         """Return logits (batch, time, words)."""
-        regions = self.norm(torch.relu(self.project(regions)) + self.position)
         words = self.dropout(self.embedding(tokens))
-        return self.logits(self.dropout(self.decoder(self.dropout(regions), words)))
+        return self.logits(self.dropout(self.decoder(self.dropout(self.head(regions)), words)))
+
+    def head(self, regions: Any) -> Any:
+        """Project the regions."""
+        return self.norm(torch.relu(self.project(regions)) + self.position)
+
+    def greedy(self, regions: Any, time: int) -> Any:
+        """Return tokens (batch, time) of the attention decoder, a word after the other."""
+        regions, decoder, tokens = self.head(regions), self.decoder, []
+        keys, hidden = decoder.key(regions), regions.new_zeros(len(regions), decoder.cell.hidden_size)
+        token = torch.ones(len(regions), dtype=torch.long, device=regions.device)
+        for _ in range(time):
+            hidden = decoder.step(regions, keys, self.embedding(token), hidden)
+            token = self.logits(hidden).argmax(1)
+            tokens.append(token)
+        return torch.stack(tokens, 1)
+
+
+class Unit(nn.Module):
+    """What a dense block repeats."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(channels), nn.BatchNorm2d(128)
+        self.narrow = nn.Conv2d(channels, 128, 1, bias=False)
+        self.convolve = nn.Conv2d(128, 32, 3, padding=1, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        """Return the input with 32 channels more."""
+        y = self.narrow(torch.relu(self.norm1(x)))
+        return torch.cat([x, self.convolve(torch.relu(self.norm2(y)))], 1)
+
+
+def densenet121(outputs: int) -> Any:
+    """DenseNet121 (arXiv:1608.06993); the last three layers pool and classify."""
+    channels = 64
+    layers: list[Any] = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
+    layers.append(nn.MaxPool2d(3, 2, 1))
+    for units in (6, 12, 24, 16):
+        layers += [Unit(channels + 32 * number) for number in range(units)]
+        channels += 32 * units
+        layers += [nn.BatchNorm2d(channels), nn.ReLU()]
+        if units != 16:  # the last block
+            layers += [nn.Conv2d(channels, channels // 2, 1, bias=False), nn.AvgPool2d(2)]
+            channels //= 2
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, outputs))

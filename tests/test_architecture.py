@@ -26,6 +26,8 @@ LAYERS = [
     ["review"],
     ["encoders", "decoders"],
     ["captioner"],
+    ["runtime"],
+    ["web"],
     ["comparison"],
     ["training", "legacy", "batch"],
     ["demo", "serving", "notebook"],

@@ -36,3 +36,12 @@ def _is_module(package, name):
     except ImportError:
         return False
     return True
+
+
+@pytest.mark.slow
+def test_what_a_gpu_is_measured_by_also_runs_tiny(capsys, monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS[0].parent)
+    importlib.import_module("gpu").main(["--quick"])
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [line[0] for line in lines[1:]].count("| beam-3 search") == 2  # in both precisions
+    assert all(float(line[3]) > 0 for line in lines[2:])

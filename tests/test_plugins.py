@@ -14,10 +14,10 @@ import pytest
 import xray_captioning as xc
 from xray_captioning import plugins
 from xray_captioning.backend import ops
-from xray_captioning.captioner.captioner import new_model
 from xray_captioning.cli import main
 from xray_captioning.config import Config, ModelConfig
 from xray_captioning.decoders import DECODERS, CaptionModel, Features
+from xray_captioning.decoders.model import new_model
 from xray_captioning.encoders import ENCODERS
 from xray_captioning.errors import BundleError, ConfigError
 

@@ -2,6 +2,7 @@
 from typing import Final
 
 from . import legacy as legacy
+from . import runtime as runtime
 from .captioner.caption import Caption as Caption
 from .captioner.captioner import Captioner as Captioner
 from .comparison.evaluate import evaluate as evaluate

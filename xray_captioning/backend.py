@@ -15,7 +15,7 @@ from typing import Any
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import while_loading
 
-__all__ = ["compiled", "keras", "ops", "registered", "scan", "seeded"]
+__all__ = ["compiled", "keras", "ops", "registered", "scan", "seeded", "traced"]
 
 with while_loading() as quiet:
     import keras
@@ -146,6 +146,19 @@ def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> C
     return function
 
 
+def traced(function: Callable[..., Any], inputs: dict[str, tuple[str, Any]]) -> Any:
+    """Return a TensorFlow function for an exporter, of tensors by name with data type and shape.
+
+    None in a shape is an axis of any length. Another backend than TensorFlow is a ConfigError.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ConfigError("graphs are exported by TensorFlow; set KERAS_BACKEND=tensorflow")
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec(shape, kind, name=name) for name, (kind, shape) in inputs.items()]
+    return tf.function(function, input_signature=specs, autograph=False)
+
+
 def _jitted(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
     # jax.jit over a closure bakes the weights in: they must be arguments.
     import jax
@@ -203,3 +216,10 @@ def shapes_vary(model: Any) -> bool:
     """Say whether shapes in a fitted model may depend on values; under XLA they may not."""
     tensorflow = keras.backend.backend() == "tensorflow"
     return tensorflow and model.compiled and not model.jit_compile
+
+
+def tensorflow() -> Any:
+    """Return TensorFlow, the backend where `shapes_vary`, for what Keras has no operation of."""
+    import tensorflow as tf
+
+    return tf

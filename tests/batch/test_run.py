@@ -155,9 +155,10 @@ def test_absent_and_surplus_images_are_reasons(folder: Path, tiny_run: Path, tmp
 @pytest.fixture
 def strange(monkeypatch: pytest.MonkeyPatch) -> Captioner:
     """The shipped captioner, to which no image is familiar."""
-    captioner = Captioner.load(find_bundle("phantom_attention"))  # as the command line does
+    captioner = Captioner.load(find_bundle("phantom_attention"))
     assert captioner.calibration is not None
     monkeypatch.setattr(captioner, "calibration", replace(captioner.calibration, radius=1e-9))
+    monkeypatch.setattr("xray_captioning.runtime.open_captioner", lambda *_: captioner)
     return captioner
 
 

@@ -164,6 +164,7 @@ def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest
         "prepare": ".",
         "demo": "",
         "serve": "",
+        "export": "--out x",
         "app": "",
         "calibrate": "--bundle x --data .",
         "caption": "x.png",

@@ -342,14 +342,6 @@ def test_bfloat16_compute_keeps_float32_logits(config):
     np.testing.assert_allclose(ops.convert_to_numpy(found), stepped(with_policy, inputs), atol=0.05)
 
 
-@pytest.mark.parametrize("name", [name for name, row in DECODERS.items() if "attention" in row.fields])
-def test_bfloat16_is_trained_in_where_regions_are_many(name, monkeypatch):
-    monkeypatch.setattr(recurrent, "MANY", 0)
-    model, inputs = build(small(name), dtype=keras.DTypePolicy("mixed_bfloat16")), batch(4)
-    compile_for(model, run_eagerly=EAGERLY)
-    assert np.isfinite(model.train_on_batch(inputs, inputs["tokens"], np.ones((4, TIME), "float32")))
-
-
 def test_masked_softmax_of_nothing_is_zero():
     weights = masked_softmax(ops.ones((2, 3)), ops.convert_to_tensor([[True, False, True]] * 2))
     np.testing.assert_allclose(weights, [[0.5, 0, 0.5]] * 2)

@@ -10,12 +10,13 @@ import pytest
 
 from tests.checkpoints import golden
 from xray_captioning.backend import keras, ops
-from xray_captioning.captioner.captioner import Captioner, new_model
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import Config
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.targets import study_images
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.decoders.language_model import LanguageModel, load_language_model, resolve_language_model
+from xray_captioning.decoders.model import new_model
 from xray_captioning.encoders import Encoder
 from xray_captioning.errors import BundleError, ConfigError, MissingExtraError
 from xray_captioning.text.byte_pairs import END, BytePairTokenizer

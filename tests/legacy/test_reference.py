@@ -14,6 +14,7 @@ from xray_captioning.decoders import Features
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.filling import densenet121_variables, load_densenet121
 from xray_captioning.findings import NIH14
+from xray_captioning.runtime import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eagerly")]
 
@@ -39,6 +40,15 @@ def test_reference_captions(reference):
     captioner, features, texts = reference
     assert [caption.text for caption in captioner.caption_features(features)] == texts
     assert (captioner.tokenizer.vocabulary_size, captioner.config.model.units) == (1387, 512)
+
+
+def test_reference_captions_without_keras(reference, tmp_path):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    captioner, features, texts = reference
+    captioner.export(tmp_path / "graphs")  # CheXNet's maps are compared, too
+    exported = load(tmp_path / "graphs")
+    assert [caption.text for caption in exported.caption_features(features)] == texts
 
 
 def test_reference_features_and_probabilities(reference, expected):

@@ -52,7 +52,7 @@ def test_a_network_that_has_learned_keeps_that_while_its_classifier_is_found(
     kernel, _ = logistic_regressions(
         ops.convert_to_numpy(mean_region(regions, mask)), finding_labels(studies)[1][learned.index]
     )
-    np.testing.assert_allclose(tuned.classifier.kernel, kernel, atol=1e-3 * np.abs(kernel).max())
+    np.testing.assert_allclose(tuned.classifier.kernel, kernel, atol=2e-3 * np.abs(kernel).max())  # of the solver
 
 
 def test_logistic_regressions_are_at_the_minimum_of_their_penalised_loss():

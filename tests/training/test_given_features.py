@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from xray_captioning.captioner.captioner import Captioner, new_model
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.cli import main
 from xray_captioning.comparison.evaluate import evaluate
 from xray_captioning.data.feature_files import open_features
@@ -15,7 +15,7 @@ from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split
 from xray_captioning.decoders import Features
-from xray_captioning.decoders.model import DECODERS
+from xray_captioning.decoders.model import DECODERS, new_model
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.given import GivenFeatures
 from xray_captioning.encoders.saved import weights_digest

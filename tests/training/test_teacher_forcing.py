@@ -315,8 +315,10 @@ def test_accumulated_batches_count_alike_however_many_words_they_have(captions):
     assert np.abs(found - together).max() > 1e-2 * scale
 
 
-def test_bfloat16_stays_near_float32_and_keeps_float32_weights(captions):
+@pytest.mark.parametrize("many", [64, 0])
+def test_bfloat16_stays_near_float32_and_keeps_float32_weights(captions, many, monkeypatch):
     """Logits within 1 % of the largest, and a gradient of nearly the same direction."""
+    monkeypatch.setattr(recurrent, "MANY", many)
     near = CaptionModel(SMALL, 11, (1, 2, 2), 5, dtype="mixed_bfloat16")
     weights = captions.get_weights()
     near.set_weights(weights)

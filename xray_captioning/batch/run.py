@@ -19,9 +19,8 @@ from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner, predict
 from xray_captioning.config import ImageConfig
 from xray_captioning.data.feature_files import StudyFeatures
+from xray_captioning.data.features import Features
 from xray_captioning.data.images import Image, arranged, read_image
-from xray_captioning.decoders import Features
-from xray_captioning.encoders.given import check_fits
 from xray_captioning.errors import DataError, XrayCaptioningError
 from xray_captioning.progress import progress
 
@@ -45,6 +44,8 @@ def caption_to_file(
     """
     table.check_out(out, resume)
     if given is not None:
+        from xray_captioning.encoders.given import check_fits  # with Keras
+
         check_fits(given, captioner.config, captioner.encoder, captioner.about)
         given.check(study.name for study in studies)
     run = {

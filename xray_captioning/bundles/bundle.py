@@ -12,6 +12,9 @@
     calibration.h5        statistics of its training images' features (once calibrated)
     README.md             the model card
     manifest.json         SHA-256 of each of the above, written last
+
+A folder ``export`` in it may hold the same captioner as graphs: a bundle of its own, with graphs in
+the place of the weights (`xray_captioning.captioner.graphs`).
 """
 
 import json
@@ -81,7 +84,7 @@ def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
         (aside := Path(temporary, "whole")).mkdir()
         with naming(folder):
             write(aside)
-        digests = {path.name: sha256_file(path) for path in sorted(aside.iterdir())}
+        digests = {path.relative_to(aside).as_posix(): sha256_file(path) for path in _files(aside)}
         atomic_write(aside / MANIFEST, json.dumps(digests, indent=2) + "\n")
         aside.rename(folder / _WHOLE)
     _settle(folder)
@@ -93,14 +96,22 @@ def _settle(folder: Path) -> None:
     if not new.is_dir():
         return
     try:
-        for path in sorted(new.iterdir(), key=lambda path: path.name == MANIFEST):
+        for path in sorted(_files(new), key=lambda path: path.name == MANIFEST):
+            place = folder / path.relative_to(new)
+            place.parent.mkdir(exist_ok=True, parents=True)
             with suppress(FileNotFoundError):  # another process reads it, and moves, too
-                path.replace(folder / path.name)
+                path.replace(place)
+        folders = sorted((path for path in new.rglob("*") if path.is_dir()), reverse=True)
         with suppress(FileNotFoundError):
-            new.rmdir()
+            for emptied in (*folders, new):
+                emptied.rmdir()
     except OSError as error:
         advice = "open it once as somebody who may write there"
         raise BundleError(f"{new}: the files of a new bundle cannot be moved ({error.strerror}); {advice}") from error
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
@@ -108,6 +119,7 @@ def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
 
     def write(aside: Path) -> None:
         for name in bundle_files(folder):
+            (aside / name).parent.mkdir(exist_ok=True, parents=True)
             shutil.copyfile(folder / name, aside / name)
         change(aside)
 
@@ -117,14 +129,21 @@ def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
 def bundle_files(folder: Path) -> list[str]:
     """Return the names of a bundle's own files, without the manifest."""
     _settle(folder)
-    return [Path(name).name for name in read_json(folder / MANIFEST, _NOT_WHOLE)]
+    return [_inside(name) for name in read_json(folder / MANIFEST, _NOT_WHOLE)]
 
 
-def read_bundle(folder: Path, kind: str, images: bool = False) -> dict[str, Any]:
+def _inside(name: str) -> str:
+    # What a manifest names is below its folder, whatever it says.
+    path = Path(name)
+    return path.name if path.anchor or ".." in path.parts else name
+
+
+def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = False) -> dict[str, Any]:
     """Check every file against the manifest and return ``captioner.json``.
 
     A captioner holds an encoder, too, and may be read as one, unless it was trained on features and
-    sees no `images`. What is no whole bundle of this kind raises `BundleError`.
+    sees no `images`. An `exported` one may hold graphs in the place of Keras' weights. What is no
+    whole bundle of this kind raises `BundleError`.
     """
     if not folder.is_dir():
         advice = "give a folder written by train or train-encoder, or one of the shipped names"
@@ -133,7 +152,7 @@ def read_bundle(folder: Path, kind: str, images: bool = False) -> dict[str, Any]
     _settle(folder)
     digests = read_json(folder / MANIFEST, _NOT_WHOLE)
     for name, digest in digests.items():
-        path = folder / Path(name).name
+        path = folder / _inside(name)
         if not path.is_file():
             raise BundleError(f"{path}: missing; {_AGAIN}")
         if sha256_file(path) != digest:
@@ -150,6 +169,9 @@ def read_bundle(folder: Path, kind: str, images: bool = False) -> dict[str, Any]
     if kind == "captioner" and about["kind"] != "captioner":
         advice = f"train a decoder with train --encoder {folder}"
         raise BundleError(f"{folder}: holds an encoder only; {advice}")
+    if "export" in about and not exported:
+        advice = "give the bundle that it was exported from"
+        raise BundleError(f"{folder}: holds exported graphs, not Keras' weights; {advice}")
     blind = FEATURES in about.get("needs", ())
     if blind and (images or kind == "encoder"):
         raise BundleError(
@@ -157,7 +179,8 @@ def read_bundle(folder: Path, kind: str, images: bool = False) -> dict[str, Any]
             "train it with the encoder that made them (--encoder)"
         )
     for name in NEEDED[kind]:
-        if name not in digests and not (blind and name == "encoder.weights.h5"):
+        absent = "export" in about or (blind and name == "encoder.weights.h5")
+        if name not in digests and not (absent and name.endswith(".h5")):
             raise BundleError(f"{folder / MANIFEST}: does not name {name}; {_NOT_WHOLE}")
     for part in set(PARTS[kind]) & set(about.get("needs", ())):
         name, need = about["config"]["model"][part], about["needs"][part]

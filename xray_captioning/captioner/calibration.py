@@ -150,7 +150,7 @@ def pooled_views(regions: Array, mask: Array, views: int) -> tuple[Array, Array]
 def distances(pooled: Array, present: Array, centre: Array, precision: Array) -> Array:
     """Return the Mahalanobis distance of the most distant image of each study, (studies,) float."""
     away = (pooled - centre).astype("float64")
-    squares = np.einsum("svc,cd,svd->sv", away, precision, away, optimize=True)
+    squares = (away @ precision * away).sum(axis=-1)
     return np.asarray(np.sqrt(np.where(present, squares.clip(0), 0).max(axis=1)))
 
 

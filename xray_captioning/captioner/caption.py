@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xray_captioning.data.features import Array
+from xray_captioning.text.token_ids import TokenIds
 
 
 class Sentence(NamedTuple):
@@ -55,6 +56,16 @@ class Caption(NamedTuple):
     attention: Array | None
     alternatives: list[Alternative]
     novelty: float | None = None
+
+
+def words_of(tokens: Array, tokenizer: TokenIds) -> list[tuple[str, list[int]]]:
+    """Return the words of a caption, and the positions of each one's tokens."""
+    ended = np.flatnonzero(tokens == tokenizer.end_id)
+    tokens = tokens[: ended[0]] if len(ended) else tokens
+    # Padding occurs within a caption only where it is not banned, as in the older project's model.
+    tokens = np.where(tokens == 0, tokenizer.unknown_id, tokens)
+    words = tokenizer.words_in([tokenizer.start_id, *tokens])
+    return [(word, [place - 1 for place in places]) for word, places in words]
 
 
 def word_means(rows: Array, groups: list[list[int]]) -> Array:

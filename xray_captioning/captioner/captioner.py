@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, repeat
@@ -12,22 +11,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from msgspec.structs import replace
 
-from xray_captioning.backend import compiled
 from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle, write_bundle
-from xray_captioning.bundles.card import model_card
+from xray_captioning.bundles.card import write_texts
 from xray_captioning.captioner import calibration as applied
-from xray_captioning.captioner.caption import Alternative, Caption, Sentence, spelled_sentences, word_means
+from xray_captioning.captioner.caption import Alternative, Caption, Sentence, spelled_sentences, word_means, words_of
 from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch
+from xray_captioning.captioner.graphs import BATCH, GraphModel
 from xray_captioning.captioner.studies import Study, Views, arranged_studies
 from xray_captioning.config import Config
-from xray_captioning.data.features import Array
+from xray_captioning.data.encoding import encode_studies, finding_probabilities
+from xray_captioning.data.features import Features, one_ahead
+from xray_captioning.data.images import Image
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.splits import Split
-from xray_captioning.decoders import CaptionModel, Features
-from xray_captioning.encoders import Encoder
-from xray_captioning.encoders.encoding import encode_studies, finding_probabilities
-from xray_captioning.encoders.given import GivenFeatures
-from xray_captioning.encoders.saved import describe, load_weights
+from xray_captioning.errors import ConfigError
 from xray_captioning.search import Rules, Sampling, SearchResult
 from xray_captioning.text.byte_pairs import load_tokenizer
 from xray_captioning.text.cleaning import prettify
@@ -42,9 +39,10 @@ class Captioner:
     config : Config
         How images and texts are prepared, and how captions are searched for.
     encoder : Encoder
-        Or `GivenFeatures`, of a captioner that is given features only.
+        Or `GivenFeatures`, of a captioner that is given features only; or a `GraphEncoder`.
     model : CaptionModel
-        Head and decoder, of the encoder's regions and channels and the tokenizer's size.
+        Head and decoder, of the encoder's regions and channels and the tokenizer's size; or the
+        `GraphModel` of an exported folder (:func:`xray_captioning.runtime.load`).
     tokenizer : Tokenizer or BytePairTokenizer
     about : dict, optional
         JSON values that are kept in the bundle: metrics, data, training.
@@ -58,8 +56,8 @@ class Captioner:
     def __init__(
         self,
         config: Config,
-        encoder: Encoder,
-        model: CaptionModel,
+        encoder: Any,
+        model: Any,
         tokenizer: TokenIds,
         about: dict[str, Any] | None = None,
         trained_on: TrainedOn | None = None,
@@ -69,7 +67,11 @@ class Captioner:
         self.tokenizer, self.about, self.calibration = tokenizer, about or {}, calibration
         own, before = trained_on or model.trained_on, encoder.trained_on
         self.trained_on = own.including(before) if own else before
-        self._encode = compiled(encoder.encode, encoder)
+        self._encode, self._batch = encoder.encode, None if self.compiles else BATCH
+        if self.compiles:
+            from xray_captioning.backend import compiled
+
+            self._encode = compiled(encoder.encode, encoder)
         self._compiled_search = CompiledSearch(model)
 
     @classmethod
@@ -86,6 +88,11 @@ class Captioner:
         BundleError
             The bundle is missing, incomplete, altered or does not fit its own configuration.
         """
+        from xray_captioning.decoders.model import new_model  # Keras, which exported graphs need not
+        from xray_captioning.encoders import Encoder
+        from xray_captioning.encoders.given import GivenFeatures
+        from xray_captioning.encoders.saved import load_weights
+
         folder = find_bundle(name)
         about = read_bundle(folder, "captioner")
         config = Config.from_dict(about["config"], f"{folder}/captioner.json")
@@ -97,6 +104,11 @@ class Captioner:
         load_weights(model, folder / "decoder.weights.h5")
         calibration = applied.load_calibration(folder)
         return cls(config, encoder, model, tokenizer, about["about"], calibration=calibration)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether each new size of a batch is compiled first, which takes seconds."""
+        return not isinstance(self.model, GraphModel)
 
     @property
     def trained_on(self) -> TrainedOn | None:
@@ -122,26 +134,57 @@ class Captioner:
 
         Raises
         ------
+        ConfigError
+            It is an exported folder's: copy that.
         OSError
             The folder cannot be written.
         """
+        if not self.compiles:
+            raise ConfigError("exported graphs are not saved as a bundle; copy their folder")
+        from xray_captioning.encoders.saved import describe
 
         def write(aside: Path) -> None:
             config = replace(self.config, model=self.model.config)  # with all options
-            values = describe("captioner", config, self.encoder, self.about)
-            (aside / "captioner.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-            self.tokenizer.to_json(aside / "tokenizer.json")
             if config.model.encoder != FEATURES:
                 self.encoder.save_weights(aside / "encoder.weights.h5")
             self.model.save_weights(aside / "decoder.weights.h5")
-            card = model_card(values, self.calibration.about if self.calibration else None)
-            (aside / "README.md").write_text(card, "utf-8")
+            values = describe("captioner", config, self.encoder, self.about)
+            write_texts(aside, values, self.tokenizer, self.calibration)
             if self.trained_on is not None:
                 self.trained_on.save(aside)
-            if self.calibration is not None:
-                self.calibration.save(aside)
 
         write_bundle(Path(folder), write)
+
+    def export(
+        self, folder: str | Path, form: str = "onnx", precision: str = "float32", images: Sequence[Image] = ()
+    ) -> None:
+        """Write the captioner as graphs that run without Keras (:mod:`xray_captioning.runtime`).
+
+        Every graph is compared with Keras before the folder is whole.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it is not there; files of other names in it are left alone.
+        form : {"onnx", "openvino", "litert", "saved_model"}
+            The format of the graphs.
+        precision : {"float32", "bfloat16", "int8"}
+            In which the encoder computes: bfloat16 is OpenVINO's, int8 ONNX's and OpenVINO's.
+        images : sequence of images
+            Of the training, as :meth:`caption` takes them; int8 is calibrated on them.
+
+        Raises
+        ------
+        BundleError
+            A graph gives other numbers than Keras; nothing is written.
+        ConfigError
+            This cannot be had, the captioner sees no images, or the backend is not TensorFlow.
+        MissingExtraError
+            The extra ``export``, ``openvino`` or ``litert`` is not installed.
+        """
+        from xray_captioning.captioner.export import export_captioner
+
+        export_captioner(self, Path(folder), form, precision, images)
 
     def caption(
         self,
@@ -228,7 +271,7 @@ class Captioner:
         """
         placed = list(self._placed(studies, views))
         if placed:
-            return Features(*encode_studies(self._encode, self.config, placed))
+            return Features(*encode_studies(self._encode, self.config, placed, self._batch))
         regions = self.config.image.views * math.prod(self.encoder.grid)
         empty = np.zeros((0, regions, self.encoder.channels), "float32")
         return Features(empty, np.zeros((0, regions), bool))
@@ -277,14 +320,18 @@ class Captioner:
         return [caption for part in parts for caption in write(part)]
 
     def _placed(self, studies: Iterable[Study], views: Views | None) -> Iterator[Study]:
-        if isinstance(self.encoder, GivenFeatures):
+        if self.config.model.encoder == FEATURES:
             self.encoder.encode(())  # refuses before any image is read
         return arranged_studies(studies, self.config.image.views, views)
 
     def _encoded(self, studies: Iterable[Study], views: Views | None) -> Iterator[Features]:
         placed = self._placed(studies, views)
-        while batch := list(islice(placed, BATCH_SIZES[-1])):
-            yield Features(*encode_studies(self._encode, self.config, batch))
+
+        def following() -> Features | None:
+            batch = list(islice(placed, BATCH_SIZES[-1]))
+            return Features(*encode_studies(self._encode, self.config, batch, self._batch)) if batch else None
+
+        return one_ahead(following)  # a batch is encoded while the one before is captioned
 
     def _writer(self, beam_size: int | None, sampling: Sampling | None) -> Callable[[Features], list[Caption]]:
         decoding = self.config.decoding
@@ -314,7 +361,7 @@ class Captioner:
         )
 
     def _caption(self, found: SearchResult) -> Caption:
-        rows = [self._words(tokens) for tokens in found.tokens]
+        rows = [words_of(tokens, self.tokenizer) for tokens in found.tokens]
         texts = [" ".join(word for word, _ in row) for row in rows]
         spelled, maps = rows[0], None
         if found.attention.shape[-1]:
@@ -330,23 +377,8 @@ class Captioner:
             [Alternative(self._display(t), float(p)) for t, p in others if p > -1e8],
         )
 
-    def _words(self, tokens: Array) -> list[tuple[str, list[int]]]:
-        # Words and the positions of their tokens. Padding occurs within a caption only where it
-        # is not banned, as in the older project's model.
-        ended = np.flatnonzero(tokens == self.tokenizer.end_id)
-        tokens = tokens[: ended[0]] if len(ended) else tokens
-        tokens = np.where(tokens == 0, self.tokenizer.unknown_id, tokens)
-        words = self.tokenizer.words_in([self.tokenizer.start_id, *tokens])
-        return [(word, [place - 1 for place in places]) for word, places in words]
-
     def _display(self, text: str) -> str:
         return prettify(text) if self.config.text.prettify else text
-
-
-def new_model(config: Config, encoder: Encoder, tokenizer: TokenIds, dtype: str = "float32") -> CaptionModel:
-    """Return an untrained head and decoder that fit an encoder and a vocabulary."""
-    sizes = tokenizer.vocabulary_size, (config.image.views, *encoder.grid), encoder.channels
-    return CaptionModel(config.model, *sizes, config.text.maximum_length, dtype=dtype)
 
 
 class Prediction(NamedTuple):

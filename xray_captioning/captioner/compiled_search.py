@@ -1,4 +1,4 @@
-"""The searches of one model: compiled once, padded to a few batch sizes, arrays out."""
+"""The searches of one model: compiled once, padded to a few batch sizes, arrays out; graphs run as they are."""
 
 import math
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from xray_captioning.backend import compiled, ops
-from xray_captioning.data.features import pad_rows, power_of_two
-from xray_captioning.decoders import CaptionModel, Features
+from xray_captioning.captioner.graphs import GraphModel
+from xray_captioning.data.features import Features, pad_rows, power_of_two
 from xray_captioning.errors import ConfigError
 from xray_captioning.search import Rules, Sampling, SearchResult, beam, greedy
+from xray_captioning.search.arrays import array_namespace
 
 # A batch is padded to one of these numbers of studies, so that few shapes are compiled.
 BATCH_SIZES = (1, 4, 8, 16, 64)
@@ -26,7 +26,7 @@ Search = Callable[[Features], SearchResult]
 class CompiledSearch:
     """Compiles the searches of one model, and keeps the last `KEPT` of them."""
 
-    def __init__(self, model: CaptionModel) -> None:
+    def __init__(self, model: Any) -> None:
         self._compiled = lru_cache(KEPT)(partial(_Compiled, model))
 
     def prepare(
@@ -68,23 +68,32 @@ class _Compiled:
     0 being all and None no sampling. All else is given to it as arrays, which may hold any number.
     """
 
-    def __init__(self, model: CaptionModel, rules: Rules, beam_size: int, width: int | None):
+    def __init__(self, model: Any, rules: Rules, beam_size: int, width: int | None):
         self.model, self.rules, self.beam_size, self.width = model, rules, beam_size, width
-        self._run = compiled(self._search, model, fused=True)
+        self._run: Any = self._search
+        self._pads = not isinstance(model, GraphModel)
+        if self._pads:
+            from xray_captioning.backend import compiled
+
+            self._run = compiled(self._search, model, fused=True)
         self._sizes: frozenset[int] = frozenset()
 
     def __call__(self, arrays: list[Any], numbers: Any) -> SearchResult:
         studies = len(arrays[0])
+        if not self._pads:
+            return self._run(numbers, *arrays)
         fitting = next(size for size in BATCH_SIZES if size >= studies)
         # More padding is cheaper than compiling anew.
         size = min((size for size in self._sizes if size >= studies), default=fitting)
         self._sizes |= {size}  # a new set, because another thread may be reading the old one
         found = self._run(numbers, *(pad_rows(array, size) for array in arrays))
+        ops = array_namespace(found)
         return SearchResult(*(ops.convert_to_numpy(x)[:studies] for x in found))
 
     def _search(self, numbers: Any, regions: Any, mask: Any, *noise: Any) -> SearchResult:
         rules, step, width = self.rules, self.model.step, self.width
         state = self.model.start(Features(regions, mask))
+        ops = array_namespace(state)
         # Padding has no region; it is finished before it begins.
         real = ops.any(ops.cast(mask, "bool"), axis=1)
         if width is not None:

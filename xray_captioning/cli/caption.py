@@ -33,7 +33,7 @@ class Bundle(NamedTuple):
 
 @click.command()
 @click.argument("named", nargs=-1, metavar="[IMAGE|DIR ...]")
-@options.declared("caption", "features")
+@options.declared("caption", "features", "runtime")
 @options.source(
     click.option(
         "--data",
@@ -103,7 +103,7 @@ def _check_options(
 
 def _read_bundle(name: str, findings: bool, images: bool = True) -> Bundle:
     folder = find_bundle(name)
-    values = read_bundle(folder, "encoder" if findings else "captioner", images)
+    values = read_bundle(folder, "encoder" if findings else "captioner", images, exported=True)
     if findings and not values["findings"]:
         advice = "leave out --findings, or give a bundle of train-encoder or CheXNet's"
         raise ConfigError(f"{folder}: its encoder classifies no findings; {advice}")
@@ -184,6 +184,7 @@ def _write_file(
     resume: bool,
     beam: int | None,
     show_unfamiliar: bool,
+    runtime: str | None,
     given: Any = None,
 ) -> None:
     if resume and is_whole(out):
@@ -192,11 +193,12 @@ def _write_file(
     else:
         from xray_captioning.batch.run import caption_to_file
         from xray_captioning.bundles.bundle import MANIFEST
-        from xray_captioning.captioner.captioner import Captioner
         from xray_captioning.files import sha256_file
+        from xray_captioning.runtime import open_captioner
 
         _note(bundle)
-        digest, captioner = sha256_file(bundle.folder / MANIFEST), Captioner.load(bundle.folder)
+        digest = sha256_file(bundle.folder / MANIFEST)
+        captioner = open_captioner(bundle.folder, runtime)
         more = beam, resume, show_unfamiliar, given
         errors = caption_to_file(captioner, digest, studies, out, *more)
     click.echo(f"{out}: {len(studies)} studies, {errors} of them with an error", err=True)
@@ -232,12 +234,16 @@ def _check_images(studies: list[Study]) -> None:
             read_image(path, size=1, resize="nearest")
 
 
-def _captions(bundle: Bundle, studies: list[Study], beam: int | None, show_unfamiliar: bool) -> Iterator[Printed]:
+def _captions(
+    bundle: Bundle, studies: list[Study], beam: int | None, show_unfamiliar: bool, runtime: str | None
+) -> Iterator[Printed]:
     from xray_captioning.batch.run import warn_of_empty
     from xray_captioning.captioner.calibration import stated
-    from xray_captioning.captioner.captioner import Captioner, predict
+    from xray_captioning.captioner.captioner import predict
+    from xray_captioning.runtime import open_captioner
 
-    captioner, written = Captioner.load(bundle.folder), list[tuple[str, float | None]]()
+    captioner = open_captioner(bundle.folder, runtime)
+    written: list[tuple[str, float | None]] = []
     for start in range(0, len(studies), BATCH):
         batch = studies[start : start + BATCH]
         features = captioner.features([s.images for s in batch], [s.views for s in batch])

@@ -17,18 +17,19 @@ SETTINGS: dict[str, str] = {"server.address": HOST, **read_toml(__file__, "app.t
 
 
 @click.command()
-@options.declared("app")
+@options.declared("app", "runtime")
 @options.seed
-def app(bundles: tuple[str, ...], port: int, seed: int | None) -> None:
+def app(bundles: tuple[str, ...], port: int, seed: int | None, runtime: str | None) -> None:
     """Start the app on this machine, for a browser on this machine.
 
     --seed chooses the drawn samples.
     """
     for bundle in bundles:
-        read_bundle(find_bundle(bundle), "captioner", images=True)
+        read_bundle(find_bundle(bundle), "captioner", images=True, exported=True)
     _bound(HOST, port, "--port").close()
     own = [word for bundle in bundles for word in ("--bundle", bundle)]
     own += [] if seed is None else ["--seed", str(seed)]
+    own += [] if runtime is None else ["--runtime", runtime]
     streamlit = require("streamlit.web.cli", "the app", "serve")
     script = str(Path(__file__).parents[1] / "serving" / "app.py")
     settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
@@ -37,9 +38,11 @@ def app(bundles: tuple[str, ...], port: int, seed: int | None) -> None:
 
 
 @click.command()
-@options.declared("serve")
+@options.declared("serve", "runtime")
 @options.no_seed
-def serve(bundle: str, host: str, port: int, token_file: Path | None, limits: tuple[str, ...]) -> None:
+def serve(
+    bundle: str, host: str, port: int, token_file: Path | None, limits: tuple[str, ...], runtime: str | None
+) -> None:
     """Answer requests for captions over HTTP, and offer a page to upload images on.
 
     SIGTERM and SIGINT let it finish what it has accepted.
@@ -47,17 +50,17 @@ def serve(bundle: str, host: str, port: int, token_file: Path | None, limits: tu
     from xray_captioning.serving.settings import Settings, find_token
 
     folder = find_bundle(bundle)
-    read_bundle(folder, "captioner", images=True)
+    read_bundle(folder, "captioner", images=True, exported=True)
     settings = replace(Settings(), token=find_token(token_file)).replace(limits)
     for package in ("flask", "uvicorn"):
         require(package, "the API", "serve")
     # Before the model is loaded: a wrong address is an error at once.
     sock = _bound(host, port, "--host or --port")
-    from xray_captioning.captioner.captioner import Captioner
+    from xray_captioning.runtime import open_captioner
     from xray_captioning.serving.api import create_app
     from xray_captioning.serving.server import Server
 
-    server = Server(create_app(Captioner.load(folder), settings), sock, settings)
+    server = Server(create_app(open_captioner(folder, runtime), settings), sock, settings)
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"listening on http://{shown}:{sock.getsockname()[1]} (Ctrl-C ends it)")
     if not host.startswith(_LOOPBACK) and settings.token is None:

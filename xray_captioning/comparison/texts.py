@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -182,9 +183,11 @@ def _captions(run: CaptioningSystem, task: Task, beams: Sequence[int]) -> list[l
     from xray_captioning.captioner.calibration import warn_if_unfamiliar
 
     written: list[list[Caption]] = [[] for _ in beams]
-    for features in run.batches(task.test, task.cache):
-        for captions, beam in zip(written, beams):
-            captions += run.captioner.write_captions(features, beam)
+    with ThreadPoolExecutor(len(beams)) as pool:  # one search is compiled while another is
+        for features in run.batches(task.test, task.cache):
+            found = pool.map(partial(run.captioner.write_captions, features), beams)
+            for captions, more in zip(written, found):
+                captions += more
     warn_if_unfamiliar(caption.novelty for captions in written for caption in captions)
     return written
 

@@ -15,7 +15,7 @@ from xray_captioning.data.images import augment, normalise
 Maker = Callable[[Array, np.random.Generator, int], Any]
 Inputs = Callable[[Array, np.random.Generator], dict[str, Array]]
 Images = Sequence[Sequence[str | None]]  # of each study; None where a view is missing
-WINDOW = 8  # so many batches are sorted by length together
+WINDOW = 48  # so many batches are sorted by length together
 AHEAD = 4  # so many batches are prepared while others are trained on, of large ones fewer:
 LARGE = 2**26  # bytes that they may take
 STEP = 8  # lengths are rounded up to a multiple of this, so that few shapes are compiled

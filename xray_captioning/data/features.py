@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -40,6 +40,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+class Features(NamedTuple):
+    """Encoder features of a batch of studies, as tensors or arrays."""
+
+    regions: Any  # (batch, regions, channels), float, in the order view, row, column
+    mask: Any  # (batch, regions), bool; False for the regions of a view that a study does not have
+
+
 def map_batches(function: Callable[[list[T]], R], items: Sequence[T], size: int = BATCH) -> Iterator[R]:
     """Call a function on batches of items, several at a time in threads; yield results in order."""
     batches = [list(items[start : start + size]) for start in range(0, len(items), size)]
@@ -48,6 +55,15 @@ def map_batches(function: Callable[[list[T]], R], items: Sequence[T], size: int 
         return
     with ThreadPoolExecutor(WORKERS) as pool:
         yield from pool.map(function, batches)
+
+
+def one_ahead(make: Callable[[], T | None]) -> Iterator[T]:
+    """Yield what a function returns until that is None; it makes the next one meanwhile, in a thread."""
+    with ThreadPoolExecutor(1) as pool:
+        ready = pool.submit(make)
+        while (found := ready.result()) is not None:
+            ready = pool.submit(make)
+            yield found
 
 
 def power_of_two(count: int) -> int:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from xray_captioning.backend import keras, ops, registered
+from xray_captioning.data.features import Features as Features
 
 State = Any  # nested tensors; every leaf has a leading batch axis, so that search can reorder it
-
-
-class Features(NamedTuple):
-    """Encoder features of a batch of studies, as tensors or arrays."""
-
-    regions: Any  # (batch, regions, channels), float, in the order view, row, column
-    mask: Any  # (batch, regions), bool; False for the regions of a view that a study does not have
 
 
 class Decoder(keras.layers.Layer):

@@ -11,7 +11,7 @@ from msgspec import inspect
 from msgspec.structs import asdict, replace
 
 from xray_captioning.backend import keras, ops, registered
-from xray_captioning.config import ModelConfig
+from xray_captioning.config import Config, ModelConfig
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.decoders import recurrent
 from xray_captioning.decoders.context_aggregation import ContextAttention
@@ -227,3 +227,9 @@ class CaptionModel(keras.Model):
     def step(self, token: Any, state: State) -> tuple[Any, State]:
         """Return the decoder's logits (batch, vocabulary) and next state."""
         return self.decoder.step(token, state)
+
+
+def new_model(config: Config, encoder: Any, tokenizer: Any, dtype: str = "float32") -> CaptionModel:
+    """Return an untrained head and decoder that fit an encoder and a vocabulary."""
+    sizes = tokenizer.vocabulary_size, (config.image.views, *encoder.grid), encoder.channels
+    return CaptionModel(config.model, *sizes, config.text.maximum_length, dtype=dtype)

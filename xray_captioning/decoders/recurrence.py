@@ -92,8 +92,7 @@ def recurrence(cell: Any, words: Words, inputs: Any, states: list[Any], kernel: 
             d_kernel = multiply(ops.transpose(before), flat, kernel.dtype)
             d_bias = ops.matmul(ops.ones_like(before[:, 0])[None], flat)[0]  # faster than a sum
             d_fixed = bound.gradients(sums, words, steps[count:], d_x)
-            made = d_x, d_kernel, d_bias, *d_first, *d_fixed
-            return [ops.cast(d, x.dtype) for d, x in zip(made, (inputs, kernel, bias, *rest), strict=True)]
+            return d_x, d_kernel, d_bias, *d_first, *d_fixed
 
         return hidden, gradient
 
@@ -201,7 +200,8 @@ class AttentiveGru(Gru):
         if self.kernel is None:
             return made
         means = _flat(ops.matmul(ops.swapaxes(weights, 1, 2), self.regions))
-        return *made, multiply(ops.transpose(means), _flat(d_x), self.kernel.dtype)
+        d_kernel = multiply(ops.transpose(means), _flat(d_x), self.kernel.dtype)
+        return *made, ops.cast(d_kernel, self.kernel.dtype)  # joined to that of words
 
 
 class Lstm(Gru):

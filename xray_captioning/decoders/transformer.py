@@ -183,13 +183,14 @@ class Transformer(WordDecoder):
         """
         study, place = state["study"], self._place(token, state)
         images, image_mask = study["images"], study["mask"][:, None]
-        lineage = ops.logical_or(state["lineage"], ops.arange(state["lineage"].shape[1]) == place[:, None])
+        lineage = state["lineage"]
+        lineage = ops.logical_or(lineage, ops.arange(ops.shape(lineage)[1]) == place[:, None])
         x = self.embedding(token) + self.position(state["time"])
-        x, before = (ops.reshape(y, (image_mask.shape[0], -1, y.shape[1])) for y in (x, lineage))
+        x, before = (ops.reshape(y, (ops.shape(image_mask)[0], -1, ops.shape(y)[1])) for y in (x, lineage))
         pasts = []
         for block, past, image in zip(self.blocks, state["past"], images):
             now = block.past(x)
-            past = tuple(ops.slice_update(p, (0, 0, place[0], 0), n) for p, n in zip(past, now))
+            past = tuple(_written(*pair, place[0]) for pair in zip(past, now))
             pasts.append(past)
             x, weights = block(x, past, before, image, image_mask)
         logits = self.logits(self.norm(x))
@@ -204,8 +205,9 @@ class Transformer(WordDecoder):
     def _place(self, token: Any, state: State) -> Any:
         # Where each row (rows,) keeps its present token in the past: all captions are equally long,
         # and the beams of a study use neighbouring places.
-        captions = token.shape[0] // state["past"][0][0].shape[0]
-        return state["time"] * captions + ops.arange(token.shape[0]) % captions
+        rows = ops.shape(token)[0]
+        captions = rows // ops.shape(state["past"][0][0])[0]
+        return state["time"] * captions + ops.arange(rows) % captions
 
     def hidden(self, features: Features, tokens: Any, training: bool | None, packed: bool = False) -> Any:
         """Return the last block's output (batch, time, units), or packed rows of it."""
@@ -229,6 +231,15 @@ class Transformer(WordDecoder):
     def _images(self, features: Features) -> list[tuple[Any, Any]]:
         regions = ops.cast(features.regions, self.compute_dtype)
         return [block.cross_attention.memory(regions) for block in self.blocks]
+
+
+def _written(past: Any, new: Any, place: Any) -> Any:
+    """Return a past (B, H, places, D) with what is new (B, H, captions, D) from a place on."""
+    if past.shape[2] is not None:
+        return ops.slice_update(past, (0, 0, place, 0), new)
+    # An exported graph, which serves any number of beams: no format knows the update of a slice.
+    after = place + ops.shape(new)[2]
+    return ops.concatenate([past[:, :, :place], new, past[:, :, after:]], axis=2)
 
 
 @registered

@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.backend import compiled, keras, ops, registered
+from xray_captioning.backend import compiled, keras, ops, registered, shapes_vary
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.config import Config
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.encoders.backbones import Backbone, find_backbone
+from xray_captioning.encoders.lean import lean
 from xray_captioning.errors import ConfigError, MissingExtraError
 from xray_captioning.files import downloading
 
@@ -153,7 +154,7 @@ class Encoder(keras.Model):
         encoder.trained_on = record and TrainedOn.from_dict(record)
         return encoder
 
-    def encode(self, images: Any, training: bool | None = None) -> Any:
+    def encode(self, images: Any, training: bool | None = None, network: Any = None) -> Any:
         """Encode single images.
 
         Parameters
@@ -161,21 +162,24 @@ class Encoder(keras.Model):
         images : tensor, shape (batch, height, width, 3), float32
             Normalised as the model's configuration says.
         training : bool, optional
+        network : keras.Model, optional
+            What computes in the backbone's place, with its variables.
 
         Returns
         -------
         tensor, shape (batch, rows, columns, channels)
         """
-        return self.pooling_layer(self.backbone(images, training=training))
+        return self.pooling_layer((network or self.backbone)(images, training=training))
 
-    def call(self, images: Any, training: bool | None = None) -> Any:
+    def call(self, images: Any, training: bool | None = None, network: Any = None) -> Any:
         """Encode all views of studies.
 
         Parameters
         ----------
         images : tensor, shape (batch, views, height, width, 3), float32
             Normalised as the model's configuration says; zeros where a view is missing.
-        training : bool, optional
+        training, network
+            As :meth:`encode` takes them.
 
         Returns
         -------
@@ -183,7 +187,7 @@ class Encoder(keras.Model):
             Regions in the order view, row, column.
         """
         views = images.shape[1]
-        maps = self.encode(ops.reshape(images, (-1, *images.shape[2:])), training=training)
+        maps = self.encode(ops.reshape(images, (-1, *images.shape[2:])), training, network)
         return ops.reshape(maps, (-1, views * self.grid[0] * self.grid[1], self.channels))
 
     def region_mask(self, mask: Any) -> Any:
@@ -265,6 +269,7 @@ class FindingModel(keras.Model):
     def __init__(self, encoder: Encoder, keep_statistics: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.encoder, self.keep_statistics = encoder, keep_statistics
+        self._network: Callable[[], Any] = lambda: None
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
@@ -279,12 +284,19 @@ class FindingModel(keras.Model):
         encoder = keras.saving.deserialize_keras_object(config["encoder"])
         return cls(**{**config, "encoder": encoder})
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile, and make the network that is trained: here once, and in no call of another model."""
+        super().compile(*args, **kwargs)
+        network = lean(self.encoder.backbone) if shapes_vary(self) else None
+        self._network = lambda: network  # not a part of the model, whose layers it has
+
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return logits (batch, findings).
         `inputs` are ``images`` (batch, views, height, width, 3) and ``mask`` (batch, views).
         """
+        network = self._network() if training else None
         training = training and not self.keep_statistics
-        features = self.encoder(inputs["images"], training=training)
+        features = self.encoder(inputs["images"], training=training, network=network)
         return self.encoder.classify(features, self.encoder.region_mask(inputs["mask"]))
 
 

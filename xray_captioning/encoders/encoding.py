@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from xray_captioning import __version__
-from xray_captioning.backend import compiled, ops
+from xray_captioning.backend import compiled
 from xray_captioning.bundles.bundle import find_bundle, read_config
 from xray_captioning.config import Config
 from xray_captioning.data import features
 from xray_captioning.data.datasets import Images
+from xray_captioning.data.encoding import encode_images, encode_studies, finding_probabilities
 from xray_captioning.data.feature_files import StudyFeatures
-from xray_captioning.data.features import Array, ArrayCache, Regions, pad_rows, power_of_two, stack_features
-from xray_captioning.data.images import Image, normalise, read_images
-from xray_captioning.data.studies import Studies, repeat_first
+from xray_captioning.data.features import Array, ArrayCache, Regions
+from xray_captioning.data.images import Image, read_images
+from xray_captioning.data.studies import Studies
 from xray_captioning.data.targets import study_images
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.folders import adopted
@@ -28,41 +29,6 @@ from xray_captioning.files import sha256_file
 
 BATCH = 32  # studies
 PIXELS = ("size", "resize", "normalisation")  # of a configuration: what an encoder is shown
-
-
-def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array:
-    """Return features (images, rows, columns, channels), float32, a few small batches at a time.
-
-    `encode` is an encoder's, compiled or not; the configuration's image part says how pixels, of
-    what :func:`~xray_captioning.data.images.read_image` takes, become its input.
-    """
-    image = config.image
-
-    def maps(part: list[Image]) -> Array:
-        pixels = read_images(part, image.size, image.resize)
-        padded = pad_rows(normalise(pixels, image.normalisation), power_of_two(len(part)))
-        return ops.convert_to_numpy(encode(padded))[: len(part)]
-
-    decoded = all(isinstance(source, np.ndarray) for source in images)
-    size = features.DECODED if decoded else features.BATCH
-    return np.concatenate(list(features.map_batches(maps, images, size)))
-
-
-def encode_studies(encode: Any, config: Config, studies: Sequence[Sequence[Image | None]]) -> tuple[Array, Array]:
-    """Encode the images of studies in their places, each once, None where one is missing.
-
-    Returned are regions (studies, views * rows * columns, channels), float32, and their mask
-    (studies, views * rows * columns), bool; see :func:`encode_images`.
-    """
-    views, repeat = config.image.views, config.image.repeat_single_view
-    placed: list[Sequence[Any]] = [repeat_first(study, views) if repeat else list(study) for study in studies]
-    images = {_key(image): image for study in placed for image in study if image is not None}
-    maps = dict(zip(images, encode_images(encode, config, list(images.values()))))
-    return stack_features([[maps.get(_key(image)) for image in study] for study in placed], views)
-
-
-def _key(image: Any) -> str | int:
-    return image if isinstance(image, str) else id(image)
 
 
 def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> ArrayCache:
@@ -112,20 +78,6 @@ def study_regions(
     images = study_images(studies, config)
     maps = cached_features(images, encoder, config, cache)
     return features.image_regions(maps, images, config.image.views)
-
-
-def finding_probabilities(encoder: Encoder, regions: Any, mask: Any) -> list[dict[str, float]]:
-    """Return each study's probabilities, in [0, 1], of the encoder's findings in their order.
-
-    `regions` are (studies, regions, channels); `mask` is (studies, regions), bool, False for views
-    that a study does not have. An encoder that classifies no findings is a ConfigError.
-    """
-    if not encoder.findings:
-        raise ConfigError("this encoder classifies no findings; use a bundle of train-encoder, or CheXNet's")
-    studies = len(mask)
-    padded = (pad_rows(np.asarray(x), power_of_two(studies)) for x in (regions, mask))
-    probabilities = ops.convert_to_numpy(encoder.probabilities(*padded))[:studies]
-    return [dict(zip(encoder.findings, map(float, row))) for row in probabilities]
 
 
 def classify_studies(

@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.captioner.captioner import Captioner, new_model
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.checkpoints import StoredArray, read_keras2
 from xray_captioning.config import Config
 from xray_captioning.decoders import CaptionModel
+from xray_captioning.decoders.model import new_model
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.filling import (
     check,

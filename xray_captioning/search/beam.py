@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from xray_captioning.backend import keras, ops
 from xray_captioning.search import loop
+from xray_captioning.search.arrays import array_namespace, map_structure
 from xray_captioning.search.loop import IMPOSSIBLE, Carried, Rules, SearchResult, Step
 
 SHARED = ("study", "past")  # entries of a state that the beams of a study have in common
@@ -24,7 +24,8 @@ def beam_search(
     ``beam_size`` captions, best first; where there are fewer, the last have score and
     log-probability -1e9 and no tokens.
     """
-    search = _Search(step, rules, beam_size, length_penalty)
+    ops = array_namespace(state)
+    search = _Search(ops, step, rules, beam_size, length_penalty)
     found = loop.run_until_done(search.advance, search.begin(state, real), rules.maximum_length)
     # A caption of the maximum length counts as finished.
     totals = ops.where(found["done"][:, None], IMPOSSIBLE, found["totals"])
@@ -39,11 +40,12 @@ def beam_search(
 class _Search:
     """The steps of the search; what they pass on has the shape (batch, beams, ...): (B, K, ...)."""
 
-    def __init__(self, step: Step, rules: Rules, beams: int, length_penalty: Any) -> None:
-        self.step, self.rules, self.beams = step, rules, beams
+    def __init__(self, ops: Any, step: Step, rules: Rules, beams: int, length_penalty: Any) -> None:
+        self.ops, self.step, self.rules, self.beams = ops, step, rules, beams
         self.length_penalty = ops.cast(length_penalty, "float32")
 
     def begin(self, state: Any, real: Any) -> Carried:
+        ops = self.ops
         shape, regions = (real.shape[0], self.beams), loop.attention_of(state, real).shape[1]
         times = (*shape, self.rules.maximum_length)
         # For each token of a caption: itself, its log-probability, the beam it came from.
@@ -62,12 +64,13 @@ class _Search:
         }
 
     def normalised(self, totals: Any, length: Any) -> Any:
-        penalty = ((5.0 + ops.cast(length, "float32")) / 6.0) ** self.length_penalty
-        return ops.where(totals <= IMPOSSIBLE / 2, IMPOSSIBLE, totals / penalty)
+        penalty = ((5.0 + self.ops.cast(length, "float32")) / 6.0) ** self.length_penalty
+        return self.ops.where(totals <= IMPOSSIBLE / 2, IMPOSSIBLE, totals / penalty)
 
     def advance(self, time: Any, carried: Carried) -> tuple[Any, Carried]:
+        ops = self.ops
         own, shared = carried["state"]
-        last, before = keras.tree.map_structure(_flat, (carried["last"], own))
+        last, before = map_structure(_flat, (carried["last"], own))
         logits, after = self.step(last, {**before, **shared} if shared else before)
         totals, captions, ends = self.candidates(logits, carried, time)
         pool = self.with_finished(carried, captions, totals, ends, time + 1)
@@ -87,6 +90,7 @@ class _Search:
         }
 
     def candidates(self, logits: Any, carried: Carried, time: Any) -> tuple[Any, Any, Any]:
+        ops = self.ops
         # The 2K best continuations: at most K of them end, so K can always go on. They are among
         # the 2K best of each beam.
         captions, width = carried["captions"], min(2 * self.beams, logits.shape[1])
@@ -104,6 +108,7 @@ class _Search:
         return totals, captions, tokens == self.rules.end_id
 
     def with_finished(self, carried: Carried, captions: Any, totals: Any, ends: Any, length: Any) -> Any:
+        ops = self.ops
         in_beam = ops.arange(2 * self.beams) < self.beams
         going = ops.logical_not(carried["done"])[:, None]
         finished = ops.logical_and(ops.logical_and(ends, in_beam), going)
@@ -111,8 +116,9 @@ class _Search:
         return self.merge(carried["pool"], (captions, totals, self.normalised(totals, length)))
 
     def merge(self, pool: Any, others: Any) -> Any:
+        ops = self.ops
         # The K best of two sets of captions; each is (captions, totals, scores).
-        captions, totals, scores = keras.tree.map_structure(lambda *pair: ops.concatenate(pair, axis=1), pool, others)
+        captions, totals, scores = map_structure(lambda *pair: ops.concatenate(pair, axis=1), pool, others)
         scores, chosen = ops.top_k(scores, self.beams)
         captions, totals = _choose((captions, totals), ops.cast(chosen, "int32"))
         real = (scores > IMPOSSIBLE / 2)[..., None]
@@ -120,6 +126,7 @@ class _Search:
         return captions, totals, scores
 
     def is_done(self, done: Any, totals: Any, pool: Any, length: Any) -> Any:
+        ops = self.ops
         # A study that is done stays done, because the length penalty favours captions that grow.
         best = ops.max(self.normalised(totals, length), axis=1)
         worst = ops.min(pool[2], axis=1)
@@ -129,15 +136,15 @@ class _Search:
 
     def reordered(self, carried: Any, before: Any, after: Any, beam: Any) -> Any:
         # Each beam gets the state of the beam that it continues.
-        rows = _flat(ops.arange(beam.shape[0])[:, None] * self.beams + beam)
+        rows = _flat(self.ops.arange(beam.shape[0])[:, None] * self.beams + beam)
 
         def follow(kept: Any, old: Any, new: Any) -> Any:
-            return kept if new is old else self.unflat(ops.take(new, rows, axis=0))
+            return kept if new is old else self.unflat(self.ops.take(new, rows, axis=0))
 
-        return keras.tree.map_structure(follow, carried, before, after)
+        return map_structure(follow, carried, before, after)
 
     def unflat(self, x: Any) -> Any:
-        return ops.reshape(x, (x.shape[0] // self.beams, self.beams, *x.shape[1:]))
+        return self.ops.reshape(x, (x.shape[0] // self.beams, self.beams, *x.shape[1:]))
 
 
 def _split(state: Any) -> tuple[Any, dict[str, Any]]:
@@ -148,29 +155,37 @@ def _split(state: Any) -> tuple[Any, dict[str, Any]]:
     return {name: part for name, part in state.items() if name not in shared}, shared
 
 
+def repeated_rows(state: Any, beams: int) -> Any:
+    """Return the state as `step` reads it, with a row for each of so many beams of a study."""
+    own, shared = _repeated(state, beams)
+    return {**map_structure(_flat, own), **shared}
+
+
 def _repeated(state: Any, beams: int) -> tuple[Any, dict[str, Any]]:
     """Repeat the state of each study for its beams; return both parts as `_split` does."""
 
     def repeat(tree: Any, axis: int) -> Any:
-        return keras.tree.map_structure(lambda x: ops.repeat(x, beams, axis=axis), tree)
+        return map_structure(lambda x: ops.repeat(x, beams, axis=axis), tree)
 
+    ops = array_namespace(state)
     own, shared = _split(state)
     if "past" in shared:
         shared["past"], own["lineage"] = repeat(shared["past"], 2), repeat(own["lineage"], 1)
-    own = keras.tree.map_structure(lambda x: x[:, None], own)
+    own = map_structure(lambda x: x[:, None], own)
     return repeat(own, 1), shared
 
 
 def _flat(x: Any) -> Any:
     # (B, K, ...) to (B * K, ...)
-    return ops.reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
+    return array_namespace(x).reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
 
 
 def _choose(tree: Any, places: Any) -> Any:
     """Return places (B, K) of leaves (B, M) or (B, M, T)."""
+    ops = array_namespace(places)
 
     def chosen(x: Any) -> Any:
         index = ops.reshape(places, (*places.shape, *(1,) * (len(x.shape) - 2)))
         return ops.take_along_axis(x, index, axis=1)
 
-    return keras.tree.map_structure(chosen, tree)
+    return map_structure(chosen, tree)

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from xray_captioning.backend import ops
 from xray_captioning.search import loop
+from xray_captioning.search.arrays import array_namespace
 from xray_captioning.search.loop import IMPOSSIBLE, Carried, Rules, SearchResult, Step
 
 # From logits, time and what is carried to the log-probability and the token of each row.
@@ -47,7 +47,7 @@ def sample_search(
     be scalar tensors, so that one compiled search serves them all; then `width` says how many of
     the likeliest words are looked at, 0 being all, and at least ``top_k``.
     """
-    width = sampling.top_k if width is None else width
+    ops, width = array_namespace(state), sampling.top_k if width is None else width
 
     def sampled(logits: Any, time: Any, carried: Carried) -> tuple[Any, Any]:
         wide = min(width or logits.shape[1], logits.shape[1])
@@ -66,7 +66,7 @@ def draw(gains: Any, noise: Any, sampling: Sampling) -> Any:
     """Return a column of each row, (rows,) int32, drawn by inverting the distribution function of
     log-probabilities, (rows, width), the likeliest first; noise is in [0, 1).
     """
-    possible = gains > IMPOSSIBLE / 2  # at any temperature
+    ops, possible = array_namespace(gains), gains > IMPOSSIBLE / 2  # at any temperature
     weights = ops.softmax(ops.where(possible, gains / sampling.temperature, IMPOSSIBLE), axis=-1)
     before = ops.cumsum(weights, axis=-1) - weights
     # A word belongs to the nucleus if those before it have less than top_p; the first always does.
@@ -79,13 +79,15 @@ def draw(gains: Any, noise: Any, sampling: Sampling) -> Any:
 
 def _likeliest(gains: Any, tokens: Any, top_k: Any) -> tuple[Any, Any]:
     """Forbid all but the ``top_k`` likeliest of tokens (rows, width), the likeliest first."""
-    width = gains.shape[1]
+    ops, width = array_namespace(gains), gains.shape[1]
     gains, order = ops.top_k(gains, width)  # tokens that the rules forbid may stand among others
     tokens = ops.take_along_axis(tokens, ops.cast(order, "int32"), axis=1)
     return ops.where(ops.arange(width) < top_k, gains, IMPOSSIBLE), tokens
 
 
 def _search(state: Any, step: Step, real: Any, rules: Rules, choose: Choose, extra: Carried) -> SearchResult:
+    ops = array_namespace(state)
+
     def advance(time: Any, carried: Carried) -> tuple[Any, Carried]:
         logits, state = step(carried["last"], carried["state"])
         gain, token = choose(logits, time, carried)

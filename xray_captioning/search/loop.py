@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from xray_captioning.backend import keras, ops
+import numpy as np
+
+from xray_captioning.search.arrays import array_namespace, map_structure
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 Carried = dict[str, Any]
@@ -48,6 +50,7 @@ def run_until_done(
     ``carried`` have a leading batch axis; ``"done"`` is (batch,) bool; ``"state"`` is not part of
     the result.
     """
+    ops = array_namespace(carried["done"])
 
     def more_than(few: int) -> Callable[[Any, Carried], Any]:
         def going(time: Any, carried: Carried) -> Any:
@@ -65,7 +68,7 @@ def run_until_done(
         return carried
     rows = ops.argsort(ops.cast(carried["done"], "int32"))[:few]  # the unfinished come first
     whole = {**carried, "state": state}
-    last = keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), whole)
+    last = map_structure(lambda x: ops.take(x, rows, axis=0), whole)
     _, last = ops.while_loop(more_than(0), advance, (time, last))
     del last["state"]
 
@@ -73,11 +76,12 @@ def run_until_done(
         # TensorFlow cannot update an empty array: the attention of a decoder without any.
         return ops.scatter_update(whole, rows[:, None], part) if 0 not in whole.shape else whole
 
-    return keras.tree.map_structure(put_back, carried, last)
+    return map_structure(put_back, carried, last)
 
 
 def attention_of(state: Any, token: Any) -> Any:
     """Return a decoder's weights (rows, regions) of the step in which it read tokens (rows,)."""
+    ops = array_namespace(token)
     if isinstance(state, dict) and "attention" in state:
         return ops.cast(state["attention"], "float32")
     return ops.zeros((token.shape[0], 0), dtype="float32")
@@ -91,6 +95,7 @@ def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int)
     vocabulary is slow, so forbidden tokens are not masked in it: as many more candidates are taken
     as there are forbidden tokens. At the `width` of the vocabulary they stay in their place.
     """
+    ops = array_namespace(logits)
     logits = ops.cast(logits, "float32")
     total = ops.logsumexp(logits, axis=-1, keepdims=True)
     forbidden = _forbidden(tokens, time, rules)
@@ -110,7 +115,7 @@ def largest(values: Any, k: int) -> tuple[Any, Any]:
     They lie in the k blocks with the largest maxima, and a processor finds the maxima of many
     blocks at a time. Of equal ones the first comes first.
     """
-    rows, columns = values.shape
+    ops, (rows, columns) = array_namespace(values), values.shape
     blocks = -(-columns // _BLOCK)
     if blocks < 4 * k:
         found, where = ops.top_k(values, k)
@@ -129,8 +134,13 @@ def largest(values: Any, k: int) -> tuple[Any, Any]:
 
 
 def write_at(kept: Any, new: Any, time: Any, axis: int) -> Any:
-    """Return ``kept`` with ``new`` written at place ``time`` of an axis that ``new`` lacks."""
-    shape = [1] * len(kept.shape)
+    """Return ``kept`` with ``new`` written at place ``time`` of an axis that ``new`` lacks.
+    Into an array it is written where it is: a search has arrays of its own.
+    """
+    if isinstance(kept, np.ndarray):
+        kept[(slice(None),) * axis + (time,)] = new
+        return kept
+    ops, shape = array_namespace(kept), [1] * len(kept.shape)
     shape[axis] = kept.shape[axis]
     here = ops.reshape(ops.arange(kept.shape[axis]) == time, shape)
     return ops.where(here, ops.expand_dims(new, axis), kept)
@@ -138,7 +148,7 @@ def write_at(kept: Any, new: Any, time: Any, axis: int) -> Any:
 
 def _forbidden(tokens: Any, time: Any, rules: Rules) -> Any:
     # (rows, some), int32; -1 forbids nothing.
-    rows, length = tokens.shape
+    ops, (rows, length) = array_namespace(tokens), tokens.shape
     banned = ops.convert_to_tensor(rules.banned or (-1,), dtype="int32")
     banned = ops.broadcast_to(banned, (rows, len(rules.banned) or 1))
     n = rules.no_repeat_ngram

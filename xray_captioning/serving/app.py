@@ -37,11 +37,12 @@ LIMITS = (0, 25, 50, 70, 80, 90, 95, 99)  # percent
 
 
 def main(arguments: Sequence[str] = ()) -> None:
-    """Draw the page once; arguments are ``--bundle FOLDER``, repeatable, and ``--seed N``."""
+    """Draw the page once; arguments are ``--bundle``, repeatable, ``--seed`` and ``--runtime``."""
     _keep_uploads_in_memory()
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--bundle", action="append", default=[])
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--runtime")
     options = parser.parse_args(list(arguments))
     st.set_page_config("Chest X-ray captions", page_icon="🩻", layout="wide")
     st.html(html("style"))
@@ -57,15 +58,15 @@ def main(arguments: Sequence[str] = ()) -> None:
     if study is None:
         st.info("Drop one or two images of a study above, or choose a sample.")
     else:
-        _show_all(study, bundles, beam_size, threshold)
+        _show_all(study, bundles, beam_size, threshold, options.runtime)
 
 
 @st.cache_resource(show_spinner="Loading the model …", max_entries=4)
-def load(bundle: str) -> Captioner:
+def load(bundle: str, runtime: str | None = None) -> Captioner:
     """Return a bundle, loaded once for all sessions."""
-    from xray_captioning.captioner.captioner import Captioner  # here: the page appears at once
+    from xray_captioning.runtime import open_captioner  # here: the page appears at once
 
-    captioner = Captioner.load(bundle)
+    captioner = open_captioner(bundle, runtime)
     # Streamlit collects garbage after every event. Without this it looks at all of TensorFlow's
     # objects each time, and nobody is served meanwhile.
     gc.collect()
@@ -155,14 +156,14 @@ def _read(
     return parts.read_study(_captioner, name, _study, beam_size)
 
 
-def _show_all(study: parts.Study, bundles: list[str], beam_size: int, threshold: float) -> None:
+def _show_all(study: parts.Study, bundles: list[str], beam_size: int, threshold: float, runtime: str | None) -> None:
     if study.about:
         st.html(html("note", study.about))
     places = st.columns(len(bundles)) if len(bundles) > 1 else [st.container()]
     for place, bundle, name in zip(places, bundles, _names(bundles)):
         with place:
             try:
-                result = _read(bundle, name, beam_size, study.digest, load(bundle), study)
+                result = _read(bundle, name, beam_size, study.digest, load(bundle, runtime), study)
             except XrayCaptioningError as error:
                 st.error(str(error))
                 continue

@@ -221,9 +221,11 @@ class Engine:
 
     def _sizes(self) -> list[tuple[int, int]]:
         """Return pairs of beam size and batch size: all batches of the bundle's own beam size, and
-        the largest of any other, to which smaller ones are padded.
+        the largest of any other, to which smaller ones are padded; one of what compiles nothing.
         """
         own, batch = self.captioner.config.decoding.beam_size, self.settings.batch
+        if not self.captioner.compiles:
+            return [(own, 1)]
         others = {*range(1, min(self.settings.beam, COMPILED) + 1)} - {own}
         sizes = [2**i for i in range((batch - 1).bit_length())]
         return [*((own, size) for size in [*sizes, batch]), *((other, batch) for other in others)]

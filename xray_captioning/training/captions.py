@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from xray_captioning.backend import device_count, replicas, seeded, training_scope
 from xray_captioning.bundles.bundle import FEATURES
-from xray_captioning.captioner.captioner import Captioner, new_model
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.comparison.evaluate import measure
 from xray_captioning.config import Config
 from xray_captioning.data import datasets, targets
@@ -19,6 +19,7 @@ from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import choose_split, open_studies, record_training
 from xray_captioning.data.splits import Split, data_digest
 from xray_captioning.decoders import check_decoder, language_model
+from xray_captioning.decoders.model import new_model
 from xray_captioning.encoders import Encoder, saved
 from xray_captioning.encoders.encoding import cached_pixels, study_regions
 from xray_captioning.encoders.given import features_encoder, made_by

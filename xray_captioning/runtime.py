@@ -1,0 +1,89 @@
+"""Captions without Keras and TensorFlow, from exported graphs that another program runs."""
+
+import importlib.util
+from pathlib import Path
+
+from xray_captioning.bundles.bundle import MANIFEST, find_bundle, read_bundle
+from xray_captioning.captioner.calibration import load_calibration
+from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.captioner.graphs import RUNTIMES, open_graphs
+from xray_captioning.config import Config
+from xray_captioning.data.provenance import TrainedOn
+from xray_captioning.errors import ConfigError
+from xray_captioning.files import read_json, sha256_file
+from xray_captioning.text.byte_pairs import load_tokenizer
+
+PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai_edge_litert", "saved_model": "tensorflow"}
+KERAS = "keras"
+
+
+def load(name: str | Path, runtime: str | None = None) -> Captioner:
+    """Load an exported captioner; neither Keras nor TensorFlow is imported.
+
+    Parameters
+    ----------
+    name : path
+        A folder that ``xray-captioning export`` wrote, a bundle that holds one as ``export``, or
+        the name of a shipped bundle.
+    runtime : {"onnx", "openvino"}, optional
+        What runs the graphs: onnxruntime or OpenVINO. By default the first that is installed.
+
+    Returns
+    -------
+    Captioner
+        Which writes the same captions; only it cannot be saved, exported or trained.
+
+    Raises
+    ------
+    BundleError
+        The folder is missing, incomplete or altered.
+    ConfigError
+        It holds no export, none of its present state, or none that this runtime can run.
+    MissingExtraError
+        The runtime is not installed.
+    """
+    folder = find_bundle(name)
+    found = find_export(folder)
+    if found is None:
+        advice = f"xray-captioning export --bundle {folder} --out {folder / 'export'}"
+        raise ConfigError(f"{folder}: holds no export of its present state; write one: {advice}")
+    read_bundle(folder, "captioner", exported=True)  # not altered either
+    values = read_bundle(found, "captioner", exported=True)
+    known = RUNTIMES[values["export"]["format"]]
+    if runtime is not None and runtime not in known:
+        form = values["export"]["format"]
+        raise ConfigError(f"{found}: {form} graphs are not run by {runtime}; export others")
+    runtime = runtime or next(iter([*_installed(found), *known]))
+    return Captioner(
+        Config.from_dict(values["config"], f"{found}/captioner.json"),
+        *open_graphs(found, values, runtime),
+        load_tokenizer(found / "tokenizer.json"),
+        values["about"],
+        TrainedOn.load(folder),
+        load_calibration(found),
+    )
+
+
+def find_export(folder: Path) -> Path | None:
+    """Return where a bundle's graphs are, None where it has none that were exported since."""
+    found = [place for place in (folder, folder / "export") if (place / MANIFEST).is_file()]
+    for place in found:
+        export = read_json(place / "captioner.json", "copy the folder again").get("export")
+        if export and (place == folder or export["bundle"] == sha256_file(folder / MANIFEST)):
+            return place
+    return None
+
+
+def _installed(folder: Path) -> list[str]:
+    """Return what is there of the runtimes that run an export's graphs."""
+    form = read_json(folder / "captioner.json", "copy the folder again")["export"]["format"]
+    return [one for one in RUNTIMES[form] if importlib.util.find_spec(PACKAGES[one])]
+
+
+def open_captioner(name: str | Path, runtime: str | None = None) -> Captioner:
+    """Load a captioner with the runtime asked for, or else the quickest that there is."""
+    folder = find_bundle(name)
+    if runtime is None:
+        found = find_export(folder)
+        runtime = None if found and (found == folder or _installed(found)) else KERAS
+    return Captioner.load(folder) if runtime == KERAS else load(folder, runtime)

@@ -1,0 +1,1 @@
+"""A static page that captions images on its visitor's machine."""

@@ -1,0 +1,51 @@
+/** Images of a study on canvases, with the attention of a word laid over them. */
+
+import { picture } from "./image.js";
+import { resized } from "./resize.js";
+
+const LONGEST = 720; // pixels of an image on the page
+const OPACITY = 0.72;
+// Viridis without its darkest quarter, which would be black on black: read alike with every kind of colour vision.
+const COLOURS = [
+  [59, 82, 139], [47, 107, 142], [38, 130, 142], [31, 152, 139], [40, 174, 128], [78, 195, 107], [132, 212, 75], [194, 223, 35], [253, 231, 37],
+];
+const LUNG = 0.25 * 255; // the grey under the colour scale
+
+/** Draw an image, once for all words, and return the canvas; `paint` then draws over it. */
+export function canvasOf(image) {
+  const still = picture(image, LONGEST);
+  const canvas = Object.assign(document.createElement("canvas"), { width: still.width, height: still.height, still });
+  paint(canvas, null);
+  return canvas;
+}
+
+/** Lay attention (rows * columns) over an image: the less attention, the less colour; `top` has the strongest. */
+export function paint(canvas, attention, [rows, columns] = [0, 0], top = 0) {
+  const { still, width, height } = canvas;
+  const shown = new ImageData(new Uint8ClampedArray(still.data), width, height);
+  if (attention && top > 0) {
+    const heat = resized({ data: Float32Array.from(attention), width: columns, height: rows, channels: 1 }, width, height, "linear");
+    heat.data.forEach((share, i) => tint(shown.data, 4 * i, Math.min(share / top, 1)));
+  }
+  canvas.getContext("2d").putImageData(shown, 0, 0);
+}
+
+/** Draw the colours from no attention to the most, as they look on a lung. */
+export function paintScale(canvas) {
+  const scale = new ImageData(canvas.width, 1);
+  for (let i = 0; i < canvas.width; i++) {
+    scale.data.set([LUNG, LUNG, LUNG, 255], 4 * i);
+    tint(scale.data, 4 * i, i / (canvas.width - 1));
+  }
+  canvas.getContext("2d").putImageData(scale, 0, 0);
+}
+
+function tint(data, at, heat) {
+  const place = heat * (COLOURS.length - 1);
+  const low = Math.min(Math.floor(place), COLOURS.length - 2);
+  const opacity = OPACITY * heat;
+  for (let c = 0; c < 3; c++) {
+    const colour = COLOURS[low][c] + (place - low) * (COLOURS[low + 1][c] - COLOURS[low][c]);
+    data[at + c] = Math.round((1 - opacity) * data[at + c] + opacity * colour);
+  }
+}
