@@ -16,7 +16,10 @@ CHOICES = {
     "text.cleaning": ["plain", "r2gen", "legacy"],
     "model.normalisation": ["layer", "batch"],
     "training.precision": ["float32", "bfloat16"],
+    "encoder_training.precision": ["float32", "bfloat16"],
     "training.cache_dtype": ["float32", "float16"],
+    "training.schedule": ["cosine", "constant"],
+    "encoder_training.schedule": ["cosine", "constant"],
     "training.monitor": [
         "val_loss",
         *(f"val_BLEU-{n}" for n in range(1, 5)),

@@ -6,6 +6,8 @@ state. A program that is its own process, as the command line is, may ask for si
 """
 
 import contextlib
+import functools
+import os
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -38,6 +40,91 @@ def seeded(seed: int) -> Iterator[None]:
 
 # The decorator of every layer, model and loss: Keras then finds its class in a ``.keras`` file.
 registered = keras.saving.register_keras_serializable("xray_captioning")
+
+
+def _devices() -> list[str]:
+    """Return what a batch can be divided among: all GPUs, or all devices if there is none."""
+    known = keras.backend.backend() in ("tensorflow", "jax")
+    return list(keras.distribution.list_devices()) if known else []
+
+
+def describe_devices() -> str:
+    """Return what models are computed on, and its memory."""
+    if not (devices := _devices()):
+        return f"the devices of {keras.backend.backend()}"
+    kind, size = devices[0].partition(":")[0].upper(), 0
+    if kind == "CPU":
+        what = f"{os.cpu_count()} CPU cores"
+        if hasattr(os, "sysconf"):  # not on Windows
+            size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        device = jax.local_devices()[0]
+        what, size = f"{len(devices)} {device.device_kind}", (device.memory_stats() or {}).get("bytes_limit", 0)
+    else:
+        from tensorflow.python.client import device_lib  # the only one that knows its memory
+
+        device = next(d for d in device_lib.list_local_devices() if d.device_type == kind)
+        name = device.physical_device_desc.partition("name: ")[2].partition(",")[0]
+        what, size = f"{len(devices)} {name or kind}", device.memory_limit
+    return f"{what} with {size / 2**30:.1f} GiB" if size else what
+
+
+@contextlib.contextmanager
+def training_scope(devices: str, precision: str) -> Iterator[bool]:
+    """Divide the batches of models that are made and fitted here among ``all`` devices, or leave
+    them to one, and let layers that are made here compute in float32 or bfloat16.
+
+    Weights are float32 and the same on all devices. Yielded is whether models that were made
+    elsewhere have to be copied to be fitted here.
+    """
+    names = _devices() if devices == "all" else ["one"]
+    if not names:
+        raise ConfigError(f"{keras.backend.backend()} trains on one device here; take TensorFlow or JAX")
+    scope: Any = contextlib.nullcontext()
+    if len(names) > 1 and keras.backend.backend() == "tensorflow":
+        scope = _mirrored(tuple(names)).scope()
+    elif len(names) > 1:
+        scope = keras.distribution.DataParallel(devices=names).scope()
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
+    try:
+        with scope:
+            yield len(names) > 1 or precision != "float32"
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@functools.cache  # TensorFlow takes the sums of a second one for those of the first
+def _mirrored(names: tuple[str, ...]) -> Any:
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(names)
+
+
+def device_count() -> int:
+    """Return how many devices share a batch."""
+    several = keras.distribution.distribution()
+    return int(several.device_mesh.devices.size) if several else replicas()
+
+
+def replicas() -> int:
+    """Return how many devices have a step of their own; an array of JAX is that of all devices."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+def summed(gradients: list[Any]) -> list[Any]:
+    """Return each device's gradients summed over these devices."""
+    import tensorflow as tf
+
+    # Words of a batch, whose number differs, would be gathered; that ends in a deadlock.
+    whole = [tf.convert_to_tensor(gradient) for gradient in gradients]
+    return list(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, whole))
 
 
 def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> Callable[..., Any]:

@@ -128,7 +128,10 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Batches whose mean gradient moves the weights once. Each counts alike, though a caption's
     loss is a mean over words and some batches have more of them."""
     learning_rate: Rate = 1e-3
-    """The highest: after an epoch of warm-up from a tenth of it a cosine decay to zero begins."""
+    """The highest, which is reached after an epoch of warm-up from a tenth of it."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """What follows: a cosine decay to zero, which starts over where a run is extended, or the
+    highest rate to the end; an extended run is then as one that was planned so long."""
     weight_decay: NonNegative = 0.0
     """Decoupled weight decay (AdamW) of kernels: not of biases, normalisations and the vectors of
     words and positions. 0 is Adam."""
@@ -138,6 +141,8 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Epochs without a better one, by validation loss or ``monitor``, before training stops."""
     seed: CountOrZero = 0
     """Weights, order and dropout. The split does not depend on it."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What is computed in while the network is trained; its weights are float32 either way."""
 
 
 class EncoderTrainingConfig(TrainingConfig, frozen=True):
@@ -168,8 +173,6 @@ class CaptionTrainingConfig(TrainingConfig, frozen=True):
     encoder_learning_rate: NonNegative = 0.0
     """Of the encoder's last block, which is then trained, too; 0 leaves the encoder frozen and
     its features in the cache."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """What the decoder computes in while it is trained; its weights are float32 either way."""
     cache_dtype: Literal["float32", "float16"] = "float32"
     """What features are kept in on disk."""
 

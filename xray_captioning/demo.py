@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from xray_captioning.comparison.evaluate import measure
 from xray_captioning.config import load_preset
@@ -18,7 +18,9 @@ from xray_captioning.training.encoder import train_encoder
 STUDIES = 1940  # 200 of them to test on
 
 
-def run_demo(out: Path, seed: int, say: Callable[[str], Any] = print) -> list[dict[str, Any]]:
+def run_demo(
+    out: Path, seed: int, say: Callable[[str], Any] = print, devices: Literal["one", "all"] = "one"
+) -> list[dict[str, Any]]:
     """Draw phantoms, train an encoder and a decoder in `out`, and return a row for each system."""
     config = load_preset("phantom_attention").replace({"training.seed": seed, "encoder_training.seed": seed})
     say(f"1/4 rendering {STUDIES} synthetic studies")
@@ -26,12 +28,13 @@ def run_demo(out: Path, seed: int, say: Callable[[str], Any] = print) -> list[di
     split = split_studies(studies, config.fractions)
     sizes = ", ".join(f"{len(ids)} {name}" for name, ids in split.parts.items())
     say(f"2/4 teaching an encoder the findings ({sizes})")
-    about, cache = {"source": "phantom", "notice": PHANTOM_NOTICE}, out / "cache"
-    encoder, rows = train_encoder(studies, config, out / "encoder", "random", split=split, cache=cache, about=about)
+    cache, about = out / "cache", {"source": "phantom", "notice": PHANTOM_NOTICE}
+    how: Any = {"split": split, "cache": cache, "about": about, "devices": devices}
+    encoder, rows = train_encoder(studies, config, out / "encoder", "random", **how)
     say(f"    mean area under the ROC curve on test studies: {format_cell(rows[-1]['AUROC'])}")
     say("3/4 teaching an attention decoder to write impressions")
     run = out / "global_attention"
-    captioner = train(studies, config, run, encoder, split=split, cache=cache, about=about, measured=False)
+    captioner = train(studies, config, run, encoder, measured=False, **how)
     say("4/4 captioning the test studies with greedy and beam search")
     found = measure(captioner, studies, run, cache)
     for name in ("metrics.json", "captions.csv", "panel.png"):

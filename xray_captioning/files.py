@@ -156,22 +156,23 @@ def read_toml(module: str, name: str) -> dict[str, Any]:
     return tomllib.loads(Path(module).with_name(name).read_text("utf-8"))
 
 
-def no_terminal() -> bool:
-    """Whether nobody watches standard error, which is None where a process has no console."""
-    return sys.stderr is None or not sys.stderr.isatty()
+@contextmanager
+def unreported() -> Iterator[None]:
+    """Forbid packages that look for these variables meanwhile to report their use to their makers."""
+    asked = {"ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
+    added = {name: value for name, value in asked.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 def load_onnxruntime(purpose: str, extra: str) -> Any:
-    """Import onnxruntime and forbid it to report its use to its makers; otherwise as `require`."""
-    # It reads this while it is imported: later it has a file in the temporary folder already.
-    name = "ORT_DISABLE_TELEMETRY"
-    before = os.environ.get(name)
-    os.environ[name] = before or "1"
-    try:
+    """Import onnxruntime as `require` does."""
+    with unreported():  # later it has a file in the temporary folder already
         return require("onnxruntime", purpose, extra)
-    finally:
-        if before is None:
-            del os.environ[name]
 
 
 _quiet = False  # whether notices are held back while Keras is imported

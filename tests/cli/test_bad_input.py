@@ -72,7 +72,7 @@ CASES = [
             ("--data {phantoms} --out {box}/full", "full; not empty; --out"),
             ("--data {phantoms} --out {box}/full --resume", "full; not empty; --out"),
             ("--data {phantoms} --out {box}/run", "run; --resume"),
-            ("--data {phantoms} --out {box}/run --resume", "run; training.epochs 7; --out"),
+            ("--data {phantoms} --out {box}/run --resume", "run; training.patience 7; --out"),
             ("--data {phantoms} --out {box}/bad_run --resume", "run.json; damaged; --out"),
             ("--data {phantoms} --out {box}/keep.txt", "--out; keep.txt"),
             ("--data {phantoms} --out {out} --preset best", "'best'; phantom_attention"),
@@ -278,7 +278,7 @@ def box(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> Path:
 
 
 def _other_config() -> dict[str, object]:
-    return load_preset("chexnet_attention").replace({"training.epochs": 7}).to_dict()
+    return load_preset("chexnet_attention").replace({"training.patience": 7}).to_dict()
 
 
 def _images(box: Path, sound: Path) -> None:

@@ -174,6 +174,7 @@ def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest
         "import-legacy": f"--weights {__file__} --out x",
         "fetch": "--list",
         "cache": "",
+        "sweep": "--data . --out x --grid model.pool=1",
         "review": f"export --captions {__file__} --systems a b --out x",
     }
     lines = [f"{name} {needed.get(name, '--data . --out x')}" for name in COMMANDS]

@@ -1,7 +1,11 @@
 """Caches are bounded, and what is in use stays readable."""
 
 import os
+import sys
+from datetime import datetime
+from types import SimpleNamespace
 
+import click
 import numpy as np
 import pytest
 
@@ -97,19 +101,61 @@ def test_a_limit_is_a_number(monkeypatch, text):
     assert size_limit() == 20 * GIB
 
 
-def test_the_command(tmp_path, files, capsys):
+@pytest.fixture
+def command(tmp_path, capsys):
+    def run(*words):
+        status = main(["cache", "--cache", str(tmp_path / "cache"), *words])
+        out, error = capsys.readouterr()
+        return out if status == 0 else f"{status} {error}"
+
+    return run
+
+
+def test_the_command(tmp_path, files, command):
+    filled(tmp_path / "cache", "a", files)
+    assert '"name": "a"' in command()
+    assert '"name": "a"' in command("--limit", "1")
+    assert '"name": "a"' not in command("--limit", "0")
+    assert "exclude each other" in command("--empty", "--limit", "1")
+    assert "give a number of GiB" in command("--limit", "nan")
+
+
+def test_kinds_and_last_uses_are_listed_and_emptied_by_name(tmp_path, files, command):
     root = tmp_path / "cache"
-    filled(root, "a", files)
-    assert main(["cache", "--cache", str(root)]) == 0
-    assert '"name": "a"' in capsys.readouterr().out
-    assert main(["cache", "--cache", str(root), "--limit", "1"]) == 0
-    assert '"name": "a"' in capsys.readouterr().out
-    assert main(["cache", "--cache", str(root), "--clear"]) == 0
-    assert '"name": "a"' not in capsys.readouterr().out
-    assert main(["cache", "--cache", str(root), "--clear", "--limit", "1"]) == 2
-    assert "exclude each other" in capsys.readouterr().err
-    assert main(["cache", "--cache", str(root), "--limit", "nan"]) == 2
-    assert "give a number of GiB" in capsys.readouterr().err
+    kinds = {"encoder": "features", "pixels": "pixels", "digest": "digests"}
+    folders = {}
+    for year, (key, kind) in enumerate(kinds.items(), 2001):
+        cache = ArrayCache(root, {key: "x"})
+        cache.fill(files, compute)
+        folders[kind] = cache.folder
+        os.utime(cache.files[0], (0, datetime(year, 5, 6, 7, 8).timestamp()))
+    lines = {line.split()[2]: line for line in command().splitlines()[:-1]}
+    assert lines.keys() == set(kinds.values())
+    for year, kind in enumerate(kinds.values(), 2001):
+        assert f"{kind:8}  {year}-05-06 07:08  {folders[kind].name}" in lines[kind]
+    assert folders["features"].name not in command("--empty", "features", "--yes")
+    assert "nothing is called so; there is " in command("--empty", "features", "--yes")
+    assert folders["pixels"].name not in command("--empty", folders["pixels"].name, "--yes")
+    assert [found.folder for found in caches(root)] == [folders["digests"]]
+    assert command("--empty", "--yes").endswith(f"in {root}\n")
+    assert caches(root) == []
+    assert command("--empty", "--yes").startswith("removed 0.00 GiB")
+
+
+def test_emptying_asks_first(tmp_path, files, command, monkeypatch):
+    filled(tmp_path / "cache", "a", files)
+    assert "asks before; add --yes" in command("--empty")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+
+    def abort(question):
+        raise click.Abort
+
+    monkeypatch.setattr(click, "confirm", lambda question: False)
+    assert '"name": "a"' in command("--empty")
+    monkeypatch.setattr(click, "confirm", abort)
+    assert command("--empty") == "130 xray-captioning: interrupted\n"
+    monkeypatch.setattr(click, "confirm", lambda question: question.startswith("remove 1 of"))
+    assert '"name": "a"' not in command("--empty")
 
 
 def test_a_cache_that_is_cleared_before_its_first_shard_is_listed_and_trimmed(tmp_path, files):

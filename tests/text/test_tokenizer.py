@@ -216,3 +216,14 @@ def test_marks_may_be_named_and_plain_words_are_none(tmp_path: Path) -> None:
         read_keras(tmp_path, words=words, char_level=True)
     with pytest.raises(DataError, match="among those it keeps"):
         read_keras(tmp_path, words=["lungs", "startseq", "endseq"], num_words=3)
+
+
+def test_new_words_come_after_the_known_ones() -> None:
+    known = Tokenizer.fit(["no effusion .", "small effusion ."])
+    longer = known.extended(["<cls> no nodule , nodule .", "rare effusion"], 2)
+    assert longer.words == (*known.words, "nodule")
+    assert known.extended([]) == known
+    keras = Tokenizer(("startseq", "endseq", "lungs"), (None, "startseq", "endseq"), ".", True)
+    longer = keras.extended(["Clear. <unk> Lungs"])
+    assert longer.words == ("startseq", "endseq", "lungs", "clear")
+    assert longer.encode("CLEAR lungs.") == [1, 4, 3, 2]

@@ -12,8 +12,7 @@ from xray_captioning.data.targets import reference_texts, study_images
 from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.metrics.clinical import clinical_scores
 from xray_captioning.metrics.scores import score
-from xray_captioning.training import captions
-from xray_captioning.training.captions import CaptionScore, monitored_studies
+from xray_captioning.training.caption_score import CaptionSamples, CaptionScore, monitored_studies
 from xray_captioning.training.run_state import RunState
 
 NAMES = ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr", "clinical_f1")
@@ -76,10 +75,22 @@ def test_an_unknown_monitor_is_one_clear_error():
         Config().replace({"training.monitor": "val_METEOR"})
 
 
-def test_many_validation_studies_are_sampled_the_same_in_each_epoch(phantoms, monkeypatch):
+def test_many_validation_studies_are_sampled_the_same_in_each_epoch(phantoms):
     studies = read_studies(phantoms)
     assert monitored_studies(studies, 0) is studies
-    monkeypatch.setattr(captions, "MOST", 5)
-    first, again, other = (list(monitored_studies(studies, s)["study_id"]) for s in (0, 0, 1))
+    first, again, other = (list(monitored_studies(studies, s, 5)["study_id"]) for s in (0, 0, 1))
     assert len(set(first)) == 5
     assert first == again != other
+
+
+def test_samples_of_each_epoch_can_be_read_and_a_stopped_one_is_written_anew(phantoms, tmp_path):
+    studies = read_studies(phantoms)[:2].assign(impression=["normal .", "effusion ."])
+    samples = CaptionSamples(SimpleNamespace(config=Config()), studies, None, tmp_path)
+    for epoch, said in ((0, "first"), (1, "stopped"), (1, "second")):
+        samples.texts = lambda said=said: [said, "a | b"]
+        samples.on_epoch_end(epoch)
+    text = (tmp_path / "samples.md").read_text("utf-8")
+    assert text.count("## Epoch 1\n") == text.count("## Epoch 2\n") == 1
+    assert text.index("first") < text.index("## Epoch 2") < text.index("second")
+    assert "stopped" not in text
+    assert "| effusion . | a \\| b " in text

@@ -119,5 +119,5 @@ def test_studies_of_unknown_patients_are_patients_of_their_own(phantoms):
     scores = truth + np.linspace(0, 2, len(truth))[:, None]
     encoder = SimpleNamespace(findings=["Edema"])
     model = SimpleNamespace(predict=lambda *_, **__: scores, encoder=encoder)
-    rows = _measure(model, None, given, None)
+    rows = _measure(model, [], given, None)
     assert rows[0]["AUROC_low"] is not None

@@ -13,7 +13,7 @@ def test_what_python_callers_give_by_mistake_is_named(fit, phantoms, tiny_config
     studies, out = read_studies(phantoms), tmp_path / "run"
     for config in ({}, "phantom_attention", None):
         kind = type(config).__name__
-        with pytest.raises(ConfigError, match=f"expected a configuration, got {kind}; give what"):
+        with pytest.raises(ConfigError, match=f"expected a configuration, got {kind}; give one of"):
             fit(studies, config, out)
     for given in ({}, None, ["a.png"]):
         kind = type(given).__name__

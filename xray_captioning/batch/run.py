@@ -22,7 +22,7 @@ from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Features
 from xray_captioning.data.images import Image, arranged, read_image
 from xray_captioning.errors import DataError, XrayCaptioningError
-from xray_captioning.files import no_terminal
+from xray_captioning.progress import progress
 
 SIZE = 64  # studies in a batch
 DIGITS = 6
@@ -45,8 +45,6 @@ def caption_to_file(
     is the digest of the one that the captioner was loaded from; with `given` features no image is read, and
     with `spread` other processes caption the batches.
     """
-    from tqdm import tqdm
-
     table.check_out(out, resume)
     if given is not None:
         from xray_captioning.encoders.given import check_fits  # with Keras
@@ -63,7 +61,7 @@ def caption_to_file(
     out.parent.mkdir(parents=True, exist_ok=True)
     with table.open_journal(table.part_of(out), resume) as file:
         done = table.begin(file, run, [table.printable(study.name) for study in studies], SIZE)
-        with tqdm(total=len(studies), desc="caption", unit="study", disable=no_terminal()) as bar:
+        with progress(total=len(studies), desc="caption", unit="study") as bar:
             bar.update(done)
             batches = (list(studies[start : start + SIZE]) for start in range(done, len(studies), SIZE))
             here = (caption_rows(captioner, batch, beam_size, show_unfamiliar, given) for batch in batches)

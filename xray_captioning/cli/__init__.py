@@ -13,6 +13,7 @@ import click
 from xray_captioning import __version__
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.files import load_quietly, read_toml
+from xray_captioning.progress import begin
 
 COMPLETE = "_XRAY_CAPTIONING_COMPLETE"
 SHOWN = 3  # warnings of one kind about images
@@ -57,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return shell_complete(cli, {}, "xray-captioning", COMPLETE, completing)
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     load_quietly()
+    begin()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a user cannot act on the warnings of other packages
         warnings.filterwarnings("always", module="xray_captioning")
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = told.show
         try:
             return _run(given)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort):  # the latter at a question
             resumable = given[:1] in (["train"], ["train-encoder"]) or (given[:1] == ["caption"] and "--out" in given)
             advice = "; go on with the same command and --resume" if resumable else ""
             print(f"xray-captioning: interrupted{advice}", file=sys.stderr)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import warnings
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -20,6 +22,7 @@ from xray_captioning.errors import ConfigError
 from xray_captioning.files import atomic_write
 
 if TYPE_CHECKING:
+    from xray_captioning.data.cache_folder import CacheInfo
     from xray_captioning.hub.fetch import Entry
 
 EXAMPLES = 2  # images that are named
@@ -27,9 +30,9 @@ FOLDERS = 10_000  # that are looked into for them
 
 
 @click.command()
-@options.declared("demo")
+@options.declared("demo", "devices")
 @options.seed
-def demo(out: Path, seed: int | None) -> None:
+def demo(out: Path, seed: int | None, devices: Literal["one", "all"]) -> None:
     """Render phantoms, train on them, caption others, and compare with the baselines."""
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out}: is not empty; choose another folder with --out")
@@ -38,7 +41,7 @@ def demo(out: Path, seed: int | None) -> None:
     from xray_captioning.evaluation.baselines import merged_rows
     from xray_captioning.evaluation.table import format_table
 
-    rows = run_demo(out, seed or 0, lambda line: click.echo(line, err=True))
+    rows = run_demo(out, seed or 0, lambda line: click.echo(line, err=True), devices)
     click.echo(format_table(merged_rows(rows)))
     click.echo(
         f"\nread BLEU beside the constant caption's, and beside clinical_f1\n"
@@ -143,25 +146,44 @@ def _describe(name: str, entry: Entry) -> str:
 @click.command()
 @options.declared("cache", "cache")
 @options.no_seed
-def cache(cache: Path | None, clear: bool, limit: float | None) -> None:
-    """List the pixels and features that are kept between runs, and remove them.
+def cache(cache: Path | None, name: str | None, yes: bool, limit: float | None) -> None:
+    """List what is kept between runs, by size: kind, last use, name and settings.
 
-    They never take more than 20 GiB, or the number of GiB that the environment variable
+    It never takes more than 20 GiB, or the number of GiB that the environment variable
     XRAY_CAPTIONING_CACHE_GIB names; --seed changes nothing.
     """
     from xray_captioning.data import cache_folder as folder
 
-    if clear and limit is not None:
-        raise ConfigError("--clear and --limit exclude each other; leave one out")
+    if name and limit is not None:
+        raise ConfigError("--empty and --limit exclude each other; leave one out")
     if limit is not None and not math.isfinite(limit):
         raise ConfigError(f"--limit is {limit}; give a number of GiB, 0 or more")
     root, gib = cache or folder.usual_cache(), folder.GIB
-    if clear or limit is not None:
-        freed = folder.trim(root, 0 if limit is None else int(limit * gib))
-        freed += folder.remove_archives(root) if clear else 0
-        click.echo(f"removed {freed / gib:.2f} GiB")
-    found = folder.caches(root)
-    for cached in found:
-        click.echo(f"{cached.size / gib:8.2f} GiB  {cached.folder.name}  {cached.settings}")
-    total = sum(cached.size for cached in found)
-    click.echo(f"{total / gib:8.2f} GiB of at most {folder.size_limit() / gib:g} in {root}")
+    if name:
+        chosen = _caches_named(name, root)
+        if yes or _confirmed(chosen, root):
+            click.echo(f"removed {folder.empty(chosen) / gib:.2f} GiB")
+    if limit is not None:
+        click.echo(f"removed {folder.trim(root, int(limit * gib)) / gib:.2f} GiB")
+    for one in (found := folder.caches(root)):
+        used = datetime.fromtimestamp(one.used).isoformat(" ", "minutes")
+        click.echo(f"{one.size / gib:8.2f} GiB  {one.kind:8}  {used}  {one.folder.name}  {one.settings}")
+    click.echo(f"{sum(one.size for one in found) / gib:8.2f} GiB of at most {folder.size_limit() / gib:g} in {root}")
+
+
+def _caches_named(name: str, root: Path) -> list[CacheInfo]:
+    """Return the caches of a kind, the one of a name, or all."""
+    from xray_captioning.data.cache_folder import caches
+
+    found = caches(root)
+    names = dict.fromkeys(name for one in found for name in (one.kind, one.folder.name))
+    if name != "all" and name not in names:
+        raise ConfigError(f"--empty {name}: nothing is called so; there is {', '.join(names)}")
+    return [one for one in found if name in ("all", one.kind, one.folder.name)]
+
+
+def _confirmed(chosen: list[CacheInfo], root: Path) -> bool:
+    size = f"{len(chosen)} of {root}, {sum(one.size for one in chosen) / 2**30:.2f} GiB"
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise ConfigError(f"--empty removes {size}, and asks before; add --yes if you are sure")
+    return click.confirm(f"remove {size}?")

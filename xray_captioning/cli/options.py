@@ -167,14 +167,14 @@ def engine(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def make_config(
-    preset: str,
+    preset: str | Config,
     assignments: Sequence[str],
     seed: int | None,
     group: str = "training",
     encoder: str | None = None,
     weights: str | None = None,
 ) -> Config:
-    """Return a preset with its fields overridden.
+    """Return a preset, or a configuration, with its fields overridden.
 
     Another encoder than the preset's, or a folder of weights, brings the images that it needs, but
     for the fields that are set.
@@ -182,7 +182,7 @@ def make_config(
     changes: dict[str, Any] = dict(parse_assignment(text) for text in assignments)
     changes |= {"model.encoder": encoder} if encoder else {}
     other = {"training": "encoder_training", "encoder_training": "training"}[group]
-    config = load_preset(preset).replace(changes)
+    config = (load_preset(preset) if isinstance(preset, str) else preset).replace(changes)
     groups = {name.split(".")[0] for name in changes}
     if other in groups and group not in groups:  # both may be set, for both commands alike
         advice = f"changes nothing here; this command reads the fields {group}.*"

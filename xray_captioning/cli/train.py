@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle
+from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle, read_config
 from xray_captioning.cli import options
 from xray_captioning.config import Config, presets
 from xray_captioning.data.provenance import describe_data
@@ -30,19 +30,18 @@ preset = click.option(
 @click.command("train-encoder")
 @options.source(labels=False)
 @preset
-@options.declared("train-encoder", "out", "resume", "set", "split", "cache")
+@options.declared("train-encoder", "out", "resume", "log", "devices", "set", "split", "cache")
 @options.seed
-def train_encoder(
-    source: options.Source, out: Path, preset: str, assignments: tuple[str, ...], seed: int | None, **run: Any
-) -> None:
+def train_encoder(source: options.Source, out: Path, preset: str, **run: Any) -> None:
     """Teach an encoder to classify findings; the best epoch becomes a bundle in --out."""
     from xray_captioning.encoders.saved import is_network
     from xray_captioning.metrics.classification import format_intervals
     from xray_captioning.training.encoder import train_encoder as fit
 
-    encoder, weights = run.pop("encoder"), run["weights"]
+    weights, (assignments, seed, encoder) = run["weights"], map(run.pop, ("assignments", "seed", "encoder"))
     config = options.make_config(preset, assignments, seed, "encoder_training", encoder, weights)
-    _check(out, config, run["resume"], None if weights is None or is_network(weights) else weights)
+    bundle = None if weights is None or is_network(weights) else weights
+    _check(out, config, run["resume"], bundle, "encoder_training")
     studies = source.load()
     _, rows = fit(studies, config, out, about=describe_data(source.data), **run)
     click.echo(format_table(format_intervals(rows)) if rows else UNTESTED)
@@ -52,17 +51,14 @@ def train_encoder(
 @click.command()
 @options.source()
 @preset
-@options.declared("train", "features", "out", "resume", "set", "split", "cache")
+@options.declared("train", "encoder", "weights", "features", "out", "resume", "log", "devices", "set", "split", "cache")
 @options.seed
-def train(
-    source: options.Source, out: Path, preset: str, assignments: tuple[str, ...], seed: int | None, **run: Any
-) -> None:
+def train(source: options.Source, out: Path, preset: str, start_from: str | None, **run: Any) -> None:
     """Teach a decoder to write captions; the best epoch becomes a bundle in --out."""
     from xray_captioning.data.targets import usable_studies
     from xray_captioning.evaluation.matching import features_of
 
-    named = run.pop("encoder") if _is_network(run["encoder"], run["weights"]) else None
-    config = options.make_config(preset, assignments, seed, encoder=named, weights=run["weights"])
+    config = _configured(_recipe(preset, start_from), run)
     _check(out, config, run["resume"], run.get("encoder"))
     studies = source._replace(need_images=run["features"] is None).load()
     run["features"] = given = features_of(run["features"], studies)
@@ -73,13 +69,37 @@ def train(
     from xray_captioning.training.captions import train as fit
 
     trained = "trained on findings" if run.get("encoder") else "not trained on findings"
+    trained = f"with decoder and words from {Path(start_from).resolve().name}" if start_from else trained
     about = {**describe_data(source.data), **({} if given else {"encoder": trained})}
-    captioner = fit(studies, config, out, about=about, **run)
+    captioner = fit(studies, config, out, about=about, start_from=start_from, **run)
     rows = merged_rows(captioner.about.get("rows") or [])
     click.echo(format_table(rows) if rows else f"{UNTESTED} (evaluate --part val takes another)")
     sees = captioner.config.model.encoder != FEATURES
     asked = "IMAGE" if sees else "--features FILE"
     click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} {asked}")
+
+
+@click.command()
+@options.source()
+@preset
+@options.declared("sweep", "encoder", "weights", "features", "out", "set", "split", "cache")
+@options.seed
+def sweep(
+    source: options.Source, out: Path, preset: str, grid: tuple[str, ...], seeds: int, trials: int | None, **run: Any
+) -> None:
+    """Train every setting of --grid with several seeds, and compare them on validation studies.
+
+    Whatever was trained already is kept, so the same command goes on after a stop. Test studies
+    are not looked at: evaluate the setting you choose on them.
+    """
+    from xray_captioning.training import sweep as training
+
+    config = _configured(preset, run)
+    chosen = training.settings(training.parse_space(grid), trials, config.training.seed)
+    studies = source._replace(need_images=run["features"] is None).load()
+    rows = training.sweep(studies, config, out, chosen, seeds, about=describe_data(source.data), **run)
+    click.echo(format_table(training.shown(rows, config.training.monitor)))
+    click.echo(f"table in {out / training.TABLE}; a run folder for each setting and seed beside it")
 
 
 def _is_network(encoder: str | None, weights: str | None) -> bool:
@@ -92,11 +112,26 @@ def _is_network(encoder: str | None, weights: str | None) -> bool:
     return known or bool(weights and Path(weights).is_dir())
 
 
-def _check(out: Path, config: Config, resume: bool, bundle: str | None) -> None:
+def _configured(preset: str | Config, run: dict[str, Any]) -> Config:
+    """Return the configuration of a run; what it says, and an --encoder that is a network, leaves the options."""
+    named = run.pop("encoder") if _is_network(run["encoder"], run["weights"]) else None
+    return options.make_config(preset, run.pop("assignments"), run.pop("seed"), encoder=named, weights=run["weights"])
+
+
+def _recipe(preset: str, bundle: str | None) -> str | Config:
+    """Return the preset, or the settings of a bundle to start from where no preset is named."""
+    if bundle is None:
+        return preset
+    own = read_config(find_bundle(bundle), "captioner")
+    usual = click.get_current_context().get_parameter_source("preset") is click.core.ParameterSource.DEFAULT
+    return own if usual else preset
+
+
+def _check(out: Path, config: Config, resume: bool, bundle: str | None, group: str = "training") -> None:
     """Refuse what is wrong with the command line before any study is read."""
     from xray_captioning.training.run_folder import check_folder
 
-    check_folder(out, config, resume)
+    check_folder(out, config, resume, group)
     if resume and not (out.is_dir() and any(out.iterdir())):
         click.echo(f"note: {out} holds nothing to resume; starting a new run")
     if bundle is not None:

@@ -25,6 +25,7 @@ from xray_captioning.evaluation.cases import example, wordiest
 from xray_captioning.evaluation.matching import Studies, in_order, scored_section
 from xray_captioning.findings import CONSTANT
 from xray_captioning.plots.panels import Example
+from xray_captioning.progress import progress
 from xray_captioning.text.cleaning import clean
 
 if TYPE_CHECKING:  # texts alone are compared without loading Keras
@@ -87,7 +88,7 @@ class CaptioningSystem:
         if self._workers and isinstance(self._given, Path):
             spread = partial(self._workers, partial(batch_maps, self._given), lost=lost_images)
         of = study_regions(studies, model.encoder, model.config, cache, self.features, spread)
-        for start in range(0, len(studies), BATCH):
+        for start in progress(range(0, len(studies), BATCH), "captions", leave=False):
             yield Features(*of(np.arange(start, min(start + BATCH, len(studies)))))
 
     def check_text(self, expected: Config, protocol: str | None) -> None:

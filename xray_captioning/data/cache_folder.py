@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ LIMIT_VARIABLE = "XRAY_CAPTIONING_CACHE_GIB"
 LIMIT = 20.0  # GiB
 GIB = 2**30
 SETTINGS = "settings.json"
+# By a name that only the settings of this kind have.
+KINDS = {"encoder": "features", "pixels": "pixels", "digest": "digests", "archive": "archive"}
 FILES = "files"  # what a zip archive was unpacked to, in a cache of its own
 
 
@@ -29,6 +31,12 @@ class CacheInfo:
     folder: Path
     settings: str  # JSON
     size: int  # bytes
+    used: float  # seconds since 1970
+
+    @property
+    def kind(self) -> str:
+        """What is kept: features, pixels, digests of images, or an archive that was unpacked."""
+        return next((kind for name, kind in KINDS.items() if name in json.loads(self.settings)), "")
 
 
 def usual_cache() -> Path:
@@ -54,17 +62,23 @@ def caches(root: Path) -> list[CacheInfo]:
     """Return the caches in a folder, the largest first; whatever else lies there is left out."""
     found = []
     for folder in _folders(root):
-        size = sum(size for _, size, _ in _shards([folder]))
+        shards = _shards([folder])
         with suppress(OSError, ValueError):  # it has just been removed, or is damaged
-            settings = json.loads((folder / SETTINGS).read_text("utf-8"))
-            size = settings["bytes"] if (folder / FILES).is_dir() else size
-            found.append(CacheInfo(folder, json.dumps(settings), size))
+            settings, files = json.loads((folder / SETTINGS).read_text("utf-8")), folder / FILES
+            size = settings["bytes"] if files.is_dir() else sum(size for _, size, _ in shards)
+            dated = files if files.is_dir() else folder / SETTINGS
+            used = max((date for date, _, _ in shards), default=dated.stat().st_mtime_ns) / 1e9
+            found.append(CacheInfo(folder, json.dumps(settings), size, used))
     return sorted(found, key=lambda cached: -cached.size)
 
 
 def trim(root: Path, limit: int, keep: Iterable[Path] = ()) -> int:
     """Remove the least recently used shards, not `keep`, down to `limit`; return bytes freed."""
-    shards = _shards(_folders(root))
+    return _trim(_folders(root), limit, keep)
+
+
+def _trim(folders: Sequence[Path], limit: int, keep: Iterable[Path] = ()) -> int:
+    shards = _shards(folders)
     excess, kept, freed = sum(size for _, size, _ in shards) - limit, set(keep), 0
     for _, size, shard in sorted(shards):
         if excess - freed > 0 and shard not in kept:
@@ -72,7 +86,7 @@ def trim(root: Path, limit: int, keep: Iterable[Path] = ()) -> int:
                 shard.unlink()
                 shard.with_suffix(".hashes.json").unlink(missing_ok=True)
                 freed += size
-    for folder in _folders(root) if freed or not limit else ():
+    for folder in folders if freed or not limit else ():
         if not any(folder.glob("*.npy")) and not (folder / FILES).is_dir():
             with suppress(OSError):
                 (folder / SETTINGS).unlink()
@@ -80,16 +94,18 @@ def trim(root: Path, limit: int, keep: Iterable[Path] = ()) -> int:
     return freed
 
 
-def remove_archives(root: Path) -> int:
-    """Remove what zip archives were unpacked to; return the number of bytes that were freed."""
+def empty(found: Iterable[CacheInfo]) -> int:
+    """Remove what these caches hold; return the number of bytes that were freed."""
     freed = 0
-    for cached in caches(root):
-        if (cached.folder / FILES).is_dir():
-            with suppress(OSError):
-                aside = (cached.folder / FILES).rename(cached.folder / ".removed")
-                shutil.rmtree(aside)  # under another name, so that half of it is not read
-                shutil.rmtree(cached.folder)
-                freed += cached.size
+    for cached in found:
+        if not (cached.folder / FILES).is_dir():
+            freed += _trim([cached.folder], 0)
+            continue
+        with suppress(OSError):
+            aside = (cached.folder / FILES).rename(cached.folder / ".removed")
+            shutil.rmtree(aside)  # under another name, so that half of it is not read
+            shutil.rmtree(cached.folder)
+            freed += cached.size
     return freed
 
 

@@ -102,6 +102,33 @@ class BatchDataset(keras.utils.PyDataset):
         return np.split(order, range(self.batch_size, self.studies, self.batch_size))
 
 
+class EvenDataset(keras.utils.PyDataset):
+    """Batches that so many devices can share: filled up with copies of studies without weight."""
+
+    def __init__(self, data: BatchDataset, devices: int) -> None:
+        super().__init__()
+        self.data, self.devices = data, devices
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Any:
+        """Return inputs, targets and weights.
+
+        Inputs have ``share`` (studies,), a study's part of all, 0 for copies, and ``count``
+        (studies,), the sum of all weights.
+        """
+        inputs, targets, *weights = self.data[index]
+        studies = len(targets)
+        total = -(-studies // self.devices) * self.devices
+        rows, real = np.arange(total) % studies, (np.arange(total) < studies).astype("float32")
+        given = keras.tree.map_structure(lambda x: x[rows], (inputs, targets))
+        weight = (weights[0][rows].T * real).T if weights else real
+        told = {"share": real / np.float32(studies), "count": np.full(total, weight.sum(), "float32")}
+        return {**given[0], **told}, given[1], weight
+
+
 def feature_inputs(of: Regions) -> Inputs:
     """Return a function that makes ``regions`` and ``mask`` (batch, regions) of studies."""
     return lambda numbers, rng: dict(zip(("regions", "mask"), of(numbers)))

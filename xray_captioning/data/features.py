@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from xray_captioning.data.cache_folder import SETTINGS, home_of, note_use, size_limit, trim
 from xray_captioning.errors import DataError
-from xray_captioning.files import atomic_path, atomic_write, no_terminal, sha256_file
+from xray_captioning.files import atomic_path, atomic_write, sha256_file
+from xray_captioning.progress import progress
 
 FORMAT = 1  # of shards, and of how images are read; another number starts all caches anew
 SHARD = 512  # images
@@ -125,13 +126,11 @@ class ArrayCache:
 
         Or, with `spread`, in other processes, which yield the rows of a batch as a list of arrays.
         """
-        from tqdm import tqdm
-
         seen = self._hash(list(dict.fromkeys(paths)))
         paths_by_hash = {self.hashes[path]: path for path in seen}
         self._check(paths_by_hash)
         missing = [path for found, path in paths_by_hash.items() if found not in self.rows]
-        with tqdm(total=len(missing), desc=label, unit="image", disable=no_terminal()) as bar:
+        with progress(total=len(missing), desc=label, unit="image") as bar:
             for start in range(0, len(missing), SHARD):
                 group, rows = missing[start : start + SHARD], []
                 batches = (group[first : first + SPREAD] for first in range(0, len(group), SPREAD))

@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from xray_captioning.errors import DataError
-from xray_captioning.files import no_terminal
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics import bleu, cider, clinical, mentions, rouge
 from xray_captioning.metrics.calibration import wilson
 from xray_captioning.metrics.classification import patient_numbers
 from xray_captioning.metrics.ngrams import BLOCK, checked_pairs, checked_texts, paired
+from xray_captioning.progress import progress
 
 # Patients that a score has to stand on before it has an interval, and those with the rarest finding
 # for averages that count an absent finding as 0.
@@ -247,8 +247,6 @@ def statistics_of_runs(
     """Yield the statistics that `count` makes of columns of texts, a run's first, then `columns`
     (references, reports). No row depends on another: equal ones are counted once.
     """
-    from tqdm import tqdm
-
     number: dict[tuple[str, ...], int] = {}
     # Study by study, so that what is counted of a reference serves all runs.
     rows = [
@@ -256,7 +254,7 @@ def statistics_of_runs(
         for known, said in zip(zip(*columns, strict=True), zip(*runs, strict=True), strict=True)
     ]
     pairs = list(number)
-    starts = tqdm(range(0, len(pairs), BLOCK), "scores", disable=no_terminal(), leave=False)
+    starts = progress(range(0, len(pairs), BLOCK), "scores", leave=False)
     parts = [count(*zip(*pairs[start : start + BLOCK], strict=True)) for start in starts]
     counted = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     for row in np.array(rows).T:

@@ -65,8 +65,13 @@ class Results:
             "differences": self.paired_tests,
             "beats_every_baseline": self.beats_every_baseline,
             "intervals": {name: self.intervals(name) for name in self.found.scores},
+            "runs": {s.column: self._runs(s) for s in self.systems if s.kind == "system"},
         }
         atomic_write(out / "metrics.json", json.dumps(values, indent=2) + "\n")
+
+    def _runs(self, system: System) -> list[Row]:
+        names = (*TEXT_COLUMNS, *CLINICAL_COLUMNS)
+        return [{name: finite(run[name]) for name in names} for run in self.found.runs[system.column]]
 
     @property
     def left_out(self) -> dict[str, int]:

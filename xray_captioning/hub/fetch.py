@@ -25,7 +25,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from xray_captioning.errors import DataError, MissingExtraError
-from xray_captioning.files import alone_in, atomic_write, naming, no_terminal, sha256_file, shipped_folder
+from xray_captioning.files import alone_in, atomic_write, naming, sha256_file, shipped_folder
+from xray_captioning.progress import progress
 
 TIMEOUT = 30.0  # seconds without an answer, or without a further byte
 CHUNK = 1 << 18  # bytes
@@ -295,13 +296,11 @@ def _version(response: Any) -> str:
 
 def _receive(response: Any, part: Part, start: int, file: RemoteFile) -> None:
     """Write an answer after the bytes that are there, with a progress bar."""
-    from tqdm import tqdm
-
     total = _total(response, start, file.size)
     if not start:
         part.remove()
         atomic_write(part.version, _version(response))
-    bar = tqdm(desc=file.name, total=total, initial=start, unit="B", unit_scale=True, disable=no_terminal())
+    bar = progress(desc=file.name, total=total, initial=start, unit="B", unit_scale=True)
     with naming(part.content), bar, part.content.open("ab" if start else "wb") as stream:
         while chunk := _read(response):
             if total is not None and stream.tell() + len(chunk) > total:

@@ -20,9 +20,10 @@ from xray_captioning.data.provenance import PHANTOM_README
 from xray_captioning.data.resizing import opencv
 from xray_captioning.data.studies import SECTIONS
 from xray_captioning.errors import ConfigError
-from xray_captioning.files import new_folder, no_terminal
+from xray_captioning.files import new_folder
 from xray_captioning.phantom.reports import report
 from xray_captioning.phantom.study import TABLES, PhantomStudy, sample_study
+from xray_captioning.progress import progress
 
 FIRST_UID = 900001  # far above the uids of the Indiana University collection
 SMALLEST = 32
@@ -89,7 +90,6 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
 def _write_studies(images: Path, studies: int, seed: int, size: int) -> Any:
     """Yield what `write_study` returns of each study; several processes draw many of them."""
     from joblib import Parallel, delayed
-    from tqdm import tqdm
 
     opencv()  # or what to install
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -97,7 +97,7 @@ def _write_studies(images: Path, studies: int, seed: int, size: int) -> Any:
     # Not forked, as that can hang after TensorFlow has started, and without the caller's script.
     run = Parallel(workers, backend="loky", return_as="generator")
     written = run(delayed(write_study)(images, seed, index, size) for index in range(studies))
-    yield from tqdm(written, "phantoms", studies, unit="study", disable=no_terminal())
+    yield from progress(written, "phantoms", total=studies, unit="study")
 
 
 def write_study(images: Path, seed: int, index: int, size: int) -> tuple[_Row, list[_Row]]:

@@ -41,10 +41,13 @@ def save(figure: Any, path: str | Path) -> None:
     atomic_write(path, png(figure))
 
 
+NO_METRICS = ("epoch", "learning_rate", "seconds")  # columns of a log that no curve is drawn of
+
+
 def curves(history: Sequence[Mapping[str, float]]) -> Any:
     """Draw each metric by epoch, training and validation (``val_`` before its name) in one axis."""
-    metrics = list(dict.fromkeys(name.removeprefix("val_") for name in history[0]))
-    metrics.remove("epoch")
+    names = [name.removeprefix("val_") for name in history[0]]
+    metrics = [name for name in dict.fromkeys(names) if name not in NO_METRICS]
     figure, axes = _figure(len(metrics), 2.8, WIDTH / 2 * len(metrics))
     epochs = [row["epoch"] for row in history]
     for axis, metric in zip(axes, metrics):

@@ -53,6 +53,10 @@ class TokenIds(ABC):
             row[: len(ids)] = ids
         return rows
 
+    def extended(self, texts: Iterable[str], minimum_frequency: int = 1) -> Self:
+        """Return a tokenizer of the same ids that knows the words of further cleaned texts, too."""
+        return self  # where parts of words spell every word
+
     def decode(self, ids: Ids) -> str:
         """Turn a row of ids into text, its words joined by single spaces.
 

@@ -100,12 +100,20 @@ class Tokenizer(TokenIds):
         frequent = (word for word, n in ranked if n >= minimum_frequency and word not in SPECIAL)
         return cls(SPECIAL + tuple(frequent))
 
+    def extended(self, texts: Iterable[str], minimum_frequency: int = 1) -> Self:
+        """Return a tokenizer with the same ids, and the words of further texts after its own."""
+        found = Tokenizer.fit(map(self._plain, token_ids.checked_texts(texts)), minimum_frequency)
+        more = (word for word in found.words[len(SPECIAL) :] if word not in self.index)
+        return type(self)((*self.words, *more), self.marks, self.filters, self.lower)
+
+    def _plain(self, text: str) -> str:
+        text = text.lower() if self.lower else text
+        return text.translate(dict.fromkeys(map(ord, self.filters), " "))
+
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
         """Turn a cleaned text into start, one id per word, end; see `TokenIds.encode`."""
         room = token_ids.room_for_words(maximum_length)
-        text = text.lower() if self.lower else text
-        words = text.translate(dict.fromkeys(map(ord, self.filters), " ")).split()
-        ids = [self.index.get(word, self.unknown_id) for word in words]
+        ids = [self.index.get(word, self.unknown_id) for word in self._plain(text).split()]
         # A text that spells "<end>" must not end the caption in the middle.
         special = (self.start_id, self.end_id)
         ids = [self.unknown_id if i in special else i for i in ids]

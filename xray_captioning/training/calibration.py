@@ -20,9 +20,9 @@ from xray_captioning.data.splits import Split
 from xray_captioning.data.targets import reference_texts, study_images, usable_studies
 from xray_captioning.decoders import Features
 from xray_captioning.errors import DataError
-from xray_captioning.files import no_terminal
 from xray_captioning.metrics import calibration as metrics
 from xray_captioning.metrics.calibration import CalibrationScores, calibration_scores
+from xray_captioning.progress import progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,8 +166,6 @@ def caption_outcomes(
     They are written with these beam sizes; with the bundle's own and `BEAM_SIZES` where none is
     given. Without `captions` nothing is written, and only the features are returned.
     """
-    from tqdm import tqdm
-
     config, plain = captioner.config, copy(captioner)
     plain.calibration = None  # an older one has no say
     own = config.decoding.beam_size
@@ -180,7 +178,7 @@ def caption_outcomes(
     views: list[tuple[Array, Array]] = []
     found: dict[int, list[tuple[float, bool, int]]] = {size: [] for size in sizes}
     starts = range(0, len(references), BATCH)
-    for start in tqdm(starts, desc="studies", unit="batch", disable=no_terminal()):
+    for start in progress(starts, desc="studies", unit="batch"):
         some = slice(start, start + BATCH)
         if given is None:
             features = plain.features(images[some])

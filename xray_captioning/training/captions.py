@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import numpy as np
-
-from xray_captioning.backend import keras, ops, seeded
+from xray_captioning.backend import device_count, replicas, seeded, training_scope
+from xray_captioning.bundles.bundle import FEATURES
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.comparison.evaluate import measure
-from xray_captioning.config import Config, TrainingConfig
+from xray_captioning.config import Config
 from xray_captioning.data import datasets, targets
 from xray_captioning.data.datasets import BatchDataset, Inputs
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import choose_split, open_studies, record_training
 from xray_captioning.data.splits import Split, data_digest
-from xray_captioning.decoders import Features, check_decoder, language_model
+from xray_captioning.decoders import check_decoder, language_model
 from xray_captioning.decoders.model import new_model
 from xray_captioning.encoders import Encoder, saved
 from xray_captioning.encoders.encoding import cached_pixels, study_regions
 from xray_captioning.encoders.given import features_encoder, made_by
-from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.errors import DataError
 from xray_captioning.evaluation.matching import features_of
-from xray_captioning.metrics.clinical import clinical_scores, counted_findings
-from xray_captioning.metrics.scores import score
+from xray_captioning.metrics.clinical import counted_findings
 from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
-from xray_captioning.training import teacher_forcing
+from xray_captioning.training import teacher_forcing, warm_start
+from xray_captioning.training.caption_score import SAMPLES, CaptionSamples, CaptionScore, monitored_studies
 from xray_captioning.training.labels import finding_labels, rarity
+from xray_captioning.training.loggers import logging
 from xray_captioning.training.losses import WordCrossentropy
-from xray_captioning.training.run_folder import claim_run, run_folder
-from xray_captioning.training.run_state import BEST, RunState, epoch_bar
+from xray_captioning.training.run_folder import RunFolder
+from xray_captioning.training.run_state import BEST, RunState
+from xray_captioning.training.watching import Watcher
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Batches = dict[str, BatchDataset]  # of the parts of a split
-MOST = 500  # validation studies that are captioned; captions of more cost more than they tell
-BATCH = 64  # of them
 
 
 def train(
@@ -56,6 +56,9 @@ def train(
     measured: bool = True,
     weights: str | None = None,
     features: Any = None,
+    start_from: str | Path | None = None,
+    callbacks: Sequence[Any] = (),
+    devices: Literal["one", "all"] = "one",
 ) -> Captioner:
     """Train a decoder to write captions, keep its best epoch, and save it as a bundle.
 
@@ -80,7 +83,8 @@ def train(
     cache : path, optional
         Where features are kept between runs; the usual folder when absent.
     resume : bool
-        Go on with the run in ``out``, if there is one.
+        Go on with the run in ``out``, if there is one; for more epochs, if the configuration has
+        more. ``training.schedule`` says at which rate.
     about : dict, optional
         More JSON values for the bundle, beside what is known of the path of the studies.
     measured : bool
@@ -97,6 +101,16 @@ def train(
         float dtype. They are joined to the studies by id and read batch by batch. The captioner
         has the encoder that they name, or that is given, if its weights made them; else it writes
         captions of features only.
+    start_from : path, optional
+        A bundle whose captioner is trained further, instead of an encoder: with its encoder, its
+        decoder's weights and its words, to which those of the studies' texts are added.
+    callbacks : sequence, optional
+        Keras callbacks that are called before an epoch is written, so that what they add to its
+        logs is in ``log.csv``; or ``tensorboard``, ``mlflow`` or ``wandb``, whose own callback then
+        writes into a folder of that name in the run folder, without network.
+    devices : {"one", "all"}
+        ``all`` divides every batch among all GPUs, or all devices of the backend if there is none.
+        A batch, and but for rounding and dropout a loss, is what it is on one.
 
     Returns
     -------
@@ -106,9 +120,9 @@ def train(
     Raises
     ------
     ConfigError
-        ``out`` holds a run already, or, with ``resume``, another one; the encoder does not fit
-        the configuration, or was trained on test studies; or published weights, of the encoder or
-        the language model, cannot be had.
+        ``out`` holds a run already, or, with ``resume``, another one; the encoder, or the
+        captioner to start from, does not fit the configuration, or was trained on test studies;
+        or published weights, of the encoder or the language model, cannot be had.
     DataError
         No study has both an image and a text, or the split does not fit; or features are not of
         these studies, each once, or are no numbers.
@@ -119,29 +133,38 @@ def train(
     >>> captioner = xc.train("phantom", config, "runs/mine", "runs/encoder")  # doctest: +SKIP
     """
     out, cache = Path(out), Path(cache) if cache else None
-    with run_folder(out, config, resume):
+    with RunFolder(out, config, resume, callbacks=callbacks, devices=devices) as run:
         check_decoder(config.model)
+        first = warm_start.starting_captioner(start_from, encoder, weights, features is None)
+        encoder = start_from if first and first.config.model.encoder != FEATURES else encoder
         before = saved.trained_before(encoder)
         studies, described = open_studies(studies, need_images=features is None)
-        given, asked = features_of(features, studies), config
+        given = features_of(features, studies)
         usable = targets.usable_studies(studies, config, given)
         start, name = None, "the encoder" if isinstance(encoder, Encoder) else str(encoder)
         if given is not None:
             given.check(usable["study_id"])
-            config, start = features_encoder(config, given, encoder, weights)
+            with seeded(config.training.seed):
+                config, start = features_encoder(config, given, encoder, weights)
             name, before, described["features"] = given.source, start.trained_on, made_by(given)
+        if first:
+            name, own = str(start_from), first.trained_on
+            warm_start.check_start(first, name, config)
+            before = own.including(before) if own else before
         split = choose_split(studies, usable, config, split, {name: before}, cache=cache)
         with seeded(config.training.seed):  # a run that is resumed starts from the same
             start = start or saved.starting_encoder(config, encoder, weights)
             if config.training.encoder_learning_rate and isinstance(encoder, Encoder):
                 start = saved.copy_encoder(encoder, encoder.pool)  # the caller's stays as it is
-        # The run is claimed by what is asked for; the sizes found go into the bundle.
-        resolved, language = language_model.resolve_language_model(config)
         digest = given.digest() if given else saved.weights_digest(start)
-        claim_run(out, asked, usable, split, digest)
+        if first:
+            language, digest = None, f"{digest} {saved.weights_digest(first.model)}"
+        else:
+            config, language = language_model.resolve_language_model(config)
+        run.claim(usable, split, digest)
         with seeded(config.training.seed):
-            material = _Material(resolved, start, cache, language, given)
-            captioner = _trained(usable, material, out, split)
+            material = _Material(config, start, cache, language, given, first)
+            captioner = _trained(usable, material, run, split)
         described |= about or {}
         captioner.about = {**described, "data": {"digest": data_digest(studies), **captioner.about}}
         captioner.trained_on = record_training(studies, split, cache).including(before)
@@ -159,6 +182,7 @@ class _Material(NamedTuple):
     cache: Path | None
     language: language_model.LanguageModel | None
     features: StudyFeatures | None = None
+    first: Captioner | None = None
 
     def inputs(self, studies: pd.DataFrame, training: bool = False) -> Inputs:
         config, image = self.config, self.config.image
@@ -183,14 +207,15 @@ class _Material(NamedTuple):
         )
 
 
-def _trained(usable: pd.DataFrame, given: _Material, out: Path, split: Split) -> Captioner:
+def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Split) -> Captioner:
     """Fit head and decoder; what is known of the captioner is the number of its studies."""
     config, encoder, language = given.config, given.encoder, given.language
     parts = {name: usable[usable["study_id"].isin(ids)] for name, ids in split.parts.items()}
     if not len(parts["train"]):
         raise DataError("the training part of the split is empty; give more studies or fractions")
     texts, least = targets.training_texts(parts["train"], config), config.text.minimum_frequency
-    tokenizer = language.tokenizer if language else Tokenizer.fit(texts, least)
+    known = given.first.tokenizer if given.first else language and language.tokenizer
+    tokenizer = known.extended(texts, least) if known else Tokenizer.fit(texts, least)
     asked = config.training.finding_weight or config.training.balanced
     labels = finding_labels(parts["train"])[1] if asked else None
     data = {
@@ -200,107 +225,66 @@ def _trained(usable: pd.DataFrame, given: _Material, out: Path, split: Split) ->
     captions = new_model(config, encoder, tokenizer)
     if language:
         language_model.load_language_model(captions.decoder, language)
+    if given.first:
+        warm_start.copy_weights(given.first, captions)
     sizes = {f"{name}_studies": len(part) for name, part in parts.items()}
     captioner = Captioner(config, encoder, captions, tokenizer, sizes)
-    scores = []
+    written: list[Any] = []
     if config.training.monitor != "val_loss":
         findings = counted_findings(targets.reference_texts(parts["train"], config))
         monitored = monitored_studies(parts["val"], config.training.seed)
-        scores = [CaptionScore(captioner, monitored, given.inputs(monitored), findings)]
-    _fit(captioner, data, out, 0 if labels is None else labels.shape[1], scores)
+        written = [CaptionScore(captioner, monitored, given.inputs(monitored), findings)]
+    if len(some := monitored_studies(parts["val"], config.training.seed, SAMPLES)):
+        written.append(CaptionSamples(captioner, some, given.inputs(some), run.out))
+    _fit(captioner, data, run, 0 if labels is None else labels.shape[1], written)
     return captioner
 
 
-def _fit(captioner: Captioner, data: Batches, out: Path, findings: int, callbacks: Sequence[Any]) -> None:
+def _fit(captioner: Captioner, data: Batches, run: RunFolder, findings: int, written: Sequence[Any]) -> None:
     """Fit a captioner's model as its configuration says, in the precision it says."""
     config, encoder, captions = captioner.config, captioner.encoder, captioner.model
     options, fitted = config.training, captions
-    if options.precision != "float32":
-        fitted = new_model(config, encoder, captioner.tokenizer, "mixed_bfloat16")
-        fitted.set_weights(captions.get_weights())
     tuned = encoder if options.encoder_learning_rate else None
-    model = teacher_forcing.TeacherForcing(fitted, options, tuned, findings)
-    compile_captions(model, options, len(data["train"]))
-    fit(model, data, out, options, [teacher_forcing.SamplingSchedule(options), *callbacks])
+    with training_scope(run.devices, "float32") as several:  # as the encoder stays
+        with seeded(options.seed):  # what is drawn afterwards is the same with or without copies
+            if several or options.precision != "float32":
+                policy = "mixed_bfloat16" if options.precision == "bfloat16" else options.precision
+                fitted = new_model(config, encoder, captioner.tokenizer, policy)
+                fitted.set_weights(captions.get_weights())
+            tuned = saved.copy_encoder(encoder, encoder.pool) if tuned and several else tuned
+        model = teacher_forcing.TeacherForcing(fitted, options, tuned, findings)
+        compile_captions(model, options, len(data["train"]), run.start)
+        fit(model, data, run, options, [teacher_forcing.SamplingSchedule(options), *written])
     captions.set_weights(fitted.get_weights())
+    if tuned and tuned is not encoder:
+        encoder.set_weights(tuned.get_weights())
 
 
-def monitored_studies(studies: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Return the validation studies that are captioned after each epoch, the same in each."""
-    return studies.sample(MOST, random_state=seed) if len(studies) > MOST else studies
-
-
-class CaptionScore(keras.callbacks.Callback):
-    """Write captions of validation studies after each epoch, and log how they score.
-
-    The search is greedy. Callbacks that come later find the score in their logs, under the name
-    ``monitor`` of the configuration. The captioner's preprocessing and tokenizer are used, with the
-    model that is trained; `studies` are those of :func:`monitored_studies`, `inputs` says what a
-    batch of them holds beside its tokens, and clinical F1 is over `findings`. No studies, or none
-    that allow the score, are a ConfigError.
-    """
-
-    def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]) -> None:
-        super().__init__()
-        self.captioner, self.inputs, self.findings = captioner, inputs, findings
-        self.monitor = captioner.config.training.monitor
-        self.references = targets.reference_texts(studies, captioner.config)
-        if not self.references:
-            raise ConfigError(
-                f"training.monitor is {self.monitor}, but the validation part of the split is "
-                "empty; give more studies or fractions, or leave training.monitor at val_loss"
-            )
-        if not np.isfinite(self._score(self.references)):
-            raise ConfigError(
-                f"training.monitor is {self.monitor}, but no validation report names a finding "
-                "that is counted; choose another, such as val_BLEU-4"
-            )
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Caption with the model as it is fitted, which may have another precision."""
-        old = self.captioner
-        self.captioner = Captioner(old.config, old.encoder, self.model.captions, old.tokenizer)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Add the score to the logs."""
-        config, starts = self.captioner.config, range(0, len(self.references), BATCH)
-        captions = [caption for start in starts for caption in self._captions(start)]
-        texts = [targets.scored_text(caption.words, config) for caption in captions]
-        assert logs is not None  # Keras always gives some
-        logs[self.monitor] = self._score(texts)
-
-    def _captions(self, start: int) -> list[Any]:
-        numbers = np.arange(start, min(start + BATCH, len(self.references)))
-        given = self.inputs(numbers, np.random.default_rng(0))
-        features = map(ops.convert_to_numpy, self.model.features(given))
-        return self.captioner.caption_features(Features(*features), beam_size=1)
-
-    def _score(self, texts: Sequence[str]) -> float:
-        name = self.monitor.removeprefix("val_")
-        if name == "clinical_f1":
-            return clinical_scores(self.references, texts, self.findings)[name]
-        return score(self.references, texts)[name]
-
-
-def compile_captions(model: teacher_forcing.TeacherForcing, training: Any, batches: int) -> None:
+def compile_captions(model: teacher_forcing.TeacherForcing, training: Any, batches: int, start: int = 0) -> None:
     """Compile a caption model in training; an encoder in it has a learning rate of its own."""
     slow = model.encoder.trainable_variables if model.encoder else []
-    loss, metrics = WordCrossentropy(training.label_smoothing), [teacher_forcing.TokenAccuracy()]
-    compile_model(model, loss, training, batches, metrics, slow)
+    loss, metrics = WordCrossentropy(training.label_smoothing, reduction="sum"), [teacher_forcing.TokenAccuracy()]
+    compile_model(model, loss, training, batches, start, metrics, slow)
 
 
-def compile_model(model: Any, loss: Any, training: Any, batches: int, metrics: Any = (), slow: Any = ()) -> None:
-    """Compile with AdamW, an epoch of warm-up, a cosine decay and a bound on the gradient norm.
+def compile_model(
+    model: Any, loss: Any, training: Any, batches: int, start: int = 0, metrics: Any = (), slow: Any = ()
+) -> None:
+    """Compile with AdamW, an epoch of warm-up, the schedule and a bound on the gradient norm.
 
     The variables in ``slow`` are an encoder's, which has its own rate. The schedule counts batches,
-    accumulated or not; there are ``batches`` in an epoch.
+    accumulated or not; there are ``batches`` in an epoch. It begins with epoch ``start``, or with
+    the first where the rate is constant.
     """
-    accumulated = training.accumulated_batches
-    decay = keras.optimizers.schedules.CosineDecay(
+    accumulated, constant = training.accumulated_batches, training.schedule == "constant"
+    start = 0 if constant else start
+    decay = teacher_forcing.WarmRestart(
         training.learning_rate / 10,
-        decay_steps=max(training.epochs - 1, 1) * batches,
+        decay_steps=max(training.epochs - start - 1, 1) * batches,
+        alpha=float(constant),  # what the rate decays to, of the highest
         warmup_target=training.learning_rate,
         warmup_steps=batches,
+        start=start * batches,
     )
     optimizer = teacher_forcing.TwoRates(
         [variable.path for variable in slow],
@@ -310,32 +294,39 @@ def compile_model(model: Any, loss: Any, training: Any, batches: int, metrics: A
         global_clipnorm=training.clip_norm or None,
         gradient_accumulation_steps=accumulated if accumulated > 1 else None,
     )
-    model.compile(optimizer, loss, weighted_metrics=list(metrics))
+    fused = "auto" if replicas() == 1 else False  # XLA has no sums over devices in a step
+    model.compile(optimizer, loss, weighted_metrics=list(metrics), jit_compile=fused)
     # A step that makes the optimizer's variables itself is traced by TensorFlow twice.
     optimizer.build(model.trainable_variables)
 
 
-def fit(model: Any, data: Batches, out: Path, training: TrainingConfig, callbacks: Sequence[Any] = ()) -> None:
+def fit(model: Any, data: Batches, run: RunFolder, training: Any, callbacks: Sequence[Any] = ()) -> None:
     """Fit a compiled model, or go on fitting it, and leave it with its best weights.
 
     With an empty ``val`` the training loss chooses the epoch, otherwise ``training.monitor``,
-    which an encoder has not: then the validation loss. `callbacks` are called before the run's
-    state is written.
+    which an encoder has not: then the validation loss. `callbacks` are called before those of the
+    run, and all before its state is written.
     """
     validation = data["val"] if data["val"].studies else None
     monitor = getattr(training, "monitor", "val_loss") if validation else "loss"
-    state = RunState(out, data["train"], monitor, training.patience)
+    state = RunState(run.out, data["train"], monitor, training.patience, run.start)
+    parts: list[Any] = [data["train"], validation]
+    if (devices := device_count()) > 1:
+        parts = [part and datasets.EvenDataset(part, devices) for part in parts]
     done = state.restore(model)
     if not state.finished and done < training.epochs:
-        with epoch_bar(done, training.epochs) as bar:
+        with ExitStack() as stack:
+            told = [stack.enter_context(logging(c, run.out, run.config)) for c in run.callbacks]
+            watcher = Watcher(data["train"], validation, training.precision)
+            stack.callback(lambda: watcher.bar.close())
             model.fit(
-                data["train"],
-                validation_data=validation,
+                parts[0],
+                validation_data=parts[1],
                 epochs=training.epochs,
                 initial_epoch=done,
                 shuffle=False,
                 verbose=0,
-                callbacks=[*callbacks, state, bar],
+                callbacks=[*callbacks, watcher, *told, state],
             )
-    save(curves(state.history), out / "curves.png")
-    saved.load_weights(model, out / BEST, "this run")
+    save(curves(state.history), run.out / "curves.png")
+    saved.load_weights(model, run.out / BEST, "this run")

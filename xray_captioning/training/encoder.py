@@ -8,12 +8,13 @@ the encoder of the published captioning models).
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from xray_captioning.backend import compiled, ops, seeded
+from xray_captioning.backend import compiled, keras, ops, replicas, seeded, training_scope
 from xray_captioning.config import Config
 from xray_captioning.data import datasets
 from xray_captioning.data.features import Array
@@ -27,10 +28,11 @@ from xray_captioning.encoders.encoding import cached_pixels
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_write
 from xray_captioning.metrics.classification import classification_table, frequent_findings
+from xray_captioning.progress import progress
 from xray_captioning.training.captions import Batches, compile_model, fit
 from xray_captioning.training.labels import Labels, finding_labels, intercept_shift, prevalence
-from xray_captioning.training.losses import MaskedBinaryCrossentropy
-from xray_captioning.training.run_folder import claim_run, run_folder
+from xray_captioning.training.losses import Averaged, MaskedBinaryCrossentropy
+from xray_captioning.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,12 +50,14 @@ def train_encoder(
     cache: str | Path | None = None,
     resume: bool = False,
     about: dict[str, Any] | None = None,
+    callbacks: Sequence[Any] = (),
+    devices: Literal["one", "all"] = "one",
 ) -> tuple[Encoder, list[dict[str, Any]]]:
     """Train an encoder to classify findings, and save its best epoch as a bundle.
 
     Parameters
     ----------
-    studies, config, out, resume, about
+    studies, config, out, resume, about, callbacks, devices
         As :func:`xray_captioning.train` takes them.
     weights : str, optional
         What the network starts from: ``random``, ``imagenet`` (its published weights, which are
@@ -85,7 +89,8 @@ def train_encoder(
     >>> encoder, rows = xc.train_encoder("phantom", config, "runs/encoder")  # doctest: +SKIP
     """
     out, cache = Path(out), Path(cache) if cache else None
-    with run_folder(out, config, resume), seeded(config.encoder_training.seed):
+    run = RunFolder(out, config, resume, "encoder_training", callbacks, devices)
+    with run, seeded(config.encoder_training.seed):
         weights = saved.weights_of(config, weights)
         before = saved.trained_before(None if saved.is_network(weights) else weights)
         studies, described = open_studies(studies)
@@ -98,8 +103,8 @@ def train_encoder(
         if not len(rows["train"]):
             raise DataError("the training part of the split is empty; give more studies or fractions")
         encoder = saved.new_encoder(config, weights, names)
-        claim_run(out, config, usable, split, weights)
-        table = _fitted(encoder, _LabelledStudies(usable, labels, rows), config, out, cache)
+        run.claim(usable, split, weights)
+        table = _fitted(encoder, _LabelledStudies(usable, labels, rows), run, cache)
         encoder.trained_on = record_training(studies, split, cache).including(before)
         sizes = {f"{part}_studies": len(numbers) for part, numbers in rows.items()}
         data = {"digest": data_digest(studies), **sizes}
@@ -107,6 +112,10 @@ def train_encoder(
         saved.save_encoder(out, config, encoder, described)
         atomic_write(out / "metrics.json", json.dumps({"rows": table}, indent=2) + "\n")
     return encoder, table
+
+
+class FindingsInTraining(Averaged, FindingModel):
+    """A finding model whose loss is the mean over all studies, on however many devices."""
 
 
 class _LabelledStudies(NamedTuple):
@@ -117,11 +126,9 @@ class _LabelledStudies(NamedTuple):
     rows: dict[str, Array]
 
 
-def _fitted(
-    encoder: Encoder, given: _LabelledStudies, config: Config, out: Path, cache: Path | None
-) -> list[dict[str, Any]]:
+def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Path | None) -> list[dict[str, Any]]:
     """Fit an encoder, and return what is measured of it on the test part."""
-    data, options = _datasets(given, config, cache), config.encoder_training
+    data, options = _datasets(given, run.config, cache), run.config.encoder_training
     labels = given.labels[given.rows["train"]]
     present = prevalence(labels)
     odds = present / (1 - present)
@@ -131,10 +138,17 @@ def _fitted(
         kernel, bias = logistic_regressions(_pooled(encoder, data["unvaried"]), labels)
         encoder.classifier.kernel.assign(kernel)
     encoder.classifier.bias.assign(bias + np.log(weights_of_present))
-    model = FindingModel(encoder, options.classifier_first)
-    loss = MaskedBinaryCrossentropy(weights_of_present)
-    compile_model(model, loss, options, len(data["train"]))
-    fit(model, data, out, options)
+    with training_scope(run.devices, options.precision) as anew:
+        own = saved.copy_encoder(encoder, encoder.pool) if anew else encoder
+        fitted = FindingsInTraining(own, options.classifier_first)
+        for layer in own.backbone.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = replicas() > 1  # statistics of the whole batch
+        loss = MaskedBinaryCrossentropy(weights_of_present, reduction="sum")
+        compile_model(fitted, loss, options, len(data["train"]), run.start)
+        fit(fitted, data, run, options)
+    encoder.set_weights(own.get_weights())
+    model = FindingModel(encoder)
     _shift_bias(encoder, -np.log(weights_of_present))
     validation = _calibrated(model, data["val"], given) if len(given.rows["val"]) else None
     return _measure(model, data["test"], given, validation) if len(given.rows["test"]) else []
@@ -147,7 +161,7 @@ def _pooled(encoder: Encoder, batches: datasets.BatchDataset) -> Array:
         return mean_region(encoder(images, training=False), encoder.region_mask(mask))
 
     run, rows = compiled(pool, encoder), []
-    for number in range(len(batches)):
+    for number in progress(range(len(batches)), "encode", leave=False):
         inputs, _ = batches[number]
         rows.append(ops.convert_to_numpy(run(inputs["images"], inputs["mask"])))
     return np.concatenate(rows)
@@ -180,10 +194,16 @@ def _calibrated(model: Any, data: Any, given: _LabelledStudies) -> tuple[Labels,
     Returned are validation labels and logits.
     """
     train, val = given.rows["train"], given.rows["val"]
-    scores, truth = model.predict(data, verbose=0), given.labels[val]
+    scores, truth = _logits(model, data), given.labels[val]
     shift = intercept_shift(scores, truth, prevalence(given.labels[[*train, *val]]))
     _shift_bias(model.encoder, shift)
     return truth, scores + shift
+
+
+def _logits(model: Any, data: Any) -> Array:
+    with progress(total=len(data), desc="findings", leave=False) as bar:
+        moved = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: bar.update())
+        return np.asarray(model.predict(data, verbose=0, callbacks=[moved]))
 
 
 def _shift_bias(encoder: Encoder, shift: Array) -> None:
@@ -208,7 +228,7 @@ def _datasets(given: _LabelledStudies, config: Config, cache: Path | None) -> Ba
 def _measure(
     model: Any, data: Any, given: _LabelledStudies, validation: tuple[Labels, Array] | None
 ) -> list[dict[str, Any]]:
-    rows, scores = given.rows["test"], model.predict(data, verbose=0)
+    rows, scores = given.rows["test"], _logits(model, data)
     patients, names = group_ids(given.studies.iloc[rows]), model.encoder.findings
     counted = frequent_findings(names, given.labels[given.rows["train"]])
     return classification_table(names, given.labels[rows], scores, validation, patients, counted)

@@ -4,7 +4,42 @@ from typing import Any
 
 import numpy as np
 
-from xray_captioning.backend import keras, ops, registered
+from xray_captioning.backend import keras, ops, registered, replicas
+
+
+class Averaged(keras.Model):
+    """A model whose ``loss`` is the mean over what has weight, of a batch, however many devices
+    have a part of it, and of an epoch, however it is batched. Its compiled loss is a sum.
+
+    Keras' own is a mean over each device's part and counts batches by their studies: a word among
+    short captions would weigh more than one among long captions.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.mean_loss = keras.metrics.Mean("loss")
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The mean in the place of Keras' own loss, then the others."""
+        return [self.mean_loss, *(m for m in super().metrics if m.name != "loss")]
+
+    def compute_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, training: bool = True) -> Any:
+        """Return this device's part of a batch's mean loss."""
+        weights = ops.ones(ops.shape(y)[:1]) if sample_weight is None else sample_weight
+        count = x["count"][0] if "count" in x else ops.sum(weights)  # of all devices
+        weights = ops.divide_no_nan(weights, count)
+        loss = super().compute_loss(x, y, y_pred, weights, training)
+        self.mean_loss.update_state(loss * replicas(), count)
+        return loss
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        # Under TensorFlow Keras takes the mean of a batch over devices, which masks have none of.
+        if iterator is not None and replicas() > 1:
+            batch = next(next(iter(iterator))[2])
+            local = self.distribute_strategy.experimental_local_results
+            iterator, data_batch = None, keras.tree.map_structure(lambda x: local(x)[0], batch)
+        super()._maybe_symbolic_build(iterator, data_batch)
 
 
 @registered

@@ -4,58 +4,116 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+from zipfile import BadZipFile
+
+import numpy as np
 
 from xray_captioning.config import Config
 from xray_captioning.data.splits import Split, data_digest
-from xray_captioning.errors import ConfigError, XrayCaptioningError
+from xray_captioning.errors import BundleError, ConfigError, XrayCaptioningError
 from xray_captioning.files import atomic_write
 
 if TYPE_CHECKING:
     import pandas as pd
 
 RUN = "run.json"
-STATE = "state.npz"  # written at the end of each epoch, see `run_state`
+STATE = "state.npz"  # written at the end of each epoch, see `run_state`: its last weights
 
 
-@contextmanager
-def run_folder(out: Path, config: Config, resume: bool) -> Iterator[None]:
-    """Check a run's folder before work begins, and leave nothing in it where the work is refused.
+@dataclass
+class RunFolder:
+    """A run's folder, checked before work begins; where the work is refused later, none is left.
 
     Some mistakes in the data show only after the run has claimed its folder; until its first
-    epoch is written there is nothing to resume.
+    epoch is written there is nothing to resume. `start` is the epoch, from 0, with which the plan
+    of a run that was extended begins. `group` of the configuration has the number of epochs;
+    `callbacks` and `devices` are as :func:`train <xray_captioning.train>` takes them.
     """
-    if not isinstance(config, Config):
-        raise ConfigError(
-            f"expected a configuration, got {type(config).__name__}; give what load_preset or Config.from_dict returns"
-        )
-    check_folder(out, config, resume)
-    existed, resumed = out.is_dir(), (out / RUN).is_file()
-    try:
-        yield
-    except (XrayCaptioningError, OSError):
-        if not resumed and not (out / STATE).is_file():
-            shutil.rmtree(out, ignore_errors=True)
-            if existed:
-                out.mkdir()
-        raise
+
+    out: Path
+    config: Config
+    resume: bool
+    group: str = "training"
+    callbacks: Sequence[Any] = ()
+    devices: str = "one"
+    start = 0
+    _claimed = False
+
+    def __post_init__(self) -> None:
+        from xray_captioning.training.loggers import check_callbacks  # brings Keras
+
+        if not isinstance(self.config, Config):
+            kind = type(self.config).__name__
+            raise ConfigError(f"expected a configuration, got {kind}; give one of load_preset or Config.from_dict")
+        if self.devices not in ("one", "all"):
+            raise ConfigError(f"devices is {self.devices!r}; give one or all")
+        check_callbacks(self.callbacks)
+        check_folder(self.out, self.config, self.resume, self.group)
+        self._existed, self._resumed = self.out.is_dir(), (self.out / RUN).is_file()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        refused = isinstance(error, (XrayCaptioningError, OSError))
+        if refused and self._claimed and not (self.out / STATE).is_file():
+            shutil.rmtree(self.out, ignore_errors=True)
+            if self._existed:
+                self.out.mkdir()
+
+    def claim(self, studies: pd.DataFrame, split: Split, weights: str) -> None:
+        """Make the folder this run's own, or check that it is and extend it where that is asked.
+
+        `weights` says what the run starts from: a digest or a name.
+        """
+        values = {"data": data_digest(studies), "split": split.digest, "weights": weights}
+        run: dict[str, Any] = {"config": self.config.to_dict(), **values}
+        if not self._resumed:
+            self.out.mkdir(parents=True, exist_ok=True)
+            try:  # two runs may have found the folder empty; only one of them makes this file
+                (self.out / RUN).touch(exist_ok=False)
+            except FileExistsError:
+                raise ConfigError(f"{self.out}: another run has begun here meanwhile; choose another --out") from None
+            self._claimed = True
+        for left in (*self.out.glob(".state.*"), *self.out.glob(".best.*")):  # half written, by a run that was killed
+            left.unlink()
+        if saved := _read_run(self.out):
+            different = sorted(name for name in values if values[name] != saved.get(name))
+            if different:
+                raise ConfigError(
+                    f"{self.out}: was started with other {' and '.join(different)}; "
+                    "resume with the same data and options, or choose another --out"
+                )
+            self.start = saved.get("start", 0)
+            if Config.from_dict(saved["config"]).flat() == self.config.flat():
+                return
+            with open_state(self.out) as (history, _):  # it is extended
+                run["start"] = self.start = len(history)
+        atomic_write(self.out / RUN, json.dumps(run, indent=2) + "\n")
 
 
-def check_folder(out: Path, config: Config, resume: bool) -> None:
-    """Raise a ConfigError if a run with this configuration can neither start nor go on here."""
+def check_folder(out: Path, config: Config, resume: bool, group: str = "training") -> None:
+    """Raise a ConfigError if a run with this configuration can neither start nor go on here.
+
+    It may go on for more epochs than it was started with; all else has to be as it was.
+    """
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not (out / RUN).is_file():
         raise ConfigError(f"{out}: is not empty and holds no run; choose another --out")
     if not resume:
         raise ConfigError(f"{out}: holds a run already; go on with --resume or choose another --out")
-    saved = Config.from_dict(_read_run(out).get("config", {}), str(out / RUN))
-    asked, found = config.flat(), saved.flat()
+    if not (saved := _read_run(out)):
+        return
+    asked, found = config.flat(), Config.from_dict(saved.get("config", {}), str(out / RUN)).flat()
     for name in asked:
-        if asked[name] != found[name]:
+        longer = name == f"{group}.epochs" and asked[name] > found[name]
+        if asked[name] != found[name] and not longer:
             raise ConfigError(
                 f"{out}: was started with {name} {found[name]}, not {asked[name]}; "
                 f"resume with --set {name}={json.dumps(found[name])}, or choose another --out"
@@ -63,26 +121,22 @@ def check_folder(out: Path, config: Config, resume: bool) -> None:
 
 
 def _read_run(out: Path) -> dict[str, Any]:
+    """Return what a run was started with, nothing if it was stopped as it began."""
     try:
-        return dict(json.loads((out / RUN).read_text("utf-8")))
+        return dict(json.loads((out / RUN).read_text("utf-8") or "{}"))
     except (ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{out / RUN}: is damaged; choose another --out") from error
 
 
-def claim_run(out: Path, config: Config, studies: pd.DataFrame, split: Split, weights: str) -> None:
-    """Make a folder that :func:`run_folder` has checked this run's own, or check that it is.
-
-    `weights` says what the run starts from: a digest or a name.
-    """
-    values = {"config": config.to_dict(), "data": data_digest(studies)}
-    values |= {"split": split.digest, "weights": weights}
-    if not (out / RUN).is_file():
-        atomic_write(out / RUN, json.dumps(values, indent=2) + "\n")
+@contextmanager
+def open_state(out: Path) -> Iterator[tuple[list[dict[str, float]], Any]]:
+    """Read a run's log, a row an epoch, and its arrays by number; damage is a BundleError."""
+    if not (path := out / STATE).is_file():
+        yield [], {}
         return
-    saved = _read_run(out)
-    different = sorted(name for name in values if values[name] != saved.get(name))
-    if different:
-        raise ConfigError(
-            f"{out}: was started with other {' and '.join(different)}; "
-            "resume with the same data and options, or choose another --out"
-        )
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            yield json.loads(str(saved["history"])), saved
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise BundleError(f"{path}: not a state of this run ({reason}); start again") from error

@@ -1,11 +1,8 @@
 """The files of a training run, from which it goes on after it was stopped at any moment."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -13,8 +10,8 @@ from xray_captioning.backend import keras
 from xray_captioning.data.datasets import BatchDataset
 from xray_captioning.errors import BundleError
 from xray_captioning.evaluation.table import format_csv
-from xray_captioning.files import atomic_path, atomic_write, no_terminal
-from xray_captioning.training.run_folder import STATE
+from xray_captioning.files import atomic_path, atomic_write
+from xray_captioning.training.run_folder import STATE, open_state
 
 BEST = "best.weights.h5"
 
@@ -25,12 +22,13 @@ class RunState(keras.callbacks.Callback):
     Losses after :meth:`restore` are those of a run that was never stopped: every weight, the
     optimizer, the dropout seeds and the order of `dataset`, whose epoch is set, go on from where
     they were. `monitor` decides which epoch is best, the lowest loss or the highest score; training
-    stops after `patience` epochs without improvement.
+    stops after `patience` epochs without improvement, which are counted anew where a run is
+    extended.
     """
 
-    def __init__(self, folder: Path, dataset: BatchDataset, monitor: str, patience: int) -> None:
+    def __init__(self, folder: Path, dataset: BatchDataset, monitor: str, patience: int, start: int = 0) -> None:
         super().__init__()
-        self.folder, self.dataset = folder, dataset
+        self.folder, self.dataset, self.start = folder, dataset, start
         self.monitor, self.patience = monitor, patience
         self.history: list[dict[str, float]] = []
 
@@ -44,7 +42,7 @@ class RunState(keras.callbacks.Callback):
     @property
     def finished(self) -> bool:
         """Whether no epoch of the last `patience` ones was better than the best before them."""
-        return len(self.history) - 1 - self.best >= self.patience
+        return len(self.history) - max(self.best + 1, self.start) >= self.patience
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Tell the dataset which order to use."""
@@ -69,20 +67,11 @@ class RunState(keras.callbacks.Callback):
 
     def restore(self, model: Any) -> int:
         """Load the state of a stopped run into a compiled model; return how many epochs it had."""
-        path = self.folder / STATE
-        if not path.is_file():
-            return 0
-        variables = _variables(model)
-        try:
-            with np.load(path, allow_pickle=False) as saved:
-                self.history = json.loads(str(saved["history"]))
-                values = [saved[str(i)] for i in range(len(variables))]
-            for variable, value in zip(variables, values):
-                variable.assign(value)
-        except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
-            reason = str(error).splitlines()[0][:120]
-            raise BundleError(f"{path}: not a state of this run ({reason}); start again") from error
-        self._write_log()  # a kill may have come between the state and the log
+        with open_state(self.folder) as (self.history, saved):
+            for number, variable in enumerate(_variables(model) if self.history else ()):
+                variable.assign(saved[str(number)])
+        if self.history:
+            self._write_log()  # a kill may have come between the state and the log
         return len(self.history)
 
     def _write_state(self) -> None:
@@ -92,21 +81,9 @@ class RunState(keras.callbacks.Callback):
             np.savez(file, history=json.dumps(self.history), **values)
 
     def _write_log(self) -> None:
-        atomic_write(self.folder / "log.csv", format_csv(self.history, list(self.history[0])))
+        names = list(dict.fromkeys(name for row in self.history for name in row))
+        atomic_write(self.folder / "log.csv", format_csv(self.history, names))
 
 
 def _variables(model: Any) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
-
-
-@contextmanager
-def epoch_bar(done: int, epochs: int) -> Iterator[keras.callbacks.Callback]:
-    """Show one progress bar over all epochs, where there is a terminal."""
-    from tqdm import tqdm
-
-    def show(epoch: int, logs: dict[str, float]) -> None:
-        bar.update()
-        bar.set_postfix({k: f"{value:.3f}" for k, value in logs.items() if "accuracy" not in k})
-
-    with tqdm(total=epochs, initial=done, desc="train", unit="epoch", disable=no_terminal()) as bar:
-        yield keras.callbacks.LambdaCallback(on_epoch_end=show)

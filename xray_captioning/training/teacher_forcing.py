@@ -8,26 +8,24 @@ from typing import Any
 import msgspec
 from msgspec.structs import asdict
 
-from xray_captioning.backend import keras, ops, registered, shapes_vary
+from xray_captioning.backend import keras, ops, registered, replicas, shapes_vary, summed
 from xray_captioning.config import CaptionTrainingConfig
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.decoders.decoder import WordDecoder
 from xray_captioning.decoders.recurrence import Words
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.encoder import pooled_evidence
-from xray_captioning.training.losses import MaskedBinaryCrossentropy
+from xray_captioning.training.losses import Averaged, MaskedBinaryCrossentropy
 
 
 @registered
-class TeacherForcing(keras.Model):
+class TeacherForcing(Averaged):
     """A caption model while it is fitted, with its encoder if that is trained, too.
 
     `encoder`, whose last block is trained, is None where features come from a cache; `findings` is
     the number of labels a study has, for ``options.finding_weight``.
 
-    Its ``loss`` is the mean over all words of an epoch, however they are batched. Keras' own counts
-    the mean of each batch by its studies: a word among short captions would weigh more than one
-    among long captions, and the number would change with the size of the batches.
+    Its ``loss`` is the mean over all words of an epoch.
 
     Scheduled sampling is that of Bengio et al., arXiv:1506.03099, in two parallel passes instead of
     a loop as in Mihaylova and Martins, arXiv:1906.07651.
@@ -46,13 +44,12 @@ class TeacherForcing(keras.Model):
         self.captions, self.options, self.encoder = captions, options, encoder
         if encoder is not None:
             encoder.unfreeze_last_block()
-        self.mean_loss = keras.metrics.Mean("loss")
         self.seeds = keras.random.SeedGenerator(options.seed)
         self.share = self.add_weight((), "zeros", trainable=False, name="sampled_share")
         if options.finding_weight:
             self.classifier = keras.layers.Dense(findings, name="findings", dtype="float32")
             self.classifier.build((None, None, captions.head.channels))
-            self.finding_loss = MaskedBinaryCrossentropy([1.0] * findings)
+            self.finding_loss = MaskedBinaryCrossentropy([1.0] * findings, reduction="sum")
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
@@ -70,17 +67,10 @@ class TeacherForcing(keras.Model):
         options = msgspec.convert(config["options"], CaptionTrainingConfig)
         return cls(**{**config, **parts, "options": options})
 
-    @property
-    def metrics(self) -> list[Any]:
-        """The mean over words in the place of Keras' own loss, then the others."""
-        return [self.mean_loss, *(m for m in super().metrics if m.name != "loss")]
-
-    def compute_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool = True) -> Any:
-        """Return the mean loss of a batch, and count it by the batch's words."""
+    def compute_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, training: bool = True) -> Any:
+        """Return the mean loss of a batch's words."""
         y, sample_weight = _packed(y_pred, x, y, sample_weight)
-        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        self.mean_loss.update_state(loss, ops.sum(sample_weight))
-        return loss
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Return the metrics after a batch."""
@@ -98,8 +88,9 @@ class TeacherForcing(keras.Model):
         features = self.captions.head(self.features(inputs), training=training)
         if training and self.options.finding_weight:
             logits = pooled_evidence(self.classifier(features.regions), features.mask)
-            found = self.finding_loss(inputs["findings"], logits)
-            self.add_loss(self.options.finding_weight * found)
+            share = inputs.get("share", 1 / ops.shape(logits)[0])
+            found = self.finding_loss(inputs["findings"], logits, share)
+            self.add_loss(self.options.finding_weight * found * replicas())  # Keras divides by it
         if training and self.options.scheduled_sampling:
             tokens = self._sampled(features, tokens)
         decoder = self.captions.decoder
@@ -195,7 +186,34 @@ class TwoRates(keras.optimizers.AdamW):
         )
         super().build(variables)
 
+    def _clip_gradients(self, grads: Any) -> Any:
+        # Keras bounds each device's gradient and then adds them up; the norm is that of the sum.
+        if (devices := replicas()) == 1:
+            return super()._clip_gradients(grads)
+        return [g / devices for g in super()._clip_gradients(summed(grads))]
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable at its own rate."""
         rate = self.rates[self._get_variable_index(variable)]
         super().update_step(gradient, variable, learning_rate * rate)
+
+
+@registered
+class WarmRestart(keras.optimizers.schedules.CosineDecay):
+    """A cosine decay with warm-up that begins with batch `start`: no earlier one is asked for.
+
+    That goes on with a run of which the rate has fallen to zero (Loshchilov and Hutter, "SGDR:
+    Stochastic Gradient Descent with Warm Restarts", arXiv:1608.03983).
+    """
+
+    def __init__(self, *args: Any, start: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.start = start
+
+    def __call__(self, step: Any) -> Any:
+        """Return the rate of a batch, counted from the first of the run."""
+        return super().__call__(step - self.start)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "start": self.start}

@@ -242,7 +242,7 @@ def test_an_archive_is_read_and_nothing_is_written_beside_it(tmp_path, cache, na
     dates = {file: file.stat().st_mtime_ns for file in unpacked.rglob("*.png")}
     read_studies(path)
     assert {file: file.stat().st_mtime_ns for file in unpacked.rglob("*.png")} == dates
-    assert cache_folder.remove_archives(cache) > 0
+    assert cache_folder.empty(cache_folder.caches(cache)) > 0
     assert not list(cache.iterdir())
 
 

@@ -1,0 +1,108 @@
+"""What a model writes while it is trained: samples to read, and a score that decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xray_captioning.backend import keras, ops
+from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.data import targets
+from xray_captioning.data.datasets import Inputs
+from xray_captioning.decoders import Features
+from xray_captioning.errors import ConfigError
+from xray_captioning.evaluation.table import format_markdown
+from xray_captioning.files import atomic_write
+from xray_captioning.metrics.clinical import clinical_scores
+from xray_captioning.metrics.scores import score
+from xray_captioning.progress import progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST = 500  # validation studies that are captioned; captions of more cost more than they tell
+SAMPLES = 5  # of them, to read
+BATCH = 64  # of them
+
+
+def monitored_studies(studies: pd.DataFrame, seed: int, most: int = MOST) -> pd.DataFrame:
+    """Return the validation studies that are captioned after each epoch, the same in each."""
+    return studies.sample(most, random_state=seed) if len(studies) > most else studies
+
+
+class CaptionWriter(keras.callbacks.Callback):
+    """Writes greedy captions of validation studies after each epoch.
+
+    The captioner's preprocessing and tokenizer are used, with the weights of the model that is
+    trained; `studies` are those of :func:`monitored_studies`, and `inputs` says what a batch of
+    them holds beside its tokens.
+    """
+
+    def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs) -> None:
+        super().__init__()
+        self.captioner, self.inputs = captioner, inputs
+        self.references = targets.reference_texts(studies, captioner.config)
+
+    def texts(self) -> list[str]:
+        """Return the captions of all studies, as they are scored."""
+        if (fitted := self.model.captions) is not self.captioner.model:  # in another precision
+            self.captioner.model.set_weights(fitted.get_weights())
+        written, numbers = [], np.arange(len(self.references))
+        for start in progress(range(0, len(numbers), BATCH), "captions", leave=False):
+            given = self.inputs(numbers[start : start + BATCH], np.random.default_rng(0))
+            features = Features(*map(ops.convert_to_numpy, self.model.features(given)))
+            written += self.captioner.caption_features(features, beam_size=1)
+        return [targets.scored_text(caption.words, self.captioner.config) for caption in written]
+
+
+class CaptionSamples(CaptionWriter):
+    """Adds captions of a few studies, beside their reports, to ``samples.md`` of a run."""
+
+    def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, out: Path) -> None:
+        super().__init__(captioner, studies, inputs)
+        self.file, self.ids = out / "samples.md", list(studies["study_id"])
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Write what the model says now below what it said before."""
+        title, names = f"\n## Epoch {epoch + 1}\n", ("study", "report", "caption")
+        told = self.file.read_text("utf-8") if self.file.is_file() else "# What the model writes\n"
+        before, *_ = told.partition(title)  # an epoch that was written, but not kept, is written anew
+        rows = [dict(zip(names, row)) for row in zip(self.ids, self.references, self.texts())]
+        atomic_write(self.file, f"{before}{title}\n{format_markdown(rows)}\n")
+
+
+class CaptionScore(CaptionWriter):
+    """Scores captions after each epoch.
+
+    Callbacks that come later find the score in their logs, under the name ``monitor`` of the
+    configuration. Clinical F1 is over `findings`. No studies, or none that allow the score, are a
+    ConfigError.
+    """
+
+    def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]) -> None:
+        super().__init__(captioner, studies, inputs)
+        self.findings, self.monitor = findings, captioner.config.training.monitor
+        if not self.references:
+            raise ConfigError(
+                f"training.monitor is {self.monitor}, but the validation part of the split is "
+                "empty; give more studies or fractions, or leave training.monitor at val_loss"
+            )
+        if not np.isfinite(self._score(self.references)):
+            raise ConfigError(
+                f"training.monitor is {self.monitor}, but no validation report names a finding "
+                "that is counted; choose another, such as val_BLEU-4"
+            )
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Add the score to the logs."""
+        assert logs is not None  # Keras always gives some
+        logs[self.monitor] = self._score(self.texts())
+
+    def _score(self, texts: Sequence[str]) -> float:
+        name = self.monitor.removeprefix("val_")
+        if name == "clinical_f1":
+            return clinical_scores(self.references, texts, self.findings)[name]
+        return score(self.references, texts)[name]
