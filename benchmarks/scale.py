@@ -5,9 +5,10 @@
     python benchmarks/scale.py --kills 10                   # and as many random kills, each resumed
 
 Each way captions the same studies into a file: one process with all threads of the processor, one
-worker with one thread, two workers with one thread each; in turns, the best of --turns counts. Tables are
-compared (with Keras the last of six digits depends on the number of threads). A kill meets the driver or a worker, after a random share of the time; a
-killed driver's command is repeated with --resume until the table is there.
+worker with one thread, two workers with one thread each; in turns, the best of --turns counts.
+Tables are compared (with Keras the last of six digits depends on the number of threads). A kill
+meets the driver or a worker, after a random share of the time; a killed driver's command is
+repeated with --resume until the table is there.
 """
 
 import argparse
