@@ -71,7 +71,7 @@ class CaptioningSystem:
     def captioner(self) -> Captioner:
         """The captioner itself."""
         from xray_captioning.captioner.captioner import Captioner
-        from xray_captioning.encoders.given import check_fits
+        from xray_captioning.encoders.encoding import check_fits
 
         given = self._given
         found = Captioner.load(given) if isinstance(given, Path) else given

@@ -7,15 +7,7 @@ from typing import Any, NamedTuple
 
 from xray_captioning.backend import keras
 from xray_captioning.encoders import torch_networks as published
-from xray_captioning.encoders.vision_transformers import (
-    build_tower,
-    clip,
-    last_block,
-    load_tower,
-    tower_of,
-    transformed,
-    vit,
-)
+from xray_captioning.encoders import vision_transformers
 from xray_captioning.errors import ConfigError
 from xray_captioning.hub.fetch import registered_name, registry
 from xray_captioning.plugins import find_model, register_model
@@ -79,7 +71,7 @@ def _vit_tiny(size: int, published: bool) -> Any:
     x = image[..., :1]
     for number, channels in enumerate((16, 32, 64, 128), 1):
         x = _convolution(x, channels, f"stem{number}", stride=2)
-    return keras.Model(image, transformed(x, blocks=2, heads=4), name="vit_tiny")
+    return keras.Model(image, vision_transformers.transformed(x, blocks=2, heads=4), name="vit_tiny")
 
 
 def _convolution(x: Any, channels: int, name: str, stride: int = 1, activation: bool = True) -> Any:
@@ -105,16 +97,16 @@ ENCODERS = {
     "efficientnet_lite0": Backbone(
         published.efficientnet_lite0, "mean", ("blocks.15.", "conv_head", "bn1"), "lite", published.load_lite0
     ),
-    "vit": Backbone(vit, "mean", ("block12_", "norm"), "signed"),
+    "vit": Backbone(vision_transformers.vit, "mean", ("block12_", "norm"), "signed"),
     "vit_tiny": Backbone(_vit_tiny, "evidence", ("block2_", "norm")),
-    "clip": Backbone(clip, "mean", ("encoder_block_11", "layer_norm"), "clip"),
+    "clip": Backbone(vision_transformers.clip, "mean", ("encoder_block_11", "layer_norm"), "clip"),
     "phantom_cnn": Backbone(_phantom_cnn, "evidence", ("block2_",)),
 }
 
 
 for _name, _one in registry().items():
     if _one.tower:
-        _block: tuple[str, ...] = last_block(tower_of(_one.tower, _name))
+        _block: tuple[str, ...] = vision_transformers.last_block(vision_transformers.tower_of(_one.tower, _name))
     elif _one.network in published.NETWORKS:
         _block = published.NETWORKS[_one.network].last_block
     else:
@@ -133,12 +125,12 @@ for _name, _one in registry().items():
 def find_backbone(name: str, network: Mapping[str, Any] | None = None) -> Backbone:
     """Return the backbone of that name, or of a network (``model.network``), or a ConfigError."""
     if network:
-        tower = tower_of(network, f"model.network of {name}")
+        tower = vision_transformers.tower_of(network, f"model.network of {name}")
         return Backbone(
-            lambda size, published: build_tower(tower, size),
+            lambda size, published: vision_transformers.build_tower(tower, size),
             "mean",
-            last_block(tower),
-            read=lambda model, path: load_tower(tower, model, path, name),
+            vision_transformers.last_block(tower),
+            read=lambda model, path: vision_transformers.load_tower(tower, model, path, name),
         )
     return find_model(ENCODERS, "encoder", registered_name(name))
 

@@ -3,8 +3,7 @@
 from typing import Any
 
 from xray_captioning.search import loop
-from xray_captioning.search.arrays import array_namespace, map_structure
-from xray_captioning.search.loop import IMPOSSIBLE, Carried, Rules, SearchResult, Step
+from xray_captioning.search.loop import IMPOSSIBLE, Carried, Rules, SearchResult, Step, array_namespace, map_structure
 
 SHARED = ("study", "past")  # entries of a state that the beams of a study have in common
 

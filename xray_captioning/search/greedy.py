@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from xray_captioning.search import loop
-from xray_captioning.search.arrays import array_namespace
-from xray_captioning.search.loop import IMPOSSIBLE, Carried, Rules, SearchResult, Step
+from xray_captioning.search.loop import IMPOSSIBLE, Carried, Rules, SearchResult, Step, array_namespace
 
 # From logits, time and what is carried to the log-probability and the token of each row.
 Choose = Callable[[Any, Any, Carried], tuple[Any, Any]]

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from itertools import accumulate, repeat
 from typing import NamedTuple
 
-from xray_captioning.metrics.labels.automaton import END, State
-from xray_captioning.metrics.labels.rules import Phrase, Rules
+from xray_captioning.metrics.labels.rules import END, Phrase, Rules, State
 
 _new = tuple.__new__  # twice as fast as calling the class, and there are thousands
 
