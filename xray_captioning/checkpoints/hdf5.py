@@ -1,14 +1,10 @@
 """Arrays of HDF5 files of Keras 2 and 3 (``.h5``, ``.weights.h5``, ``.keras``), and nothing else.
 
-The HDF5 library can hang or crash on a damaged file (1.14 does). So another process opens the file,
-with limits of time and memory, and sends back plain numbers. Nothing but plain arrays of numbers
-that lie in the file itself is read; no link is followed, and never a model's configuration read,
-which may hold code.
-
-A file of Keras 2 lists its layers in the attribute ``layer_names``, and each layer's group lists
-its arrays in ``weight_names``; a list too long for one attribute is divided over ``weight_names0``,
-``weight_names1`` and so on. A file of a whole model has all that below the group ``model_weights``.
-In a file of Keras 3 arrays lie in any groups.
+The HDF5 library can hang or crash on a damaged file (1.14 does), so another process opens it, with
+limits of time and memory, and sends back plain numbers. No link is followed, and never a model's
+configuration read, which may hold code. A file of Keras 2 lists its layers in ``layer_names``, and each
+layer's group its arrays in ``weight_names`` (if long ``weight_names0``, ``weight_names1``, ...), of a
+whole model below the group ``model_weights``. In a file of Keras 3 arrays lie in any groups.
 """
 
 import contextlib

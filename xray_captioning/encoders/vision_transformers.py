@@ -1,10 +1,9 @@
 """Vision Transformers: a region is a patch of the image; class token and registers are left out.
 
-First the original kind, with the names and weights of keras-hub. Then one network for all that
-other libraries publish, DINOv2, SigLIP, CLIP and ViT, of any size. What a ``config.json`` of
-transformers says is its `Tower`; its layers have the names of transformers' Dinov2, to which
-`named_alike` brings those of other layouts: transformers of any version, timm (and open_clip, which
-has it inside), OpenAI's CLIP. Regions are as the library's last hidden state has them.
+First the original kind, with the names and weights of keras-hub. Then one network for what others
+publish, DINOv2, SigLIP, CLIP and ViT, of any size: its `Tower` is what a ``config.json`` says, its layers
+have the names of transformers' Dinov2, to which `named_alike` brings those of other layouts (of
+transformers, timm and open_clip, OpenAI). Regions are as the library's last hidden state has them.
 """
 
 import re

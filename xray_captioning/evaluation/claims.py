@@ -1,16 +1,9 @@
 """What is claimed of systems: that they look at the images, differ, and beat every baseline.
 
-A permutation test (Good 2005) gives captions to other patients, many times, and scores each time.
-The share of the shuffles that score at least as high as the captions where they belong is the p
-value (Phipson and Smyth 2010, equation 2). Patients are shuffled, not studies, because the findings
-of one patient's studies are alike (``benchmarks/statistics_tests.py``); a patient may draw himself
-(Southworth et al. 2009). The share of shuffles that give every study captions of one with the same
-findings is the least p that any captions can reach, the references included. That a system names
-fewer findings than one fixed report does (Babar et al. 2021) is said apart.
-
-Several systems are compared by paired tests, corrected for their number by Holm's method (1979).
-Better than *all* rivals is claimed where each test at .05 says so, which needs no correction: an
-intersection-union test (Berger 1982). ``docs/evaluation.md`` says more.
+A permutation test gives captions to other patients, many times, and scores each time. Patients are
+shuffled, not studies, because the findings of one patient's studies are alike; a patient may draw
+himself. Several systems are compared by paired tests, corrected by Holm's method. Better than *all*
+rivals needs no correction: an intersection-union test. Sources: ``docs/statistics.md``.
 """
 
 import math

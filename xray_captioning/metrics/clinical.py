@@ -1,14 +1,9 @@
 """Clinical agreement of two sets of reports: how far they name the same findings.
 
-A system that copies the most frequent normal report scores well in BLEU and almost 0 here:
-``clinical_f1`` averages over findings and leaves "No Finding" out, of which a constant normal
-report alone would get about one half. Which findings is settled before a test text is seen
-(`counted_findings`): were they those that the test reports happen to have, inventing the others
-would cost nothing, and a small test set, which has fewer, would score higher than a large one.
-
-The fourteen names and the five of the competition are CheXpert's (Irvin et al. 2019), F1 over
-labels found in reports CheXbert's (Smit et al. 2020); macro, micro and example-based averages as in
-Nicolson et al. 2023. Sources: ``docs/statistics.md``.
+``clinical_f1`` averages over findings and leaves "No Finding" out, of which a constant normal report
+alone would get about one half. Which findings is settled before a test text is seen: were they those
+that the test reports happen to have, inventing the others would cost nothing, and a small test set,
+which has fewer, would score higher than a large one. Sources: ``docs/statistics.md``.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,11 +1,8 @@
 """Label the findings that a report names, by rules over its sentences and without a model.
 
-:func:`label_report` says which findings are present, denied or uncertain, :func:`find_mentions`
-every place where one is named, and :func:`explain_report` which words decided.
-:mod:`xray_captioning.metrics.labels` has the steps and the rules, in files to be read and edited.
-
-Labels and how mentions combine are CheXpert's (Irvin et al., AAAI 2019); how the Indiana University
-reports were coded say Demner-Fushman et al., JAMIA 2016.
+:mod:`xray_captioning.metrics.labels` has the steps and the rules. Labels and how mentions combine are
+CheXpert's (Irvin et al., AAAI 2019); how the Indiana University reports were coded say Demner-Fushman
+et al., JAMIA 2016.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,11 +1,8 @@
 """What captions say of findings beyond their names, beside what the reports of their studies say.
 
-Details are the side, zone and severity of a finding. A caption can also speak of an earlier image,
-contradict its report or itself, and leave out what the report asserts. All of it is read by the
-rules of :mod:`xray_captioning.metrics.labeler`; docs/evaluation.md says how often they err.
-
-Reports speak of earlier images, so models that never see one learn to do so (Ramesh et al., ML4H
-2022). Banerjee et al. (2024) count that line by line; here it is by caption.
+Details are the side, zone and severity of a finding. A caption can also speak of an earlier image
+(Ramesh et al., ML4H 2022; Banerjee et al. 2024 count that line by line, here it is by caption),
+contradict its report or itself, and leave out what the report asserts.
 """
 
 import re

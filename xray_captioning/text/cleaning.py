@@ -1,9 +1,8 @@
 """Named rules that turn a report as it was dictated into words separated by single spaces.
 
-A protocol is part of a model: it decides which words exist, so its name is stored with the
-tokenizer and is applied to the references that a score is computed on. The ``r2gen`` rule is the
-one that the released code of Chen et al., EMNLP 2020, applies to IU X-ray. Where the XXXX marks of
-removed text come from: Demner-Fushman et al., JAMIA 2016.
+A protocol decides which words exist, so its name is stored with the tokenizer and is applied to the
+references of a score. ``r2gen`` is that of the released code of Chen et al., EMNLP 2020, for IU X-ray.
+The XXXX marks of removed text: Demner-Fushman et al., JAMIA 2016.
 """
 
 import html
