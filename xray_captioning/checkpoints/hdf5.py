@@ -37,11 +37,9 @@ _BUILT_IN_FILTERS = {1, 2, 3}  # deflate, shuffle, Fletcher checksum; others are
 
 
 def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
-    """Read every array of a Keras 2 weights file as float32, in its order of layers and arrays.
-
-    Arrays that the file lists and does not have are left out; arrays that a layer has and does not
-    list come after those it lists. A file that is damaged or something else, or that holds arrays
-    outside itself or numbers that are not finite, is a BundleError.
+    """Read every array of a Keras 2 weights file as float32, in its order of layers and arrays; those
+    that a layer has and does not list come last. A file that is damaged or something else, or that
+    holds arrays outside itself or numbers that are not finite, is a BundleError.
     """
     path = Path(path)
     try:

@@ -74,9 +74,8 @@ _KEYS = (str, bytes, int, float, type(None), Name, Record)
 
 
 class Unpickler(pickle._Unpickler):
-    """Follows the pickles of a file, one after the other: ``load()``.
-    What it raises is a RefusedError where it is asked for something, or for more, than it follows,
-    and of many kinds where a pickle is damaged.
+    """Follows the pickles of a file, one after the other: ``load()``, which raises a RefusedError where
+    it is asked for something, or for more, than it follows, and much else where a pickle is damaged.
     """
 
     purpose: ClassVar[str]  # what the pickle should hold, for messages, such as ``tokenizer``
@@ -223,11 +222,10 @@ _ARGUMENT = re.compile(r"(?:builtins|__builtin__)\.(?:object|int|long|float|list
 
 
 def read_tokenizer_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
-    """Read the attributes of a pickled Keras tokenizer, or a plain dictionary of them.
-
-    All names are refused but the few that a tokenizer needs, in every spelling of its module; none
-    is imported. Joblib's files may be compressed by zlib, gzip, bz2, lzma or xz. A file that is
-    anything else, or asks for more, is a DataError that names what was found.
+    """Read the attributes of a pickled Keras tokenizer, or a plain dictionary of them, perhaps
+    compressed as joblib does (zlib, gzip, bz2, lzma, xz). All names are refused but the few that a
+    tokenizer needs, in every spelling of its module; none is imported. Anything else is a DataError
+    that names what was found.
     """
     try:
         data = _decompress(_read(Path(path)))

@@ -18,11 +18,9 @@ layers = keras.layers
 class Backbone(NamedTuple):
     """How a named encoder is built, and what one must know to use it.
 
-    ``build(size, published)`` returns a keras.Model from (batch, size, size, 3) to (batch, rows,
-    columns, channels), float32, with the published weights, which are downloaded, or random ones.
-    A study's regions are joined for the finding classifier by their mean, as CheXNet does, or by
-    adding their evidence (log-sum-exp of their logits), which finds small things much sooner than
-    an average and gives each finding a place.
+    ``build(size, published)`` is as :func:`register_encoder` takes it. Regions are joined for the finding
+    classifier by their mean, as CheXNet does, or by adding their evidence (log-sum-exp of their logits),
+    which finds small things much sooner and gives each finding a place.
     """
 
     build: Callable[[int, bool], Any]
@@ -63,9 +61,8 @@ def _phantom_cnn(size: int, published: bool) -> Any:
 
 
 def _vit_tiny(size: int, published: bool) -> Any:
-    """Transformer blocks over a few convolutions instead of raw patches.
-    From some thousand images a Transformer does not learn to see edges (Dosovitskiy et al.,
-    arXiv:2010.11929, "hybrid architecture"; Xiao et al., arXiv:2106.14881).
+    """Transformer blocks over a few convolutions: from some thousand images a Transformer does not
+    learn to see edges (Dosovitskiy et al., arXiv:2010.11929, "hybrid architecture"; arXiv:2106.14881).
     """
     image = layers.Input((size, size, 3))
     x = image[..., :1]

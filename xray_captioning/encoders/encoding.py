@@ -50,9 +50,8 @@ def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> 
 def cached_features(
     images: Images, encoder: Encoder, config: Config, folder: str | Path | None, spread: Any = None
 ) -> ArrayCache:
-    """Return feature maps (rows, columns, channels), kept likewise and encoded where missing.
-    The encoder's weights are part of the cache's name; ``config.training.cache_dtype`` its dtype. With
-    `spread` other processes encode batches of images.
+    """Return feature maps (rows, columns, channels), kept likewise by the encoder's weights, and encoded
+    where missing. With `spread` other processes encode batches of images.
     """
     settings = {
         "version": 2,  # of the code that reads and encodes images
@@ -147,10 +146,8 @@ def lost_images(images: Any) -> Any:
 
 
 def encoder_config(name: str, views: int, changes: dict[str, Any] | None = None, weights: str | None = None) -> Config:
-    """Return a configuration in which images are what an encoder's weights expect.
-
-    These are a bundle's, or else the published ones. `changes` are of its fields, by dotted name;
-    of an ONNX file nothing is known.
+    """Return a configuration in which images are what an encoder's weights expect, a bundle's or the
+    published ones; of an ONNX file nothing is known. `changes` are of its fields, by dotted name.
     """
     given = {"name": name, "image.views": views, "model.encoder": name, **(changes or {})}
     if weights is not None and not name.endswith(".onnx") and not is_network(weights):
@@ -181,10 +178,9 @@ def study_encoder(
     views: int, name: str, weights: str | None = None, changes: dict[str, Any] | None = None, layer: str | None = None
 ) -> tuple[Callable[[Sequence[Sequence[Image | None]]], dict[str, Array]], dict[str, Any]]:
     """Return what encodes a batch of studies of so many views, and what is to be said about it.
-
-    `weights` are as :func:`~xray_captioning.encoders.saved.new_encoder` takes them, by default the
-    published ones, if there are any; `changes` are of :func:`encoder_config`. An ONNX file has its
-    own weights, and may have several values to choose one of as the `layer`.
+    `weights` are as :func:`~xray_captioning.encoders.saved.new_encoder` takes them, by default
+    published ones if there are any. An ONNX file has its own, and may have several values to choose one
+    of as the `layer`.
     """
     onnx = name.endswith(".onnx")
     if (weights if onnx else layer) is not None:
@@ -249,9 +245,8 @@ class GivenFeatures:
 def features_encoder(
     config: Config, given: StudyFeatures, encoder: Any = None, weights: str | None = None
 ) -> tuple[Config, Any]:
-    """Return the configuration and the encoder of a run on features.
-    That is the encoder they name, or that is asked for; if none is, or the one they name cannot be
-    had, the captioner will see no images.
+    """Return the configuration and the encoder of a run on features: the one they name, or that is
+    asked for. If there is none, or the one they name cannot be had, the captioner will see no images.
     """
     (views, rows, columns), wanted = given.grid, config.model.pool
     for name in ("text.view_prefix", "training.encoder_learning_rate"):

@@ -64,12 +64,10 @@ def weights_of(config: Config, weights: str | None) -> str:
 
 
 def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> Encoder:
-    """Return an encoder that starts from random weights, published ones, a file's or a bundle's.
-
-    `weights` are ``random``, ``imagenet`` (the published ones), a bundle, a Keras ``.h5`` file of
-    the network without top, or a file as the network was published: for ``chexnet`` a Keras 2 file,
-    for others PyTorch's. `findings` are outputs of the classifier, which always starts anew. A
-    bundle of another network is a ConfigError, such a file a BundleError.
+    """Return an encoder with weights ``random``, ``imagenet`` (the published ones), of a bundle, of a
+    Keras ``.h5`` file of the network without top, or of a file as the network was published: for
+    ``chexnet`` a Keras 2 file, for others PyTorch's. `findings` are outputs of the classifier, which
+    always starts anew. A bundle of another network is a ConfigError, such a file a BundleError.
     """
     model, path, named = config.model, Path(weights), weights in ("random", "imagenet")
     start = weights if named else "random"
@@ -123,11 +121,9 @@ def _warn_of_pixels(config: Config, weights: str | None = None) -> None:
 
 
 def starting_encoder(config: Config, name: Encoder | str | Path | None, weights: str | None = None) -> Encoder:
-    """Return the encoder that a decoder is trained on: one that is given, a bundle's or a new one.
-
-    `weights` are those of a new one, as :func:`new_encoder` takes them. They are a ConfigError
-    beside another, or as a bundle. So are images of a bundle that are prepared otherwise than the
-    configuration says.
+    """Return the encoder that a decoder is trained on: one that is given, a bundle's or a new one of
+    `weights`, as :func:`new_encoder` takes them. Beside another, or as a bundle, these are a
+    ConfigError; so are images of a bundle that are prepared otherwise than the configuration says.
     """
     if name is None:
         weights = weights_of(config, weights)
@@ -257,11 +253,9 @@ def is_saved_model(path: Path) -> bool:
 
 
 def adopted(config: Config, weights: str | Path | None = None, own: Collection[str] = ()) -> Config:
-    """Return a configuration with the images, and perhaps the network, that its encoder needs.
-
-    They are those of the published weights, or what a folder of `weights` says; fields named in
-    `own` stay. A folder of another kind of model than the name's is a BundleError, what is not
-    built or resized here a ConfigError.
+    """Return a configuration with the images, and perhaps the network, that its encoder needs: those of
+    the published weights, or what a folder of `weights` says; fields named in `own` stay. A folder of
+    another kind of model is a BundleError, what is not built or resized here a ConfigError.
     """
     name, folder = config.model.encoder, Path(weights or "")
     known = registered_name(name) in registry() or not (folder / "config.json").is_file()

@@ -37,11 +37,9 @@ WIDTH, BLOCKS, HEADS = 768, 12, 12
 
 @registered
 class Tokens(keras.layers.Layer):
-    """Patches in one row, each with the learned vector of its position.
-
-    Before them is a class token, which has a position, too, and as many registers, which have
-    none. Input (batch, rows, columns, width), output (batch, 1 + registers + rows * columns,
-    width).
+    """Patches (batch, rows, columns, width) in one row, each with the learned vector of its position,
+    behind a class token, which has one, too, and registers, which have none: (batch, 1 + registers +
+    patches, width).
     """
 
     def __init__(self, classes: bool = True, register_count: int = 0, **kwargs: Any) -> None:
@@ -79,9 +77,8 @@ class Tokens(keras.layers.Layer):
 
 
 def vision_transformer(size: int, width: int, blocks: int, heads: int) -> Any:
-    """Build a Vision Transformer of the original kind (arXiv:2010.11929, eq. 1 to 4).
-    It maps (batch, size, size, 3) to (batch, size // 16, size // 16, width). Its layers are called
-    ``patches``, ``tokens``, ``block1_norm1`` and so on, and ``norm``.
+    """Build a Vision Transformer of the original kind (arXiv:2010.11929, eq. 1 to 4), from (batch,
+    size, size, 3) to (batch, size // 16, size // 16, width).
     """
     image = layers.Input((size, size, 3))
     patches = layers.Conv2D(width, PATCH, PATCH, name="patches")(image)
@@ -311,9 +308,9 @@ _POSITIONS = "embeddings.position_embeddings"
 
 
 def load_tower(tower: Tower, model: Any, path: Path, what: str) -> None:
-    """Fill the network from a file or folder in any of the layouts; `what` names it in messages.
-    Positions are interpolated where the images differ in size from those it was trained on. One
-    that cannot be read, or is not of this network, is a BundleError.
+    """Fill the network from a file or folder in any of the layouts, or raise a BundleError; `what`
+    names it in messages. Positions are interpolated where the images differ in size from those it was
+    trained on.
     """
     arrays = named_alike(read_arrays(path))
     if _POSITIONS in arrays:
@@ -357,9 +354,8 @@ def _separate(name: str, values: NDArray[Any]) -> list[tuple[str, NDArray[Any]]]
 
 def fitted_positions(rows: NDArray[Any], first: int, count: int, between: Callable[[int, int], Any]) -> Any:
     """Interpolate positions (first + side * side, width) to so many, the `first` a class token's.
-
-    `between` returns the weights (after, before) from one side to another; positions that are of
-    no square, or the wanted ones, are unchanged.
+    `between` returns the weights (after, before) of one side for another; positions of no square are
+    unchanged.
     """
     side, wanted = (round(max(number - first, 0) ** 0.5) for number in (len(rows), count))
     if side == wanted or first + side**2 != len(rows) or not side:

@@ -32,9 +32,8 @@ DrawnSystem = tuple[int, System]  # and before it its colour, the same everywher
 
 def write_report(results: Results, path: str | Path, images: Mapping[str, Sequence[str]] | None = None) -> None:
     """Write the page ``NAME.html`` of a comparison that was not quick, and its tables beside it:
-    ``NAME.md``, ``NAME.csv`` (all scores, ``METRIC_low``, ``METRIC_high``) and
-    ``NAME-differences.csv``, ``-findings.csv``, ``-contradictions.csv`` and, where a protocol
-    truncates, ``-untruncated.csv``. `images` are paths by study.
+    ``NAME.md``, ``NAME.csv`` and ``NAME-differences.csv``, ``-findings.csv``, ``-contradictions.csv``
+    and, where a protocol truncates, ``-untruncated.csv``. `images` are paths by study.
     """
     target = Path(path)
     labels = {

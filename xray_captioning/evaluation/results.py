@@ -99,10 +99,10 @@ def evaluate_systems(
 ) -> Results:
     """Score systems, then baselines, and warn of systems that write the same of every study.
 
-    `about` goes to ``metrics.json`` as it is. `groups` are the patients: all studies of one are one
-    observation. A row has the columns of `SHOWN` and, unless quick, every score of `jackknife`,
-    ``distinct-1``, ``distinct-2`` and a `Spread`, means over runs; a share of nothing is None.
-    Quick has no rows for shuffled systems; all tests are the same.
+    `about` goes to ``metrics.json``. All studies of one of the `groups`, patients, are one observation.
+    A row has the columns of `SHOWN` and, unless quick, every score of `jackknife`, ``distinct-1``,
+    ``distinct-2`` and a `Spread`, means over runs. Quick has no rows for shuffled systems; all tests
+    are the same.
     """
     groups = list(studies if groups is None else groups)
     own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]

@@ -34,10 +34,8 @@ def bleu(references: References, hypotheses: Hypotheses, protocol: str = "coco")
 
 
 def bleu_statistics(references: References, hypotheses: Hypotheses) -> Ints:
-    """Count what BLEU is made of: int64, (studies, 10).
-
-    Clipped matches of orders 1 to 4, n-grams of the hypothesis of orders 1 to 4, length of the
-    hypothesis, length of the reference closest to it (the shorter of two).
+    """Count what BLEU is made of: int64, (studies, 10): clipped matches of orders 1 to 4, n-grams of the
+    hypothesis of orders 1 to 4, its length, and that of the closest reference (the shorter of two).
     """
     return np.concatenate([_count(b) for b in ngrams.blocks(ngrams.checked_pairs(references, hypotheses))])
 

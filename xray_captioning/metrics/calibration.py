@@ -34,8 +34,9 @@ class Bin(NamedTuple):
 class CalibrationScores(NamedTuple):
     """How well stated probabilities fit what happened.
 
-    The calibration error is the mean absolute difference of stated and found shares over bins of equally
-    many sentences; the skill one less the ratio of the Brier score to that of always stating the base rate.
+    The calibration error is the mean absolute difference of stated and found shares over bins of
+    equally many sentences; the skill one less the ratio of the Brier score to that of always stating
+    the base rate.
     """
 
     n: int  # sentences
@@ -60,8 +61,8 @@ class CalibrationScores(NamedTuple):
 def sentence_is_right(sentence: str, reference: str) -> bool:
     """Return whether a reference report supports a sentence.
 
-    It must assert each finding that the sentence asserts, certain or not, on the same side where both name
-    one, and none that it denies; for a sentence without a finding none but support devices.
+    It must assert each finding that the sentence asserts, certain or not, on the same side where both
+    name one, and none that it denies; for a sentence without a finding none but support devices.
     """
     said, found = (
         {finding: sides for finding, (sides, *_) in asserted_details(text).items()} for text in (sentence, reference)
@@ -114,8 +115,9 @@ def wilson(share: float, weight: float) -> tuple[float, float]:
 def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
     """Return a 95 % interval of a share of outcomes (n,), 1 or 0, whose unit is the study, (n,).
 
-    It is Wilson's for as many independent outcomes as have the variance that these have between studies. A
-    bootstrap has no width where all are alike, and is too narrow near 0 and 1, where most bins lie.
+    It is Wilson's for as many independent outcomes as have the variance that these have between
+    studies. A bootstrap has no width where all are alike, and is too narrow near 0 and 1, where most
+    bins lie.
     """
     share, studies = float(outcome.mean()), len(np.unique(study))
     spread, variance, n = share * (1 - share), _variance(outcome, study), float(outcome.size)
@@ -127,8 +129,9 @@ def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
 
 
 def brier_interval(stated: Floats, outcome: NDArray[Any], study: Any) -> tuple[float, float] | tuple[None, None]:
-    """Return a 95 % interval of the Brier score, Wilson's alike for the squared differences, (n,). A few
-    wrong outcomes make nearly all of both, so fewer than `LEAST` studies with one, or a right one, have none.
+    """Return a 95 % interval of the Brier score, Wilson's alike for the squared differences, (n,). A
+    few wrong outcomes make nearly all of both, so fewer than `LEAST` studies with one, or a right one,
+    have none.
     """
     losses = (stated - outcome) ** 2
     mean, variance = float(losses.mean()), _variance(losses, study)
@@ -142,8 +145,9 @@ def _fewest(outcome: NDArray[Any], study: Any) -> int:
 
 
 def skill_interval(stated: Floats, outcome: NDArray[Any], study: Any) -> tuple[float, float] | tuple[None, None]:
-    """Return a 95 % interval of the skill: Student's, with the variance of a ratio of two sums over studies.
-    A few wrong outcomes decide, so their studies are the degrees of freedom; none as `brier_interval`.
+    """Return a 95 % interval of the skill: Student's, with the variance of a ratio of two sums over
+    studies. A few wrong outcomes decide, so their studies are the degrees of freedom; none as
+    `brier_interval`.
     """
     fewest = _fewest(outcome, study)
     if fewest < LEAST:

@@ -182,10 +182,10 @@ def _mean(rows: list[dict[str, Any]], measured: list[dict[str, Estimate]], parts
 def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
     """Measure the area under the ROC curve of scores, (studies,); both classes are present.
 
-    The interval solves ``(area - a)² = t² V(a)`` for ``a`` (Newcombe 2006, method 5), so that it has a width
-    where separation is perfect, too. ``V`` is Hanley and McNeil's variance (1982) times what DeLong's with
-    clusters is of it: a ratio moderated (Smyth 2004) by `PRIOR` patients of Hanley and McNeil's own, who
-    count in Student's degrees of freedom, too. Patients are numbers from 0.
+    The interval solves ``(area - a)² = t² V(a)`` for ``a`` (Newcombe 2006, method 5), so that it has a
+    width where separation is perfect, too. ``V`` is Hanley and McNeil's variance (1982) times what
+    DeLong's with clusters is of it: a ratio moderated (Smyth 2004) by `PRIOR` patients of Hanley and
+    McNeil's own, who count in Student's degrees of freedom, too. Patients are numbers from 0.
     """
     positives, negatives = int(present.sum()), int((~present).sum())
     # The share of the other class that a study is on the right side of; ties count half.

@@ -29,9 +29,8 @@ _CONVENTION = ContextVar("convention", default=CONVENTIONS[0])
 
 @contextmanager
 def read_by(convention: str | None) -> Iterator[None]:
-    """Read all reports in this block by a convention, where none is named; None changes nothing.
-
-    A comparison labels reports in many places, and all its figures have to be of one convention.
+    """Read all reports in this block by a convention, where none is named, so that all figures of a
+    comparison are of one; None changes nothing.
     """
     token = _CONVENTION.set(convention_of(convention))
     try:
@@ -112,10 +111,9 @@ def _labels(convention: str, text: str) -> dict[str, int | None]:
 
 
 class Explanation(dict[str, Mention]):
-    """By finding the mention that decided its label, and every mention of a device.
-
-    The ``device`` of the latter says what each is ("endotracheal tube"), ``placement`` whether its
-    place is called "satisfactory" or "malpositioned".
+    """By finding the mention that decided its label, and every mention of a device: its ``device`` says
+    what it is ("endotracheal tube"), ``placement`` whether its place is called "satisfactory" or
+    "malpositioned".
     """
 
     devices: list[Mention]

@@ -52,9 +52,8 @@ def prior_reference(text: str) -> str:
 
 
 def contradicted_findings(text: str) -> set[str]:
-    """Return the findings that a text asserts for certain and denies outright on the same side.
-
-    "No large effusion" denies a large one only, and "the lungs are clear" no finding by name.
+    """Return the findings that a text asserts for certain and denies outright on the same side. "No large
+    effusion" denies a large one only, and "the lungs are clear" no finding by name.
     """
     mentions = find_mentions(text)
     present: dict[str, set[str]] = {}
@@ -75,10 +74,9 @@ def contradicted_findings(text: str) -> set[str]:
 
 
 def asserted_details(text: str) -> Details:
-    """Return the findings that a report asserts, certain or not, with what it says of each.
-
-    Sides and zones are those of all mentions of a finding together; of severities it is the
-    greatest. A finding on both sides, or bilateral, has both.
+    """Return the findings that a report asserts, certain or not, with the sides and zones of all
+    mentions of each together and the greatest severity. A finding on both sides, or bilateral, has
+    both.
     """
     found: dict[str, list[Mention]] = {}
     for mention in find_mentions(text):
@@ -100,10 +98,10 @@ def mention_statistics(
 ) -> dict[str, NDArray[np.int8]]:
     """Count, int8, what every share of :func:`mention_scores` is of, study by study.
 
-    ``details`` (n, 3, 3): for side, zone and severity, the findings for which the reference names
-    one; those of them that the hypothesis asserts; those of them with the same in the hypothesis.
-    ``captions`` (n, 4): whether each of `CAPTION_SHARES` holds. ``omitted`` (n, 2): findings that
-    the reference asserts; those of them that the hypothesis does not mention.
+    ``details`` (n, 3, 3): for side, zone and severity, the findings for which the reference names one;
+    those of them that the hypothesis asserts; those with the same there. ``captions`` (n, 4): whether
+    each of `CAPTION_SHARES` holds. ``omitted`` (n, 2): findings that the reference asserts; those not
+    mentioned.
     """
     texts = {*references, *hypotheses}
     details = {text: asserted_details(text) for text in texts}

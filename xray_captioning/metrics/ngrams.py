@@ -196,11 +196,10 @@ def levels(counts: Any, most: int) -> Any:
 
 
 def distinct_ngrams(texts: Sequence[str], order: int) -> float:
-    """Divide the number of different n-grams (of `order` words) of all texts by that of n-grams.
-
-    Li et al. (2016) divide by the number of words; this is the share that became usual. It falls as
-    more texts are scored, so compare it on the same studies only, and beside clinical scores: who
-    copies training reports at random is the most diverse of all.
+    """Divide the number of different n-grams (of `order` words) of all texts by that of n-grams (Li et
+    al. 2016 divide by the number of words). It falls as more texts are scored, so compare it on the
+    same studies only, and beside clinical scores: who copies training reports at random is the most
+    diverse of all.
     """
     different: set[tuple[str, ...]] = set()
     total = 0

@@ -43,10 +43,10 @@ def _words(text: str) -> list[str]:
 class _WordOrder:
     """Texts prepared for the longest subsequence that each shares with another (Hyyrö 2004).
 
-    The texts lie one behind the other in one large integer, a bit a word and a free bit after
-    each text. One row of the usual table is kept in such an integer (a zero where the length
-    grows by one), so that a row of all texts' tables is an addition and two bit operations; what
-    the addition carries over ends in the free bit.
+    They lie one behind the other in one large integer, a bit a word and a free bit after each. One row
+    of the usual table is such an integer (a zero where the length grows by one), so that a row of all
+    texts' tables is an addition and two bit operations; what the addition carries over ends in the free
+    bit.
     """
 
     def __init__(self, texts: Sequence[Sequence[str]]) -> None:

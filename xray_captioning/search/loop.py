@@ -47,10 +47,9 @@ def run_until_done(
 ) -> Carried:
     """Repeat ``advance(time, carried) -> time + 1, carried`` until every study is done.
 
-    When three quarters of a large batch are finished, the loop continues with the unfinished
-    studies alone, so that a few long captions do not cost a step of the whole batch each. Leaves of
-    ``carried`` have a leading batch axis; ``"done"`` is (batch,) bool; ``"state"`` is not part of
-    the result.
+    Of a large batch the last quarter goes on alone, so that a few long captions do not cost a step of
+    the whole batch each. Leaves of ``carried`` have a leading batch axis; ``"done"`` is (batch,) bool;
+    ``"state"`` is not part of the result.
     """
     ops = array_namespace(carried["done"])
 
@@ -92,10 +91,10 @@ def attention_of(state: Any, token: Any) -> Any:
 def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int) -> tuple[Any, Any]:
     """Return gains and the likeliest tokens that the rules allow, both (rows, width), best first.
 
-    Of logits (rows, vocabulary) and the `time` tokens chosen so far (rows, maximum_length); gains
-    are natural logarithms of probabilities, -1e9 where nothing is left to choose. Reading the whole
-    vocabulary is slow, so forbidden tokens are not masked in it: as many more candidates are taken
-    as there are forbidden tokens. At the `width` of the vocabulary they stay in their place.
+    Of logits (rows, vocabulary) and the `time` tokens chosen so far (rows, maximum_length); gains are
+    natural logarithms of probabilities, -1e9 where nothing is left to choose. Forbidden tokens are not
+    masked in the vocabulary, which is slow to read: as many more candidates are taken. At its `width`
+    they stay in place.
     """
     ops = array_namespace(logits)
     logits = ops.cast(logits, "float32")

@@ -31,9 +31,8 @@ _ITEM_NUMBER = re.compile(r"\d{1,2}")
 
 
 def clean_plain(text: str) -> str:
-    """Clean for training: lower case, numbers kept, full stop, comma and percent as words; XXXX
-    marks and list numbers go, "10mm" becomes "10 mm", every sentence ends in " .". Twice changes
-    nothing.
+    """Clean for training: lower case; full stop, comma and percent as words; XXXX marks and list
+    numbers go, "10mm" becomes "10 mm", every sentence ends in " .". Twice changes nothing.
     """
     text = unicodedata.normalize("NFC", text.lower()).translate(_PUNCTUATION)
     text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)

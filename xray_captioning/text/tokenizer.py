@@ -196,10 +196,9 @@ PADS = ("<pad>", "[pad]", "pad", "<PAD>", "[PAD]", "")
 
 
 def _from_keras(content: Any, path: FilePath, start: str | None, end: str | None) -> Any:
-    """Return the content of a ``tokenizer.json`` of this package with the same ids, of a
-    tokenizer's attributes, its ``to_json()``, or a dictionary of words and ids; anything else is
-    returned as it is. Words that begin and end a text are found where not given; ids other than 1,
-    2, ... are a DataError.
+    """Return the content of a ``tokenizer.json`` with the same ids, of a Keras tokenizer's attributes,
+    its ``to_json()``, or a dictionary of words and ids; anything else as it is. Words that begin and
+    end a text are found where not given; ids other than 1, 2, ... are a DataError.
     """
     config = _config(content)
     index = _word_index(config)

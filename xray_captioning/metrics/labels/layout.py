@@ -98,10 +98,8 @@ def _signs(text: str) -> str:
 
 
 def _seen(text: str) -> str:
-    """Return a report without what was known or asked before anybody looked at the image.
-
-    Where the findings have no heading of their own, they begin at an empty line, or behind the
-    first sentence: "Reason: fever. The lungs are clear."
+    """Return a report without what was known or asked before anybody looked at the image. Findings
+    without a heading begin at an empty line, or behind the first sentence ("Reason: fever.").
     """
     from xray_captioning.text.headings import headings  # reads its words, which few texts need
 

@@ -1,7 +1,5 @@
-"""Find the findings and cues of a statement, and how far the cues reach.
-
-Of overlapping cues the one that begins first counts, and of those the longest: "cannot be excluded"
-is no "not".
+"""Find the findings and cues of a statement, and how far the cues reach. Of overlapping cues the one that
+begins first counts, and of those the longest: "cannot be excluded" is no "not".
 """
 
 from collections.abc import Iterable
