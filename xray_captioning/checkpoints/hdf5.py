@@ -106,9 +106,7 @@ def _answer(path: Path, limit: int) -> tuple[dict[str, Any], memoryview]:
 
 
 def send_arrays(path: str, seconds: str, limit: str) -> None:
-    """Write to standard output what `read_here` returns: a line of JSON, then the numbers.
-    Work for so many seconds at most, where the system can limit it.
-    """
+    """Write to standard output what `read_here` returns: a line of JSON, then the numbers."""
     _limit_this_process(int(seconds), 4 * int(limit) + 2**31)
     found: list[StoredArray] = []
     try:
@@ -226,9 +224,7 @@ def _listed(group: Any, attribute: str) -> list[str] | None:
 
 
 def _checked_kind(layer: str, name: str, dataset: Any, budget: Budget) -> str:
-    """Return how a dataset's numbers are stored, such as ``f4``.
-    What is no plain array in this file is refused before memory is taken for it.
-    """
+    """Return how numbers are stored, such as ``f4``; refuse what is no plain array before it is read."""
     label, stored = shortened(f"{layer}/{name}".lstrip("/"), 80), dataset.dtype
     kind = f"{stored.kind}{stored.itemsize}"
     if kind == "V2" and dataset.attrs.get("dtype") == "bfloat16":

@@ -222,10 +222,9 @@ _ARGUMENT = re.compile(r"(?:builtins|__builtin__)\.(?:object|int|long|float|list
 
 
 def read_tokenizer_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
-    """Read the attributes of a pickled Keras tokenizer, or a plain dictionary of them, perhaps
-    compressed as joblib does (zlib, gzip, bz2, lzma, xz). All names are refused but the few that a
-    tokenizer needs, in every spelling of its module; none is imported. Anything else is a DataError
-    that names what was found.
+    """Read the attributes of a pickled Keras tokenizer, or a plain dictionary of them, perhaps compressed
+    as joblib does (zlib, gzip, bz2, lzma, xz). All names are refused, and none is imported, but the few
+    that a tokenizer needs. Anything else is a DataError that names what was found.
     """
     try:
         data = _decompress(_read(Path(path)))

@@ -242,9 +242,7 @@ def _entry(name: str, about: Any) -> tuple[int, int, str, list[Any]]:
 
 
 def _read_npz(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:
-    """Read all arrays of an archive that ``np.savez`` or ``np.savez_compressed`` wrote.
-    Those of objects, which are pickles, are refused.
-    """
+    """Read all arrays that ``np.savez`` wrote; those of objects, which are pickles, are refused."""
     members, stored, found = arrays.entries(archive), Budget(budget.limit), {}
     for name in members:
         values = np.lib.format.read_array(io.BytesIO(entry(archive, members, name, stored)), allow_pickle=False)

@@ -245,9 +245,8 @@ def mean_region(features: Any, mask: Any) -> Any:
 
 
 def pooled_evidence(logits: Any, mask: Any) -> Any:
-    """Pool logits (batch, regions, findings) so that one region can show a finding: the logarithm of
-    the mean of exponentials, (batch, findings). Regions that `mask` (batch, regions) leaves out count
-    as 0.
+    """Pool logits (batch, regions, findings) so that one region can show a finding: the logarithm of the
+    mean of exponentials, (batch, findings). Regions that `mask` (batch, regions) leaves out count as 0.
     """
     logits = ops.where(ops.cast(mask, "bool")[..., None], logits, -1e9)
     return ops.logsumexp(logits, axis=1) - math.log(logits.shape[1])

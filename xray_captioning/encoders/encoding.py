@@ -177,10 +177,9 @@ def encode_files(
 def study_encoder(
     views: int, name: str, weights: str | None = None, changes: dict[str, Any] | None = None, layer: str | None = None
 ) -> tuple[Callable[[Sequence[Sequence[Image | None]]], dict[str, Array]], dict[str, Any]]:
-    """Return what encodes a batch of studies of so many views, and what is to be said about it.
-    `weights` are as :func:`~xray_captioning.encoders.saved.new_encoder` takes them, by default
-    published ones if there are any. An ONNX file has its own, and may have several values to choose one
-    of as the `layer`.
+    """Return what encodes a batch of studies of so many views, and what is to be said about it. `weights`
+    are as `new_encoder` takes them, by default published ones if there are any. An ONNX file has its
+    own, and may have several values to choose one of as the `layer`.
     """
     onnx = name.endswith(".onnx")
     if (weights if onnx else layer) is not None:
@@ -224,9 +223,7 @@ def study_encoder(
 
 
 class GivenFeatures:
-    """In an encoder's place where captions are written from features: it has their sizes only.
-    `grid` is rows and columns of a view's regions, of so many `channels`.
-    """
+    """In an encoder's place where captions are written from features: it has their sizes only."""
 
     findings: tuple[str, ...] = ()
     weights: tuple[Any, ...] = ()
@@ -298,9 +295,7 @@ def _encoder(config: Config, made: Made, encoder: Any, weights: str | None) -> t
 
 
 def check_fits(given: StudyFeatures, config: Config, encoder: Any, about: Mapping[str, Any] = {}) -> None:
-    """Refuse features of other sizes than an encoder's, or of another one than a bundle names.
-    `about` is what the bundle keeps.
-    """
+    """Refuse features of other sizes than an encoder's, or of another one than a bundle's `about` names."""
     (views, *sides), pool = given.grid, config.model.pool
     has = (views, *(side // pool for side in sides), given.channels)
     needs = (config.image.views, *encoder.grid, encoder.channels)

@@ -108,9 +108,8 @@ CLASSIFIER = "chexnet_output"
 def load_densenet121(
     encoder: Any, path: str | os.PathLike[str], arrays: list[StoredArray], what: str = "DenseNet121", top: Any = ()
 ) -> None:
-    """Fill the network of a ``chexnet`` encoder, and the variables of its classifier that `top` has,
-    with the arrays of a Keras 2 file: CheXNet's, or DenseNet121 with or without its top. Else it is a
-    BundleError.
+    """Fill the network of a ``chexnet`` encoder, and the variables of its classifier that `top` has, with
+    a Keras 2 file of CheXNet or of DenseNet121 with or without its top. Else it is a BundleError.
     """
     variables = densenet121_variables(encoder)
     found, rest = match_densenet121(arrays, variables)
@@ -152,8 +151,7 @@ def match_densenet121(
 
 def _best_keys(members: list[StoredArray], wanted: Collection[str]) -> list[str]:
     """Return keys of one layer's arrays under the reading of their names that most agree with: as they
-    are, without a prefix that all share (an encoder's own name), or below that layer's name if it is a
-    single one.
+    are, without a prefix that all share (an encoder's own name), or below that layer's name.
     """
     owners = {array.owner for array in members}
     shared = list(takewhile(lambda parts: len(set(parts)) == 1, zip(*owners)))

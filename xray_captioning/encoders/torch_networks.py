@@ -145,9 +145,7 @@ def _lite_convolved(
 
 
 def load_lite0(model: Any, path: Path) -> None:
-    """Fill the network with the weights of a file of its PyTorch port, with or without classifier.
-    A file that cannot be read, or is not of this network, is a BundleError.
-    """
+    """Fill the network from a file of its PyTorch port, with or without classifier; else BundleError."""
     # conv_stem is _conv_stem there
     arrays = {re.sub(r"(^|\.)_", r"\1", name): values for name, values in read_arrays(path).items()}
     load_pytorch(model, path, "EfficientNet-Lite0", r"fc\..*", arrays)

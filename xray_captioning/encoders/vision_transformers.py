@@ -37,9 +37,8 @@ WIDTH, BLOCKS, HEADS = 768, 12, 12
 
 @registered
 class Tokens(keras.layers.Layer):
-    """Patches (batch, rows, columns, width) in one row, each with the learned vector of its position,
-    behind a class token, which has one, too, and registers, which have none: (batch, 1 + registers +
-    patches, width).
+    """Patches (batch, rows, columns, width) in one row with the learned vectors of their positions,
+    behind a class token, which has one, too, and registers, which have none: (batch, tokens, width).
     """
 
     def __init__(self, classes: bool = True, register_count: int = 0, **kwargs: Any) -> None:
@@ -220,9 +219,7 @@ def last_block(tower: Tower) -> tuple[str, ...]:
 
 
 def build_tower(tower: Tower, size: int) -> Any:
-    """Build the network, with random weights.
-    It maps (batch, size, size, 3) to (batch, size // patch, size // patch, width).
-    """
+    """Build the network with random weights: (batch, size, size, 3) to (batch, rows, columns, width)."""
     family, width, side = tower.model_type, tower.hidden_size, tower.patch_size
     tokens, count = (size // side) ** 2, tower.num_hidden_layers
     numbers = width * (count * (4 * width + 2 * tower.intermediate_size) + tokens)
@@ -308,9 +305,8 @@ _POSITIONS = "embeddings.position_embeddings"
 
 
 def load_tower(tower: Tower, model: Any, path: Path, what: str) -> None:
-    """Fill the network from a file or folder in any of the layouts, or raise a BundleError; `what`
-    names it in messages. Positions are interpolated where the images differ in size from those it was
-    trained on.
+    """Fill the network from a file or folder in any of the layouts, or raise a BundleError; `what` names
+    it in messages. Positions are interpolated where the images differ in size from the published ones.
     """
     arrays = named_alike(read_arrays(path))
     if _POSITIONS in arrays:
@@ -353,9 +349,8 @@ def _separate(name: str, values: NDArray[Any]) -> list[tuple[str, NDArray[Any]]]
 
 
 def fitted_positions(rows: NDArray[Any], first: int, count: int, between: Callable[[int, int], Any]) -> Any:
-    """Interpolate positions (first + side * side, width) to so many, the `first` a class token's.
-    `between` returns the weights (after, before) of one side for another; positions of no square are
-    unchanged.
+    """Interpolate positions (first + side * side, width) to so many, the `first` a class token's; those of
+    no square are unchanged. `between` returns the weights (after, before) of one side for another.
     """
     side, wanted = (round(max(number - first, 0) ** 0.5) for number in (len(rows), count))
     if side == wanted or first + side**2 != len(rows) or not side:

@@ -1,7 +1,4 @@
-"""Systems, and those that look at no image, only at the nearest one, or at the answer: floor and
-ceiling. What is left of a model that is shown other studies' images is in
-:mod:`xray_captioning.evaluation.claims`.
-"""
+"""Systems, and those that look at no image, only at the nearest one, or at the answer."""
 
 import re
 from collections import Counter, defaultdict
@@ -223,9 +220,7 @@ def random_captions(texts: Sequence[str], count: int, seed: int | Sequence[int] 
 
 
 def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) -> list[str]:
-    """Return the text of each query's nearest training study by cosine of standardised features,
-    all (studies, channels).
-    """
+    """Return the text of each query's nearest study, by cosine of standardised features (n, channels)."""
     mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
     vectors = [(x - mean) / deviation for x in (features, queries)]
     keys, asked = (v / (np.linalg.norm(v, axis=1, keepdims=True) + 1e-9) for v in vectors)
@@ -233,10 +228,9 @@ def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) ->
 
 
 def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str]:
-    """Write what a template makes of the findings that the references really have: its ceiling, not a
-    reader's. For each the training sentence that most often asserts it alone, or one of
-    :data:`PHRASES`, then sentences of the best fixed report (by BLEU-4) without a finding that deny
-    nothing written.
+    """Write what a template makes of the findings that the references really have, its ceiling: for each
+    the training sentence that most often asserts it alone, or one of :data:`PHRASES`, then sentences of
+    the best fixed report (by BLEU-4) without a finding that deny nothing written.
     """
     found, asked = (clinical.asserted(column) & clinical.IS_FINDING for column in (texts, references))
     plain = [text for text, some in zip(texts, found.any(axis=1)) if not some and text.strip()]

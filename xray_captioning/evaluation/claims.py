@@ -91,9 +91,8 @@ def caption_spread(references: Sequence[str], texts: Sequence[str], training: Se
 
 
 def collapse_alarm(system: str, spread: Spread, test: ShuffleTest | None, constant: Comparison | None) -> Alarm | None:
-    """Say whether a system looks collapsed: the permutation test is not significant but would be for
-    the references (else there are too few studies); or else whether it is no better than a fixed
-    report: the paired difference is not clearly above 0.
+    """Say whether a system looks collapsed: the permutation test is not significant but would be for the
+    references (else there are too few studies); or else whether it is no better than a fixed report.
     """
     weak = None if constant is None or constant.clear else constant
     if test is None or min(test.p, test.least_p) > LEVEL:
@@ -225,9 +224,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def fixed_rival(systems: Sequence[System], metric: str) -> str | None:
-    """Return the column of the fixed report that the *training* texts choose by a metric, else by
-    BLEU-4. One chosen by the test studies would be the luckiest of seven there.
-    """
+    """Return the column of the fixed report that *training* texts choose by a metric, else by BLEU-4."""
     names = [system.column for system in systems if system.kind == "baseline"]
     return next((n for n in (f"{CONSTANT}-{metric}", CONSTANT) if n in names), None)
 

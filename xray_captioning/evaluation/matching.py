@@ -99,8 +99,8 @@ class Studies:
 
 
 def features_of(given: Any, studies: pd.DataFrame) -> StudyFeatures | None:
-    """Open features, if there are any, and find out which rows are of which studies of a table, as
-    `Studies.rows` does. It is a DataError if two rows are of one study, or none of any.
+    """Open features, if any, and match their rows with studies as `Studies.rows`; it is a DataError if two
+    rows are of one study, or none of any.
     """
     if given is None:
         return None

@@ -176,9 +176,7 @@ def number(name: str, value: Any) -> str:
 
 
 def drawn_systems(results: Results) -> tuple[list[System], list[str]]:
-    """Return the systems that the page draws, the best by clinical F1 (BLEU-4 where no report names
-    a finding) in table order, and the names of the others.
-    """
+    """Return the systems that the page draws, best by clinical F1 or BLEU-4, and names of the others."""
     own = [(s, row) for s, row in zip(results.systems, results.rows) if s.kind == "system"]
     known = all(row["clinical_f1"] is not None for _, row in own)
     metric = "clinical_f1" if known else "BLEU-4"

@@ -101,10 +101,9 @@ _RANKS = {"".join(_words(name)): rank for rank, name in enumerate(IDS)}
 
 
 def predictions(path: Path, columns: Mapping[str, Values], asked: Sequence[str] = ()) -> list[str]:
-    """Return the columns that hold what systems wrote: those asked for, the only one that says
-    "prediction" and no more, all with names of their own and texts of several words (baselines and
-    shuffled systems aside), the only column beside the ids, or a lone report. No sure rule is a
-    DataError.
+    """Return the columns that hold what systems wrote: those asked for, the only one that says "prediction"
+    and no more, all with names of their own and texts of several words (baselines aside), the only one
+    beside the ids, or a lone report. No sure rule is a DataError.
     """
     if ALONE in columns:
         return [ALONE]

@@ -51,9 +51,7 @@ def _count(pairs: ngrams.Pairs) -> Ints:
 
 
 def _matches(texts: ngrams.DistinctTexts, first: Ints) -> Ints:
-    """Count each order's n-grams that a reference has too, (pairs, 4); `first` is where the
-    references of a pair begin.
-    """
+    """Count n-grams that a reference has, too, (pairs, 4); `first` is where those of a pair begin."""
     last = np.append(first[1:], len(texts.pair)) - 1
     chosen = [texts.reference[np.minimum(first + n, last)] for n in range((last - first).max() + 1)]
     columns = []

@@ -59,10 +59,9 @@ class CalibrationScores(NamedTuple):
 
 
 def sentence_is_right(sentence: str, reference: str) -> bool:
-    """Return whether a reference report supports a sentence.
-
-    It must assert each finding that the sentence asserts, certain or not, on the same side where both
-    name one, and none that it denies; for a sentence without a finding none but support devices.
+    """Return whether a report supports a sentence: it asserts each finding that the sentence asserts, on
+    the same side where both name one, and none that it denies; for a sentence without a finding none
+    but support devices.
     """
     said, found = (
         {finding: sides for finding, (sides, *_) in asserted_details(text).items()} for text in (sentence, reference)
@@ -75,10 +74,8 @@ def sentence_is_right(sentence: str, reference: str) -> bool:
 
 
 def calibration_scores(confidences: ArrayLike, right: ArrayLike, studies: ArrayLike | None = None) -> CalibrationScores:
-    """Compare stated probabilities in [0, 1], (n,), with what turned out right, (n,).
-
-    The unit of intervals is the study; each sentence is its own where `studies` is absent. A DataError
-    where there is no sentence, or the two differ in length.
+    """Compare stated probabilities in [0, 1], (n,), with what turned out right, (n,), by study; each
+    sentence is its own where `studies` is absent. No sentence or two lengths are a DataError.
     """
     from sklearn.metrics import log_loss
 
@@ -129,9 +126,8 @@ def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
 
 
 def brier_interval(stated: Floats, outcome: NDArray[Any], study: Any) -> tuple[float, float] | tuple[None, None]:
-    """Return a 95 % interval of the Brier score, Wilson's alike for the squared differences, (n,). A
-    few wrong outcomes make nearly all of both, so fewer than `LEAST` studies with one, or a right one,
-    have none.
+    """Return a 95 % interval of the Brier score, Wilson's alike for the squared differences, (n,). A few
+    wrong outcomes make nearly all of both: none with fewer than `LEAST` studies with one, or a right one.
     """
     losses = (stated - outcome) ** 2
     mean, variance = float(losses.mean()), _variance(losses, study)
@@ -146,8 +142,7 @@ def _fewest(outcome: NDArray[Any], study: Any) -> int:
 
 def skill_interval(stated: Floats, outcome: NDArray[Any], study: Any) -> tuple[float, float] | tuple[None, None]:
     """Return a 95 % interval of the skill: Student's, with the variance of a ratio of two sums over
-    studies. A few wrong outcomes decide, so their studies are the degrees of freedom; none as
-    `brier_interval`.
+    studies, those of the rarer outcome the degrees of freedom; none as `brier_interval`.
     """
     fewest = _fewest(outcome, study)
     if fewest < LEAST:

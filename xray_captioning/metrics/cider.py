@@ -34,9 +34,8 @@ def document_frequency(references: References) -> DocumentFrequency:
 
 
 def cider_rows(references: References, hypotheses: Hypotheses, frequency: DocumentFrequency | None = None) -> Floats:
-    """Compute the CIDEr of every study, (studies,), from 0 to 10; a system's CIDEr is their mean.
-    `frequency` says how common each n-gram is, by default in these references; of a single study all
-    are 0.
+    """Compute the CIDEr of every study, (studies,), from 0 to 10; a system's is their mean. `frequency`
+    says how common each n-gram is, by default in these references; of a single study all are 0.
     """
     pairs = ngrams.checked_pairs(references, hypotheses)
     common = document_frequency([texts for texts, _ in pairs]) if frequency is None else frequency

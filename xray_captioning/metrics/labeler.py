@@ -111,9 +111,8 @@ def _labels(convention: str, text: str) -> dict[str, int | None]:
 
 
 class Explanation(dict[str, Mention]):
-    """By finding the mention that decided its label, and every mention of a device: its ``device`` says
-    what it is ("endotracheal tube"), ``placement`` whether its place is called "satisfactory" or
-    "malpositioned".
+    """By finding the mention that decided its label, and every mention of a device, whose ``device`` says
+    what it is ("endotracheal tube"), ``placement`` if its place is "satisfactory" or "malpositioned".
     """
 
     devices: list[Mention]

@@ -74,9 +74,8 @@ def contradicted_findings(text: str) -> set[str]:
 
 
 def asserted_details(text: str) -> Details:
-    """Return the findings that a report asserts, certain or not, with the sides and zones of all
-    mentions of each together and the greatest severity. A finding on both sides, or bilateral, has
-    both.
+    """Return the findings that a report asserts, certain or not, with the sides and zones of all mentions
+    of each together (bilateral is both sides) and the greatest severity.
     """
     found: dict[str, list[Mention]] = {}
     for mention in find_mentions(text):

@@ -1,6 +1,5 @@
-"""What every search is made of: the tokens that may come next, and the loop over their steps.
-
-It is written in functions of Keras' for tensors, and of NumPy's for arrays.
+"""What every search is made of: the tokens that may come next, and the loop over their steps. It is
+written in functions of Keras' for tensors, and of NumPy's for arrays.
 """
 
 from collections.abc import Callable

@@ -127,9 +127,7 @@ class Tokenizer(TokenIds):
         return [(self.words[i - 1], [p]) for p, i in self._spoken(ids) if i != left_out]
 
     def to_pickle(self, path: FilePath) -> None:
-        """Write the content of `to_json` as a pickled dictionary, whole or not at all; of builtin
-        types only, so ``pickle.load`` opens it with nothing installed.
-        """
+        """Write what `to_json` writes as a pickled dictionary of builtin types, whole or not at all."""
         atomic_write(Path(path), pickle.dumps(self._content(), protocol=4))
 
     @classmethod

@@ -1,7 +1,5 @@
-"""Cut a report into statements: sentences, items of a list, answers of a form.
-
-What stands under a heading such as "Indication" or "Comparison" was known or asked before anybody
-looked at the image, so it is no statement about it.
+"""Cut a report into statements: sentences, items of a list, answers of a form. What stands under a
+heading such as "Indication" was known or asked before anybody looked at the image, and is none.
 """
 
 import re

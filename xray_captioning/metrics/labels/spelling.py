@@ -38,9 +38,8 @@ class Kept(dict[K, V]):
 
 
 class Spelling(Kept[str, tuple[str, ...]]):
-    """Standard forms by what stands between two blanks, judged when it is first asked for. `fixed`
-    lists them, `terms` are words to which a misspelt one may be mended, and `known` those that are
-    right as they are.
+    """Standard forms by what stands between two blanks, judged when it is first asked for: `fixed` lists
+    them, `terms` are those to which a misspelt word may be mended, `known` those right as they are.
     """
 
     def __init__(self, fixed: Mapping[str, str], terms: Iterable[str], known: Iterable[str]):
