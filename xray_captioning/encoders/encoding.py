@@ -25,12 +25,11 @@ from xray_captioning.data.targets import study_images
 from xray_captioning.encoders import saved
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.onnx_files import OnnxEncoder
-from xray_captioning.encoders.saved import adopted, is_network, new_encoder, starting_encoder, weights_digest
+from xray_captioning.encoders.saved import PIXELS, adopted, is_network, new_encoder, starting_encoder, weights_digest
 from xray_captioning.errors import ConfigError, DataError, XrayCaptioningError
 from xray_captioning.files import sha256_file
 
 BATCH = 32  # studies
-PIXELS = ("size", "resize", "normalisation")  # of a configuration: what an encoder is shown
 
 
 def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> ArrayCache:

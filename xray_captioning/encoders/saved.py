@@ -31,6 +31,8 @@ from xray_captioning.files import read_json
 from xray_captioning.hub.fetch import registered_name, registry
 from xray_captioning.plugins import origin_of
 
+PIXELS = ("size", "resize", "normalisation")  # of a configuration: what an encoder is shown
+
 
 def trained_before(encoder: Encoder | str | Path | None) -> TrainedOn | None:
     """Return what an encoder, or the bundle that holds it, was trained on, where that is known."""
@@ -136,7 +138,7 @@ def starting_encoder(config: Config, name: Encoder | str | Path | None, weights:
         return name
     bundle = find_bundle(name)
     saved = read_config(bundle, "encoder")
-    checked = [("model", "encoder"), *(("image", n) for n in ("size", "resize", "normalisation"))]
+    checked = [("model", "encoder"), *(("image", n) for n in PIXELS)]
     for group, name in checked:
         asked, found = (getattr(getattr(c, group), name) for c in (config, saved))
         if asked != found:
@@ -261,7 +263,7 @@ def adopted(config: Config, weights: str | Path | None = None, own: Collection[s
     known = registered_name(name) in registry() or not (folder / "config.json").is_file()
     row = find_backbone(name) if known else None
     values: dict[str, Any] = {}
-    for field in ("size", "resize", "normalisation"):
+    for field in PIXELS:
         said = getattr(row, field, usual := Backbone._field_defaults[field])
         if said != usual or (row and row.published):  # an unpublished one may say of itself
             values[f"image.{field}"] = said
