@@ -7,6 +7,7 @@ import pytest
 
 from xray_captioning.backend import ops
 from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.data import encoding as reading
 from xray_captioning.data.features import BATCH
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.targets import study_images
@@ -20,13 +21,13 @@ pytestmark = pytest.mark.usefixtures("eagerly")
 @pytest.fixture
 def reads(monkeypatch):
     """Count how often each image is read on its way to an encoder."""
-    counts, original = Counter(), encoding.read_images
+    counts, original = Counter(), reading.read_images
 
     def counting(paths, *args, **kwargs):
         counts.update(paths)
         return original(paths, *args, **kwargs)
 
-    monkeypatch.setattr(encoding, "read_images", counting)
+    monkeypatch.setattr(reading, "read_images", counting)
     return counts
 
 

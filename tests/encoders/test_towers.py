@@ -14,7 +14,7 @@ from xray_captioning.data.resizing import filter_weights, rule_of
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.encoders.encoding import encode_files
-from xray_captioning.encoders.folders import adopted
+from xray_captioning.encoders.saved import adopted
 from xray_captioning.encoders.vision_transformers import Tower, build_tower, load_tower, tower_of
 from xray_captioning.errors import BundleError, ConfigError
 

@@ -10,8 +10,7 @@ from benchmarks import labeler_rules
 from benchmarks.labeler_rules import Compiler, heads, table
 from xray_captioning.errors import DataError
 from xray_captioning.metrics.labels import rules
-from xray_captioning.metrics.labels.automaton import END, States
-from xray_captioning.metrics.labels.rules import sections
+from xray_captioning.metrics.labels.rules import END, States, sections
 
 GAPS = {"...": (frozenset(("x", ";", END)), 0, 3), "..": (frozenset(("x",)), 1, 2)}
 AS_PATTERNS = {" ... ": r"(?: (?!x\b)[^ ;]+){0,3}? ", " .. ": r" (?:(?!x\b)[a-z]+ ){1,2}"}

@@ -8,7 +8,7 @@ import pytest
 
 from xray_captioning.backend import ops
 from xray_captioning.search import Rules, Sampling, beam_search, greedy_search, sample_search
-from xray_captioning.search.arrays import array_namespace, map_structure, numpy_ops
+from xray_captioning.search.loop import array_namespace, map_structure, numpy_ops
 
 START, END, VOCABULARY, STUDIES, LENGTH = 1, 2, 9, 70, 7
 RULES = [Rules(START, END, LENGTH), Rules(START, END, LENGTH, (0, START), 2)]

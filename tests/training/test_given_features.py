@@ -17,7 +17,7 @@ from xray_captioning.data.splits import Split
 from xray_captioning.decoders import Features
 from xray_captioning.decoders.model import DECODERS, new_model
 from xray_captioning.encoders import Encoder
-from xray_captioning.encoders.given import GivenFeatures
+from xray_captioning.encoders.encoding import GivenFeatures
 from xray_captioning.encoders.saved import weights_digest
 from xray_captioning.errors import BundleError, ConfigError, DataError
 from xray_captioning.evaluation.matching import features_of

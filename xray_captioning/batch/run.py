@@ -47,7 +47,7 @@ def caption_to_file(
     """
     table.check_out(out, resume)
     if given is not None:
-        from xray_captioning.encoders.given import check_fits  # with Keras
+        from xray_captioning.encoders.encoding import check_fits  # with Keras
 
         check_fits(given, captioner.config, captioner.encoder, captioner.about)
         given.check(study.name for study in studies)

@@ -90,7 +90,7 @@ class Captioner:
         """
         from xray_captioning.decoders.model import new_model  # Keras, which exported graphs need not
         from xray_captioning.encoders import Encoder
-        from xray_captioning.encoders.given import GivenFeatures
+        from xray_captioning.encoders.encoding import GivenFeatures
         from xray_captioning.encoders.saved import load_weights
 
         folder = find_bundle(name)

@@ -12,7 +12,7 @@ from xray_captioning.captioner.graphs import GraphModel
 from xray_captioning.data.features import Features, pad_rows, power_of_two
 from xray_captioning.errors import ConfigError
 from xray_captioning.search import Rules, Sampling, SearchResult, beam, greedy
-from xray_captioning.search.arrays import array_namespace
+from xray_captioning.search.loop import array_namespace
 
 # A batch is padded to one of these numbers of studies, so that few shapes are compiled.
 BATCH_SIZES = (1, 4, 8, 16, 64)

@@ -19,8 +19,8 @@ from xray_captioning.data.images import SCHEMES, Image, normalise, read_images
 from xray_captioning.encoders.saved import describe
 from xray_captioning.errors import BundleError, ConfigError, require
 from xray_captioning.files import load_onnxruntime
-from xray_captioning.search.arrays import map_structure
 from xray_captioning.search.beam import repeated_rows
+from xray_captioning.search.loop import map_structure
 
 OPSET = 18  # of ONNX; onnxruntime has known it since 1.14
 CLOSE = 1e-4  # the most by which an exported network may differ, of its largest number

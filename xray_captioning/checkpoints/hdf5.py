@@ -1,14 +1,10 @@
 """Arrays of HDF5 files of Keras 2 and 3 (``.h5``, ``.weights.h5``, ``.keras``), and nothing else.
 
-The HDF5 library can hang or crash on a damaged file (1.14 does). So another process opens the file,
-with limits of time and memory, and sends back plain numbers. Nothing but plain arrays of numbers
-that lie in the file itself is read; no link is followed, and never a model's configuration read,
-which may hold code.
-
-A file of Keras 2 lists its layers in the attribute ``layer_names``, and each layer's group lists
-its arrays in ``weight_names``; a list too long for one attribute is divided over ``weight_names0``,
-``weight_names1`` and so on. A file of a whole model has all that below the group ``model_weights``.
-In a file of Keras 3 arrays lie in any groups.
+The HDF5 library can hang or crash on a damaged file (1.14 does), so another process opens it, with
+limits of time and memory, and sends back plain numbers. No link is followed, and never a model's
+configuration read, which may hold code. A file of Keras 2 lists its layers in ``layer_names``, and each
+layer's group its arrays in ``weight_names`` (if long ``weight_names0``, ``weight_names1``, ...), of a
+whole model below the group ``model_weights``. In a file of Keras 3 arrays lie in any groups.
 """
 
 import contextlib
@@ -41,11 +37,9 @@ _BUILT_IN_FILTERS = {1, 2, 3}  # deflate, shuffle, Fletcher checksum; others are
 
 
 def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
-    """Read every array of a Keras 2 weights file as float32, in its order of layers and arrays.
-
-    Arrays that the file lists and does not have are left out; arrays that a layer has and does not
-    list come after those it lists. A file that is damaged or something else, or that holds arrays
-    outside itself or numbers that are not finite, is a BundleError.
+    """Read every array of a Keras 2 weights file as float32, in its order of layers and arrays; those
+    that a layer has and does not list come last. A file that is damaged or something else, or that
+    holds arrays outside itself or numbers that are not finite, is a BundleError.
     """
     path = Path(path)
     try:
@@ -112,9 +106,7 @@ def _answer(path: Path, limit: int) -> tuple[dict[str, Any], memoryview]:
 
 
 def send_arrays(path: str, seconds: str, limit: str) -> None:
-    """Write to standard output what `read_here` returns: a line of JSON, then the numbers.
-    Work for so many seconds at most, where the system can limit it.
-    """
+    """Write to standard output what `read_here` returns: a line of JSON, then the numbers."""
     _limit_this_process(int(seconds), 4 * int(limit) + 2**31)
     found: list[StoredArray] = []
     try:
@@ -232,9 +224,7 @@ def _listed(group: Any, attribute: str) -> list[str] | None:
 
 
 def _checked_kind(layer: str, name: str, dataset: Any, budget: Budget) -> str:
-    """Return how a dataset's numbers are stored, such as ``f4``.
-    What is no plain array in this file is refused before memory is taken for it.
-    """
+    """Return how numbers are stored, such as ``f4``; refuse what is no plain array before it is read."""
     label, stored = shortened(f"{layer}/{name}".lstrip("/"), 80), dataset.dtype
     kind = f"{stored.kind}{stored.itemsize}"
     if kind == "V2" and dataset.attrs.get("dtype") == "bfloat16":

@@ -1,8 +1,8 @@
-"""Weights of an ONNX model, its initialisers, without onnx or protobuf.
+"""Weights of an ONNX model, its initialisers, without onnx or protobuf (31 MB that must fit
+TensorFlow's).
 
-The package onnx brings 31 MB and protobuf, whose version must fit TensorFlow's; all that is needed
-is four messages of ``onnx/onnx.proto`` and their wire format (protobuf.dev, "Encoding"). Numbers
-that are too large for one message lie in files beside the model; they may lie nowhere else.
+All that is needed is four messages of ``onnx/onnx.proto`` and their wire format (protobuf.dev,
+"Encoding"). Numbers too large for one message lie in files beside the model, and nowhere else.
 """
 
 from pathlib import Path

@@ -1,10 +1,9 @@
 """Follow a pickle without importing or calling anything that it names; read a tokenizer so.
 
-``pickle.load`` imports and calls whatever a file names. Here names stay names, and objects become
-records of what they were made of: Python's own reader, the one that is written in Python and that
-joblib builds on, too, gets a table of the instructions that are followed. No pickle can take much
-more time or memory than its length: there are only so many instructions, keys are plain values
-whose hash takes no time, and whole numbers have 64 bits at most.
+Names stay names, and objects become records of what they were made of: Python's own reader gets a
+table of the instructions that are followed. No pickle can take much more time or memory than its
+length: there are only so many instructions, keys are plain values whose hash takes no time, and whole
+numbers have 64 bits at most.
 """
 
 import bz2
@@ -75,9 +74,8 @@ _KEYS = (str, bytes, int, float, type(None), Name, Record)
 
 
 class Unpickler(pickle._Unpickler):
-    """Follows the pickles of a file, one after the other: ``load()``.
-    What it raises is a RefusedError where it is asked for something, or for more, than it follows,
-    and of many kinds where a pickle is damaged.
+    """Follows the pickles of a file, one after the other: ``load()``, which raises a RefusedError where
+    it is asked for something, or for more, than it follows, and much else where a pickle is damaged.
     """
 
     purpose: ClassVar[str]  # what the pickle should hold, for messages, such as ``tokenizer``
@@ -224,11 +222,9 @@ _ARGUMENT = re.compile(r"(?:builtins|__builtin__)\.(?:object|int|long|float|list
 
 
 def read_tokenizer_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
-    """Read the attributes of a pickled Keras tokenizer, or a plain dictionary of them.
-
-    All names are refused but the few that a tokenizer needs, in every spelling of its module; none
-    is imported. Joblib's files may be compressed by zlib, gzip, bz2, lzma or xz. A file that is
-    anything else, or asks for more, is a DataError that names what was found.
+    """Read the attributes of a pickled Keras tokenizer, or a plain dictionary of them, perhaps compressed
+    as joblib does (zlib, gzip, bz2, lzma, xz). All names are refused, and none is imported, but the few
+    that a tokenizer needs. Anything else is a DataError that names what was found.
     """
     try:
         data = _decompress(_read(Path(path)))

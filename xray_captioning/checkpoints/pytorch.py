@@ -1,9 +1,7 @@
-"""Tensors out of a file that ``torch.save`` wrote, without PyTorch.
+"""Tensors out of a file that ``torch.save`` wrote, without PyTorch; of a module nothing is built.
 
-Its zip layout holds a pickle (``data.pkl``) and the bytes of each storage (``data/KEY``); files
-older than PyTorch 1.6 are some pickles and then the storages. `pickles` follows the pickles, so
-of a whole module nothing is built and nothing runs. The layouts are those of PyTorch's
-``torch/serialization.py`` and ``torch/_utils.py``.
+Its zip layout holds a pickle (``data.pkl``) and the bytes of each storage (``data/KEY``); files older
+than PyTorch 1.6 are some pickles and then the storages (``torch/serialization.py``, ``torch/_utils.py``).
 """
 
 import io

@@ -1,9 +1,8 @@
 """Arrays out of whatever file or folder of weights somebody brings, known by its content.
 
-safetensors are eight bytes that say how long a header is, the header, and numbers. Reading them
-here is shorter than checking what the library of that name, whose NumPy part knows no bfloat16,
-makes of a damaged file. The rules are those of its README, "Format": no name twice, and numbers
-without holes or overlaps up to the file's end.
+safetensors are read here, since the library of that name knows no bfloat16 in its NumPy part: eight
+bytes that say how long a header is, the header, and numbers. The rules are those of its README,
+"Format": no name twice, and numbers without holes or overlaps up to the file's end.
 """
 
 import io
@@ -243,9 +242,7 @@ def _entry(name: str, about: Any) -> tuple[int, int, str, list[Any]]:
 
 
 def _read_npz(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:
-    """Read all arrays of an archive that ``np.savez`` or ``np.savez_compressed`` wrote.
-    Those of objects, which are pickles, are refused.
-    """
+    """Read all arrays that ``np.savez`` wrote; those of objects, which are pickles, are refused."""
     members, stored, found = arrays.entries(archive), Budget(budget.limit), {}
     for name in members:
         values = np.lib.format.read_array(io.BytesIO(entry(archive, members, name, stored)), allow_pickle=False)

@@ -61,7 +61,7 @@ def calibrate(
     parts, further, measured = _read(folder, studies, split, part, to_fit, to_check, given)
 
     from xray_captioning.captioner.captioner import Captioner
-    from xray_captioning.encoders.given import check_fits
+    from xray_captioning.encoders.encoding import check_fits
     from xray_captioning.training import calibration as fitting
 
     captioner = Captioner.load(folder)

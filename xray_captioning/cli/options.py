@@ -188,7 +188,7 @@ def make_config(
         advice = f"changes nothing here; this command reads the fields {group}.*"
         raise ConfigError(f"--set {other}.*: {advice}")
     if "model.encoder" in changes or (weights and Path(weights).is_dir()):
-        from xray_captioning.encoders.folders import adopted
+        from xray_captioning.encoders.saved import adopted
 
         config = adopted(config, weights, changes)
     return config if seed is None else config.replace({f"{group}.seed": seed})

@@ -43,10 +43,8 @@ BATCH = 64  # studies
 
 
 class CaptioningSystem:
-    """A captioner, or the bundle of one, which is loaded when it is used.
-
-    One that was trained on features reads `features`, if there are any. The images of a bundle are
-    encoded by `workers`, if there are any.
+    """A captioner, or the bundle of one, which is loaded when it is used. One that was trained on
+    features reads `features`; the images of a bundle are encoded by `workers`, if there are any.
     """
 
     def __init__(self, name: str, given: Any, features: StudyFeatures | None = None, workers: Any = None) -> None:
@@ -71,7 +69,7 @@ class CaptioningSystem:
     def captioner(self) -> Captioner:
         """The captioner itself."""
         from xray_captioning.captioner.captioner import Captioner
-        from xray_captioning.encoders.given import check_fits
+        from xray_captioning.encoders.encoding import check_fits
 
         given = self._given
         found = Captioner.load(given) if isinstance(given, Path) else given

@@ -11,7 +11,7 @@ from xray_captioning.data.features import Array, pad_rows, power_of_two, stack_f
 from xray_captioning.data.images import Image, normalise, read_images
 from xray_captioning.data.studies import repeat_first
 from xray_captioning.errors import ConfigError
-from xray_captioning.search.arrays import array_namespace
+from xray_captioning.search.loop import array_namespace
 
 
 def as_array(found: Any) -> Array:

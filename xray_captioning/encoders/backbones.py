@@ -7,15 +7,7 @@ from typing import Any, NamedTuple
 
 from xray_captioning.backend import keras
 from xray_captioning.encoders import torch_networks as published
-from xray_captioning.encoders.vision_transformers import (
-    build_tower,
-    clip,
-    last_block,
-    load_tower,
-    tower_of,
-    transformed,
-    vit,
-)
+from xray_captioning.encoders import vision_transformers
 from xray_captioning.errors import ConfigError
 from xray_captioning.hub.fetch import registered_name, registry
 from xray_captioning.plugins import find_model, register_model
@@ -26,11 +18,9 @@ layers = keras.layers
 class Backbone(NamedTuple):
     """How a named encoder is built, and what one must know to use it.
 
-    ``build(size, published)`` returns a keras.Model from (batch, size, size, 3) to (batch, rows,
-    columns, channels), float32, with the published weights, which are downloaded, or random ones.
-    A study's regions are joined for the finding classifier by their mean, as CheXNet does, or by
-    adding their evidence (log-sum-exp of their logits), which finds small things much sooner than
-    an average and gives each finding a place.
+    ``build(size, published)`` is as :func:`register_encoder` takes it. Regions are joined for the finding
+    classifier by their mean, as CheXNet does, or by adding their evidence (log-sum-exp of their logits),
+    which finds small things much sooner and gives each finding a place.
     """
 
     build: Callable[[int, bool], Any]
@@ -71,15 +61,14 @@ def _phantom_cnn(size: int, published: bool) -> Any:
 
 
 def _vit_tiny(size: int, published: bool) -> Any:
-    """Transformer blocks over a few convolutions instead of raw patches.
-    From some thousand images a Transformer does not learn to see edges (Dosovitskiy et al.,
-    arXiv:2010.11929, "hybrid architecture"; Xiao et al., arXiv:2106.14881).
+    """Transformer blocks over a few convolutions: from some thousand images a Transformer does not
+    learn to see edges (Dosovitskiy et al., arXiv:2010.11929, "hybrid architecture"; arXiv:2106.14881).
     """
     image = layers.Input((size, size, 3))
     x = image[..., :1]
     for number, channels in enumerate((16, 32, 64, 128), 1):
         x = _convolution(x, channels, f"stem{number}", stride=2)
-    return keras.Model(image, transformed(x, blocks=2, heads=4), name="vit_tiny")
+    return keras.Model(image, vision_transformers.transformed(x, blocks=2, heads=4), name="vit_tiny")
 
 
 def _convolution(x: Any, channels: int, name: str, stride: int = 1, activation: bool = True) -> Any:
@@ -105,16 +94,16 @@ ENCODERS = {
     "efficientnet_lite0": Backbone(
         published.efficientnet_lite0, "mean", ("blocks.15.", "conv_head", "bn1"), "lite", published.load_lite0
     ),
-    "vit": Backbone(vit, "mean", ("block12_", "norm"), "signed"),
+    "vit": Backbone(vision_transformers.vit, "mean", ("block12_", "norm"), "signed"),
     "vit_tiny": Backbone(_vit_tiny, "evidence", ("block2_", "norm")),
-    "clip": Backbone(clip, "mean", ("encoder_block_11", "layer_norm"), "clip"),
+    "clip": Backbone(vision_transformers.clip, "mean", ("encoder_block_11", "layer_norm"), "clip"),
     "phantom_cnn": Backbone(_phantom_cnn, "evidence", ("block2_",)),
 }
 
 
 for _name, _one in registry().items():
     if _one.tower:
-        _block: tuple[str, ...] = last_block(tower_of(_one.tower, _name))
+        _block: tuple[str, ...] = vision_transformers.last_block(vision_transformers.tower_of(_one.tower, _name))
     elif _one.network in published.NETWORKS:
         _block = published.NETWORKS[_one.network].last_block
     else:
@@ -133,12 +122,12 @@ for _name, _one in registry().items():
 def find_backbone(name: str, network: Mapping[str, Any] | None = None) -> Backbone:
     """Return the backbone of that name, or of a network (``model.network``), or a ConfigError."""
     if network:
-        tower = tower_of(network, f"model.network of {name}")
+        tower = vision_transformers.tower_of(network, f"model.network of {name}")
         return Backbone(
-            lambda size, published: build_tower(tower, size),
+            lambda size, published: vision_transformers.build_tower(tower, size),
             "mean",
-            last_block(tower),
-            read=lambda model, path: load_tower(tower, model, path, name),
+            vision_transformers.last_block(tower),
+            read=lambda model, path: vision_transformers.load_tower(tower, model, path, name),
         )
     return find_model(ENCODERS, "encoder", registered_name(name))
 

@@ -195,17 +195,11 @@ class Encoder(keras.Model):
         return ops.repeat(mask, math.prod(self.grid), axis=1)
 
     def unfreeze_last_block(self) -> None:
-        """Let the last block of the backbone be trained, and no other weight.
+        """Let the last block of the backbone be trained, and no other weight; none is a ConfigError.
 
-        Batch normalisation stays as it is in the last block, too: its statistics would be those
-        of few studies, with blank images where a view is absent; and so fine-tuning starts from
-        the very function that the frozen encoder is (Keras' guide to transfer learning, "Important
-        notes about BatchNormalization").
-
-        Raises
-        ------
-        ConfigError
-            The backbone has no such block.
+        Batch normalisation stays as it is: its statistics would be those of few studies, and
+        fine-tuning starts from the very function that the frozen encoder is (Keras' guide to transfer
+        learning).
         """
         block = self.row.last_block
         self.trainable = True  # or none of its layers could be
@@ -251,9 +245,8 @@ def mean_region(features: Any, mask: Any) -> Any:
 
 
 def pooled_evidence(logits: Any, mask: Any) -> Any:
-    """Pool logits (batch, regions, findings) so that one region can show a finding.
-    Returns the logarithm of the mean of the regions' exponentials, (batch, findings); regions that
-    `mask` (batch, regions) leaves out count as 0.
+    """Pool logits (batch, regions, findings) so that one region can show a finding: the logarithm of the
+    mean of exponentials, (batch, findings). Regions that `mask` (batch, regions) leaves out count as 0.
     """
     logits = ops.where(ops.cast(mask, "bool")[..., None], logits, -1e9)
     return ops.logsumexp(logits, axis=1) - math.log(logits.shape[1])
@@ -261,9 +254,8 @@ def pooled_evidence(logits: Any, mask: Any) -> Any:
 
 @registered
 class FindingModel(keras.Model):
-    """An encoder in training: images and mask in, finding logits out.
-
-    With `keep_statistics` batch normalisation uses those it has, and does not change them.
+    """An encoder in training: images and mask in, finding logits out. With `keep_statistics` batch
+    normalisation uses those it has, and does not change them.
     """
 
     def __init__(self, encoder: Encoder, keep_statistics: bool = False, **kwargs: Any) -> None:

@@ -1,34 +1,35 @@
 """Images through an encoder: features kept on disk or in a file, and probabilities of findings."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import asdict
 
 from xray_captioning import __version__
 from xray_captioning.backend import compiled
-from xray_captioning.bundles.bundle import find_bundle, read_config
+from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_config
 from xray_captioning.config import Config
 from xray_captioning.data import features
 from xray_captioning.data.datasets import Images
 from xray_captioning.data.encoding import encode_images, encode_studies, finding_probabilities
-from xray_captioning.data.feature_files import StudyFeatures
+from xray_captioning.data.feature_files import Made, StudyFeatures
 from xray_captioning.data.features import Array, ArrayCache, Regions
 from xray_captioning.data.images import Image, read_images
+from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.studies import Studies
 from xray_captioning.data.targets import study_images
+from xray_captioning.encoders import saved
 from xray_captioning.encoders.encoder import Encoder
-from xray_captioning.encoders.folders import adopted
 from xray_captioning.encoders.onnx_files import OnnxEncoder
-from xray_captioning.encoders.saved import classifier_of, is_network, new_encoder, weights_digest, weights_of
-from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.encoders.saved import PIXELS, adopted, is_network, new_encoder, starting_encoder, weights_digest
+from xray_captioning.errors import ConfigError, DataError, XrayCaptioningError
 from xray_captioning.files import sha256_file
 
 BATCH = 32  # studies
-PIXELS = ("size", "resize", "normalisation")  # of a configuration: what an encoder is shown
 
 
 def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> ArrayCache:
@@ -48,9 +49,8 @@ def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> 
 def cached_features(
     images: Images, encoder: Encoder, config: Config, folder: str | Path | None, spread: Any = None
 ) -> ArrayCache:
-    """Return feature maps (rows, columns, channels), kept likewise and encoded where missing.
-    The encoder's weights are part of the cache's name; ``config.training.cache_dtype`` its dtype. With
-    `spread` other processes encode batches of images.
+    """Return feature maps (rows, columns, channels), kept likewise by the encoder's weights, and encoded
+    where missing. With `spread` other processes encode batches of images.
     """
     settings = {
         "version": 2,  # of the code that reads and encodes images
@@ -145,10 +145,8 @@ def lost_images(images: Any) -> Any:
 
 
 def encoder_config(name: str, views: int, changes: dict[str, Any] | None = None, weights: str | None = None) -> Config:
-    """Return a configuration in which images are what an encoder's weights expect.
-
-    These are a bundle's, or else the published ones. `changes` are of its fields, by dotted name;
-    of an ONNX file nothing is known.
+    """Return a configuration in which images are what an encoder's weights expect, a bundle's or the
+    published ones; of an ONNX file nothing is known. `changes` are of its fields, by dotted name.
     """
     given = {"name": name, "image.views": views, "model.encoder": name, **(changes or {})}
     if weights is not None and not name.endswith(".onnx") and not is_network(weights):
@@ -178,11 +176,9 @@ def encode_files(
 def study_encoder(
     views: int, name: str, weights: str | None = None, changes: dict[str, Any] | None = None, layer: str | None = None
 ) -> tuple[Callable[[Sequence[Sequence[Image | None]]], dict[str, Array]], dict[str, Any]]:
-    """Return what encodes a batch of studies of so many views, and what is to be said about it.
-
-    `weights` are as :func:`~xray_captioning.encoders.saved.new_encoder` takes them, by default the
-    published ones, if there are any; `changes` are of :func:`encoder_config`. An ONNX file has its
-    own weights, and may have several values to choose one of as the `layer`.
+    """Return what encodes a batch of studies of so many views, and what is to be said about it. `weights`
+    are as `new_encoder` takes them, by default published ones if there are any. An ONNX file has its
+    own, and may have several values to choose one of as the `layer`.
     """
     onnx = name.endswith(".onnx")
     if (weights if onnx else layer) is not None:
@@ -195,7 +191,7 @@ def study_encoder(
         config = config.replace({"image.size": encoder.size})
         encode, digest = encoder.encode, sha256_file(Path(name))
     else:
-        encoder = new_encoder(config, weights_of(config, weights))
+        encoder = new_encoder(config, saved.weights_of(config, weights))
         encode, digest = compiled(encoder.encode, encoder), weights_digest(encoder.backbone)
     about: dict[str, Any] = {
         "encoder": name,
@@ -208,7 +204,7 @@ def study_encoder(
     if not onnx and encoder.trained_on is not None:
         about["trained_on"] = encoder.trained_on.to_dict()
 
-    classify, outputs = classifier_of(name, weights, encoder.channels)
+    classify, outputs = saved.classifier_of(name, weights, encoder.channels)
     if outputs:
         about["outputs"] = outputs
 
@@ -220,3 +216,103 @@ def study_encoder(
         return {"regions": maps, "views": shown, **classify(maps)}
 
     return encoded, about
+
+
+# --- features that were computed before: which encoder made them ---
+
+
+class GivenFeatures:
+    """In an encoder's place where captions are written from features: it has their sizes only."""
+
+    findings: tuple[str, ...] = ()
+    weights: tuple[Any, ...] = ()
+
+    def __init__(self, grid: Any, channels: int, trained_on: TrainedOn | None = None) -> None:
+        self.grid, self.channels, self.trained_on = tuple(grid), channels, trained_on
+
+    def encode(self, images: Any, training: bool | None = None) -> Any:
+        """Refuse images."""
+        raise ConfigError(
+            "this captioner was trained on features and sees no images; give it features, or train "
+            "it with the encoder that made them (--encoder)"
+        )
+
+
+def features_encoder(
+    config: Config, given: StudyFeatures, encoder: Any = None, weights: str | None = None
+) -> tuple[Config, Any]:
+    """Return the configuration and the encoder of a run on features: the one they name, or that is
+    asked for. If there is none, or the one they name cannot be had, the captioner will see no images.
+    """
+    (views, rows, columns), wanted = given.grid, config.model.pool
+    for name in ("text.view_prefix", "training.encoder_learning_rate"):
+        if config.flat()[name]:
+            raise ConfigError(f"{name} needs images; leave it at its default beside features")
+    pool = wanted if min(rows, columns) >= wanted else 1
+    sizes = {"image.views": views, "image.repeat_single_view": False, "model.pool": pool}
+    config = config.replace(sizes)
+    try:
+        config, found = _encoder(config, given.about, encoder, weights)
+    except XrayCaptioningError:
+        if encoder is not None or weights is not None:
+            raise
+        config = config.replace({"model.encoder": FEATURES})
+        found = GivenFeatures((rows // pool, columns // pool), given.channels, _record(given))
+    check_fits(given, config, found)
+    return config, found
+
+
+def _record(given: StudyFeatures) -> TrainedOn | None:
+    try:
+        return TrainedOn.from_dict(given.about.trained_on) if given.about.trained_on else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{given.source}: its `about` is damaged; write it again") from error
+
+
+def _encoder(config: Config, made: Made, encoder: Any, weights: str | None) -> tuple[Config, Any]:
+    """Return the encoder that was asked for or that features name, and how it sees images."""
+    if encoder is None and weights is None:
+        if not made.weights_sha256 or made.weights == "random":
+            raise ConfigError("it is not known which weights made the features")
+        weights = made.weights
+        if weights is not None and not is_network(weights):
+            encoder, weights = weights, None
+    changes = {f"image.{name}": made.image[name] for name in PIXELS if name in made.image}
+    changes |= {"model.encoder": made.encoder} if made.encoder else {}
+    if isinstance(encoder, Encoder):
+        changes |= {"model.encoder": encoder.name_of_backbone, "image.size": encoder.size}
+    elif encoder is not None:
+        own = read_config(find_bundle(encoder), "encoder")
+        changes |= {f"image.{name}": getattr(own.image, name) for name in PIXELS}
+        changes |= {"model.encoder": own.model.encoder, "model.network": own.model.network}
+    config = config.replace(changes)
+    config = adopted(config, weights, changes) if weights is not None else config
+    found = starting_encoder(config, encoder, weights)
+    if made.weights_sha256 not in ("", weights_digest(found.backbone)):
+        raise ConfigError("the features were made with other weights than this encoder's")
+    return config, found
+
+
+def check_fits(given: StudyFeatures, config: Config, encoder: Any, about: Mapping[str, Any] = {}) -> None:
+    """Refuse features of other sizes than an encoder's, or of another one than a bundle's `about` names."""
+    (views, *sides), pool = given.grid, config.model.pool
+    has = (views, *(side // pool for side in sides), given.channels)
+    needs = (config.image.views, *encoder.grid, encoder.channels)
+    if has != needs:
+        shapes = [" x ".join(map(str, shape)) for shape in (has, needs)]
+        raise ConfigError(
+            f"{given.source}: a study is {shapes[0]} (views, rows, columns, channels), but "
+            f"{shapes[1]} are needed; give features of the same encoder"
+        )
+    known = about.get(FEATURES, {}).get("weights_sha256"), given.about.weights_sha256
+    if all(known) and known[0] != known[1]:
+        raise ConfigError(
+            f"{given.source}: is of another encoder, or other weights, than the features that this "
+            "captioner was trained on; give features of the same"
+        )
+
+
+def made_by(given: StudyFeatures) -> dict[str, Any]:
+    """Return what a bundle keeps of what made its features."""
+    known = asdict(given.about)
+    return {name: known[name] for name in ("encoder", "layer", "weights_sha256", "image")}

@@ -24,11 +24,9 @@ _PYTORCH |= {"registers": "register_tokens"}
 def load_pytorch(
     model: Any, path: Path, what: str, left_out: str, arrays: Mapping[str, NDArray[Any]] | None = None
 ) -> None:
-    """Fill a network whose layers have the names that PyTorch's modules have in a file.
-
-    `what` names the network in messages, and `left_out` is a regular expression of names that it
-    does not need, such as its classifier's. `arrays` are the file's, where they have been read. A
-    file that cannot be read, or is not of this network, is a BundleError.
+    """Fill a network whose layers have the names that PyTorch's modules have in a file, or raise a
+    BundleError. `what` names the network in messages, `left_out` is a regular expression of names that
+    it does not need, and `arrays` are the file's, where they have been read.
     """
     layers = {
         f"{layer.name}.{_PYTORCH.get(variable.name, variable.name)}": (layer, variable)
@@ -110,10 +108,8 @@ CLASSIFIER = "chexnet_output"
 def load_densenet121(
     encoder: Any, path: str | os.PathLike[str], arrays: list[StoredArray], what: str = "DenseNet121", top: Any = ()
 ) -> None:
-    """Fill the network of a ``chexnet`` encoder, and the variables of its classifier that `top` has.
-
-    The arrays are those of a Keras 2 file: CheXNet's, or DenseNet121 with or without its top, as
-    Keras published it. One that does not fit is a BundleError.
+    """Fill the network of a ``chexnet`` encoder, and the variables of its classifier that `top` has, with
+    a Keras 2 file of CheXNet or of DenseNet121 with or without its top. Else it is a BundleError.
     """
     variables = densenet121_variables(encoder)
     found, rest = match_densenet121(arrays, variables)
@@ -136,9 +132,8 @@ def densenet121_variables(encoder: Any) -> dict[str, Any]:
 def match_densenet121(
     arrays: Iterable[StoredArray], names: Collection[str]
 ) -> tuple[dict[str, StoredArray], list[StoredArray]]:
-    """Find the arrays of a DenseNet121 by their whole names, which are Keras 2's.
-    Never by the end of a name: ``bn`` would be confused with ``conv1/bn``. Returned are arrays by
-    those names, and the others.
+    """Return the arrays of a DenseNet121 by their whole names, which are Keras 2's, and the others.
+    Never by the end of a name: ``bn`` would be confused with ``conv1/bn``.
     """
     wanted = {_joined(*name.rsplit("/", 1)): name for name in names}
     found: dict[str, StoredArray] = {}
@@ -155,9 +150,8 @@ def match_densenet121(
 
 
 def _best_keys(members: list[StoredArray], wanted: Collection[str]) -> list[str]:
-    """Keys of one layer's arrays under the reading of their names that most arrays agree with.
-    Read are the names as they are; without a prefix that all share, where it is one (an
-    encoder's own name); and, where the arrays are those of a single layer, that layer's name.
+    """Return keys of one layer's arrays under the reading of their names that most agree with: as they
+    are, without a prefix that all share (an encoder's own name), or below that layer's name.
     """
     owners = {array.owner for array in members}
     shared = list(takewhile(lambda parts: len(set(parts)) == 1, zip(*owners)))

@@ -1,10 +1,9 @@
 """A network as TensorFlow trains it on a CPU: faster, and with less in memory.
 
-Keras makes batch normalisation of a dozen operations, in float32 also where the network is in
-bfloat16, and each of them reads or keeps a whole feature map. Here it is one operation. With the
-ReLU and the convolution behind it it is a step that keeps its input alone: what the convolution
-was given is computed again on the way back (Pleiss et al., "Memory-Efficient Implementation of
-DenseNets", arXiv:1707.06990).
+Keras makes batch normalisation of a dozen operations in float32, each of which reads or keeps a whole
+feature map. Here it is one, with the ReLU and the convolution behind it a step that keeps its input
+alone: what the convolution was given is computed again on the way back (Pleiss et al.,
+arXiv:1707.06990).
 """
 
 from collections.abc import Callable

@@ -5,11 +5,12 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import to_builtins
 
 from xray_captioning.backend import ops
 from xray_captioning.bundles.bundle import FEATURES, FORMAT, PARTS, find_bundle, read_bundle, read_config, write_bundle
@@ -17,15 +18,20 @@ from xray_captioning.bundles.card import model_card
 from xray_captioning.checkpoints import read_arrays, read_keras2
 from xray_captioning.checkpoints.hdf5 import is_hdf5, is_keras2
 from xray_captioning.config import Config
+from xray_captioning.data.images import SCHEMES
 from xray_captioning.data.provenance import TrainedOn
-from xray_captioning.encoders.backbones import find_backbone
+from xray_captioning.data.resizing import rule_of
+from xray_captioning.encoders.backbones import Backbone, find_backbone
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.filling import load_densenet121
-from xray_captioning.encoders.folders import adopted, is_saved_model
 from xray_captioning.encoders.torch_networks import classifier, published_file
+from xray_captioning.encoders.vision_transformers import tower_of
 from xray_captioning.errors import BundleError, ConfigError
+from xray_captioning.files import read_json
 from xray_captioning.hub.fetch import registered_name, registry
 from xray_captioning.plugins import origin_of
+
+PIXELS = ("size", "resize", "normalisation")  # of a configuration: what an encoder is shown
 
 
 def trained_before(encoder: Encoder | str | Path | None) -> TrainedOn | None:
@@ -60,12 +66,10 @@ def weights_of(config: Config, weights: str | None) -> str:
 
 
 def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> Encoder:
-    """Return an encoder that starts from random weights, published ones, a file's or a bundle's.
-
-    `weights` are ``random``, ``imagenet`` (the published ones), a bundle, a Keras ``.h5`` file of
-    the network without top, or a file as the network was published: for ``chexnet`` a Keras 2 file,
-    for others PyTorch's. `findings` are outputs of the classifier, which always starts anew. A
-    bundle of another network is a ConfigError, such a file a BundleError.
+    """Return an encoder with weights ``random``, ``imagenet`` (the published ones), of a bundle, of a
+    Keras ``.h5`` file of the network without top, or of a file as the network was published: for
+    ``chexnet`` a Keras 2 file, for others PyTorch's. `findings` are outputs of the classifier, which
+    always starts anew. A bundle of another network is a ConfigError, such a file a BundleError.
     """
     model, path, named = config.model, Path(weights), weights in ("random", "imagenet")
     start = weights if named else "random"
@@ -119,11 +123,9 @@ def _warn_of_pixels(config: Config, weights: str | None = None) -> None:
 
 
 def starting_encoder(config: Config, name: Encoder | str | Path | None, weights: str | None = None) -> Encoder:
-    """Return the encoder that a decoder is trained on: one that is given, a bundle's or a new one.
-
-    `weights` are those of a new one, as :func:`new_encoder` takes them. They are a ConfigError
-    beside another, or as a bundle. So are images of a bundle that are prepared otherwise than the
-    configuration says.
+    """Return the encoder that a decoder is trained on: one that is given, a bundle's or a new one of
+    `weights`, as :func:`new_encoder` takes them. Beside another, or as a bundle, these are a
+    ConfigError; so are images of a bundle that are prepared otherwise than the configuration says.
     """
     if name is None:
         weights = weights_of(config, weights)
@@ -136,7 +138,7 @@ def starting_encoder(config: Config, name: Encoder | str | Path | None, weights:
         return name
     bundle = find_bundle(name)
     saved = read_config(bundle, "encoder")
-    checked = [("model", "encoder"), *(("image", n) for n in ("size", "resize", "normalisation"))]
+    checked = [("model", "encoder"), *(("image", n) for n in PIXELS)]
     for group, name in checked:
         asked, found = (getattr(getattr(c, group), name) for c in (config, saved))
         if asked != found:
@@ -238,3 +240,108 @@ def weights_digest(model: Any) -> str:
     for variable in model.weights:
         digest.update(np.ascontiguousarray(ops.convert_to_numpy(variable)).tobytes())
     return digest.hexdigest()
+
+
+# --- what the folder of weights says of network and images ---
+
+_SAVED = ("config.json", "open_clip_config.json", "model.safetensors")
+_LARGEST = 4096  # px, more than any encoder sees
+_FILTERS = {2: "bilinear", 3: "bicubic"}  # as Pillow numbers them
+
+
+def is_saved_model(path: Path) -> bool:
+    """Return whether it is a folder as Hugging Face saves a model."""
+    return any((path / name).is_file() for name in _SAVED)
+
+
+def adopted(config: Config, weights: str | Path | None = None, own: Collection[str] = ()) -> Config:
+    """Return a configuration with the images, and perhaps the network, that its encoder needs: those of
+    the published weights, or what a folder of `weights` says; fields named in `own` stay. A folder of
+    another kind of model is a BundleError, what is not built or resized here a ConfigError.
+    """
+    name, folder = config.model.encoder, Path(weights or "")
+    known = registered_name(name) in registry() or not (folder / "config.json").is_file()
+    row = find_backbone(name) if known else None
+    values: dict[str, Any] = {}
+    for field in PIXELS:
+        said = getattr(row, field, usual := Backbone._field_defaults[field])
+        if said != usual or (row and row.published):  # an unpublished one may say of itself
+            values[f"image.{field}"] = said
+    if weights is not None and is_saved_model(folder):
+        try:
+            values |= _said(folder, name, row)
+        except (BundleError, ConfigError):
+            raise
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise BundleError(f"{folder}: its JSON files are damaged ({reason}); get them again") from error
+    return config.replace({field: value for field, value in values.items() if field not in own})
+
+
+def _said(folder: Path, name: str, row: Backbone | None) -> dict[str, Any]:
+    """Return fields by dotted names as the files of a folder have them."""
+    model, images, open_clip = (
+        read_json(folder / file, "save it again") if (folder / file).is_file() else {}
+        for file in ("config.json", "preprocessor_config.json", "open_clip_config.json")
+    )
+    values: dict[str, Any] = {}
+    published = registry().get(registered_name(name))
+    if model.get("model_type") and (published is None or published.tower):
+        where = folder / "config.json"
+        tower = tower_of(model, where)
+        own = tower_of(published.tower, name) if published else None
+        if own is not None and own.model_type != tower.model_type:
+            raise BundleError(
+                f"{where}: is of the kind {tower.model_type}, but {name} is {own.model_type}; give "
+                "the folder of that model"
+            )
+        if tower != own:
+            values["model.network"] = to_builtins(tower)
+            vision = model.get("vision_config") or model
+            values["image.size"] = vision.get("image_size", 224)
+            values |= {} if row else {"image.normalisation": "signed", "image.resize": "siglip"}
+    if images:
+        values |= _pixels(images, folder / "preprocessor_config.json", row)
+    if "mean" in (said := open_clip.get("preprocess_cfg", {})):
+        values["image.normalisation"] = _scheme(said["mean"], said["std"])
+    if not 1 <= values.get("image.size", 224) <= _LARGEST:
+        raise ValueError(f"images of {values['image.size']} px")
+    return values
+
+
+def _pixels(said: Mapping[str, Any], where: Path, row: Backbone | None) -> dict[str, Any]:
+    """Return how an image processor of transformers makes its square."""
+    kind = str(said.get("image_processor_type") or said.get("feature_extractor_type") or "ViT")
+    cut, size = said.get("do_center_crop", "CLIP" in kind or "Bit" in kind), said.get("size", 224)
+    short = size.get("shortest_edge") if isinstance(size, dict) else size if cut else None
+    square = said.get("crop_size", 224) if cut else size
+    sides = {square} if isinstance(square, int) else {square.get("height"), square.get("width")}
+    resample = said.get("resample", 2 if "ViT" in kind else 3)
+    wanted = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255}
+    odd = [key for key, value in wanted.items() if abs(said.get(key, value) - value) > 1e-6]
+    bad = len(sides) > 1 or None in sides or bool(short) != cut or (short or 0) > _LARGEST
+    if odd or resample not in _FILTERS or bad:
+        what = odd[0] if odd else "size" if resample in _FILTERS else "resample"
+        raise ConfigError(
+            f"{where}: its {what} makes images in a way that is not known here; set image.size, "
+            "image.resize and image.normalisation, and take the file away"
+        )
+    (side,) = sides
+    rule = row and rule_of(row.resize)
+    library = "transformers" if kind.endswith("Fast") or rule is None else rule.library
+    resize = f"{library}-{_FILTERS[resample]}" + (f"-{short}/{side}" if cut else "")
+    if row is not None and rule == rule_of(resize):
+        resize = row.resize
+    values = {"image.size": side, "image.resize": resize}
+    if said.get("do_normalize", True) and "image_mean" in said:
+        values["image.normalisation"] = _scheme(said["image_mean"], said["image_std"])
+    return values if said.get("do_normalize", True) else values | {"image.normalisation": "unit"}
+
+
+def _scheme(mean: Any, deviation: Any) -> str:
+    """Return the name of a scaling, or the numbers as a name."""
+    given = tuple(tuple(float(x) for x in part) for part in (mean, deviation))
+    for name, known in SCHEMES.items():
+        if name != "caffe" and given == known:
+            return name
+    return "/".join(",".join(f"{x:.8f}" for x in part) for part in given)

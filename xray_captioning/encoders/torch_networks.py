@@ -1,8 +1,7 @@
 """Networks as PyTorch's libraries build them, and the weights that ``registry.json`` lists.
 
-Their layers are named as those libraries name their modules. They differ from Keras' own of the
-same names: in padding, in the constant of batch normalisation, and in which convolution of a block
-strides. So weights of those libraries give their features.
+Layers have the names of those modules. They differ from Keras' own in padding, in the constant of batch
+normalisation, and in which convolution of a block strides.
 """
 
 import re
@@ -106,9 +105,9 @@ _STAGES = (
 def efficientnet_lite0(size: int, published: bool) -> Any:
     """Build EfficientNet-Lite0 without its classifier, with ImageNet's weights or random ones.
 
-    It maps (batch, size, size, 3) to (batch, size / 32, size / 32, 1280), rounded up. It is
-    EfficientNet-B0 (arXiv:1905.11946) without squeeze-and-excitation, with ReLU6 instead of swish,
-    and here without stochastic depth; its pixels are ``(value - 127) / 128`` (tensorflow/tpu,
+    It maps (batch, size, size, 3) to (batch, size / 32, size / 32, 1280), rounded up: EfficientNet-B0
+    (arXiv:1905.11946) with ReLU6 and without squeeze-and-excitation or stochastic depth; its pixels are
+    ``(value - 127) / 128`` (tensorflow/tpu,
     models/official/efficientnet/lite/efficientnet_lite_builder.py).
     """
     x = image = layers.Input((size, size, 3))
@@ -146,9 +145,7 @@ def _lite_convolved(
 
 
 def load_lite0(model: Any, path: Path) -> None:
-    """Fill the network with the weights of a file of its PyTorch port, with or without classifier.
-    A file that cannot be read, or is not of this network, is a BundleError.
-    """
+    """Fill the network from a file of its PyTorch port, with or without classifier; else BundleError."""
     # conv_stem is _conv_stem there
     arrays = {re.sub(r"(^|\.)_", r"\1", name): values for name, values in read_arrays(path).items()}
     load_pytorch(model, path, "EfficientNet-Lite0", r"fc\..*", arrays)

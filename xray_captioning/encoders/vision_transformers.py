@@ -1,10 +1,9 @@
 """Vision Transformers: a region is a patch of the image; class token and registers are left out.
 
-First the original kind, with the names and weights of keras-hub. Then one network for all that
-other libraries publish, DINOv2, SigLIP, CLIP and ViT, of any size. What a ``config.json`` of
-transformers says is its `Tower`; its layers have the names of transformers' Dinov2, to which
-`named_alike` brings those of other layouts: transformers of any version, timm (and open_clip, which
-has it inside), OpenAI's CLIP. Regions are as the library's last hidden state has them.
+First the original kind, with the names and weights of keras-hub. Then one network for what others
+publish, DINOv2, SigLIP, CLIP and ViT, of any size: its `Tower` is what a ``config.json`` says, its layers
+have the names of transformers' Dinov2, to which `named_alike` brings those of other layouts (of
+transformers, timm and open_clip, OpenAI). Regions are as the library's last hidden state has them.
 """
 
 import re
@@ -38,11 +37,8 @@ WIDTH, BLOCKS, HEADS = 768, 12, 12
 
 @registered
 class Tokens(keras.layers.Layer):
-    """Patches in one row, each with the learned vector of its position.
-
-    Before them is a class token, which has a position, too, and as many registers, which have
-    none. Input (batch, rows, columns, width), output (batch, 1 + registers + rows * columns,
-    width).
+    """Patches (batch, rows, columns, width) in one row with the learned vectors of their positions,
+    behind a class token, which has one, too, and registers, which have none: (batch, tokens, width).
     """
 
     def __init__(self, classes: bool = True, register_count: int = 0, **kwargs: Any) -> None:
@@ -80,9 +76,8 @@ class Tokens(keras.layers.Layer):
 
 
 def vision_transformer(size: int, width: int, blocks: int, heads: int) -> Any:
-    """Build a Vision Transformer of the original kind (arXiv:2010.11929, eq. 1 to 4).
-    It maps (batch, size, size, 3) to (batch, size // 16, size // 16, width). Its layers are called
-    ``patches``, ``tokens``, ``block1_norm1`` and so on, and ``norm``.
+    """Build a Vision Transformer of the original kind (arXiv:2010.11929, eq. 1 to 4), from (batch,
+    size, size, 3) to (batch, size // 16, size // 16, width).
     """
     image = layers.Input((size, size, 3))
     patches = layers.Conv2D(width, PATCH, PATCH, name="patches")(image)
@@ -224,9 +219,7 @@ def last_block(tower: Tower) -> tuple[str, ...]:
 
 
 def build_tower(tower: Tower, size: int) -> Any:
-    """Build the network, with random weights.
-    It maps (batch, size, size, 3) to (batch, size // patch, size // patch, width).
-    """
+    """Build the network with random weights: (batch, size, size, 3) to (batch, rows, columns, width)."""
     family, width, side = tower.model_type, tower.hidden_size, tower.patch_size
     tokens, count = (size // side) ** 2, tower.num_hidden_layers
     numbers = width * (count * (4 * width + 2 * tower.intermediate_size) + tokens)
@@ -312,9 +305,8 @@ _POSITIONS = "embeddings.position_embeddings"
 
 
 def load_tower(tower: Tower, model: Any, path: Path, what: str) -> None:
-    """Fill the network from a file or folder in any of the layouts; `what` names it in messages.
-    Positions are interpolated where the images differ in size from those it was trained on. One
-    that cannot be read, or is not of this network, is a BundleError.
+    """Fill the network from a file or folder in any of the layouts, or raise a BundleError; `what` names
+    it in messages. Positions are interpolated where the images differ in size from the published ones.
     """
     arrays = named_alike(read_arrays(path))
     if _POSITIONS in arrays:
@@ -357,10 +349,8 @@ def _separate(name: str, values: NDArray[Any]) -> list[tuple[str, NDArray[Any]]]
 
 
 def fitted_positions(rows: NDArray[Any], first: int, count: int, between: Callable[[int, int], Any]) -> Any:
-    """Interpolate positions (first + side * side, width) to so many, the `first` a class token's.
-
-    `between` returns the weights (after, before) from one side to another; positions that are of
-    no square, or the wanted ones, are unchanged.
+    """Interpolate positions (first + side * side, width) to so many, the `first` a class token's; those of
+    no square are unchanged. `between` returns the weights (after, before) of one side for another.
     """
     side, wanted = (round(max(number - first, 0) ** 0.5) for number in (len(rows), count))
     if side == wanted or first + side**2 != len(rows) or not side:

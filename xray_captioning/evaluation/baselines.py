@@ -1,9 +1,4 @@
-"""Systems, and those that look at no image, only at the nearest one, or at the answer: floor and ceiling.
-
-A model has to beat the fixed texts, the random ones and those of the nearest training study;
-:func:`oracle_captions` is what a perfect classifier with a template would write. What is left of a
-model that is shown other studies' images is in :mod:`xray_captioning.evaluation.claims`.
-"""
+"""Systems, and those that look at no image, only at the nearest one, or at the answer."""
 
 import re
 from collections import Counter, defaultdict
@@ -119,10 +114,10 @@ def baseline_systems(
     seed: int = 0,
 ) -> list[System]:
     """Return every baseline with what it writes of the evaluated studies, in a table's order. They
-    repeat `training` texts (`targets` as a protocol scores them); of `reports` only the oracle sees
-    the findings. `pooled` has, by model and run, features of the training and of the evaluated
-    studies: a retrieval a model. Quick leaves out fixed texts by other metrics than BLEU-4 and
-    clinical F1, the most frequent text and the oracle.
+    repeat `training` texts (`targets` as a protocol scores them); of `reports` only the oracle sees the
+    findings. `pooled` has, by model and run, features of the training and of the evaluated studies: a
+    retrieval a model. Quick keeps only the fixed texts by BLEU-4 and clinical F1, the random one and
+    the retrievals.
     """
     fixed = _fixed(training, targets, CONSTANT_METRICS[: 1 if quick else -1])
     count = len(reports)
@@ -225,9 +220,7 @@ def random_captions(texts: Sequence[str], count: int, seed: int | Sequence[int] 
 
 
 def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) -> list[str]:
-    """Return the text of each query's nearest training study by cosine of standardised features,
-    all (studies, channels).
-    """
+    """Return the text of each query's nearest study, by cosine of standardised features (n, channels)."""
     mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
     vectors = [(x - mean) / deviation for x in (features, queries)]
     keys, asked = (v / (np.linalg.norm(v, axis=1, keepdims=True) + 1e-9) for v in vectors)
@@ -235,10 +228,9 @@ def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) ->
 
 
 def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str]:
-    """Write what a template makes of the findings that the references really have: its ceiling, not
-    a reader's. For each it takes the training sentence that most often asserts it alone, or one of
-    :data:`PHRASES` where no short one does so three times, then sentences of the best fixed report
-    (by BLEU-4) without a finding that deny nothing written. Sides, sizes and places are not known.
+    """Write what a template makes of the findings that the references really have, its ceiling: for each
+    the training sentence that most often asserts it alone, or one of :data:`PHRASES`, then sentences of
+    the best fixed report (by BLEU-4) without a finding that deny nothing written.
     """
     found, asked = (clinical.asserted(column) & clinical.IS_FINDING for column in (texts, references))
     plain = [text for text, some in zip(texts, found.any(axis=1)) if not some and text.strip()]

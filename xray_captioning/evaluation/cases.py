@@ -1,7 +1,4 @@
-"""Studies to look at: the best, the median and the worst of a system, and contradictions.
-
-The words of a text that decided its labels are marked where they stand.
-"""
+"""Studies to look at: the best, the median and the worst of a system, and contradictions."""
 
 from __future__ import annotations
 

@@ -1,16 +1,9 @@
 """What is claimed of systems: that they look at the images, differ, and beat every baseline.
 
-A permutation test (Good 2005) gives captions to other patients, many times, and scores each time.
-The share of the shuffles that score at least as high as the captions where they belong is the p
-value (Phipson and Smyth 2010, equation 2). Patients are shuffled, not studies, because the findings
-of one patient's studies are alike (``benchmarks/statistics_tests.py``); a patient may draw himself
-(Southworth et al. 2009). The share of shuffles that give every study captions of one with the same
-findings is the least p that any captions can reach, the references included. That a system names
-fewer findings than one fixed report does (Babar et al. 2021) is said apart.
-
-Several systems are compared by paired tests, corrected for their number by Holm's method (1979).
-Better than *all* rivals is claimed where each test at .05 says so, which needs no correction: an
-intersection-union test (Berger 1982). ``docs/evaluation.md`` says more.
+A permutation test gives captions to other patients, many times, and scores each time. Patients are
+shuffled, not studies, because the findings of one patient's studies are alike; a patient may draw
+himself. Several systems are compared by paired tests, corrected by Holm's method. Better than *all*
+rivals needs no correction: an intersection-union test. Sources: ``docs/statistics.md``.
 """
 
 import math
@@ -98,9 +91,8 @@ def caption_spread(references: Sequence[str], texts: Sequence[str], training: Se
 
 
 def collapse_alarm(system: str, spread: Spread, test: ShuffleTest | None, constant: Comparison | None) -> Alarm | None:
-    """Say whether a system looks collapsed: the permutation test is not significant but would be for
-    the references (else there are too few studies); or else whether it is no better than a fixed
-    report: the paired difference is not clearly above 0.
+    """Say whether a system looks collapsed: the permutation test is not significant but would be for the
+    references (else there are too few studies); or else whether it is no better than a fixed report.
     """
     weak = None if constant is None or constant.clear else constant
     if test is None or min(test.p, test.least_p) > LEVEL:
@@ -161,10 +153,9 @@ def shuffle_test(
     shuffles: int = SHUFFLES,
     findings: Sequence[str] | None = None,
 ) -> ShuffleTest:
-    """Test whether captions go better with their own studies than with others'. `runs` are a
-    system's captions, all shuffled alike and averaged; `findings` those of ``clinical_f1``.
-    ``least_p`` bounds ``p`` where all patients have equally many studies; else captions unlike the
-    references may come a little below it.
+    """Test whether captions go better with their own studies than with others'. `runs` are a system's,
+    shuffled alike and averaged; `findings` those of ``clinical_f1``. ``least_p`` bounds ``p`` where all
+    patients have equally many studies; else captions unlike the references may come a little below it.
     """
     if len(set(patients)) < 2:
         raise DataError("captions of one patient cannot be given to others; give at least two")
@@ -233,9 +224,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def fixed_rival(systems: Sequence[System], metric: str) -> str | None:
-    """Return the column of the fixed report that the *training* texts choose by a metric, else by
-    BLEU-4. One chosen by the test studies would be the luckiest of seven there.
-    """
+    """Return the column of the fixed report that *training* texts choose by a metric, else by BLEU-4."""
     names = [system.column for system in systems if system.kind == "baseline"]
     return next((n for n in (f"{CONSTANT}-{metric}", CONSTANT) if n in names), None)
 

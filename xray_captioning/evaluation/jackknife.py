@@ -1,23 +1,11 @@
 """Confidence intervals of scores, and tests of differences: the jackknife over patients.
 
-Every score is computed once without each patient. What a patient's absence changes is that
-patient's *pseudo-value*; their spread, divided by the number of patients, is the standard error of
-the score, as if they were independent observations whose mean it is (Tukey 1958; Miller 1974; all
-studies of a patient at once: Cameron and Miller 2015). A difference of two systems is a paired t
-test of pseudo-values (Efron and Tibshirani 1993, chapter 11).
-
-Of several runs of a system the score is the mean. Every run captions every study, so the mean's
-pseudo-values are the runs' means; the variance between runs, divided by their number, is added to
-the squared standard error (Bouthillier et al. 2021), with Satterthwaite's degrees of freedom.
-
-An interval is that of a share with the root mean squared error (Wilson 1927, with an effective
-number of observations as Dean and Pagano 2015): the standard error and the bias that the
-pseudo-values' mean shows; in a paired difference biases cancel. It always holds its score, which
-bootstrap percentiles of an average over rare findings do not: resamples lose findings and score
-lower. Counts of different texts or n-grams have none: leaving out a patient can only lower them.
-
-No text is scored again: a score needs only the sums of statistics that are counted study by study.
-``docs/statistics.md`` says what an interval is of, how it was checked, and where all that stands.
+Every score is computed once without each patient, whose *pseudo-value* is what that changes (Tukey
+1958). Their spread is the standard error of the score, those of runs of a system are averaged, and a
+difference of two systems is a paired t test of them. Intervals have Wilson's form, so that they hold
+their score, which bootstrap percentiles of an average over rare findings do not. Counts of different
+texts or n-grams have none: leaving out a patient can only lower them. No text is scored again: a score
+needs only sums of what is counted study by study. Sources and checks: ``docs/statistics.md``.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence

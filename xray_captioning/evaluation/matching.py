@@ -1,7 +1,4 @@
-"""Which study a text is of: by the study's id as others write it, or by one of its images.
-
-And references beside hypotheses, out of two files whose texts are matched so.
-"""
+"""Which study a text is of: by the study's id as others write it, or by one of its images."""
 
 from __future__ import annotations
 
@@ -102,8 +99,8 @@ class Studies:
 
 
 def features_of(given: Any, studies: pd.DataFrame) -> StudyFeatures | None:
-    """Open features, if there are any, and find out which rows are of which studies of a table, as
-    `Studies.rows` does. It is a DataError if two rows are of one study, or none of any.
+    """Open features, if any, and match their rows with studies as `Studies.rows`; it is a DataError if two
+    rows are of one study, or none of any.
     """
     if given is None:
         return None
@@ -275,10 +272,9 @@ def read_pairs(
     prediction: Sequence[str] = (),
     only_common: bool = False,
 ) -> Iterator[Pairs]:
-    """Yield each system of a file beside the reports of another one, or of the same. Texts are
-    matched by id where both have ids (several reports of one id are its references), else by their
-    order. `reference` and `prediction` name the columns. With `only_common` reports without a
-    hypothesis are left out; otherwise there must be none.
+    """Yield each system of a file beside the reports of another one, or of the same; `reference` and
+    `prediction` name the columns. Texts are matched by id where both have ids (several reports of one
+    id are its references), else by order. With `only_common` reports without a hypothesis are left out.
     """
     known = caption_files.read_references(reports, reference)
     for system, written in caption_files.read_captions(captions, prediction).items():

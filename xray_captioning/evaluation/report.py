@@ -32,9 +32,8 @@ DrawnSystem = tuple[int, System]  # and before it its colour, the same everywher
 
 def write_report(results: Results, path: str | Path, images: Mapping[str, Sequence[str]] | None = None) -> None:
     """Write the page ``NAME.html`` of a comparison that was not quick, and its tables beside it:
-    ``NAME.md``, ``NAME.csv`` (all scores, ``METRIC_low``, ``METRIC_high``) and
-    ``NAME-differences.csv``, ``-findings.csv``, ``-contradictions.csv`` and, where a protocol
-    truncates, ``-untruncated.csv``. `images` are paths by study.
+    ``NAME.md``, ``NAME.csv`` and ``NAME-differences.csv``, ``-findings.csv``, ``-contradictions.csv``
+    and, where a protocol truncates, ``-untruncated.csv``. `images` are paths by study.
     """
     target = Path(path)
     labels = {
@@ -177,9 +176,7 @@ def number(name: str, value: Any) -> str:
 
 
 def drawn_systems(results: Results) -> tuple[list[System], list[str]]:
-    """Return the systems that the page draws, the best by clinical F1 (BLEU-4 where no report names
-    a finding) in table order, and the names of the others.
-    """
+    """Return the systems that the page draws, best by clinical F1 or BLEU-4, and names of the others."""
     own = [(s, row) for s, row in zip(results.systems, results.rows) if s.kind == "system"]
     known = all(row["clinical_f1"] is not None for _, row in own)
     metric = "clinical_f1" if known else "BLEU-4"

@@ -1,8 +1,5 @@
 """The columns of a file of results: JSON in the shapes that people write, and what a column holds.
 
-==================================================== ===============================================
-shape                                                read as
-==================================================== ===============================================
 ``[{"id": 1, "pred": "…"}, …]``                      one row per object
 ``{"id": 1, "pred": "…"}``                            one row
 ``{"1": {"report": "…", "pred": "…"}, …}``           one row per study
@@ -14,7 +11,6 @@ shape                                                read as
 ``{"predictions": …, "bleu": 0.3}``                  the one list or object among single values
 ``{"train": […], "test": […]}``                      the rows of all lists of objects
 ``{"images": […], "annotations": […], "info": {}}``  COCO: the rows of ``annotations``
-==================================================== ===============================================
 
 Names and contents tell the role of a column. The names of each role are in ``result_columns.toml``;
 any other name is that of a system, whose texts the column holds, if it is text of several words.
@@ -105,10 +101,9 @@ _RANKS = {"".join(_words(name)): rank for rank, name in enumerate(IDS)}
 
 
 def predictions(path: Path, columns: Mapping[str, Values], asked: Sequence[str] = ()) -> list[str]:
-    """Return the columns that hold what systems wrote: those asked for, or those that look so. One
-    that says "prediction" and no more is the only one; else all with names of their own and texts
-    of several words, baselines and shuffled systems aside, or the only column beside the ids, or a
-    lone report. No sure rule is a DataError.
+    """Return the columns that hold what systems wrote: those asked for, the only one that says "prediction"
+    and no more, all with names of their own and texts of several words (baselines aside), the only one
+    beside the ids, or a lone report. No sure rule is a DataError.
     """
     if ALONE in columns:
         return [ALONE]

@@ -12,14 +12,7 @@ from numpy.typing import NDArray
 
 from xray_captioning.evaluation import claims, jackknife, table
 from xray_captioning.evaluation.baselines import DRAWS, ReportTexts, System
-from xray_captioning.evaluation.jackknife import (
-    Jackknife,
-    Statistics,
-    common_statistics,
-    mean_of_runs,
-    statistics_of_runs,
-    text_scores,
-)
+from xray_captioning.evaluation.jackknife import Jackknife
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, LEFT_OUT, SHOWN, TEXT_COLUMNS, finite
 from xray_captioning.files import atomic_write
 from xray_captioning.findings import SHUFFLED
@@ -106,10 +99,10 @@ def evaluate_systems(
 ) -> Results:
     """Score systems, then baselines, and warn of systems that write the same of every study.
 
-    `about` goes to ``metrics.json`` as it is. `groups` are the patients: all studies of one are one
-    observation. A row has the columns of `SHOWN` and, unless quick, every score of `jackknife`,
-    ``distinct-1``, ``distinct-2`` and a `Spread`, means over runs; a share of nothing is None.
-    Quick has no rows for shuffled systems; all tests are the same.
+    `about` goes to ``metrics.json``. All studies of one of the `groups`, patients, are one observation.
+    A row has the columns of `SHOWN` and, unless quick, every score of `jackknife`, ``distinct-1``,
+    ``distinct-2`` and a `Spread`, means over runs. Quick has no rows for shuffled systems; all tests
+    are the same.
     """
     groups = list(studies if groups is None else groups)
     own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]
@@ -122,7 +115,7 @@ def evaluate_systems(
     runs = {run: str(n) for n, run in enumerate(dict.fromkeys(tuple(run) for s in shown for run in s.runs))}
     named = dict(zip(runs.values(), runs))
     alone = jackknife.jackknife(texts.references, named, groups, texts.reports, findings)
-    found = mean_of_runs(alone, {s.column: [runs[tuple(run)] for run in s.runs] for s in systems})
+    found = jackknife.mean_of_runs(alone, {s.column: [runs[tuple(run)] for run in s.runs] for s in systems})
     rows = {run: _row(run, texts, alone, number, quick) for run, number in runs.items()}
     whole = _whole_rows(texts.whole, rows) if texts.whole else {}
     supported = clinical.supported_findings(texts.reports, findings)
@@ -166,11 +159,11 @@ def _whole_rows(whole: list[str], rows: Mapping[Run, Row]) -> dict[Run, Row]:
     """Return the rows of runs with their words scored against references that are not truncated."""
     frequency, found = cider.document_frequency(whole), {}
 
-    def count(said: Sequence[str], wanted: Sequence[str]) -> Statistics:
-        return common_statistics(wanted, said, frequency)
+    def count(said: Sequence[str], wanted: Sequence[str]) -> jackknife.Statistics:
+        return jackknife.common_statistics(wanted, said, frequency)
 
-    for run, counted in zip(rows, statistics_of_runs(count, list(rows), whole)):
-        scores = text_scores({n: v.sum(0, keepdims=True, dtype=float) for n, v in counted.items()})
+    for run, counted in zip(rows, jackknife.statistics_of_runs(count, list(rows), whole)):
+        scores = jackknife.text_scores({n: v.sum(0, keepdims=True, dtype=float) for n, v in counted.items()})
         words = {name: float(scores[name][0]) for name in TEXT_COLUMNS}
         found[run] = {n: v for n, v in rows[run].items() if n in SHOWN} | words
     return found

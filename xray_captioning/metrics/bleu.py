@@ -1,10 +1,8 @@
 """BLEU-1 to BLEU-4 under the three rules that published tables of this field mix.
 
-``coco`` counts over the whole corpus (Papineni et al. 2002; pycocoevalcap 1.2). ``nltk`` is the
-mean of sentence scores by the installed NLTK, where one n-gram order without a match makes a
-sentence's score almost 0. ``legacy`` is the mean of sentence scores as NLTK 3.2.5 computed them:
-the product of precisions stops at the first order without a match, as if the higher orders were
-perfect.
+``coco`` counts over the whole corpus (Papineni et al. 2002; pycocoevalcap 1.2). ``nltk`` is the mean of
+sentence scores by the installed NLTK, almost 0 where one order has no match; ``legacy`` that of NLTK
+3.2.5: the product of precisions stops there, as if the higher orders were perfect.
 """
 
 import warnings
@@ -36,10 +34,8 @@ def bleu(references: References, hypotheses: Hypotheses, protocol: str = "coco")
 
 
 def bleu_statistics(references: References, hypotheses: Hypotheses) -> Ints:
-    """Count what BLEU is made of: int64, (studies, 10).
-
-    Clipped matches of orders 1 to 4, n-grams of the hypothesis of orders 1 to 4, length of the
-    hypothesis, length of the reference closest to it (the shorter of two).
+    """Count what BLEU is made of: int64, (studies, 10): clipped matches of orders 1 to 4, n-grams of the
+    hypothesis of orders 1 to 4, its length, and that of the closest reference (the shorter of two).
     """
     return np.concatenate([_count(b) for b in ngrams.blocks(ngrams.checked_pairs(references, hypotheses))])
 
@@ -55,9 +51,7 @@ def _count(pairs: ngrams.Pairs) -> Ints:
 
 
 def _matches(texts: ngrams.DistinctTexts, first: Ints) -> Ints:
-    """Count each order's n-grams that a reference has too, (pairs, 4); `first` is where the
-    references of a pair begin.
-    """
+    """Count n-grams that a reference has, too, (pairs, 4); `first` is where those of a pair begin."""
     last = np.append(first[1:], len(texts.pair)) - 1
     chosen = [texts.reference[np.minimum(first + n, last)] for n in range((last - first).max() + 1)]
     columns = []

@@ -35,9 +35,8 @@ class CalibrationScores(NamedTuple):
     """How well stated probabilities fit what happened.
 
     The calibration error is the mean absolute difference of stated and found shares over bins of
-    equally many sentences (Nguyen and O'Connor 2015), by chance `error_by_chance`. The skill is one
-    less the ratio of the Brier score to that of always stating the share of right sentences (Murphy
-    1973): at 0 or below, that does as well.
+    equally many sentences; the skill one less the ratio of the Brier score to that of always stating
+    the base rate.
     """
 
     n: int  # sentences
@@ -60,12 +59,9 @@ class CalibrationScores(NamedTuple):
 
 
 def sentence_is_right(sentence: str, reference: str) -> bool:
-    """Return whether a reference report supports a sentence.
-
-    The reference must assert each finding that the sentence asserts, certain or not, on the same
-    side where both name one. It must assert no finding that the sentence denies. A sentence that
-    names no finding ("No acute disease.") is right where the reference has none but support
-    devices.
+    """Return whether a report supports a sentence: it asserts each finding that the sentence asserts, on
+    the same side where both name one, and none that it denies; for a sentence without a finding none
+    but support devices.
     """
     said, found = (
         {finding: sides for finding, (sides, *_) in asserted_details(text).items()} for text in (sentence, reference)
@@ -78,11 +74,8 @@ def sentence_is_right(sentence: str, reference: str) -> bool:
 
 
 def calibration_scores(confidences: ArrayLike, right: ArrayLike, studies: ArrayLike | None = None) -> CalibrationScores:
-    """Compare stated probabilities in [0, 1], (n,), with what turned out right, (n,).
-
-    Sentences of one study are right or wrong together more often than those of two, so the
-    intervals take the study for the unit; each sentence is its own where `studies` is absent.
-    Raises a DataError where there is no sentence, or the two differ in length.
+    """Compare stated probabilities in [0, 1], (n,), with what turned out right, (n,), by study; each
+    sentence is its own where `studies` is absent. No sentence or two lengths are a DataError.
     """
     from sklearn.metrics import log_loss
 
@@ -119,9 +112,9 @@ def wilson(share: float, weight: float) -> tuple[float, float]:
 def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
     """Return a 95 % interval of a share of outcomes (n,), 1 or 0, whose unit is the study, (n,).
 
-    It is Wilson's for the effective number of outcomes (Korn and Graubard 1998; Franco et al.
-    2019): as many independent ones as have the variance that these have between studies. A
-    bootstrap has no width where all are alike, and is too narrow near 0 and 1, where most bins lie.
+    It is Wilson's for as many independent outcomes as have the variance that these have between
+    studies. A bootstrap has no width where all are alike, and is too narrow near 0 and 1, where most
+    bins lie.
     """
     share, studies = float(outcome.mean()), len(np.unique(study))
     spread, variance, n = share * (1 - share), _variance(outcome, study), float(outcome.size)
@@ -133,11 +126,8 @@ def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
 
 
 def brier_interval(stated: Floats, outcome: NDArray[Any], study: Any) -> tuple[float, float] | tuple[None, None]:
-    """Return a 95 % interval of the Brier score, (n,), whose unit is the study.
-
-    It is Wilson's, for as many independent observations as have the variance of the squared
-    differences between studies. A few wrong outcomes make nearly all of both, so there is none
-    where fewer than `LEAST` studies have a wrong outcome, or a right one.
+    """Return a 95 % interval of the Brier score, Wilson's alike for the squared differences, (n,). A few
+    wrong outcomes make nearly all of both: none with fewer than `LEAST` studies with one, or a right one.
     """
     losses = (stated - outcome) ** 2
     mean, variance = float(losses.mean()), _variance(losses, study)
@@ -151,11 +141,8 @@ def _fewest(outcome: NDArray[Any], study: Any) -> int:
 
 
 def skill_interval(stated: Floats, outcome: NDArray[Any], study: Any) -> tuple[float, float] | tuple[None, None]:
-    """Return a 95 % interval of the skill, (n,), whose unit is the study.
-
-    It is Student's, with the variance of a ratio of two sums over studies (Cochran 1977, section
-    6.4). A few wrong outcomes decide, so their studies are the degrees of freedom; none as
-    `brier_interval`.
+    """Return a 95 % interval of the skill: Student's, with the variance of a ratio of two sums over
+    studies, those of the rarer outcome the degrees of freedom; none as `brier_interval`.
     """
     fewest = _fewest(outcome, study)
     if fewest < LEAST:
@@ -168,10 +155,8 @@ def skill_interval(stated: Floats, outcome: NDArray[Any], study: Any) -> tuple[f
 
 
 def error_by_chance(bins: Sequence[Bin]) -> float:
-    """Return the mean calibration error of probabilities that are true, in such bins.
-
-    That is de Moivre's mean absolute deviation of a binomial count (Diaconis and Zabell 1991), if
-    outcomes are independent; where a study's are alike it is higher.
+    """Return the mean calibration error of probabilities that are true, in such bins: de Moivre's mean
+    absolute deviation of a binomial count, if outcomes are independent; else it is higher.
     """
     n, p = (np.array([getattr(b, name) for b in bins]) for name in ("n", "confidence"))
     p = np.clip(p, 1e-12, 1.0)  # SciPy's pmf overflows near the least number there is

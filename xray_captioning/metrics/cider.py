@@ -1,6 +1,5 @@
-"""CIDEr as pycocoevalcap 1.2's ``Cider`` computes it, which the literature calls CIDEr-D.
-
-Vedantam et al. 2015, equations 3 and 4, with sigma 6 and orders 1 to 4, times 10.
+"""CIDEr as pycocoevalcap 1.2's ``Cider``, which the literature calls CIDEr-D: Vedantam et al. 2015,
+equations 3 and 4, with sigma 6 and orders 1 to 4, times 10.
 """
 
 from collections import Counter
@@ -35,10 +34,8 @@ def document_frequency(references: References) -> DocumentFrequency:
 
 
 def cider_rows(references: References, hypotheses: Hypotheses, frequency: DocumentFrequency | None = None) -> Floats:
-    """Compute the CIDEr of every study, (studies,), from 0 to 10; a system's CIDEr is their mean.
-
-    `frequency` says how common each n-gram is; by default in these references. All are 0 for a
-    single study, whose n-grams tell nothing apart.
+    """Compute the CIDEr of every study, (studies,), from 0 to 10; a system's is their mean. `frequency`
+    says how common each n-gram is, by default in these references; of a single study all are 0.
     """
     pairs = ngrams.checked_pairs(references, hypotheses)
     common = document_frequency([texts for texts, _ in pairs]) if frequency is None else frequency

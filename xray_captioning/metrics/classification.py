@@ -1,9 +1,7 @@
 """How well finding scores separate present from absent, and hold as probabilities, with intervals.
 
-Studies of one patient are alike, so the variance of a measure is that of patients' totals: every
-study has its influence on the measure (by how much it moves it from its expectation, to first
-order), and the influences of a patient's studies are added up before they are squared (DeLong et
-al. 1988; with clusters: Obuchowski 1997, equations 4 to 8). Sources: ``docs/statistics.md``.
+Studies of one patient are alike, so every study has its influence on a measure, to first order, and
+those of a patient's studies are added up before they are squared. Sources: ``docs/statistics.md``.
 """
 
 from collections.abc import Collection, Hashable, Sequence
@@ -54,13 +52,11 @@ def classification_table(
 ) -> list[dict[str, Any]]:
     """Measure the logits of findings, (studies, findings), with 95 % intervals over patients.
 
-    docs/training.md says what the columns are, docs/statistics.md how they are computed. `truth` is
-    1, 0 or nan for unknown, which is left out. The threshold of F1 is chosen on `validation`
-    (truth, scores), or a logit of 0. Without `patients`, and where one is missing, each study is of
-    another. The last row is over the findings in `counted`, chosen without these labels (see
-    `frequent_findings`), or over all; its name says how many of them have a value, and it has
-    intervals where all have. None is what has no value. A DataError says that shapes differ or a
-    score is not finite.
+    docs/training.md says what the columns are. `truth` is 1, 0 or nan for unknown, which is left out. The
+    threshold of F1 is chosen on `validation` (truth, scores), or a logit of 0. Without `patients`, and
+    where one is missing, each study is of another. The last row is over the findings in `counted`, chosen
+    without these labels (`frequent_findings`), or over all; it has intervals where all have. None is what
+    has no value. A DataError says that shapes differ or a score is not finite.
     """
     _check(names, truth, scores)
     codes = patient_numbers(patients, len(truth))
@@ -186,11 +182,10 @@ def _mean(rows: list[dict[str, Any]], measured: list[dict[str, Estimate]], parts
 def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
     """Measure the area under the ROC curve of scores, (studies,); both classes are present.
 
-    The interval solves ``(area - a)² = t² V(a)`` for ``a`` (Newcombe 2006, method 5), so that it
-    has a width where separation is perfect, too. ``V`` is the variance of Hanley and McNeil (1982)
-    times what DeLong's with clusters is of it. A ratio seen in few patients is unstable, so it is
-    moderated (Smyth 2004): Hanley and McNeil's own counts as `PRIOR` patients more, in the ratio
-    and in the degrees of freedom of Student's t. Patients are numbers from 0.
+    The interval solves ``(area - a)² = t² V(a)`` for ``a`` (Newcombe 2006, method 5), so that it has a
+    width where separation is perfect, too. ``V`` is Hanley and McNeil's variance (1982) times what
+    DeLong's with clusters is of it: a ratio moderated (Smyth 2004) by `PRIOR` patients of Hanley and
+    McNeil's own, who count in Student's degrees of freedom, too. Patients are numbers from 0.
     """
     positives, negatives = int(present.sum()), int((~present).sum())
     # The share of the other class that a study is on the right side of; ties count half.

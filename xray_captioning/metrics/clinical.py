@@ -1,14 +1,9 @@
 """Clinical agreement of two sets of reports: how far they name the same findings.
 
-A system that copies the most frequent normal report scores well in BLEU and almost 0 here:
-``clinical_f1`` averages over findings and leaves "No Finding" out, of which a constant normal
-report alone would get about one half. Which findings is settled before a test text is seen
-(`counted_findings`): were they those that the test reports happen to have, inventing the others
-would cost nothing, and a small test set, which has fewer, would score higher than a large one.
-
-The fourteen names and the five of the competition are CheXpert's (Irvin et al. 2019), F1 over
-labels found in reports CheXbert's (Smit et al. 2020); macro, micro and example-based averages as in
-Nicolson et al. 2023. Sources: ``docs/statistics.md``.
+``clinical_f1`` averages over findings and leaves "No Finding" out, of which a constant normal report
+alone would get about one half. Which findings is settled before a test text is seen: were they those
+that the test reports happen to have, inventing the others would cost nothing, and a small test set,
+which has fewer, would score higher than a large one. Sources: ``docs/statistics.md``.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -82,11 +77,9 @@ def asserted(texts: Texts, uncertain: bool = True) -> NDArray[np.bool_]:
 
 
 def counted_findings(training: Texts) -> tuple[str, ...]:
-    """Return the findings that ``clinical_f1`` of a comparison averages over.
-
-    They are those that at least 2 % (`LEAST_SHARE`) of the training reports assert, or all
-    seventeen. Of a rarer one a test set of a few hundred studies has fewer than five cases, whose
-    F1 is chance and on average too low; it counts in ``micro_f1`` and ``false_positives``.
+    """Return the findings that ``clinical_f1`` of a comparison averages over: those that at least 2 %
+    (`LEAST_SHARE`) of the training reports assert, or all seventeen. Of a rarer one a test set of a few
+    hundred studies has fewer than five cases, whose F1 is chance and on average too low.
     """
     present = asserted(training)
     frequent = IS_FINDING & (present.sum(axis=0) >= LEAST_SHARE * len(present))
@@ -120,12 +113,13 @@ def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> N
 
 
 def scores_from_counts(counts: Array, findings: Findings = None) -> dict[str, Floats]:
-    """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...).
+    """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...), in
+    [0, 1].
 
     ``clinical_f1`` is macro F1 over `findings`, by default all but "No Finding", of those that some
-    text asserts (scikit-learn's ``f1_score(average="macro", zero_division=nan)``), so that a
-    perfect system scores 1; ``micro_f1`` over all but "No Finding". Those of `GROUPS` count "No
-    Finding" and, as the literature, 0 for a finding that nobody has. All are in [0, 1].
+    text asserts, so that a perfect system scores 1 (scikit-learn's ``zero_division=nan``); ``micro_f1``
+    over all but "No Finding". Those of `GROUPS` count it and, as the literature, 0 for a finding that
+    nobody has.
     """
     each = _f1(counts)
     f1, asserted_by_some = np.nan_to_num(each), np.isfinite(each)

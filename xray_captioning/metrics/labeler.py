@@ -1,11 +1,8 @@
 """Label the findings that a report names, by rules over its sentences and without a model.
 
-:func:`label_report` says which findings are present, denied or uncertain, :func:`find_mentions`
-every place where one is named, and :func:`explain_report` which words decided.
-:mod:`xray_captioning.metrics.labels` has the steps and the rules, in files to be read and edited.
-
-Labels and how mentions combine are CheXpert's (Irvin et al., AAAI 2019); how the Indiana University
-reports were coded say Demner-Fushman et al., JAMIA 2016.
+:mod:`xray_captioning.metrics.labels` has the steps and the rules. Labels and how mentions combine are
+CheXpert's (Irvin et al., AAAI 2019); how the Indiana University reports were coded say Demner-Fushman
+et al., JAMIA 2016.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,9 +29,8 @@ _CONVENTION = ContextVar("convention", default=CONVENTIONS[0])
 
 @contextmanager
 def read_by(convention: str | None) -> Iterator[None]:
-    """Read all reports in this block by a convention, where none is named; None changes nothing.
-
-    A comparison labels reports in many places, and all its figures have to be of one convention.
+    """Read all reports in this block by a convention, where none is named, so that all figures of a
+    comparison are of one; None changes nothing.
     """
     token = _CONVENTION.set(convention_of(convention))
     try:
@@ -115,10 +111,8 @@ def _labels(convention: str, text: str) -> dict[str, int | None]:
 
 
 class Explanation(dict[str, Mention]):
-    """By finding the mention that decided its label, and every mention of a device.
-
-    The ``device`` of the latter says what each is ("endotracheal tube"), ``placement`` whether its
-    place is called "satisfactory" or "malpositioned".
+    """By finding the mention that decided its label, and every mention of a device, whose ``device`` says
+    what it is ("endotracheal tube"), ``placement`` if its place is "satisfactory" or "malpositioned".
     """
 
     devices: list[Mention]

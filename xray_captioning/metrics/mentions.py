@@ -1,11 +1,8 @@
 """What captions say of findings beyond their names, beside what the reports of their studies say.
 
-Details are the side, zone and severity of a finding. A caption can also speak of an earlier image,
-contradict its report or itself, and leave out what the report asserts. All of it is read by the
-rules of :mod:`xray_captioning.metrics.labeler`; docs/evaluation.md says how often they err.
-
-Reports speak of earlier images, so models that never see one learn to do so (Ramesh et al., ML4H
-2022). Banerjee et al. (2024) count that line by line; here it is by caption.
+Details are the side, zone and severity of a finding. A caption can also speak of an earlier image
+(Ramesh et al., ML4H 2022; Banerjee et al. 2024 count that line by line, here it is by caption),
+contradict its report or itself, and leave out what the report asserts.
 """
 
 import re
@@ -55,9 +52,8 @@ def prior_reference(text: str) -> str:
 
 
 def contradicted_findings(text: str) -> set[str]:
-    """Return the findings that a text asserts for certain and denies outright on the same side.
-
-    "No large effusion" denies a large one only, and "the lungs are clear" no finding by name.
+    """Return the findings that a text asserts for certain and denies outright on the same side. "No large
+    effusion" denies a large one only, and "the lungs are clear" no finding by name.
     """
     mentions = find_mentions(text)
     present: dict[str, set[str]] = {}
@@ -78,10 +74,8 @@ def contradicted_findings(text: str) -> set[str]:
 
 
 def asserted_details(text: str) -> Details:
-    """Return the findings that a report asserts, certain or not, with what it says of each.
-
-    Sides and zones are those of all mentions of a finding together; of severities it is the
-    greatest. A finding on both sides, or bilateral, has both.
+    """Return the findings that a report asserts, certain or not, with the sides and zones of all mentions
+    of each together (bilateral is both sides) and the greatest severity.
     """
     found: dict[str, list[Mention]] = {}
     for mention in find_mentions(text):
@@ -103,10 +97,10 @@ def mention_statistics(
 ) -> dict[str, NDArray[np.int8]]:
     """Count, int8, what every share of :func:`mention_scores` is of, study by study.
 
-    ``details`` (n, 3, 3): for side, zone and severity, the findings for which the reference names
-    one; those of them that the hypothesis asserts; those of them with the same in the hypothesis.
-    ``captions`` (n, 4): whether each of `CAPTION_SHARES` holds. ``omitted`` (n, 2): findings that
-    the reference asserts; those of them that the hypothesis does not mention.
+    ``details`` (n, 3, 3): for side, zone and severity, the findings for which the reference names one;
+    those of them that the hypothesis asserts; those with the same there. ``captions`` (n, 4): whether
+    each of `CAPTION_SHARES` holds. ``omitted`` (n, 2): findings that the reference asserts; those not
+    mentioned.
     """
     texts = {*references, *hypotheses}
     details = {text: asserted_details(text) for text in texts}

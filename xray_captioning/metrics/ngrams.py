@@ -1,7 +1,5 @@
-"""What metrics share: columns of texts, checked; n-grams, counted; and how varied texts are.
-
-Every metric takes its texts, lists, columns of a table, or dictionaries of id to text, through
-here, so that none of them pairs texts of different studies.
+"""What metrics share: columns of texts, checked, so that none pairs texts of different studies;
+n-grams, counted; and how varied texts are.
 """
 
 from collections import Counter
@@ -196,10 +194,8 @@ def levels(counts: Any, most: int) -> Any:
 
 
 def distinct_ngrams(texts: Sequence[str], order: int) -> float:
-    """Divide the number of different n-grams (of `order` words) of all texts by that of n-grams.
-
-    Li et al. (2016) divide by the number of words; this is the share that became usual. It falls as
-    more texts are scored, so compare it on the same studies only, and beside clinical scores: who
+    """Divide the number of different n-grams (of `order` words) of all texts by that of n-grams. It falls
+    as more texts are scored, so compare it on the same studies only, and beside clinical scores: who
     copies training reports at random is the most diverse of all.
     """
     different: set[tuple[str, ...]] = set()

@@ -1,11 +1,9 @@
 """ROUGE twice: ROUGE-L as the COCO caption evaluation computes it, and rouge-score's three.
 
-COCO's ROUGE-L (pycocoevalcap 1.2: beta 1.2, best precision and best recall over the references)
-weighs recall more than precision and takes words as they stand between spaces. rouge-score 0.1.2,
-which summarisation papers use, takes the plain F1 (the best over the references, each score for
-itself) of the runs of a-z and 0-9 of the lower-cased text, without stemming: full stops and commas
-are no words there, and "right-sided" is two. Equal names, different numbers. Its last release is of
-2022 and fills a table in plain Python for every pair, so it is written here and tested against it.
+COCO's (pycocoevalcap 1.2: beta 1.2, best precision and best recall over the references) weighs recall
+more and takes words as they stand between spaces. rouge-score 0.1.2 takes the plain F1, the best over
+the references, of the runs of a-z and 0-9 of the lower-cased text, without stemming. It fills a table
+in plain Python for every pair, so it is written here and tested against it.
 """
 
 import re
@@ -45,10 +43,10 @@ def _words(text: str) -> list[str]:
 class _WordOrder:
     """Texts prepared for the longest subsequence that each shares with another (Hyyrö 2004).
 
-    The texts lie one behind the other in one large integer, a bit a word and a free bit after
-    each text. One row of the usual table is kept in such an integer (a zero where the length
-    grows by one), so that a row of all texts' tables is an addition and two bit operations; what
-    the addition carries over ends in the free bit.
+    They lie one behind the other in one large integer, a bit a word and a free bit after each. One row
+    of the usual table is such an integer (a zero where the length grows by one), so that a row of all
+    texts' tables is an addition and two bit operations; what the addition carries over ends in the free
+    bit.
     """
 
     def __init__(self, texts: Sequence[Sequence[str]]) -> None:

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from xray_captioning.search import loop
-from xray_captioning.search.arrays import array_namespace
-from xray_captioning.search.loop import IMPOSSIBLE, Carried, Rules, SearchResult, Step
+from xray_captioning.search.loop import IMPOSSIBLE, Carried, Rules, SearchResult, Step, array_namespace
 
 # From logits, time and what is carried to the log-probability and the token of each row.
 Choose = Callable[[Any, Any, Carried], tuple[Any, Any]]
@@ -23,9 +22,8 @@ class Sampling(NamedTuple):
 def greedy_search(state: Any, step: Step, real: Any, rules: Rules) -> SearchResult:
     """Choose the likeliest token at every step until every study is finished; one beam.
 
-    It starts from `state`, nested tensors with a leading batch axis, and calls ``step(token
-    (batch,) int32, state) -> logits (batch, vocabulary), state``, for any batch. `real`, (batch,)
-    bool, is False for padding, which is finished before it begins.
+    It starts from `state`, nested tensors with a leading batch axis, and calls ``step(token (batch,)
+    int32, state) -> logits (batch, vocabulary), state``. `real`, (batch,) bool, is False for padding.
     """
 
     def likeliest(logits: Any, time: Any, carried: Carried) -> tuple[Any, Any]:
@@ -40,12 +38,11 @@ def sample_search(
 ) -> SearchResult:
     """Sample a token at every step; otherwise as :func:`greedy_search`.
 
-    Log-probabilities are the model's own, at temperature 1 and over all words. Without
-    ``top_k`` every step sorts the vocabulary. The seed of `sampling` is not used: all chance comes
-    from `noise`, (batch, maximum_length) float32, uniform in [0, 1), one number for each study and
-    step, so that a study's caption depends on no other study. The other numbers of `sampling` may
-    be scalar tensors, so that one compiled search serves them all; then `width` says how many of
-    the likeliest words are looked at, 0 being all, and at least ``top_k``.
+    Log-probabilities are the model's own, at temperature 1 and over all words. The seed of `sampling`
+    is not used: all chance comes from `noise`, (batch, maximum_length) float32, uniform in [0, 1), so
+    that a study's caption depends on no other study. The other numbers may be scalar tensors, so that
+    one compiled search serves them all; then `width`, at least ``top_k``, says how many words are
+    looked at, 0 being all.
     """
     ops, width = array_namespace(state), sampling.top_k if width is None else width
 

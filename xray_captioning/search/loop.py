@@ -1,11 +1,12 @@
-"""What every search is made of: the tokens that may come next, and the loop over their steps."""
+"""What every search is made of: the tokens that may come next, and the loop over their steps. It is
+written in functions of Keras' for tensors, and of NumPy's for arrays.
+"""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from xray_captioning.search.arrays import array_namespace, map_structure
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 Carried = dict[str, Any]
@@ -45,10 +46,9 @@ def run_until_done(
 ) -> Carried:
     """Repeat ``advance(time, carried) -> time + 1, carried`` until every study is done.
 
-    When three quarters of a large batch are finished, the loop continues with the unfinished
-    studies alone, so that a few long captions do not cost a step of the whole batch each. Leaves of
-    ``carried`` have a leading batch axis; ``"done"`` is (batch,) bool; ``"state"`` is not part of
-    the result.
+    Of a large batch the last quarter goes on alone, so that a few long captions do not cost a step of
+    the whole batch each. Leaves of ``carried`` have a leading batch axis; ``"done"`` is (batch,) bool;
+    ``"state"`` is not part of the result.
     """
     ops = array_namespace(carried["done"])
 
@@ -90,10 +90,10 @@ def attention_of(state: Any, token: Any) -> Any:
 def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int) -> tuple[Any, Any]:
     """Return gains and the likeliest tokens that the rules allow, both (rows, width), best first.
 
-    Of logits (rows, vocabulary) and the `time` tokens chosen so far (rows, maximum_length); gains
-    are natural logarithms of probabilities, -1e9 where nothing is left to choose. Reading the whole
-    vocabulary is slow, so forbidden tokens are not masked in it: as many more candidates are taken
-    as there are forbidden tokens. At the `width` of the vocabulary they stay in their place.
+    Of logits (rows, vocabulary) and the `time` tokens chosen so far (rows, maximum_length); gains are
+    natural logarithms of probabilities, -1e9 where nothing is left to choose. Forbidden tokens are not
+    masked in the vocabulary, which is slow to read: as many more candidates are taken. At its `width`
+    they stay in place.
     """
     ops = array_namespace(logits)
     logits = ops.cast(logits, "float32")
@@ -161,3 +161,71 @@ def _forbidden(tokens: Any, time: Any, rules: Rules) -> Any:
         suffix = ops.take(tokens, ops.maximum(time - (n - 1) + k, 0), axis=1)
         same = ops.logical_and(same, tokens[:, k : k + windows] == suffix[:, None])
     return ops.concatenate([banned, ops.where(same, tokens[:, n - 1 :], -1)], axis=1)
+
+
+# --- functions for tensors and arrays ---
+
+
+def array_namespace(tree: Any) -> Any:
+    """Return ``keras.ops``, or `numpy_ops` where the first leaf of nested values is an array."""
+    while isinstance(tree, (dict, list, tuple)) and tree:
+        tree = next(iter(tree.values() if isinstance(tree, dict) else tree))
+    if isinstance(tree, (np.ndarray, np.generic)):
+        return numpy_ops
+    from xray_captioning.backend import ops
+
+    return ops
+
+
+def map_structure(function: Callable[..., Any], *trees: Any) -> Any:
+    """Call a function on the leaves in the same place of nested dicts, lists and tuples."""
+    first = trees[0]
+    if isinstance(first, dict):
+        return {name: map_structure(function, *(tree[name] for tree in trees)) for name in first}
+    if isinstance(first, (list, tuple)):
+        parts = [map_structure(function, *part) for part in zip(*trees, strict=True)]
+        return tuple(parts) if isinstance(first, tuple) else parts
+    return function(*trees)
+
+
+def _logsumexp(x: Any, axis: int, keepdims: bool) -> Any:
+    most = x.max(axis=axis, keepdims=True)
+    total = np.log(np.exp(x - most).sum(axis=axis, keepdims=True)) + most
+    return total if keepdims else total.squeeze(axis)
+
+
+def _top_k(x: Any, k: int) -> tuple[Any, Any]:
+    order = np.argsort(-x, axis=-1, kind="stable")[..., :k]  # of equal ones the first comes first
+    return np.take_along_axis(x, order, axis=-1), order
+
+
+def _scatter_update(x: Any, places: Any, new: Any) -> Any:
+    found = x.copy()
+    found[places[:, 0]] = new
+    return found
+
+
+def _while_loop(going: Callable[..., Any], advance: Callable[..., Any], values: Any) -> Any:
+    while going(*values):
+        values = advance(*values)
+    return values
+
+
+_SAME = """any max min sort full zeros zeros_like logical_and logical_not logical_or maximum minimum
+where broadcast_to concatenate expand_dims pad repeat reshape take take_along_axis cumsum"""
+
+# What a search needs of ``keras.ops``, by the same names and with the same results.
+numpy_ops = SimpleNamespace(
+    **{name: getattr(np, name) for name in _SAME.split()},
+    convert_to_tensor=np.asarray,
+    convert_to_numpy=np.asarray,
+    cast=lambda x, dtype: np.asarray(x).astype(dtype, copy=False),
+    arange=lambda count: np.arange(count, dtype="int32"),
+    argsort=lambda x: np.argsort(x, axis=-1, kind="stable"),
+    sum=lambda x, axis=None: np.sum(x, axis=axis, dtype=x.dtype),
+    logsumexp=_logsumexp,
+    softmax=lambda x, axis: np.exp(x - _logsumexp(x, axis, True)),
+    top_k=_top_k,
+    scatter_update=_scatter_update,
+    while_loop=_while_loop,
+)

@@ -17,14 +17,12 @@ END = "<|endoftext|>"
 class BytePairTokenizer(TokenIds):
     """Byte-level byte-pair encoding with the vocabulary and merges of a GPT-2.
 
-    The symbol at position i has id i + 1 (`index`), and 0 is padding. ``<|endoftext|>`` ends a
-    text; a new id after the last begins it, because a search never chooses the id it starts from.
-    Only `encode` needs the package ``tokenizers``: a trained model captions without it. Byte pairs
-    are of Sennrich et al., arXiv:1508.07909; over bytes, of Radford et al., "Language Models are
-    Unsupervised Multitask Learners", 2019, section 2.2.
-
-    The vocabulary are all symbols in GPT-2's printable spelling of bytes; merges say which two
-    become one, the first one first. A symbol that is there twice or missing is a DataError.
+    The symbol at position i has id i + 1 (`index`), and 0 is padding. ``<|endoftext|>`` ends a text; a
+    new id after the last begins it, because a search never chooses the id it starts from. Only `encode`
+    needs the package ``tokenizers``. Merges say which two symbols, in GPT-2's spelling of bytes, become
+    one, the first one first (Sennrich et al., arXiv:1508.07909; over bytes, Radford et al., "Language
+    Models are Unsupervised Multitask Learners", 2019, section 2.2). A symbol that is there twice or
+    missing is a DataError.
     """
 
     KIND = "byte_pairs"

@@ -1,9 +1,8 @@
 """Named rules that turn a report as it was dictated into words separated by single spaces.
 
-A protocol is part of a model: it decides which words exist, so its name is stored with the
-tokenizer and is applied to the references that a score is computed on. The ``r2gen`` rule is the
-one that the released code of Chen et al., EMNLP 2020, applies to IU X-ray. Where the XXXX marks of
-removed text come from: Demner-Fushman et al., JAMIA 2016.
+A protocol decides which words exist, so its name is stored with the tokenizer and is applied to the
+references of a score. ``r2gen`` is that of the released code of Chen et al., EMNLP 2020, for IU X-ray.
+The XXXX marks of removed text: Demner-Fushman et al., JAMIA 2016.
 """
 
 import html
@@ -32,9 +31,8 @@ _ITEM_NUMBER = re.compile(r"\d{1,2}")
 
 
 def clean_plain(text: str) -> str:
-    """Clean for training: lower case, numbers kept, full stop, comma and percent as words; XXXX
-    marks and list numbers go, "10mm" becomes "10 mm", every sentence ends in " .". Twice changes
-    nothing.
+    """Clean for training: lower case; full stop, comma and percent as words; XXXX marks and list
+    numbers go, "10mm" becomes "10 mm", every sentence ends in " .". Twice changes nothing.
     """
     text = unicodedata.normalize("NFC", text.lower()).translate(_PUNCTUATION)
     text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)

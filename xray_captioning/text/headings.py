@@ -1,7 +1,5 @@
-"""The headings of a report: what their words mean, and where they are.
-
-The words themselves are in ``headings.txt``. A heading is before a colon or dash, or on a line of
-its own.
+"""The headings of a report: what their words mean (``headings.txt``), and where they are: before a
+colon or dash, or on a line of their own.
 """
 
 import re

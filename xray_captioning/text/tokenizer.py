@@ -127,9 +127,7 @@ class Tokenizer(TokenIds):
         return [(self.words[i - 1], [p]) for p, i in self._spoken(ids) if i != left_out]
 
     def to_pickle(self, path: FilePath) -> None:
-        """Write the content of `to_json` as a pickled dictionary, whole or not at all; of builtin
-        types only, so ``pickle.load`` opens it with nothing installed.
-        """
+        """Write what `to_json` writes as a pickled dictionary of builtin types, whole or not at all."""
         atomic_write(Path(path), pickle.dumps(self._content(), protocol=4))
 
     @classmethod
@@ -196,10 +194,9 @@ PADS = ("<pad>", "[pad]", "pad", "<PAD>", "[PAD]", "")
 
 
 def _from_keras(content: Any, path: FilePath, start: str | None, end: str | None) -> Any:
-    """Return the content of a ``tokenizer.json`` of this package with the same ids, of a
-    tokenizer's attributes, its ``to_json()``, or a dictionary of words and ids; anything else is
-    returned as it is. Words that begin and end a text are found where not given; ids other than 1,
-    2, ... are a DataError.
+    """Return the content of a ``tokenizer.json`` with the same ids, of a Keras tokenizer's attributes,
+    its ``to_json()``, or a dictionary of words and ids; anything else as it is. Words that begin and
+    end a text are found where not given; ids other than 1, 2, ... are a DataError.
     """
     config = _config(content)
     index = _word_index(config)

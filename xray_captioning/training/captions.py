@@ -21,8 +21,7 @@ from xray_captioning.data.splits import Split, data_digest
 from xray_captioning.decoders import check_decoder, language_model
 from xray_captioning.decoders.model import new_model
 from xray_captioning.encoders import Encoder, saved
-from xray_captioning.encoders.encoding import cached_pixels, study_regions
-from xray_captioning.encoders.given import features_encoder, made_by
+from xray_captioning.encoders.encoding import cached_pixels, features_encoder, made_by, study_regions
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.matching import features_of
 from xray_captioning.metrics.clinical import counted_findings

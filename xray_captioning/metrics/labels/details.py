@@ -28,11 +28,9 @@ _ABOVE_CARINA = re.compile(r"(\d+(?:\.\d+)?) ?(cm|mm|centimeters?) (?:\w+ ){0,2}
 
 
 def sides_of(words: str, hits: list[Hit], stops: list[int]) -> list[frozenset[str]]:
-    """Return the sides named in each finding's part of the sentence.
-
-    A part ends at the last conjunction before the next finding. Findings of one list share a side,
-    and so do one and another that explains it ("left opacity suggesting atelectasis"). In "left
-    effusion and emphysema" the emphysema has none.
+    """Return the sides named in each finding's part of the sentence, up to the last conjunction before
+    the next. Findings of one list share a side, as do one and another that explains it ("left opacity
+    suggesting atelectasis"). In "left effusion and emphysema" the emphysema has none.
     """
     alone = [hit.finding in DIFFUSE for hit in hits]
     parts = [_named_sides(words[a:b]) for a, b in parts_of(words, hits, stops)]
@@ -99,9 +97,8 @@ def change_of(clause: str) -> str | None:
 
 
 def device_of(words: str, start: int, end: int, part: tuple[int, int]) -> str | None:
-    """Return the kind of a device that is named at a place in a sentence, None where none fits.
-
-    Its own words are looked at first, then those before it in its part of the sentence, then all.
+    """Return the kind of a device that is named at a place in a sentence, None where none fits: by its
+    own words, else by those before it in its part of the sentence, else by all.
     """
     for text in (words[start:end], words[part[0] : end], words[slice(*part)]):
         for kind in _kinds():

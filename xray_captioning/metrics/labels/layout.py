@@ -1,7 +1,5 @@
-"""Cut a report into statements: sentences, items of a list, answers of a form.
-
-What stands under a heading such as "Indication" or "Comparison" was known or asked before anybody
-looked at the image, so it is no statement about it.
+"""Cut a report into statements: sentences, items of a list, answers of a form. What stands under a
+heading such as "Indication" was known or asked before anybody looked at the image, and is none.
 """
 
 import re
@@ -98,10 +96,8 @@ def _signs(text: str) -> str:
 
 
 def _seen(text: str) -> str:
-    """Return a report without what was known or asked before anybody looked at the image.
-
-    Where the findings have no heading of their own, they begin at an empty line, or behind the
-    first sentence: "Reason: fever. The lungs are clear."
+    """Return a report without what was known or asked before anybody looked at the image. Findings
+    without a heading begin at an empty line, or behind the first sentence ("Reason: fever.").
     """
     from xray_captioning.text.headings import headings  # reads its words, which few texts need
 

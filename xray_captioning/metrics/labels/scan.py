@@ -1,15 +1,12 @@
-"""Find the findings and cues of a statement, and how far the cues reach.
-
-Of overlapping cues the one that begins first counts, and of those the longest: "cannot be excluded"
-is no "not".
+"""Find the findings and cues of a statement, and how far the cues reach. Of overlapping cues the one that
+begins first counts, and of those the longest: "cannot be excluded" is no "not".
 """
 
 from collections.abc import Iterable
 from itertools import accumulate, repeat
 from typing import NamedTuple
 
-from xray_captioning.metrics.labels.automaton import END, State
-from xray_captioning.metrics.labels.rules import Phrase, Rules
+from xray_captioning.metrics.labels.rules import END, Phrase, Rules, State
 
 _new = tuple.__new__  # twice as fast as calling the class, and there are thousands
 

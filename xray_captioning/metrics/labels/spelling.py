@@ -1,10 +1,9 @@
 """One form of each word: abbreviations, British and American, missing letters and blanks.
 
-``spelling.txt`` says what is known. A word that is neither there nor in the other data files is
-compared with the names of findings: one letter too many, too few, another or two exchanged (two
-of those in a long word), or two words without a blank between them. Words that other people's
-labelers took for findings, such as "infusion" for "effusion", are listed as known and stay. The
-four errors are Damerau's (1964); that two words are near if deletions make them equal is SymSpell.
+A word in none of the data files is compared with the names of findings: one letter too many, too few,
+another or two exchanged (Damerau 1964; two of those in a long word; two words are near if deletions
+make them equal: SymSpell), or two words without a blank between them. Words that other people's
+labelers took for findings, such as "infusion" for "effusion", are listed as known and stay.
 """
 
 import re
@@ -39,10 +38,8 @@ class Kept(dict[K, V]):
 
 
 class Spelling(Kept[str, tuple[str, ...]]):
-    """Standard forms by what stands between two blanks, judged when it is first asked for.
-
-    `fixed` lists standard forms of one or more words, `terms` words to which a misspelt word may be
-    mended, and `known` those that are right as they are.
+    """Standard forms by what stands between two blanks, judged when it is first asked for: `fixed` lists
+    them, `terms` are those to which a misspelt word may be mended, `known` those right as they are.
     """
 
     def __init__(self, fixed: Mapping[str, str], terms: Iterable[str], known: Iterable[str]):

@@ -1,7 +1,5 @@
-"""Find the findings of one statement and the cues that decide what is said of each.
-
-A cue reaches the findings of its clause. That is NegEx (Chapman et al. 2001) with clauses that end
-where another statement begins, and with more kinds of cue, as ConText (Harkema et al. 2009) has it.
+"""Find the findings of a statement and the cues that decide what is said of each: NegEx (Chapman et
+al. 2001) with more kinds of cue, as ConText (Harkema et al. 2009), and ends of clauses.
 """
 
 import re
