@@ -9,7 +9,7 @@ arXiv:1707.06990).
 from collections.abc import Callable
 from typing import Any
 
-from xray_captioning.backend import keras, tensorflow
+from xray_captioning.backend import keras, registered, tensorflow
 
 layers = keras.layers
 
@@ -58,6 +58,7 @@ def _is_plain(layer: Any) -> bool:
     return linear and layer.groups == 1 and not layer.use_bias and layer.data_format == "channels_last"
 
 
+@registered
 class _Step(keras.Layer):
     """Batch normalisation, the ReLU behind it and the convolution behind that, where they are."""
 

@@ -7,6 +7,7 @@ import numpy as np
 from xray_captioning.backend import keras, ops, registered, replicas
 
 
+@registered
 class Averaged(keras.Model):
     """A model whose ``loss`` is the mean over what has weight, of a batch, however many devices
     have a part of it, and of an epoch, however it is batched. Its compiled loss is a sum.
