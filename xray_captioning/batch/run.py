@@ -22,7 +22,7 @@ from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Features
 from xray_captioning.data.images import Image, arranged, read_image
 from xray_captioning.errors import DataError, XrayCaptioningError
-from xray_captioning.progress import progress
+from xray_captioning.files import progress
 
 SIZE = 64  # studies in a batch
 DIGITS = 6

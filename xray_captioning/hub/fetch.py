@@ -25,8 +25,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from xray_captioning.errors import DataError, MissingExtraError
-from xray_captioning.files import alone_in, atomic_write, naming, sha256_file, shipped_folder
-from xray_captioning.progress import progress
+from xray_captioning.files import alone_in, atomic_write, naming, progress, sha256_file, shipped_folder
 
 TIMEOUT = 30.0  # seconds without an answer, or without a further byte
 CHUNK = 1 << 18  # bytes

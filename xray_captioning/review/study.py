@@ -22,7 +22,6 @@ from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.caption_files import read_named
 from xray_captioning.evaluation.matching import ResultsWarning, Studies, by_row
 from xray_captioning.plots.images import data_uri, render
-from xray_captioning.progress import progress
 
 CRITERIA = {
     "correctness": "What the text says is true of the images.",
@@ -199,7 +198,7 @@ def sheet_files(sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: 
 
 
 def _pictures(views: Views) -> Pictures:
-    bar = progress(views.items(), desc="images", unit="study")
+    bar = files.progress(views.items(), desc="images", unit="study")
     return {
         study: [{"view": v, "uri": data_uri(read_image(p, LONGEST, "shrink"))} for p, v in found]
         for study, found in bar
