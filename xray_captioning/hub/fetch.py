@@ -206,9 +206,8 @@ def _from_kaggle(dataset: str, page: str, folder: Path) -> Path:
     place = folder / dataset.split("/")[-1]
     if all((place / name).is_file() for name in KAGGLE_TABLES):
         return place
-    by_hand = (
-        f"download {page} by hand (Kaggle wants an account) and unpack it so that {place / KAGGLE_TABLES[0]} is there"
-    )
+    there = f"unpack it so that {place / KAGGLE_TABLES[0]} is there"
+    by_hand = f"download {page} by hand (Kaggle wants an account) and {there}"
     try:
         return Path(importlib.import_module("kagglehub").dataset_download(dataset))
     except ImportError as error:
