@@ -16,7 +16,7 @@ HEAVY = ("tensorflow", "keras", "pandas", "nltk", "cv2", "sklearn", "matplotlib"
 # From top to bottom. A room may import those on lines above its own, and itself.
 LAYERS = [
     ["errors"],
-    ["findings", "files", "config", "plugins", "presets", "progress"],
+    ["findings", "files", "config", "plugins", "presets"],
     ["backend"],
     ["checkpoints", "search"],
     ["text", "hub", "bundles"],

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from xray_captioning import progress as module
+from xray_captioning import files as module
 from xray_captioning.cli import main
-from xray_captioning.progress import progress, say
+from xray_captioning.files import progress, say
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-from xray_captioning.bundles.card import model_card
+from xray_captioning.bundles.bundle import model_card
 from xray_captioning.config import Config
 
 

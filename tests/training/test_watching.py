@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from xray_captioning import progress
+from xray_captioning import files
 from xray_captioning.backend import describe_devices
 from xray_captioning.training import watching
 from xray_captioning.training.watching import Watcher, duration
@@ -20,9 +20,9 @@ class Data(SimpleNamespace):
 @pytest.fixture
 def clock(monkeypatch):
     clock = SimpleNamespace(now=0.0)
-    for module in (progress, watching):
+    for module in (files, watching):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr(progress, "_spoke", 0.0)
+    monkeypatch.setattr(files, "_spoke", 0.0)
     return clock
 
 

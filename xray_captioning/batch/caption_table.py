@@ -23,9 +23,8 @@ ADVICE = "choose another --out, or remove it"
 FORMAT = 4  # of the journal
 GROUP = 1 << 14  # rows that Parquet is given at a time
 Row = dict[str, Any]
-COLUMNS = (
-    *("study", "images", "caption", "log_probability", "sentences"),
-    *("novelty", "unfamiliar", "findings", "error"),
+COLUMNS = tuple(
+    ["study", "images", "caption", "log_probability", "sentences", "novelty", "unfamiliar", "findings", "error"]
 )
 
 
@@ -75,9 +74,7 @@ def part_of(out: Path) -> Path:
 
 
 def write_rows(rows: Iterable[Row], out: Path, findings: Sequence[str] = ()) -> None:
-    """Write rows of `batch.run.caption_rows` to a file, whole or not at all; Parquet's schema has
-    the findings that the encoder classifies.
-    """
+    """Write rows of `batch.run.caption_rows`; Parquet's schema has the findings that the encoder classifies."""
     with atomic_path(out) as aside:
         if out.suffix.lower() == ".csv":
             _write_csv(rows, aside)
@@ -155,8 +152,7 @@ def begin(file: BinaryIO, run: dict[str, Any], names: Sequence[str], batch_size:
             raise ConfigError(f"{file.name}: is damaged; remove it to start anew")
         ends.append(file.tell())
     done = len(ends) - 1
-    if done < len(names):
-        done -= done % batch_size
+    done -= done % batch_size if done < len(names) else 0
     file.truncate(ends[done])
     return done
 
@@ -182,13 +178,11 @@ def read_rows(file: BinaryIO) -> Iterator[Row]:
 
 
 def _check_run(path: str, first: bytes, run: dict[str, Any]) -> None:
-    try:
+    found = None
+    with suppress(ValueError, RecursionError):
         found = json.loads(first)
-    except (ValueError, RecursionError):
-        found = None
     if not isinstance(found, dict) or found.keys() != run.keys():
         raise ConfigError(f"{path}: is no journal of a run; move it or choose another --out")
     if other := [name for name, value in run.items() if found[name] != value]:
-        raise ConfigError(
-            f"{path}: was begun with another {other[0]}; resume with the same, or remove it to start anew"
-        )
+        advice = "resume with the same, or remove it to start anew"
+        raise ConfigError(f"{path}: was begun with another {other[0]}; {advice}")

@@ -22,10 +22,10 @@ from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Features
 from xray_captioning.data.images import Image, arranged, read_image
 from xray_captioning.errors import DataError, XrayCaptioningError
-from xray_captioning.progress import progress
+from xray_captioning.files import progress
 
 SIZE = 64  # studies in a batch
-DIGITS = 6
+DIGITS = 6  # after the point, of every float
 Spread = Callable[[Iterable[list[Study]]], Iterator[list[Row]]]
 
 
@@ -93,9 +93,7 @@ def caption_rows(
     show_unfamiliar: bool = False,
     given: StudyFeatures | None = None,
 ) -> list[Row]:
-    """Return a row for each study of a batch: JSON values, floats with six digits after the point.
-    ``error`` says why a study has no caption. The beam size is the bundle's own where none is given.
-    """
+    """Return a row of JSON values for each study of a batch; ``error`` says why one has no caption."""
     errors, features = _seen(captioner, studies, given)
     rows = [_row(study, error) for study, error in zip(studies, errors)]
     readable = [row for row in rows if row["error"] is None]
@@ -123,9 +121,8 @@ def _read(study: Study, image: ImageConfig) -> tuple[list[Image | None], str | N
     try:
         if not study.images:
             raise DataError("none of its images is there; check the image folder")
-        if len(study.images) > image.views:
-            most = f"but this model looks at {image.views}; choose among them"
-            raise DataError(f"{len(study.images)} images, {most}")
+        if (count := len(study.images)) > image.views:
+            raise DataError(f"{count} images, but this model looks at {image.views}; choose among them")
         # Paths are arranged before they become pixels, which do not say which view they show.
         return [
             None if path is None else read_image(path, image.size, image.resize)

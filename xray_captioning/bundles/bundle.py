@@ -160,8 +160,7 @@ def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = 
     about = read_json(folder / "captioner.json", _NOT_WHOLE)
     if about.get("format") != FORMAT:
         advice = "install the version of xray-captioning that wrote it"
-        found = f"bundle format {about.get('format')}, expected {FORMAT}"
-        raise BundleError(f"{folder}: {found}; {advice}")
+        raise BundleError(f"{folder}: bundle format {about.get('format')}, expected {FORMAT}; {advice}")
     try:
         convert(about, _Values)
     except ValidationError as error:
@@ -208,3 +207,21 @@ def find_bundle(name: str | Path) -> Path:
 def shipped_bundles() -> list[str]:
     """Return the names of the bundles inside the package."""
     return sorted(path.parent.name for path in shipped_folder().glob(f"*/{MANIFEST}"))
+
+
+def model_card(values: dict[str, Any], calibration: dict[str, Any] | None = None) -> str:
+    """Return ``card.jinja``, filled in from ``captioner.json`` and a calibration's ``about``."""
+    from jinja2 import Environment
+
+    text = Path(__file__).with_name("card.jinja").read_text("utf-8")
+    card = Environment(trim_blocks=True, keep_trailing_newline=True).from_string(text)
+    return card.render(**values, calibration=calibration)
+
+
+def write_texts(aside: Path, values: dict[str, Any], tokenizer: Any, calibration: Any) -> None:
+    """Write what a bundle and an exported folder hold beside the networks of a captioner."""
+    (aside / "captioner.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    tokenizer.to_json(aside / "tokenizer.json")
+    (aside / "README.md").write_text(model_card(values, calibration.about if calibration else None), "utf-8")
+    if calibration is not None:
+        calibration.save(aside)

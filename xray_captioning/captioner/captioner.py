@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from msgspec.structs import replace
 
-from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle, write_bundle
-from xray_captioning.bundles.card import write_texts
+from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle, write_bundle, write_texts
 from xray_captioning.captioner import calibration as applied
 from xray_captioning.captioner.caption import Alternative, Caption, Sentence, spelled_sentences, word_means, words_of
 from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch

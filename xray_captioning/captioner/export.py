@@ -9,8 +9,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from xray_captioning.backend import ops, traced
-from xray_captioning.bundles.bundle import FEATURES, write_bundle
-from xray_captioning.bundles.card import write_texts
+from xray_captioning.bundles.bundle import FEATURES, write_bundle, write_texts
 from xray_captioning.captioner.graphs import BATCH, SUFFIXES, GraphEncoder, GraphModel, leaves, nested, open_graphs
 from xray_captioning.config import ImageConfig
 from xray_captioning.data.encoding import as_array

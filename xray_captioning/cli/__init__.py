@@ -12,8 +12,7 @@ import click
 
 from xray_captioning import __version__
 from xray_captioning.errors import XrayCaptioningError
-from xray_captioning.files import load_quietly, read_toml
-from xray_captioning.progress import begin
+from xray_captioning.files import begin, load_quietly, read_toml
 
 COMPLETE = "_XRAY_CAPTIONING_COMPLETE"
 SHOWN = 3  # warnings of one kind about images

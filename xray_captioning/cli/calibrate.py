@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xray_captioning.bundles.bundle import find_bundle, read_bundle, read_config, rewrite_bundle
-from xray_captioning.bundles.card import model_card
+from xray_captioning.bundles.bundle import find_bundle, model_card, read_bundle, read_config, rewrite_bundle
 from xray_captioning.cli import options
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.provenance import TrainedOn, check_unseen, choose_split, record_training

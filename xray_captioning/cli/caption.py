@@ -162,9 +162,8 @@ def _image_paths(given: str, views: int) -> list[list[str]]:
     names = [given] if path.exists() else given.split(",")
     if absent := [name for name in names if not Path(name).is_file()]:
         raise DataError(f"{absent[0] or given}: no such image; check the path")
-    if len(names) > views:
-        most = f"but this model looks at {views}; choose among them"
-        raise DataError(f"{given}: {len(names)} images of one study, {most}")
+    if (count := len(names)) > views:
+        raise DataError(f"{given}: {count} images of one study, but this model looks at {views}; choose among them")
     return [names]
 
 

@@ -93,8 +93,7 @@ class Source(NamedTuple):
         from xray_captioning.data.sources.labels import render_captions
         from xray_captioning.data.sources.reading import read_studies
 
-        given = self.data, self.images, None, self.columns, self.need_images
-        studies = read_studies(*given)
+        studies = read_studies(self.data, self.images, None, self.columns, self.need_images)
         return render_captions(studies) if self.captions_from_labels else studies
 
     def load(self) -> pd.DataFrame:
@@ -102,9 +101,8 @@ class Source(NamedTuple):
         from xray_captioning.data.studies import summarise
 
         summary = summarise(studies := self.read())
-        missing, named = summary["images_missing"], summary["images_named"]
-        if missing:  # not on standard error, where only errors are written
-            there = f"{missing} of {named} images are not there"
+        if missing := summary["images_missing"]:  # not on standard error, where only errors are written
+            there = f"{missing} of {summary['images_named']} images are not there"
             click.echo(f"note: {there}; see xray-captioning prepare {self.data}")
         return studies
 
@@ -120,8 +118,7 @@ def source(where: Decorator | None = None, labels: bool = True) -> Decorator:
     """Give a command, as ``source``, the `Source` that its options tell; `where` is the first."""
     columns = _option("shared", "columns", callback=column_names)
     added = [where or _option("shared", "data"), _option("shared", "images"), columns]
-    if labels:
-        added.append(_option("shared", "captions-from-labels"))
+    added += [_option("shared", "captions-from-labels")] if labels else []
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
@@ -185,8 +182,7 @@ def make_config(
     config = (load_preset(preset) if isinstance(preset, str) else preset).replace(changes)
     groups = {name.split(".")[0] for name in changes}
     if other in groups and group not in groups:  # both may be set, for both commands alike
-        advice = f"changes nothing here; this command reads the fields {group}.*"
-        raise ConfigError(f"--set {other}.*: {advice}")
+        raise ConfigError(f"--set {other}.*: changes nothing here; this command reads the fields {group}.*")
     if "model.encoder" in changes or (weights and Path(weights).is_dir()):
         from xray_captioning.encoders.saved import adopted
 
@@ -200,6 +196,5 @@ def column_names(_context: Any, _option: Any, text: str | None) -> dict[str, str
         return None
     pairs = [pair.partition("=") for pair in text.split(",")]
     if wrong := [role for role, sign, _ in pairs if not role.strip() or not sign]:
-        advice = "write it as image=file,caption=note"
-        raise ConfigError(f"--columns: {wrong[0]!r} is no ROLE=NAME; {advice}")
+        raise ConfigError(f"--columns: {wrong[0]!r} is no ROLE=NAME; write it as image=file,caption=note")
     return {role.strip(): name.strip() or None for role, _, name in pairs}

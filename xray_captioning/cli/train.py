@@ -155,8 +155,7 @@ def import_legacy(
     """
     if tokenizer is not None and normalisation is not None:
         why = "the captioner's images are prepared as published"
-        advice = "leave it out, or leave out --tokenizer"
-        raise ConfigError(f"--normalisation is for CheXNet only: {why}; {advice}")
+        raise ConfigError(f"--normalisation is for CheXNet only: {why}; leave it out, or leave out --tokenizer")
     _check_out(out, "encoder" if tokenizer is None else "captioner")
     if tokenizer is None:
         _import_chexnet(weights, out, normalisation or "unit")
@@ -189,5 +188,4 @@ def _check_out(out: Path, kind: str) -> None:
     values = read_bundle(out, "encoder") if (out / "manifest.json").is_file() else {}
     if values.get("kind") == kind and values["about"].get("source") == SOURCE:
         return
-    what = f"is not empty and holds no {kind} that import-legacy wrote"
-    raise ConfigError(f"{out}: {what}; choose another --out")
+    raise ConfigError(f"{out}: is not empty and holds no {kind} that import-legacy wrote; choose another --out")

@@ -23,9 +23,9 @@ from xray_captioning.evaluation.baselines import R2GEN, ReportTexts, System, bas
 from xray_captioning.evaluation.caption_files import TextColumn, Texts
 from xray_captioning.evaluation.cases import example, wordiest
 from xray_captioning.evaluation.matching import Studies, in_order, scored_section
+from xray_captioning.files import progress
 from xray_captioning.findings import CONSTANT
 from xray_captioning.plots.panels import Example
-from xray_captioning.progress import progress
 from xray_captioning.text.cleaning import clean
 
 if TYPE_CHECKING:  # texts alone are compared without loading Keras

@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 
 from xray_captioning.data.cache_folder import SETTINGS, home_of, note_use, size_limit, trim
 from xray_captioning.errors import DataError
-from xray_captioning.files import atomic_path, atomic_write, sha256_file
-from xray_captioning.progress import progress
+from xray_captioning.files import atomic_path, atomic_write, progress, sha256_file
 
 FORMAT = 1  # of shards, and of how images are read; another number starts all caches anew
 SHARD = 512  # images

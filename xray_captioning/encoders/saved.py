@@ -13,8 +13,16 @@ import numpy as np
 from msgspec import to_builtins
 
 from xray_captioning.backend import ops
-from xray_captioning.bundles.bundle import FEATURES, FORMAT, PARTS, find_bundle, read_bundle, read_config, write_bundle
-from xray_captioning.bundles.card import model_card
+from xray_captioning.bundles.bundle import (
+    FEATURES,
+    FORMAT,
+    PARTS,
+    find_bundle,
+    model_card,
+    read_bundle,
+    read_config,
+    write_bundle,
+)
 from xray_captioning.checkpoints import read_arrays, read_keras2
 from xray_captioning.checkpoints.hdf5 import is_hdf5, is_keras2
 from xray_captioning.config import Config

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from xray_captioning.errors import DataError
+from xray_captioning.files import progress
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics import bleu, cider, clinical, mentions, rouge
 from xray_captioning.metrics.calibration import wilson
 from xray_captioning.metrics.classification import patient_numbers
 from xray_captioning.metrics.ngrams import BLOCK, checked_pairs, checked_texts, paired
-from xray_captioning.progress import progress
 
 # Patients that a score has to stand on before it has an interval, and those with the rarest finding
 # for averages that count an absent finding as 0.

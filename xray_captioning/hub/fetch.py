@@ -25,8 +25,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from xray_captioning.errors import DataError, MissingExtraError
-from xray_captioning.files import alone_in, atomic_write, naming, sha256_file, shipped_folder
-from xray_captioning.progress import progress
+from xray_captioning.files import alone_in, atomic_write, naming, progress, sha256_file, shipped_folder
 
 TIMEOUT = 30.0  # seconds without an answer, or without a further byte
 CHUNK = 1 << 18  # bytes
@@ -207,9 +206,8 @@ def _from_kaggle(dataset: str, page: str, folder: Path) -> Path:
     place = folder / dataset.split("/")[-1]
     if all((place / name).is_file() for name in KAGGLE_TABLES):
         return place
-    by_hand = (
-        f"download {page} by hand (Kaggle wants an account) and unpack it so that {place / KAGGLE_TABLES[0]} is there"
-    )
+    there = f"unpack it so that {place / KAGGLE_TABLES[0]} is there"
+    by_hand = f"download {page} by hand (Kaggle wants an account) and {there}"
     try:
         return Path(importlib.import_module("kagglehub").dataset_download(dataset))
     except ImportError as error:

@@ -20,10 +20,9 @@ from xray_captioning.data.provenance import PHANTOM_README
 from xray_captioning.data.resizing import opencv
 from xray_captioning.data.studies import SECTIONS
 from xray_captioning.errors import ConfigError
-from xray_captioning.files import new_folder
+from xray_captioning.files import new_folder, progress
 from xray_captioning.phantom.reports import report
 from xray_captioning.phantom.study import TABLES, PhantomStudy, sample_study
-from xray_captioning.progress import progress
 
 FIRST_UID = 900001  # far above the uids of the Indiana University collection
 SMALLEST = 32

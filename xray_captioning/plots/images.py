@@ -102,9 +102,7 @@ def _bytes(unit: Array) -> Array:
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template, named by its path in the package, so that no text can become a tag or an
-    attribute; control characters and lone surrogates are replaced.
-    """
+    """Fill a template of the package, escaping texts; control characters and lone surrogates are replaced."""
     page: str = environment().get_template(template).render(values)
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", page)
 
@@ -114,13 +112,8 @@ def environment() -> Any:
     """Return Jinja's environment: where templates are found, and how they are read."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
-        loader=PackageLoader("xray_captioning", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    loader = PackageLoader("xray_captioning", "")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blocks)
     environment.policies["json.dumps_kwargs"] = {}  # as it stands, not sorted by name
     return environment

@@ -22,7 +22,6 @@ from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.caption_files import read_named
 from xray_captioning.evaluation.matching import ResultsWarning, Studies, by_row
 from xray_captioning.plots.images import data_uri, render
-from xray_captioning.progress import progress
 
 CRITERIA = {
     "correctness": "What the text says is true of the images.",
@@ -82,8 +81,7 @@ class Key(Struct, forbid_unknown_fields=True):
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
         except (ValueError, msgspec.MsgspecError):
-            advice = "give the key.json that review export wrote"
-            raise DataError(f"{path}: is no key of a reading study; {advice}") from None
+            raise DataError(f"{path}: is no key of a reading study; give the one that review export wrote") from None
         cases = ((case, n, sheet.reader) for sheet in key.sheets for n, case in enumerate(sheet.cases, 1))
         for case, number, reader in cases:
             if case.study not in key.studies or set(case.texts) != set(key.systems):
@@ -157,9 +155,7 @@ def export_study(
 
 
 def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None) -> Texts:
-    """Read what two systems wrote, in one line; studies are called as in `views`, where that has
-    them by another spelling of their ids or by an image.
-    """
+    """Read what two systems wrote, in one line; studies that `views` has are called as there."""
     if systems[0] == systems[1]:
         raise ConfigError(f"system {systems[0]} cannot be compared with itself; name another")
     columns = read_named(path, systems)
@@ -199,7 +195,7 @@ def sheet_files(sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: 
 
 
 def _pictures(views: Views) -> Pictures:
-    bar = progress(views.items(), desc="images", unit="study")
+    bar = files.progress(views.items(), desc="images", unit="study")
     return {
         study: [{"view": v, "uri": data_uri(read_image(p, LONGEST, "shrink"))} for p, v in found]
         for study, found in bar

@@ -36,8 +36,7 @@ def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
     readers = [s.reader for s in key.sheets if any(r.reader == s.reader for r in ratings)]
     first, again = (_cube(key, readers, ratings, repeat) for repeat in (False, True))
     differences = first[:, :, 0] - first[:, :, 1]
-    total = differences.sum(axis=-1, keepdims=True)
-    differences = np.concatenate([differences, total], axis=-1)
+    differences = np.concatenate([differences, differences.sum(axis=-1, keepdims=True)], axis=-1)
     means = [
         {"system": system, "criterion": name, **_mean(first[:, :, i, j], (LOWEST, HIGHEST))}
         for i, system in enumerate(key.systems)
@@ -66,13 +65,11 @@ def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
 
 def _cube(key: Key, readers: list[str], ratings: Sequence[Rating], repeat: bool) -> Array:
     """Return ratings by reader, study, system and criterion; nan where there is none."""
-    shape = len(readers), len(key.studies), len(key.systems), len(CRITERIA)
-    values = np.full(shape, np.nan)
+    values = np.full((len(readers), len(key.studies), len(key.systems), len(CRITERIA)), np.nan)
     places = {study: i for i, study in enumerate(key.studies)}
     for r in ratings:
         if r.repeat == repeat:
-            at = readers.index(r.reader), places[r.study], key.systems.index(r.system)
-            values[at] = r.values
+            values[readers.index(r.reader), places[r.study], key.systems.index(r.system)] = r.values
     return values
 
 
@@ -84,9 +81,7 @@ def _mean(values: Array, bounds: tuple[float, float]) -> dict[str, Any]:
 
 
 def _preferences(differences: Array, names: Sequence[str]) -> Rows:
-    """Count signs of (readers, studies, names): by reading, and by study, which is independent, for
-    p; ``p_holm`` is p corrected for the number of names.
-    """
+    """Count signs of (readers, studies, names) by reading, and by study, which is independent, for p."""
     rows: Rows = []
     for name, values in zip(names, np.moveaxis(differences, -1, 0), strict=True):
         studies = _signs(np.nansum(values, axis=0)[np.isfinite(values).any(axis=0)])
@@ -113,13 +108,8 @@ def _agreement(first: Array, second: Array) -> dict[str, Any]:
     both = np.isfinite(first) & np.isfinite(second)
     low, high = kappa_interval(first, second)
     same = float((first == second)[both].mean()) if both.any() else None
-    return {
-        "kappa": weighted_kappa(first[both], second[both]),
-        "low": low,
-        "high": high,
-        "same": same,
-        "n": int(both.sum()),
-    }
+    kappa = weighted_kappa(first[both], second[both])
+    return {"kappa": kappa, "low": low, "high": high, "same": same, "n": int(both.sum())}
 
 
 def _count(key: Key, reader: str, ratings: Sequence[Rating]) -> dict[str, Any]:
@@ -146,9 +136,7 @@ def mean_interval(values: Array, bounds: tuple[float, float]) -> Interval:
 
 
 def weighted_kappa(first: Array, second: Array) -> float | None:
-    """Return Cohen's kappa with quadratic weights (Cohen, 1968) of two readers' ratings, (n,), None
-    without ratings or where both always gave the same number.
-    """
+    """Return Cohen's kappa with quadratic weights (Cohen, 1968) of ratings, (n,), or None if there is none."""
     return finite(_kappa(_moments(first, second).sum(axis=0)))
 
 
@@ -246,14 +234,9 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _agreement_rows(found: Rows) -> Rows:
+    named = [(" and ".join(dict.fromkeys(row["readers"])), row) for row in found]
     return [
-        {
-            "readers": " and ".join(dict.fromkeys(row["readers"])),
-            "criterion": row["criterion"],
-            "kappa": row["kappa"],
-            "95 % interval": _span(row),
-            "same": row["same"],
-            "n": row["n"],
-        }
-        for row in found
+        {"readers": readers, "criterion": row["criterion"], "kappa": row["kappa"]}
+        | {"95 % interval": _span(row), "same": row["same"], "n": row["n"]}
+        for readers, row in named
     ]

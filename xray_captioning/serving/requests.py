@@ -148,8 +148,7 @@ def _views(request: Request, images: str, count: int) -> list[str] | None:
     if not count:
         raise ProblemError(422, f"{name}: there are no {images}; send files in that field, too")
     if len(given) != count or not set(given) <= set(VIEWS):
-        said = f"repeat it as {images}, {count} times, each one of {', '.join(VIEWS)}"
-        raise ProblemError(422, f"{name}: {said}")
+        raise ProblemError(422, f"{name}: repeat it as {images}, {count} times, each one of {', '.join(VIEWS)}")
     return given
 
 

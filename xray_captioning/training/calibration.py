@@ -20,9 +20,9 @@ from xray_captioning.data.splits import Split
 from xray_captioning.data.targets import reference_texts, study_images, usable_studies
 from xray_captioning.decoders import Features
 from xray_captioning.errors import DataError
+from xray_captioning.files import progress
 from xray_captioning.metrics import calibration as metrics
 from xray_captioning.metrics.calibration import CalibrationScores, calibration_scores
-from xray_captioning.progress import progress
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,10 +15,9 @@ from xray_captioning.data.datasets import Inputs
 from xray_captioning.decoders import Features
 from xray_captioning.errors import ConfigError
 from xray_captioning.evaluation.table import format_markdown
-from xray_captioning.files import atomic_write
+from xray_captioning.files import atomic_write, progress
 from xray_captioning.metrics.clinical import clinical_scores
 from xray_captioning.metrics.scores import score
-from xray_captioning.progress import progress
 
 if TYPE_CHECKING:
     import pandas as pd

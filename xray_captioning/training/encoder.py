@@ -26,9 +26,8 @@ from xray_captioning.encoders import Encoder, FindingModel, saved
 from xray_captioning.encoders.encoder import mean_region
 from xray_captioning.encoders.encoding import cached_pixels
 from xray_captioning.errors import DataError
-from xray_captioning.files import atomic_write
+from xray_captioning.files import atomic_write, progress
 from xray_captioning.metrics.classification import classification_table, frequent_findings
-from xray_captioning.progress import progress
 from xray_captioning.training.captions import Batches, compile_model, fit
 from xray_captioning.training.labels import Labels, finding_labels, intercept_shift, prevalence
 from xray_captioning.training.losses import Averaged, MaskedBinaryCrossentropy

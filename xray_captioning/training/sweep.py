@@ -14,8 +14,7 @@ from xray_captioning.config import Config, parse_assignment
 from xray_captioning.decoders import check_decoder
 from xray_captioning.errors import BundleError, ConfigError, require
 from xray_captioning.evaluation.table import finite, format_cell, format_csv
-from xray_captioning.files import atomic_write
-from xray_captioning.progress import say
+from xray_captioning.files import atomic_write, say
 from xray_captioning.training.captions import train
 from xray_captioning.training.run_folder import open_state
 

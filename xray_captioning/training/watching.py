@@ -5,7 +5,7 @@ from typing import Any
 
 from xray_captioning.backend import describe_devices, keras, ops
 from xray_captioning.data.datasets import BatchDataset
-from xray_captioning.progress import progress, say
+from xray_captioning.files import progress, say
 
 FIRST = 10  # after so many batches the time of the whole run is estimated
 FORWARD = 3  # a batch of validation is computed in about this part of the time of training
