@@ -23,9 +23,7 @@ ADVICE = "choose another --out, or remove it"
 FORMAT = 4  # of the journal
 GROUP = 1 << 14  # rows that Parquet is given at a time
 Row = dict[str, Any]
-COLUMNS = tuple(
-    ["study", "images", "caption", "log_probability", "sentences", "novelty", "unfamiliar", "findings", "error"]
-)
+COLUMNS = ("study", "images", "caption", "log_probability", "sentences", "novelty", "unfamiliar", "findings", "error")
 
 
 class Study(NamedTuple):
