@@ -42,11 +42,6 @@ def logging(callback: Any, out: Path, config: Config) -> AbstractContextManager[
 
 
 @contextmanager
-def _tensorboard(folder: Path, config: Config) -> Iterator[Any]:
-    yield keras.callbacks.TensorBoard(folder, write_graph=False)
-
-
-@contextmanager
 def _mlflow(folder: Path, config: Config) -> Iterator[Any]:
     import mlflow
 
@@ -82,8 +77,11 @@ def _wandb(folder: Path, config: Config) -> Iterator[Any]:
         yield WandbMetricsLogger()
 
 
-LOGGERS: dict[str, Callable[[Path, Config], AbstractContextManager[Any]]]
-LOGGERS = {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}
+LOGGERS: dict[str, Callable[[Path, Config], AbstractContextManager[Any]]] = {
+    "tensorboard": lambda folder, _: nullcontext(keras.callbacks.TensorBoard(folder, write_graph=False)),
+    "mlflow": _mlflow,
+    "wandb": _wandb,
+}
 
 
 class Watcher(keras.callbacks.Callback):
