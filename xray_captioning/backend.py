@@ -98,9 +98,7 @@ def training_scope(devices: str, precision: str) -> Iterator[bool]:
 
 @functools.cache  # TensorFlow takes the sums of a second one for those of the first
 def _mirrored(names: tuple[str, ...]) -> Any:
-    import tensorflow as tf
-
-    return tf.distribute.MirroredStrategy(names)
+    return tensorflow().distribute.MirroredStrategy(names)
 
 
 def device_count() -> int:
@@ -113,15 +111,12 @@ def replicas() -> int:
     """Return how many devices have a step of their own; an array of JAX is that of all devices."""
     if keras.backend.backend() != "tensorflow":
         return 1
-    import tensorflow as tf
-
-    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+    return int(tensorflow().distribute.get_strategy().num_replicas_in_sync)
 
 
 def summed(gradients: list[Any]) -> list[Any]:
     """Return each device's gradients summed over these devices."""
-    import tensorflow as tf
-
+    tf = tensorflow()
     # Words of a batch, whose number differs, would be gathered; that ends in a deadlock.
     whole = [tf.convert_to_tensor(gradient) for gradient in gradients]
     return list(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, whole))
@@ -136,11 +131,9 @@ def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> C
     gain nothing from it on a CPU.
     """
     if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
         # No Python `if` or loop over tensors here, so nothing to rewrite: tracing the first search
         # takes a third of the time.
-        return tf.function(function, autograph=False, jit_compile=fused or None)
+        return tensorflow().function(function, autograph=False, jit_compile=fused or None)
     if keras.backend.backend() == "jax":
         return _jitted(function, model)
     return function
@@ -153,8 +146,7 @@ def traced(function: Callable[..., Any], inputs: dict[str, tuple[str, Any]]) -> 
     """
     if keras.backend.backend() != "tensorflow":
         raise ConfigError("graphs are exported by TensorFlow; set KERAS_BACKEND=tensorflow")
-    import tensorflow as tf
-
+    tf = tensorflow()
     specs = [tf.TensorSpec(shape, kind, name=name) for name, (kind, shape) in inputs.items()]
     return tf.function(function, input_signature=specs, autograph=False)
 
@@ -180,9 +172,7 @@ def scan(step: Callable[..., Any], state: Any, inputs: Any, counts: Any = None, 
     """
     if keras.backend.backend() != "tensorflow":
         return ops.scan(step, state, inputs, reverse=reverse)
-    import tensorflow as tf
-
-    packed = counts is not None
+    tf, packed = tensorflow(), counts is not None
     length = tf.shape(counts if packed else inputs[0])[0]
     ends: Any = tf.cumsum(counts) if packed else None
 
@@ -214,12 +204,11 @@ def scan(step: Callable[..., Any], state: Any, inputs: Any, counts: Any = None, 
 
 def shapes_vary(model: Any) -> bool:
     """Say whether shapes in a fitted model may depend on values; under XLA they may not."""
-    tensorflow = keras.backend.backend() == "tensorflow"
-    return tensorflow and model.compiled and not model.jit_compile
+    return keras.backend.backend() == "tensorflow" and model.compiled and not model.jit_compile
 
 
 def tensorflow() -> Any:
-    """Return TensorFlow, the backend where `shapes_vary`, for what Keras has no operation of."""
+    """Return TensorFlow, where it is the backend, for what Keras has no operation of."""
     import tensorflow as tf
 
     return tf

@@ -8,8 +8,8 @@ import pytest
 
 from xray_captioning import files
 from xray_captioning.backend import describe_devices
-from xray_captioning.training import watching
-from xray_captioning.training.watching import Watcher, duration
+from xray_captioning.training import loggers
+from xray_captioning.training.loggers import Watcher, duration
 
 
 class Data(SimpleNamespace):
@@ -20,7 +20,7 @@ class Data(SimpleNamespace):
 @pytest.fixture
 def clock(monkeypatch):
     clock = SimpleNamespace(now=0.0)
-    for module in (files, watching):
+    for module in (files, loggers):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(files, "_spoke", 0.0)
     return clock

@@ -1,11 +1,8 @@
 """Calibration: the confidence of a caption's sentences, and the novelty of a study's images.
 
-A bundle has both after ``xray-captioning calibrate`` on studies that it was not trained on (see
-`xray_captioning.training.calibration`). The *confidence* of a sentence is the logistic function of
-a line in its mean log-probability (Platt 1999), a line for each search that it was fitted for. The
-*novelty* of a study is a Mahalanobis distance (Lee et al. 2018, here with one Gaussian instead of
-one a class) between the encoder's features, averaged over each image, and those of the training
-images, divided by the distance that one in a hundred studies of the same kind exceeds on average.
+A bundle has both after ``xray-captioning calibrate``; docs/confidence.md defines them, and
+`xray_captioning.training.calibration` fits them. Confidence is that of Platt (1999), a line for each
+search; novelty that of Lee et al. (2018), with one Gaussian instead of one a class.
 """
 
 import json

@@ -65,8 +65,9 @@ class BatchDataset(keras.utils.PyDataset):
         for i in range(index + 1, end):
             if i not in self._ahead:
                 self._ahead[i] = self._begin(i)
-        if end == len(self):
-            self._end_threads()
+        if end == len(self) and self._pool is not None:
+            self._pool.shutdown(wait=False)  # the threads end when they have made what was asked for
+            self._pool = None
         return batch
 
     def _begin(self, index: int) -> Future[Any]:
@@ -74,12 +75,6 @@ class BatchDataset(keras.utils.PyDataset):
             self._pool = ThreadPoolExecutor(2, "batches")
         rng = np.random.default_rng([self.seed or 0, self.epoch, index])
         return self._pool.submit(self.make, self._plan[index], rng, index)
-
-    def _end_threads(self) -> None:
-        """Let the threads end as soon as they have made what was asked for."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False)
-            self._pool = None
 
     def _arrange(self, epoch: int) -> list[Array]:
         if self.seed is None:

@@ -60,18 +60,15 @@ def calibrate(
     allow_worse: bool = False,
     given: StudyFeatures | None = None,
 ) -> Calibration:
-    """Fit confidence and novelty.
+    """Fit confidence and novelty, as docs/confidence.md says.
 
-    Images of up to `FAMILIAR` studies of the training part, drawn at random, are those that are
-    familiar. `part`, "val" or "test", on which the captioner must not have been trained, gives the
-    usual distance from them, and which sentences are right; or `others` do, in its place. The
-    result's ``about`` holds ``fitted``; see :func:`evaluate_calibration` for other studies. The
-    confidence holds for `beam_sizes`; for the bundle's own and `BEAM_SIZES` when absent. The draw
-    depends on nothing but `seed` and the studies' ids. Features of `studies` may be `given`.
+    Up to `FAMILIAR` studies of the training part are familiar. `part`, "val" or "test", or `others`
+    in its place give the usual distance from them, and which sentences are right; that the captioner
+    was trained on these is a ConfigError. The confidence holds for `beam_sizes`, or for the bundle's
+    own and `BEAM_SIZES`. Features of `studies` may be `given`.
 
-    Studies that the captioner was trained on are a ConfigError. It is a DataError if a part has no
-    usable study, if more probable sentences are not right more often, or if, by cross-fitting, the
-    fit makes the probabilities worse (:func:`check_better`), unless that is allowed.
+    It is a DataError if a part has no usable study, if more probable sentences are not right more
+    often, or if, by cross-fitting, the fit makes the probabilities worse, unless that is allowed.
     """
     usable = usable_studies(studies, captioner.config, given)
     familiar = drawn_studies(part_studies(usable, split, "train"), FAMILIAR, seed)
@@ -209,9 +206,8 @@ def _compared(caption: Caption, reference: str, config: Config) -> Iterator[tupl
 def fit_confidence(log_probabilities: Array, right: Array) -> tuple[float, float]:
     """Fit the log-odds that a sentence is right as a line in its mean log-probability.
 
-    The outcomes are fitted as if there were one more right and one more wrong sentence (Platt,
-    1999, section 2.2), so that a fit on few mistakes, or none, does not state certainty. Arrays
-    are (sentences,); slope and intercept are returned.
+    One more right and one more wrong sentence soften the outcomes (Platt, 1999, section 2.2).
+    Arrays are (sentences,); slope and intercept are returned.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -244,11 +240,9 @@ def fit_familiar(features: Array) -> tuple[Array, Array]:
 def usual_radius(found: Array) -> tuple[float, float]:
     """Return a distance that one in a hundred further studies exceeds on average, and that share.
 
-    The distances of n studies, (n,), and a further one of the same kind are in any order equally
-    often, so it exceeds the k-th smallest of the n in (n + 1 - k) / (n + 1) of cases (split
-    conformal prediction: Lei et al., JASA 113, 2018, section 2); k is the least of which this is at
-    most 1 %. With fewer than 99 studies no k is: then it is the greatest distance, which one in
-    n + 1 exceeds. Their 99th percentile is exceeded more often: of 200 studies in 1.5 %.
+    A further study of the same kind exceeds the k-th smallest of n distances (n,) in (n + 1 - k) /
+    (n + 1) of cases (split conformal prediction: Lei et al., JASA 113, 2018, section 2); for the
+    choice of k see docs/statistics.md.
     """
     n = len(found)
     k = min(-(-99 * (n + 1) // 100), n)
@@ -260,10 +254,9 @@ def evaluate_calibration(
 ) -> tuple[dict[str, Any], dict[str, CalibrationScores]]:
     """Evaluate a calibration on studies it was not fitted on; return values and curves.
 
-    The values are for the model card; their row ``base rate`` is of whoever states nothing but the
-    share of right sentences among them. The curves are ``uncalibrated``, the exponential of the
-    mean log-probability, and ``calibrated``, both of the first search; ``calibrated, beam 3`` and
-    so on of others.
+    Of the values, for the model card, the row ``base rate`` is of whoever states the share of right
+    sentences. The curves are ``uncalibrated``, the exponential of the mean log-probability, and
+    ``calibrated``, both of the first search; ``calibrated, beam 3`` and so on of others.
     """
     curves: dict[str, CalibrationScores] = {}
     for search, (found, right, studies) in outcomes.written.items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from xray_captioning.backend import device_count, replicas, seeded, training_scope
-from xray_captioning.bundles.bundle import FEATURES
+from xray_captioning.backend import device_count, ops, replicas, seeded, training_scope
+from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.comparison.evaluate import measure
 from xray_captioning.config import Config
@@ -18,28 +19,29 @@ from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import choose_split, open_studies, record_training
 from xray_captioning.data.splits import Split, data_digest
-from xray_captioning.decoders import check_decoder, language_model
+from xray_captioning.decoders import CaptionModel, check_decoder, language_model
 from xray_captioning.decoders.model import new_model
 from xray_captioning.encoders import Encoder, saved
 from xray_captioning.encoders.encoding import cached_pixels, features_encoder, made_by, study_regions
-from xray_captioning.errors import DataError
+from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.matching import features_of
 from xray_captioning.metrics.clinical import counted_findings
 from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
-from xray_captioning.training import teacher_forcing, warm_start
+from xray_captioning.training import teacher_forcing
 from xray_captioning.training.caption_score import SAMPLES, CaptionSamples, CaptionScore, monitored_studies
 from xray_captioning.training.labels import finding_labels, rarity
-from xray_captioning.training.loggers import logging
+from xray_captioning.training.loggers import Watcher, logging
 from xray_captioning.training.losses import WordCrossentropy
 from xray_captioning.training.run_folder import RunFolder
 from xray_captioning.training.run_state import BEST, RunState
-from xray_captioning.training.watching import Watcher
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Batches = dict[str, BatchDataset]  # of the parts of a split
+# Of the configuration, what shapes head and decoder beside the decoder's own fields.
+SHAPES = ("decoder", "head", "normalisation", "positions", "pool")
 
 
 def train(
@@ -134,7 +136,7 @@ def train(
     out, cache = Path(out), Path(cache) if cache else None
     with RunFolder(out, config, resume, callbacks=callbacks, devices=devices) as run:
         check_decoder(config.model)
-        first = warm_start.starting_captioner(start_from, encoder, weights, features is None)
+        first = starting_captioner(start_from, encoder, weights, features is None)
         encoder = start_from if first and first.config.model.encoder != FEATURES else encoder
         before = saved.trained_before(encoder)
         studies, described = open_studies(studies, need_images=features is None)
@@ -148,7 +150,7 @@ def train(
             name, before, described["features"] = given.source, start.trained_on, made_by(given)
         if first:
             name, own = str(start_from), first.trained_on
-            warm_start.check_start(first, name, config)
+            check_start(first, name, config)
             before = own.including(before) if own else before
         split = choose_split(studies, usable, config, split, {name: before}, cache=cache)
         with seeded(config.training.seed):  # a run that is resumed starts from the same
@@ -171,6 +173,47 @@ def train(
         if measured:
             measure(captioner, studies, out, cache, features=given)
     return captioner
+
+
+def starting_captioner(bundle: str | Path | None, encoder: Any, weights: str | None, images: bool) -> Captioner | None:
+    """Load the captioner to begin with, if there is one; it has its own encoder."""
+    if bundle is None:
+        return None
+    if encoder is not None or weights is not None:
+        raise ConfigError(f"{bundle}: is where encoder and decoder start from; leave out the encoder and weights")
+    folder = find_bundle(bundle)
+    read_bundle(folder, "captioner", images)
+    return Captioner.load(folder)
+
+
+def check_start(start: Captioner, bundle: str, config: Config) -> None:
+    """Refuse a captioner whose decoder is another than the configuration's, or of another shape."""
+    row, _ = check_decoder(config.model)
+    own = [name for name in row.fields if name not in ("dropout", "grid", "maximum_length")]
+    names = [f"model.{name}" for name in (*SHAPES, *own)] + ["image.views"]
+    names += ["text.maximum_length"] if "maximum_length" in row.fields else []
+    asked, found = config.flat(), start.config.flat()
+    for name in names:
+        if asked[name] != found[name]:
+            raise ConfigError(
+                f"{bundle}: {name} is {found[name]!r} there, but this run asks for "
+                f"{asked[name]!r}; add --set {name}={json.dumps(found[name])}"
+            )
+
+
+def copy_weights(start: Captioner, model: CaptionModel) -> None:
+    """Copy the weights of head and decoder; words that the captioner has not keep new ones."""
+    own = start.model
+    for variable, given in zip(model.weights, own.weights, strict=True):
+        rows, array = ops.convert_to_numpy(given), ops.convert_to_numpy(variable).copy()
+        words = own.vocabulary_size, model.vocabulary_size
+        if any(pair[0] != pair[1] and pair != words for pair in zip(rows.shape, array.shape)):
+            raise ConfigError(
+                f"the captioner to start from has {given.path} of {rows.shape}, and this run of "
+                f"{array.shape}; choose a bundle of the same decoder"
+            )
+        array[tuple(map(slice, rows.shape))] = rows
+        variable.assign(array)
 
 
 class _Material(NamedTuple):
@@ -225,7 +268,7 @@ def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Spli
     if language:
         language_model.load_language_model(captions.decoder, language)
     if given.first:
-        warm_start.copy_weights(given.first, captions)
+        copy_weights(given.first, captions)
     sizes = {f"{name}_studies": len(part) for name, part in parts.items()}
     captioner = Captioner(config, encoder, captions, tokenizer, sizes)
     written: list[Any] = []

@@ -1,18 +1,22 @@
-"""Programs that draw how runs go: TensorBoard, MLflow, Weights & Biases, by their own callbacks."""
+"""What a run tells while it trains: lines and a bar, and files for TensorBoard, MLflow, Weights & Biases."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.backend import keras
+from xray_captioning.backend import describe_devices, keras, ops
 from xray_captioning.config import Config
+from xray_captioning.data.datasets import BatchDataset
 from xray_captioning.errors import ConfigError, require
-from xray_captioning.files import unreported
+from xray_captioning.files import progress, say, unreported
 
 PROJECT = "xray-captioning"
+FIRST = 10  # after so many batches the time of the whole run is estimated
+FORWARD = 3  # a batch of validation is computed in about this part of the time of training
 
 
 def check_callbacks(callbacks: Sequence[Any]) -> None:
@@ -35,11 +39,6 @@ def logging(callback: Any, out: Path, config: Config) -> AbstractContextManager[
         return nullcontext(callback)
     (folder := out / callback).mkdir(exist_ok=True)
     return LOGGERS[callback](folder, config)
-
-
-@contextmanager
-def _tensorboard(folder: Path, config: Config) -> Iterator[Any]:
-    yield keras.callbacks.TensorBoard(folder, write_graph=False)
 
 
 @contextmanager
@@ -78,5 +77,73 @@ def _wandb(folder: Path, config: Config) -> Iterator[Any]:
         yield WandbMetricsLogger()
 
 
-LOGGERS: dict[str, Callable[[Path, Config], AbstractContextManager[Any]]]
-LOGGERS = {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}
+LOGGERS: dict[str, Callable[[Path, Config], AbstractContextManager[Any]]] = {
+    "tensorboard": lambda folder, _: nullcontext(keras.callbacks.TensorBoard(folder, write_graph=False)),
+    "mlflow": _mlflow,
+    "wandb": _wandb,
+}
+
+
+class Watcher(keras.callbacks.Callback):
+    """Says on standard error how training goes, and adds rate and seconds to an epoch's logs.
+
+    Rates are of training alone, seconds of the whole epoch with validation and what callbacks
+    before this one do. The time left is at most that: patience may end a run sooner.
+    """
+
+    def __init__(self, train: BatchDataset, val: BatchDataset | None, precision: str) -> None:
+        super().__init__()
+        self.train, self.validated, self.precision = train, len(val) if val else 0, precision
+        self.batches: list[float] = []  # when each batch of an epoch was done
+        self.estimated, self.bar = False, progress(disable=True)
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Say what is computed on, and in what."""
+        say(f"training on {describe_devices()}, in {self.precision}")
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Begin a bar."""
+        self.began, self.batches = time.monotonic(), []
+        self.left, self.name = self.params["epochs"] - epoch, f"epoch {epoch + 1}/{self.params['epochs']}"
+        total = len(self.train) + self.validated
+        self.bar = progress(total=total, desc=self.name, unit="batch", leave=False)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Move the bar, and estimate once how long the run takes."""
+        self.batches.append(time.monotonic())
+        if logs and batch % FIRST == 0:  # reading a number waits for a GPU
+            self.bar.set_postfix_str(f"loss {float(logs['loss']):.3f}", refresh=False)
+        self.bar.update()
+        if len(self.batches) == FIRST and not self.estimated:
+            self._estimate()
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Move the bar."""
+        self.bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Say how the epoch went, and add to the logs."""
+        self.bar.close()
+        assert logs is not None  # Keras always gives some
+        seconds = time.monotonic() - self.began
+        learned = self.train.studies / max(self.batches[-1] - self.began, 1e-9)
+        rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        losses = ", ".join(f"{name} {value:.4g}" for name, value in logs.items())
+        left = f"{duration((self.left - 1) * seconds)} left" if self.left > 1 else "the last"
+        pace = f"learning rate {rate:.3g}, {duration(seconds)}, {learned:.3g} studies/s"
+        logs |= {"learning_rate": rate, "seconds": round(seconds, 3)}
+        say(f"{self.name}: {losses}, {pace}, {left}")
+
+    def _estimate(self) -> None:
+        self.estimated = True
+        step = (self.batches[-1] - self.batches[0]) / (FIRST - 1)  # the first one compiles
+        seconds = self.left * step * (len(self.train) + self.validated / FORWARD)
+        say(f"about {duration(seconds)} for {self.left} epochs, by the first {FIRST} batches")
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, such as 40 s, 12 min or 2 h 05 min."""
+    if seconds < 100:
+        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
