@@ -66,10 +66,10 @@ class Capacity:
 
 
 class Batcher:
-    """Collects items of many threads into batches and computes those in one thread.
+    """Collects items of many threads, by key, into batches and computes those in one thread.
 
-    A batch begins when it is full or its first item has waited long enough. It holds items of the
-    oldest one's key only. What ``run`` raises reaches the threads that wait for one of its items.
+    A batch begins when it is full or its first item has waited long enough. What ``run`` raises reaches
+    the threads that wait for one of its items.
     """
 
     def __init__(
