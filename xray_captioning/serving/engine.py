@@ -220,9 +220,8 @@ class Engine:
         log("ready", model=self.captioner.config.name, seconds=round(time.monotonic() - begun, 1))
 
     def _sizes(self) -> list[tuple[int, int]]:
-        """Return pairs of beam size and batch size: all batches of the bundle's own beam size, and
-        the largest of any other, to which smaller ones are padded; one of what compiles nothing.
-        """
+        """Return pairs of beam size and batch size."""
+        # All batches of the bundle's own beam size, and the largest of others, to which smaller are padded.
         own, batch = self.captioner.config.decoding.beam_size, self.settings.batch
         if not self.captioner.compiles:
             return [(own, 1)]
