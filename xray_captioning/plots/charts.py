@@ -99,9 +99,7 @@ def scores(
     metrics: Sequence[str],
     intervals: Mapping[str, Mapping[str, Interval]] | None = None,
 ) -> Any:
-    """Draw scores as points, one panel per metric, with intervals (both as in ``metrics.json``);
-    systems that see no image are grey.
-    """
+    """Draw scores with intervals, as in ``metrics.json``, a panel a metric; systems that see no image are grey."""
     names = [f"{row['system']} {row['search']}" if row.get("search") else str(row["system"]) for row in rows]
     figure, axes = _figure(len(metrics), 0.9 + ROW * len(rows), shared=True)
     for axis, metric in zip(axes, metrics):

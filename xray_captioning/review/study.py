@@ -173,9 +173,7 @@ def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None)
 
 
 def sheet_files(sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: Pictures | None) -> dict[str, bytes]:
-    """Return a reader's files by name, and name the sheet: nothing in there depends on which system
-    wrote a text, but for the texts, which are in the order of `systems`.
-    """
+    """Return a reader's files by name, and name the sheet; none tells which system wrote a text."""
     cases = [
         {
             "study": case.study if pictures is None else "",

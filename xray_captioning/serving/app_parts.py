@@ -124,9 +124,7 @@ class Result(NamedTuple):
 
 
 def study_of(files: Sequence[bytes], views: Sequence[str] | None = None) -> Study:
-    """Return a study of a user's files, a frontal image first: as the user says of each (`views`),
-    else as DICOM does. Errors call a file by its place, never by its name.
-    """
+    """Return a study of a user's files, a frontal image first; errors call a file by its place, never its name."""
     if not 1 <= len(files) <= 2:
         raise DataError(f"{len(files)} images given; give one or two images of one study")
     pictures = {

@@ -172,9 +172,7 @@ class Engine:
     def decode(
         self, files: Sequence[bytes], name: str, deadline: float, views: Sequence[str] | None = None
     ) -> list[Pixels | None]:
-        """Return a study's pixels, placed by the views given, or by those of DICOM; BusyError if no
-        decoder is free by the deadline, on the clock of `time.monotonic`. Messages say ``name``.
-        """
+        """Return a study's pixels, placed by their views; BusyError if no decoder is free by the deadline."""
         image, most = self.captioner.config.image, self.settings.megapixels * 1e6
         pixels = {}
         for number, data in enumerate(files, 1):
