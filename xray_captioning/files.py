@@ -186,15 +186,11 @@ _quiet = False  # whether notices are held back while Keras is imported
 
 
 def load_quietly() -> None:
-    """Let Keras and OpenCV, which are not imported yet, be imported without notices.
-
-    For programs that are a process of their own; a library leaves its host alone. Sets, where they
-    are not set, ``TF_CPP_MIN_LOG_LEVEL``, and ``OPENCV_LOG_LEVEL`` for damaged TIFF files.
-    """
+    """Let Keras and OpenCV, not imported yet, give no notices: for a process of its own, not a library."""
     global _quiet
     _quiet = True
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # of damaged TIFF files
 
 
 @contextmanager

@@ -130,11 +130,8 @@ def open_journal(path: Path, resume: bool) -> Iterator[BinaryIO]:
 
 
 def begin(file: BinaryIO, run: dict[str, Any], names: Sequence[str], batch_size: int) -> int:
-    """Return how many studies are done, and drop what a kill left half-written.
-
-    `run` holds JSON values that say which run this is, `names` are all its studies in order. A
-    batch is done as a whole: the last digits of a study's numbers depend on the rest of its batch.
-    """
+    """Return how many of the studies, by names in order, are done, and drop what a kill left half-written."""
+    # A batch is done as a whole: the last digits of a study's numbers depend on the rest of it.
     run = {"format": FORMAT, **run}
     file.seek(0)
     first = file.readline()

@@ -40,10 +40,10 @@ def caption_to_file(
     given: StudyFeatures | None = None,
     spread: Spread | None = None,
 ) -> int:
-    """Write a row for each study, its caption or why it has none, and count those with an error. A
-    run that is resumed writes the same file, byte for byte, as one that was never stopped. `bundle`
-    is the digest of the one that the captioner was loaded from; with `given` features no image is read, and
-    with `spread` other processes caption the batches.
+    """Write a row for each study, its caption or why it has none, and count those with an error.
+
+    A resumed run writes the same bytes as one that was never stopped. `bundle` is a digest; with `given`
+    features no image is read, and with `spread` other processes caption the batches.
     """
     table.check_out(out, resume)
     if given is not None:

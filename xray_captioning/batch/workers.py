@@ -24,15 +24,12 @@ _held: dict[str, Answer] = {}  # what this worker has made
 
 @contextmanager
 def ray_workers(workers: int | None = None, address: str | None = None) -> Iterator[Any]:
-    """Start Ray with so many workers, or join a cluster; yield `map_ordered` on them.
-
-    Where Ray is started here the threads of the processor are shared out; by default there are as many
-    workers as processors. In a cluster that has them a worker takes a GPU, else a processor.
-    """
+    """Start Ray with so many workers (else one a processor, or a GPU), or join a cluster; yield `map_ordered`."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use to its makers
     ray = require("ray", "--engine ray", "scale")
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = "1" if address else str(max(1, processors // (workers or processors)))
+    # Where Ray is started here the threads of the processor are shared out.
     names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
     asked: dict[str, Any] = {"runtime_env": {"env_vars": dict.fromkeys(names, threads)}}
     asked |= {"address": address} if address else {"num_cpus": workers or processors, "include_dashboard": False}
@@ -68,10 +65,9 @@ def map_ordered(
     batches: Iterable[list[Item]],
     lost: Callable[[Item], Result],
 ) -> Iterator[list[Result]]:
-    """Yield what ``make()``, called once in each worker, says of each batch, in order, a few at a time.
+    """Yield what ``make()``, called once in each worker, says of each batch, in order; or raises.
 
-    A batch whose workers die is sent again in halves; an item whose workers die twice has the
-    result that `lost` makes of it. What a worker raises is raised here.
+    A batch whose workers die is sent again in halves; what then ends them again is `lost`.
     """
     made, token = ray.put(make), os.urandom(8).hex()
     sent: deque[tuple[list[Item], Any]] = deque()

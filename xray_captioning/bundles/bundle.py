@@ -139,11 +139,10 @@ def _inside(name: str) -> str:
 
 
 def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = False) -> dict[str, Any]:
-    """Check every file against the manifest and return ``captioner.json``.
+    """Check every file against the manifest and return ``captioner.json``, or raise `BundleError`.
 
-    A captioner holds an encoder, too, and may be read as one, unless it was trained on features and
-    sees no `images`. An `exported` one may hold graphs in the place of Keras' weights. What is no
-    whole bundle of this kind raises `BundleError`.
+    A captioner may be read as an encoder, unless it was trained on features and sees no `images`; an
+    `exported` one may hold graphs in the place of Keras' weights.
     """
     if not folder.is_dir():
         advice = "give a folder written by train or train-encoder, or one of the shipped names"

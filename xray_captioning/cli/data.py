@@ -1,25 +1,30 @@
-"""Commands that make data, look at them, download and keep them, and the one that shows it all."""
+"""Commands that make data, look at them, download and keep them, show it all, and list what there is."""
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import math
 import os
+import re
 import sys
 import warnings
 from datetime import datetime
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from xray_captioning import config
 from xray_captioning.cli import options
 from xray_captioning.data.opening import IMAGE_SUFFIXES
 from xray_captioning.data.splits import split_studies
 from xray_captioning.data.studies import format_summary, summarise, summary_warnings
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import atomic_write
+from xray_captioning.plugins import model_names, origin_of
 
 if TYPE_CHECKING:
     from xray_captioning.data.cache_folder import CacheInfo
@@ -187,3 +192,68 @@ def _confirmed(chosen: list[CacheInfo], root: Path) -> bool:
     if sys.stdin is None or not sys.stdin.isatty():
         raise ConfigError(f"--empty removes {size}, and asks before; add --yes if you are sure")
     return click.confirm(f"remove {size}?")
+
+
+@click.command()
+@options.no_seed
+def encoders() -> None:
+    """List encoders that others have published, with licence, pixels and address, and your own.
+
+    Each is an --encoder of `encode` and a model.encoder of `train`, unless it says otherwise.
+    """
+    from xray_captioning.hub.fetch import registry
+
+    for name, one in registry().items():
+        click.echo("\n  ".join([name, *one.lines()]) + "\n")
+    for name in model_names({}, "encoder"):
+        click.echo(f"{name}\n  of the package {' '.join(origin_of('encoder', name).values())}\n")
+
+
+@click.command()
+@options.no_seed
+def decoders() -> None:
+    """List the decoders, a line each, and your own; each is a model.decoder of `train`."""
+    from xray_captioning.decoders import DECODERS
+
+    for name in model_names(DECODERS, "decoder"):
+        if name in DECODERS:
+            said = _first_sentence((inspect.getdoc(DECODERS[name].kind) or "").partition("\n\n")[0])
+        else:
+            said = f"of the package {' '.join(origin_of('decoder', name).values())}"
+        click.echo(f"{name}: {said}")
+
+
+@click.command()
+@options.no_seed
+def presets() -> None:
+    """List the presets, a line each; each is a --preset of `train` and `train-encoder`."""
+    for name in config.presets():
+        click.echo(f"{name}: {_first_sentence(config.read_preset(name)['about'])}")
+
+
+@click.command()
+@options.no_seed
+def fields() -> None:
+    """List what --set changes, a line each: its value where neither preset nor --set say another, and its meaning."""
+    said, default = _descriptions(), config.Config()
+    for name, value in default.flat().items():
+        group, _, field = name.rpartition(".")
+        owners = type(getattr(default, group) if group else default).__mro__
+        text = next(said[owner.__name__, field] for owner in owners if (owner.__name__, field) in said)
+        click.echo(f"{name}={json.dumps(value)}: {_first_sentence(text)}")
+
+
+def _descriptions() -> dict[tuple[str, str], str]:
+    """Return what stands below each field in the source of the configuration, by class and field."""
+    classes = [node for node in ast.parse(inspect.getsource(config)).body if isinstance(node, ast.ClassDef)]
+    return {
+        (owner.name, field.target.id): ast.literal_eval(text.value)
+        for owner in classes
+        for field, text in pairwise(owner.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr)
+    }
+
+
+def _first_sentence(text: str) -> str:
+    plain = re.sub(r":\w+:`([^`]+)`|`+", r"\1", " ".join(text.split()))
+    return re.split(r"(?<=[^.]\w)\. (?=[A-Z`])", plain)[0].rstrip(".") + "."

@@ -26,8 +26,7 @@ new_file = click.Path(dir_okay=False, path_type=Path)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 _DECLARED: dict[str, dict[str, dict[str, Any]]] = read_toml(__file__, "options.toml")
-_PATHS = {"existing": existing, "folder": folder, "file": file, "new_file": new_file}
-_PATHS["new"] = click.Path(path_type=Path)
+_PATHS = {"existing": existing, "folder": folder, "file": file, "new_file": new_file, "new": click.Path(path_type=Path)}
 _TYPES: dict[str, Callable[[Any], Any]] = {
     "path": _PATHS.__getitem__,
     "choice": click.Choice,
@@ -83,9 +82,13 @@ class Source(NamedTuple):
 
     def beside(self, *paths: Path | None) -> list[Source]:
         """Return this source and further ones; --columns is for those that are captions tables."""
+        from xray_captioning.data.opening import is_zip
+        from xray_captioning.data.sources.reading import CAPTIONS, detect
+
         # Collections have columns of their own. --images is for this source alone.
         places = [self, *(self._replace(data=path, images=None) for path in paths)]
-        own = [place for place in places if self.columns and _is_captions(place.data)] or [self]
+        there = [place for place in places if self.columns and place.data is not None]
+        own = [place for place in there if is_zip(place.data) or detect(place.data).source is CAPTIONS] or [self]
         return [place if place in own else place._replace(columns=None) for place in places]
 
     def read(self) -> pd.DataFrame:
@@ -105,13 +108,6 @@ class Source(NamedTuple):
             there = f"{missing} of {summary['images_named']} images are not there"
             click.echo(f"note: {there}; see xray-captioning prepare {self.data}")
         return studies
-
-
-def _is_captions(path: Path | None) -> bool:
-    from xray_captioning.data.opening import is_zip
-    from xray_captioning.data.sources.reading import CAPTIONS, detect
-
-    return path is not None and (is_zip(path) or detect(path).source is CAPTIONS)
 
 
 def source(where: Decorator | None = None, labels: bool = True) -> Decorator:
@@ -171,10 +167,8 @@ def make_config(
     encoder: str | None = None,
     weights: str | None = None,
 ) -> Config:
-    """Return a preset, or a configuration, with its fields overridden.
-
-    Another encoder than the preset's, or a folder of weights, brings the images that it needs, but
-    for the fields that are set.
+    """Return a preset, or a configuration, with its fields overridden: another encoder than its own, or
+    a folder of weights, brings the images that it needs, but for the fields that are set.
     """
     changes: dict[str, Any] = dict(parse_assignment(text) for text in assignments)
     changes |= {"model.encoder": encoder} if encoder else {}

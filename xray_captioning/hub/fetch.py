@@ -129,11 +129,8 @@ def registered_name(name: str) -> str:
 
 
 def fetch(entry: Entry, folder: Path) -> list[Path]:
-    """Download what an entry names, unless it is there already; return its files.
-
-    Each is checked against the registry; of a Kaggle data set the folder is returned. Raise
-    DataError if no address gives a file, or the one there or received is not the registry's. An
-    interrupted download is kept, and the next call continues it.
+    """Download what an entry names, unless it is there already, and check it; return the files, or the
+    folder of a Kaggle data set. DataError: no address gives a file, or one is not the registry's.
     """
     if entry.kaggle is not None:
         return [_from_kaggle(entry.kaggle, entry.page, folder)]
@@ -248,10 +245,8 @@ class Part(NamedTuple):
         return cls(*(target.with_name(target.name + end) for end in (".part", ".part.version")))
 
     def begun(self, checked: bool) -> tuple[int, str]:
-        """Return how many bytes a download can continue after, and their version; bytes of an
-        unknown one only where the whole file will be `checked`: then pieces of two versions cannot
-        pass for one.
-        """
+        """Return how many bytes a download can continue after, and their version."""
+        # Bytes of an unknown one only where the whole will be checked, so that no two are mixed.
         try:
             version = self.version.read_text("utf-8").strip()
             return (self.content.stat().st_size, version) if version or checked else (0, "")
@@ -267,8 +262,7 @@ class Part(NamedTuple):
 def download(url: str, part: Part, file: RemoteFile) -> None:
     """Receive a file, or what is missing of it where the server sends ranges of the version begun.
 
-    The address, and those that it redirects to, is https, or http on this machine. More or fewer
-    bytes than the file's size are refused. Raise UnreachableError if the address does not give the
+    Raise UnreachableError if the address (https, or http on this machine) does not give exactly the
     whole file; what came stays in the part.
     """
     done, version = part.begun(file.checked)

@@ -31,8 +31,7 @@ Bin = tuple[float, float, float, float, int]
 
 def png(figure: Any) -> bytes:
     """Return the bytes of a PNG file of a figure."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
+    figure.savefig(file := io.BytesIO(), format="png")
     return file.getvalue()
 
 
@@ -78,9 +77,7 @@ def bars(panels: Mapping[str, Mapping[str, float]], label: str = "studies") -> A
 
 
 def histograms(panels: Mapping[str, Sequence[float]], label: str, unit: str = "studies") -> Any:
-    """Draw how often each value occurs, a panel for each title, with its median as a line, in the
-    same bins; values above the 99.5th percentile are counted in the last one.
-    """
+    """Draw how often values occur, a panel a title, with the median; the last bin has those above 99.5 %, too."""
     figure, axes = _figure(len(panels), 2.5)
     edges = _edges(np.concatenate([np.asarray(values, float) for values in panels.values()]))
     for axis, (title, values) in zip(axes, panels.items()):
@@ -102,9 +99,7 @@ def scores(
     metrics: Sequence[str],
     intervals: Mapping[str, Mapping[str, Interval]] | None = None,
 ) -> Any:
-    """Draw scores as points, one panel per metric, with intervals (both as in ``metrics.json``);
-    systems that see no image are grey.
-    """
+    """Draw scores with intervals, as in ``metrics.json``, a panel a metric; systems that see no image are grey."""
     names = [f"{row['system']} {row['search']}" if row.get("search") else str(row["system"]) for row in rows]
     figure, axes = _figure(len(metrics), 0.9 + ROW * len(rows), shared=True)
     for axis, metric in zip(axes, metrics):

@@ -40,10 +40,9 @@ def strongest(views: Sequence[View]) -> float:
 
 
 def overlay(view: View, top: float) -> Array:
-    """Lay the attention over what was seen of an image: the less attention, the less colour.
+    """Lay the attention, the strongest colour for the share `top`, over what was seen of an image.
 
-    The share `top` has the strongest colour. The result is RGB (height, width, 3), uint8; without
-    attention it is the grey image.
+    The result is RGB (height, width, 3), uint8; without attention it is the grey image.
     """
     grey = np.repeat(view.image[..., None], 3, axis=2)
     if view.attention is None or top <= 0:
@@ -70,9 +69,7 @@ def colour_scale(count: int) -> Array:
 
 
 def encode(pixels: Array, suffix: str = ".png") -> bytes:
-    """Return the bytes of an image file of grey or RGB pixels, uint8 or float in [0, 1], and
-    nothing else; equal channels are stored as grey. A JPEG has a quality of 80.
-    """
+    """Return an image file of grey or RGB pixels, uint8 or float in [0, 1]; equal channels are stored as grey."""
     import cv2
 
     stored = pixels if pixels.dtype == np.uint8 else _bytes(pixels)

@@ -91,9 +91,7 @@ class Key(Struct, forbid_unknown_fields=True):
 
 
 def draw_cases(studies: Sequence[str], systems: tuple[str, str], repeats: int, rng: np.random.Generator) -> list[Case]:
-    """Draw what a reader sees: all studies, in another order for each reader, each system first in
-    half of the cases. As many of the first ones as `repeats` come again at the end.
-    """
+    """Draw what a reader sees: all studies in any order, `repeats` of them twice, each system first in half."""
     order = rng.permutation(len(studies))
     shown = [*order, *rng.permutation(order[:repeats])]
     swapped = rng.permutation(np.arange(len(shown)) % 2)
@@ -123,11 +121,10 @@ def export_study(
     repeats: int = 0,
     seed: int = 0,
 ) -> Key:
-    """Write a reading study, whole or not at all, into `out`, new or empty.
+    """Write a reading study of two columns of `captions` into `out`, new or empty.
 
-    `systems` are two columns of `captions`, on whose bytes, which no reader has, and the seed the
-    draw depends. Studies without an image in `views` are left out; without `views` the sheets name
-    the studies. `studies` are drawn at most; `repeats` of them are shown again at the end.
+    The draw depends on the seed and on the bytes of `captions`, which no reader has. Studies without an
+    image in `views` are left out; without `views` the sheets name the studies.
     """
     files.check_new_folder(out)
     texts = read_texts(captions, systems, views)
@@ -176,9 +173,7 @@ def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None)
 
 
 def sheet_files(sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: Pictures | None) -> dict[str, bytes]:
-    """Return a reader's files by name, and name the sheet: nothing in there depends on which system
-    wrote a text, but for the texts, which are in the order of `systems`.
-    """
+    """Return a reader's files by name, and name the sheet; none tells which system wrote a text."""
     cases = [
         {
             "study": case.study if pictures is None else "",
@@ -225,9 +220,7 @@ class Rating(NamedTuple):
 
 
 def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
-    """Read answers, exported by the page or filled-in sheets, and unblind them in their order; a
-    DataError names the first row that fits no case, or is a second answer.
-    """
+    """Read and unblind answers in their order; a DataError names the first row that fits no case."""
     sheets = {sheet.sheet: sheet for sheet in key.sheets}
     seen: dict[tuple[str, int, int], str] = {}
     ratings = []

@@ -141,16 +141,14 @@ def weighted_kappa(first: Array, second: Array) -> float | None:
 
 
 def kappa_interval(first: Array, second: Array) -> Interval:
-    """Return the 95 % interval of `weighted_kappa` of (studies, texts); nan is missing.
+    """Return the 95 % interval of `weighted_kappa` of (studies, texts), nan for missing.
 
-    With quadratic weights kappa is a function of means alone (Fleiss and Cohen 1973). It is the
-    jackknife over studies, on the scale of the inverse hyperbolic tangent (Lin 1989), by Student's
-    quantile.
+    Kappa is then a function of means alone (Fleiss and Cohen 1973), so it is the jackknife over studies on
+    the scale of the inverse hyperbolic tangent (Lin 1989), by Student's quantile.
     """
     sums = _moments(first, second).sum(axis=1)
     sums = sums[sums[:, 0] > 0]
-    studies = len(sums)
-    if studies < 2:
+    if (studies := len(sums)) < 2:
         return NO_INTERVAL
     kappa, without = _kappa(sums.sum(axis=0)), _kappa(sums.sum(axis=0) - sums)
     if not (np.isfinite(without).all() and abs(kappa) < 1 and (np.abs(without) < 1).all()):

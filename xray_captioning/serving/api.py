@@ -42,11 +42,10 @@ class _App(flask.Flask):
 
 
 def create_app(captioner: Captioner, settings: Settings | None = None) -> flask.Flask:
-    """Return the API over a captioner.
+    """Return the API over a captioner; ``extensions["captions"]`` of it is the `Engine`.
 
     It starts a thread that owns the model and compiles it; ``/readyz`` says when that is done. So
-    it must be made in the very process that answers, after any fork. ``extensions["captions"]`` of
-    what is returned is the `Engine`.
+    it must be made in the very process that answers, after any fork.
     """
     settings = settings or Settings()
     app = _App("xray_captioning.serving", static_folder=None)

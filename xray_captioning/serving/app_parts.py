@@ -124,9 +124,7 @@ class Result(NamedTuple):
 
 
 def study_of(files: Sequence[bytes], views: Sequence[str] | None = None) -> Study:
-    """Return a study of a user's files, a frontal image first: as the user says of each (`views`),
-    else as DICOM does. Errors call a file by its place, never by its name.
-    """
+    """Return a study of a user's files, a frontal image first; errors call a file by its place, never its name."""
     if not 1 <= len(files) <= 2:
         raise DataError(f"{len(files)} images given; give one or two images of one study")
     pictures = {
@@ -181,15 +179,11 @@ def spoken(words: Sequence[str], places: Sequence[int]) -> list[int]:
 def views_of(
     study: Study, attention: Array | None, words: Sequence[int], image: ImageConfig | None = None
 ) -> list[View]:
-    """Return the views of a study with the mean attention of some words, given by their places;
-    `image` tells which part of an image the model saw.
-    """
+    """Return a study's views with the mean attention of the words at some places; `image` tells what was seen."""
     # Attention is (words, views, rows, columns); one view more where a model saw an image twice.
     seen = [View(*view) for view in zip(study.names, study.pictures)]
     if image is not None:
-        seen = [
-            one._replace(seen=seen_part(len(one.image), len(one.image[0]), image.size, image.resize)) for one in seen
-        ]
+        seen = [v._replace(seen=seen_part(len(v.image), len(v.image[0]), image.size, image.resize)) for v in seen]
     if attention is None or not len(words):
         return seen
     maps = attention[list(words)].mean(axis=0)

@@ -66,10 +66,10 @@ class Capacity:
 
 
 class Batcher:
-    """Collects items of many threads into batches and computes those in one thread.
+    """Collects items of many threads, by key, into batches and computes those in one thread.
 
-    A batch begins when it is full or its first item has waited long enough. It holds items of the
-    oldest one's key only. What ``run`` raises reaches the threads that wait for one of its items.
+    A batch begins when it is full or its first item has waited long enough. What ``run`` raises reaches
+    the threads that wait for one of its items.
     """
 
     def __init__(
@@ -172,9 +172,7 @@ class Engine:
     def decode(
         self, files: Sequence[bytes], name: str, deadline: float, views: Sequence[str] | None = None
     ) -> list[Pixels | None]:
-        """Return a study's pixels, placed by the views given, or by those of DICOM; BusyError if no
-        decoder is free by the deadline, on the clock of `time.monotonic`. Messages say ``name``.
-        """
+        """Return a study's pixels, placed by their views; BusyError if no decoder is free by the deadline."""
         image, most = self.captioner.config.image, self.settings.megapixels * 1e6
         pixels = {}
         for number, data in enumerate(files, 1):
@@ -220,9 +218,8 @@ class Engine:
         log("ready", model=self.captioner.config.name, seconds=round(time.monotonic() - begun, 1))
 
     def _sizes(self) -> list[tuple[int, int]]:
-        """Return pairs of beam size and batch size: all batches of the bundle's own beam size, and
-        the largest of any other, to which smaller ones are padded; one of what compiles nothing.
-        """
+        """Return pairs of beam size and batch size."""
+        # All batches of the bundle's own beam size, and the largest of others, to which smaller are padded.
         own, batch = self.captioner.config.decoding.beam_size, self.settings.batch
         if not self.captioner.compiles:
             return [(own, 1)]
