@@ -81,10 +81,14 @@ def test_options_of_ray_need_ray(capsys, phantoms):
 
 
 def test_commands_write_the_same_with_and_without(phantoms, tiny_run, tmp_path):
-    # In a process of its own, because Ray has started here with other workers.
+    # In a process of its own, because Ray has started here with other workers. One thread each: the
+    # last digits depend on their number.
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    env = os.environ | dict.fromkeys(names, "1")
     shared = ["--data", phantoms, "--bundle", tiny_run]
     encode = ["encode", "--data", phantoms, "--encoder", "phantom_cnn", "--weights", tiny_run]
-    for name, engine in [("here", []), ("ray", ["--engine", "ray", "--workers", "1"])]:
+    for name, engine in [("here", []), ("ray", ["--engine", "ray", "--workers", str(processors)])]:
         out = tmp_path / name
         out.mkdir()
         lines = [
@@ -94,6 +98,6 @@ def test_commands_write_the_same_with_and_without(phantoms, tiny_run, tmp_path):
         ]
         code = "import sys; from xray_captioning.cli import main; sys.exit(any(main(l) for l in eval(sys.argv[1])))"
         given = repr([[str(word) for word in [*line, *engine]] for line in lines])
-        subprocess.run([sys.executable, "-c", code, given], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-c", code, given], check=True, capture_output=True, env=env)
     for file in ("captions.csv", "features.npz", "results/metrics.json"):
         assert (tmp_path / "here" / file).read_bytes() == (tmp_path / "ray" / file).read_bytes()

@@ -13,7 +13,7 @@ from xray_captioning.metrics.labels import rules
 from xray_captioning.metrics.labels.rules import END, States, sections
 
 GAPS = {"...": (frozenset(("x", ";", END)), 0, 3), "..": (frozenset(("x",)), 1, 2)}
-AS_PATTERNS = {" ... ": r"(?: (?!x\b)[^ ;]+){0,3}? ", " .. ": r" (?:(?!x\b)[a-z]+ ){1,2}"}
+AS_PATTERNS = {" ... ": r"(?: (?!x\b)[^ ;]+){0,3}? ", " .. ": r" (?:(?!x\b)[a-z]+ ){1,2}?"}
 LINES = (
     "a",
     "as? b",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from xray_captioning.backend import compiled, keras, ops, replicas, seeded, training_scope
+from xray_captioning.backend import compiled, keras, ops, registered, replicas, seeded, training_scope
 from xray_captioning.config import Config
 from xray_captioning.data import datasets
 from xray_captioning.data.features import Array
@@ -113,6 +113,7 @@ def train_encoder(
     return encoder, table
 
 
+@registered
 class FindingsInTraining(Averaged, FindingModel):
     """A finding model whose loss is the mean over all studies, on however many devices."""
 
