@@ -248,9 +248,8 @@ class Part(NamedTuple):
         return cls(*(target.with_name(target.name + end) for end in (".part", ".part.version")))
 
     def begun(self, checked: bool) -> tuple[int, str]:
-        """Return how many bytes a download can continue after, and their version; bytes of an
-        unknown one only where the whole file will be `checked`: then pieces of two versions cannot
-        pass for one.
+        """Return how many bytes a download can continue after, and their version; without one only where
+        the whole file will be `checked`: then pieces of two versions cannot pass for one.
         """
         try:
             version = self.version.read_text("utf-8").strip()

@@ -47,9 +47,7 @@ class Example(NamedTuple):
 
 
 def panel(examples: Sequence[Example]) -> Any:
-    """Draw each study: its views, the attention of those few words that look at the fewest regions,
-    and below what was written.
-    """
+    """Draw each study: views, attention of the few words that look at the fewest regions, and texts."""
     from matplotlib.figure import Figure
 
     views = max(len(example.images) for example in examples)
