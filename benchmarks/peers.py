@@ -29,7 +29,7 @@ from xray_captioning.config import Config
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.decoders.language_model import LanguageModel, load_language_model, resolve_language_model
 from xray_captioning.search import Rules, beam_search, greedy_search
-from xray_captioning.text.byte_pairs import END
+from xray_captioning.text.tokenizer import END_OF_TEXT
 
 Run = Callable[[], Any]  # returns words (rows, length), GPT-2's ids
 
@@ -83,7 +83,7 @@ def write_model(folder: Path, sizes: Sizes) -> None:
     from tokenizers.pre_tokenizers import ByteLevel
 
     alphabet = sorted(ByteLevel.alphabet())
-    symbols = [*alphabet, *(f"w{i}" for i in range(sizes.end - len(alphabet))), END]
+    symbols = [*alphabet, *(f"w{i}" for i in range(sizes.end - len(alphabet))), END_OF_TEXT]
     (folder / "vocab.json").write_text(json.dumps({s: i for i, s in enumerate(symbols)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
 

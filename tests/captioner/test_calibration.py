@@ -23,8 +23,7 @@ from xray_captioning.captioner.caption import Caption, Sentence
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import DecodingConfig
 from xray_captioning.errors import BundleError
-from xray_captioning.phantom.dataset import render
-from xray_captioning.phantom.study import sample_study
+from xray_captioning.phantom.dataset import render, sample_study
 from xray_captioning.search import Sampling
 
 pytestmark = pytest.mark.usefixtures("eagerly")

@@ -19,8 +19,8 @@ from xray_captioning.decoders.language_model import LanguageModel, load_language
 from xray_captioning.decoders.model import new_model
 from xray_captioning.encoders import Encoder
 from xray_captioning.errors import BundleError, ConfigError, MissingExtraError
-from xray_captioning.text.byte_pairs import END, BytePairTokenizer
 from xray_captioning.text.token_ids import TokenIds
+from xray_captioning.text.tokenizer import END_OF_TEXT, BytePairTokenizer
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -31,7 +31,7 @@ SYMBOLS = [
     *(chr(i) for i in sorted(SEEN)),
     *(chr(256 + i) for i in range(256 - len(SEEN))),
     *(line.replace(" ", "") for line in MERGES),
-    END,
+    END_OF_TEXT,
 ]
 
 

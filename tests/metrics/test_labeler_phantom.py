@@ -8,8 +8,7 @@ import pytest
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics.clinical import clinical_scores, label_matrix
 from xray_captioning.metrics.mentions import asserted_details
-from xray_captioning.phantom.reports import report
-from xray_captioning.phantom.study import sample_study
+from xray_captioning.phantom.dataset import report, sample_study
 
 NUMBER = 500
 

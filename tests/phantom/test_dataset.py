@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.findings import FINDINGS
-from xray_captioning.phantom.dataset import render, write_phantoms
-from xray_captioning.phantom.reports import report
-from xray_captioning.phantom.study import Finding, PhantomStudy, sample_study
+from xray_captioning.phantom.dataset import Finding, PhantomStudy, render, report, sample_study, write_phantoms
 
 WORDS = {
     "Pneumothorax": r"pneumothorax",

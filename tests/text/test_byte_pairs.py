@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.errors import ConfigError, DataError, MissingExtraError
-from xray_captioning.text.byte_pairs import END, BytePairTokenizer, load_tokenizer
-from xray_captioning.text.tokenizer import Tokenizer
+from xray_captioning.text.tokenizer import END_OF_TEXT, BytePairTokenizer, Tokenizer, load_tokenizer
 
 # A space is spelled \u0120 (288), the 33rd of the bytes that cannot be seen.
 SPACE = "\u0120"
@@ -20,7 +19,7 @@ BYTES = [chr(i) for i in sorted(SEEN)] + [chr(256 + i) for i in range(256 - len(
 
 
 def make(lines: list[str] = LINES) -> BytePairTokenizer:
-    symbols = dict.fromkeys([*BYTES, *(line.replace(" ", "") for line in lines), END])
+    symbols = dict.fromkeys([*BYTES, *(line.replace(" ", "") for line in lines), END_OF_TEXT])
     return BytePairTokenizer.from_lists(list(symbols), lines)
 
 
@@ -62,11 +61,11 @@ def test_pieces_follow_classes_of_letters_and_numbers() -> None:
 def test_ids_of_special_tokens(tokenizer: BytePairTokenizer) -> None:
     size = len(tokenizer.vocabulary)
     assert tokenizer.vocabulary_size == size + 2
-    assert tokenizer.vocabulary[tokenizer.end_id - 1] == END
+    assert tokenizer.vocabulary[tokenizer.end_id - 1] == END_OF_TEXT
     assert tokenizer.start_id == size + 1
     assert tokenizer.encode("") == [tokenizer.start_id, tokenizer.end_id]
     assert tokenizer.unknown_id == 0
-    assert tokenizer.end_id not in tokenizer.encode(f"no {END} here")[:-1]
+    assert tokenizer.end_id not in tokenizer.encode(f"no {END_OF_TEXT} here")[:-1]
 
 
 @given(st.text(max_size=40))
@@ -156,12 +155,12 @@ HEADER = {"format": "xray_captioning.tokenizer", "version": 1, "kind": "byte_pai
     [
         ({}, "vocabulary or merges are missing"),
         ({"vocabulary": BYTES, "merges": []}, r"lacks <\|endoftext\|>"),
-        ({"vocabulary": [*BYTES[1:], END], "merges": []}, "lacks !"),
-        ({"vocabulary": [*BYTES, END, "a"], "merges": []}, "'a' twice"),
-        ({"vocabulary": [*BYTES, END, 7], "merges": []}, "empty or not text"),
-        ({"vocabulary": [*BYTES, END], "merges": ["a b"]}, "merge 1 .* unknown 'ab'"),
-        ({"vocabulary": [*BYTES, END, "ab"], "merges": ["a b", "a"]}, "not two symbols"),
-        ({"vocabulary": [*BYTES, END, "ab"], "merges": [7]}, "not two symbols"),
+        ({"vocabulary": [*BYTES[1:], END_OF_TEXT], "merges": []}, "lacks !"),
+        ({"vocabulary": [*BYTES, END_OF_TEXT, "a"], "merges": []}, "'a' twice"),
+        ({"vocabulary": [*BYTES, END_OF_TEXT, 7], "merges": []}, "empty or not text"),
+        ({"vocabulary": [*BYTES, END_OF_TEXT], "merges": ["a b"]}, "merge 1 .* unknown 'ab'"),
+        ({"vocabulary": [*BYTES, END_OF_TEXT, "ab"], "merges": ["a b", "a"]}, "not two symbols"),
+        ({"vocabulary": [*BYTES, END_OF_TEXT, "ab"], "merges": [7]}, "not two symbols"),
         ({"vocabulary": {s: i + 1 for i, s in enumerate(BYTES)}, "merges": []}, "not 0, 1, 2"),
     ],
 )

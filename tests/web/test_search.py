@@ -5,9 +5,8 @@ import pytest
 
 from tests.web.node import node
 from xray_captioning.search import Rules, beam, greedy
-from xray_captioning.text.byte_pairs import _BYTES, END, BytePairTokenizer
 from xray_captioning.text.cleaning import prettify
-from xray_captioning.text.tokenizer import Tokenizer
+from xray_captioning.text.tokenizer import _BYTES, END_OF_TEXT, BytePairTokenizer, Tokenizer
 
 VOCABULARY = 7
 # A toy whose logits depend on the step and the last token; its state is the number of steps and, of each beam, the
@@ -71,7 +70,7 @@ def tokenizers():
     yield Tokenizer.fit([text])
     words = ("<unk>", "startseq", "endseq", *dict.fromkeys(text.split()))
     yield Tokenizer(words, (None, "startseq", "endseq"))
-    yield BytePairTokenizer((*_BYTES, "\u0120n", "ormal", "he", "art.", END), ())
+    yield BytePairTokenizer((*_BYTES, "\u0120n", "ormal", "he", "art.", END_OF_TEXT), ())
 
 
 @pytest.mark.parametrize("tokenizer", list(tokenizers()), ids=["own", "of Keras", "byte pairs"])

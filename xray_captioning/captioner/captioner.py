@@ -25,9 +25,9 @@ from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.splits import Split
 from xray_captioning.errors import ConfigError
 from xray_captioning.search import Rules, Sampling, SearchResult
-from xray_captioning.text.byte_pairs import load_tokenizer
 from xray_captioning.text.cleaning import prettify
 from xray_captioning.text.token_ids import TokenIds
+from xray_captioning.text.tokenizer import load_tokenizer
 
 
 class Captioner:

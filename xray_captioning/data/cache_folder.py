@@ -72,13 +72,11 @@ def caches(root: Path) -> list[CacheInfo]:
     return sorted(found, key=lambda cached: -cached.size)
 
 
-def trim(root: Path, limit: int, keep: Iterable[Path] = ()) -> int:
-    """Remove the least recently used shards, not `keep`, down to `limit`; return bytes freed."""
-    return _trim(_folders(root), limit, keep)
-
-
-def _trim(folders: Sequence[Path], limit: int, keep: Iterable[Path] = ()) -> int:
-    shards = _shards(folders)
+def trim(root: Path, limit: int, keep: Iterable[Path] = (), only: Sequence[Path] | None = None) -> int:
+    """Remove the least recently used shards, not `keep`, down to `limit`, of all caches or `only`
+    some; return how many bytes were freed.
+    """
+    shards = _shards(folders := _folders(root) if only is None else only)
     excess, kept, freed = sum(size for _, size, _ in shards) - limit, set(keep), 0
     for _, size, shard in sorted(shards):
         if excess - freed > 0 and shard not in kept:
@@ -99,7 +97,7 @@ def empty(found: Iterable[CacheInfo]) -> int:
     freed = 0
     for cached in found:
         if not (cached.folder / FILES).is_dir():
-            freed += _trim([cached.folder], 0)
+            freed += trim(cached.folder.parent, 0, only=[cached.folder])
             continue
         with suppress(OSError):
             aside = (cached.folder / FILES).rename(cached.folder / ".removed")

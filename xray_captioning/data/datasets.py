@@ -130,10 +130,7 @@ def feature_inputs(of: Regions) -> Inputs:
 
 
 def pixel_inputs(cache: ArrayCache, images: Images, views: int, normalisation: str, augmented: bool) -> Inputs:
-    """Return a function that makes ``images`` and ``mask`` (batch, views) of studies.
-
-    The cache holds grey images (size, size), uint8.
-    """
+    """Return what makes ``images`` and ``mask`` (batch, views) of cached grey uint8 (size, size)."""
 
     def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
         rows = [study_rows(cache, images[i]) for i in numbers]

@@ -293,10 +293,7 @@ def check_suffix(out: Path) -> None:
 def write_features(
     out: Path, ids: Sequence[str], batches: Iterable[Mapping[str, Array]], about: dict[str, Any], dtype: str = "float32"
 ) -> None:
-    """Write features, of which a batch at a time is in memory, whole or not at all.
-
-    Batches are of arrays by name, a row a study: ``regions``, written as they come, and small ones.
-    """
+    """Write batches of arrays by name, a row a study, ``regions`` as they come; whole or not at all."""
     small: dict[str, list[Array]] = defaultdict(list)
 
     def regions() -> Iterator[Array]:

@@ -121,9 +121,8 @@ class ArrayCache:
         label: str = "encode",
         spread: Callable[[Iterable[list[str]]], Iterator[list[Array]]] | None = None,
     ) -> None:
-        """Compute and keep the rows that are not there yet; `compute` runs in several threads.
-
-        Or, with `spread`, in other processes, which yield the rows of a batch as a list of arrays.
+        """Compute and keep the rows that are not there yet: `compute` in several threads or, in other
+        processes, `spread`, which yields the rows of a batch as a list of arrays.
         """
         seen = self._hash(list(dict.fromkeys(paths)))
         paths_by_hash = {self.hashes[path]: path for path in seen}
@@ -231,10 +230,7 @@ def study_rows(cache: Mapping[str, Array] | ArrayCache, images: Sequence[str | N
 
 
 def stack_views(rows: Rows, views: int) -> tuple[Array, Array]:
-    """Lay the rows of each study's images side by side, zeros where a view is missing.
-
-    Of rows (...) make an array (studies, views, ...) and a bool mask (studies, views).
-    """
+    """Lay rows (...) of studies out as (studies, views, ...), zeros for missing ones, and a mask."""
     first = next(row for study in rows for row in study if row is not None)
     stacked = np.zeros((len(rows), views, *first.shape), first.dtype)
     mask = np.zeros((len(rows), views), bool)
@@ -246,9 +242,8 @@ def stack_views(rows: Rows, views: int) -> tuple[Array, Array]:
 
 
 def stack_features(rows: Rows, views: int) -> tuple[Array, Array]:
-    """Lay the feature maps (rows, columns, channels) of each study out as regions.
-
-    They are (studies, views * rows * columns, channels), float32; the mask is without channels.
+    """Lay maps (rows, columns, channels) out as regions (studies, views * rows * columns, channels),
+    float32, and their mask.
     """
     stacked, mask = stack_views(rows, views)
     regions = stacked.reshape(len(stacked), -1, stacked.shape[-1]).astype("float32", copy=False)

@@ -51,9 +51,7 @@ SCHEMES = {
 
 
 def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area") -> Pixels:
-    """Read images in parallel, in order, as `read_image` does: (n, size, size, 3), float32; a
-    warning that several give is given once, with their number.
-    """
+    """Read images in parallel as `read_image` does: (n, size, size, 3); a warning of several is one."""
     told: list[tuple[str, str]] = []
     read = partial(read_image, size=size, resize=resize, note=lambda *what: told.append(what))
     images = np.empty((len(sources), size, size, 3), np.float32)
@@ -78,9 +76,8 @@ def known_views(images: Sequence[Image], views: Sequence[str] | None = None) -> 
 
 
 def arranged(images: Sequence[Image | None], count: int, views: Sequence[str] | None = None) -> list[Image | None]:
-    """Put the images of one study into the places of a model, as `select_images` does.
-
-    Among images with a None all are in their places already; one without a place is an ImageError.
+    """Put the images of one study into the places of a model, as `select_images` does, unless there is
+    a None among them; one without a place is an ImageError.
     """
     given = [image for image in images if image is not None]
     if len(given) < len(images):
@@ -149,13 +146,9 @@ def decode_image(
 
     The result is RGB in [0, 1], float32, (size, size, 3); without a size it keeps its own height
     and width. Values are divided by that of white (`xray_captioning.data.levels.white`),
-    transparency is composited on black, and the picture is turned as EXIF says.
-
-    `resize` is 'area', which averages when shrinking and interpolates linearly when enlarging;
-    'nearest' or 'linear', which are OpenCV's; the way of an encoder's own library, as 'xrv' and
-    others of `xray_captioning.config.RESIZES`, most of which cut out the middle; or, for people to
-    look at, 'fit', which keeps the proportions and makes the longer side `size` pixels, or
-    'shrink', which does so and enlarges nothing.
+    transparency is composited on black, and the picture is turned as EXIF says. `resize` is one of
+    docs/encoders.md ('area' enlarges linearly) or, for people to look at, 'fit', which makes the
+    longer side `size` pixels in proportion, or 'shrink', which does so and enlarges nothing.
 
     An image that cannot be decoded, has more than `max_pixels` or one side of more than `max_ratio`
     times the other (before memory is taken for it), or shows a single value is an ImageError.
@@ -174,13 +167,9 @@ def decode_image(
 
 
 def normalise(images: NDArray[Any], scheme: str) -> Pixels:
-    """Scale RGB in [0, 1], shape (..., 3), as an encoder expects it; the result is float32.
-
-    'unit' leaves them as they are; 'imagenet', 'clip', 'rad-dino' and 'chexzero' subtract the mean
-    of those training images and divide by their deviation, as two times three numbers in a text
-    do; 'signed' is [-1, 1]; 'caffe' is BGR in [0, 255] less ImageNet's mean (modes torch, tf and
-    caffe of `keras.applications`). 'lite' is EfficientNet-Lite's ``(value - 127) / 128``, 'xrv'
-    torchxrayvision's [-1024, 1024].
+    """Scale RGB in [0, 1], shape (..., 3), as an encoder expects it, by one of `SCHEMES` or two times
+    three numbers in a text; the result is float32. 'imagenet', 'signed' and 'caffe', which is BGR,
+    are the modes torch, tf and caffe of `keras.applications`.
     """
     if not re.match(NORMALISATION, scheme):
         raise ConfigError(f"normalisation {scheme!r} is unknown; choose {' or '.join(SCHEMES)}")

@@ -34,15 +34,15 @@ FAINT = (
     f"nearly all of its pixels lie within {LITTLE:.0%} of the range, so that it shows next to "
     "nothing; look at it, and export it anew if it should be a radiograph"
 )
+WANTED = "whole numbers from 0 to 255 or, of up to 16 bits, to 65535, or floating-point from 0 to 1"
 _SAMPLE = 32  # lines and columns that are looked at
 _PILLOW = ("L", "RGB", "RGBA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # modes as they are
 _TAILS = (0.005, 0.995)  # quantiles: markers and defective pixels do not count
 
 
 def white(pixels: NDArray[Any]) -> float:
-    """Return the value of pixels that stands for white: 255 of uint8, 1 of floating-point, else the
-    greatest of the fewest bits, of `DEPTHS`, that hold all of them: 4,095 where the greatest is
-    3,000.
+    """Return the value that stands for white: 255 of uint8, 1 of floating-point, else the greatest of
+    the fewest bits, of `DEPTHS`, that hold all pixels: 4,095 where the greatest is 3,000.
     """
     if pixels.dtype.kind == "f":
         return 1.0
@@ -51,9 +51,7 @@ def white(pixels: NDArray[Any]) -> float:
 
 
 def checked(pixels: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return pixels as uint8, uint16 or float32; refuse others than whole numbers from 0 to 65,535
-    and floating-point from 0 to 1, and a single value in all.
-    """
+    """Return pixels as uint8, uint16 or float32; refuse others than `WANTED`, and a single value."""
     kind = pixels.dtype.kind
     if kind not in "uif":
         raise ImageError(f"{name}: pixels of type {pixels.dtype} are refused; give {WANTED}")
@@ -71,9 +69,6 @@ def checked(pixels: NDArray[Any], name: str) -> NDArray[Any]:
     if pixels.dtype == np.uint8:
         return pixels
     return pixels.astype(np.float32 if kind == "f" else np.uint16, copy=False)
-
-
-WANTED = "whole numbers from 0 to 255 or, of up to 16 bits, to 65535, or floating-point from 0 to 1"
 
 
 def check_size(height: int, width: int, name: str, max_pixels: float, max_ratio: float = math.inf) -> None:
@@ -141,17 +136,12 @@ def _damage(name: str) -> Iterator[None]:
         ) from error
 
 
-# --- what is told of an image that is read all the same: why it may not show what it should ---
-
-
 # `warnings.catch_warnings` works on the whole process: who holds this lock may use it.
 catching = threading.RLock()
 
 
 class ImageWarning(UserWarning):
-    """An image is shown otherwise than its file says, or shows next to nothing: `reason` is the
-    same for all `count` images that it is true of.
-    """
+    """`count` images are shown otherwise than their files say, or show next to nothing: `reason`."""
 
     def __init__(self, reason: str, names: Sequence[str]) -> None:
         self.reason, self.count = reason, len(names)

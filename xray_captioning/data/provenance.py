@@ -228,9 +228,8 @@ def choose_split(
     part: str = "test",
     cache: str | Path | None = None,
 ) -> Split:
-    """Return the split to use, on whose `part` the models may be tested (`check_unseen`): the given
-    one, that of a model trained on these very studies, the published one, or a new one of the
-    `usable`.
+    """Return the split to use, on whose `part` the models may be tested: the given one, that of a model
+    trained on these very studies, the published one, or a new one of the `usable`.
     """
     if split is not None:
         if not isinstance(split, (Split, str, os.PathLike)):

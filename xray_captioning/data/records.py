@@ -188,9 +188,7 @@ def _parsed(text: str, path: Path, line: int | None = None) -> Any:
 
 
 def _entries(content: Any, path: Path) -> Iterator[tuple[int | str, dict[str, Any]]]:
-    """Yield the rows of a list of objects or texts, of an object of id to one, or of parts of a split
-    to lists.
-    """
+    """Yield the rows of a list of objects or texts, an object of id to one, or of part to lists."""
     if isinstance(content, dict) and len(content) == 1:  # what has a name, such as "data"
         [(name, inner)] = content.items()
         content = inner if _are_parts(inner) or (_is_list_of(dict, inner) and not named_part(name)) else content

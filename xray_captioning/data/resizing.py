@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from xray_captioning.errors import ConfigError, MissingExtraError
 
 Stored = NDArray[Any]
+PICTURES = ("fit", "shrink")  # for people to look at, in proportion
+_CHEXZERO = 320  # px, a square of which is stored
 
 
 def opencv() -> Any:
@@ -33,23 +35,16 @@ def resized(image: Stored, size: int | None, resize: str, white: float) -> Store
         cut = _torchxrayvision if resize == "xrv" else _chexzero
         return cut(image, size, white)
     height, width = image.shape[:2]
-    wide, high = _new_shape(height, width, size, resize)
+    high, wide = (height, width) if size is None else (size, size)
+    if size is not None and resize in PICTURES:
+        longer = max(height, width, size if resize == "shrink" else 0)
+        high, wide = (max(1, round(side * size / longer)) for side in (height, width))
     if (high, wide) == (height, width):
         return image
     cv2 = opencv()
     usual = cv2.INTER_AREA if high <= height and wide <= width else cv2.INTER_LINEAR
     how = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR}.get(resize, usual)
     return cv2.resize(np.ascontiguousarray(image), (wide, high), interpolation=how)
-
-
-def _new_shape(height: int, width: int, size: int | None, resize: str) -> tuple[int, int]:
-    """Return the width and height to resize to."""
-    longer = max(height, width)
-    if size is None or (resize == "shrink" and longer <= size):
-        return width, height
-    if resize in PICTURES:
-        return max(1, round(width * size / longer)), max(1, round(height * size / longer))
-    return size, size
 
 
 def _torchxrayvision(image: Stored, size: int, white: float) -> Stored:
@@ -177,7 +172,6 @@ _KERNELS: dict[str, tuple[Callable[[Any], Any], int]] = {
     "bilinear": (lambda x: np.maximum(1 - x, 0.0), 1),
     "bicubic": (cubic, 2),
 }
-_CHEXZERO = 320  # px, a square of which is stored
 
 
 def _chexzero(image: Stored, size: int, white: float) -> Stored:
@@ -199,10 +193,7 @@ def _cut(image: Stored, side: int, start: list[int]) -> Stored:
 
 
 def seen_part(height: int, width: int, size: int, resize: str) -> tuple[float, float, float, float]:
-    """Return top, left, height and width of what an encoder sees, in shares of the whole image.
-
-    What lies outside 0 to 1 is the black around an image.
-    """
+    """Return top, left, height and width of what is seen, in shares; outside the image is black."""
     rule = rule_of(resize)
     if rule is not None:
         to = rule.shape(height, width, size)
@@ -212,6 +203,3 @@ def seen_part(height: int, width: int, size: int, resize: str) -> tuple[float, f
         side = (min if resize == "xrv" else max)(height, width)
         return (1 - side / height) / 2, (1 - side / width) / 2, side / height, side / width
     return 0.0, 0.0, 1.0, 1.0
-
-
-PICTURES = ("fit", "shrink")  # for people to look at, in proportion

@@ -77,9 +77,7 @@ def named_part(name: str) -> str | None:
 
 @contextmanager
 def collected_seldom() -> Iterator[None]:
-    """Run Python's garbage collector rarely while very many objects are made that stay, which it
-    would go through again and again: half of the time of reading them.
-    """
+    """Run the garbage collector rarely while very many objects are made that stay: half of the time."""
     before = gc.get_threshold()
     gc.set_threshold(200_000 if before[0] else 0, 1000, 1000)
     try:
@@ -267,9 +265,8 @@ _NEITHER = re.compile(r"DECUB|OBL")  # a lateral decubitus is no lateral view
 
 @lru_cache(maxsize=1000)  # a table says the same few words again and again
 def named_view(name: str) -> str:
-    """Return the view, 'frontal', 'lateral' or 'unknown', that words such as 'AP SUPINE' name:
-    oblique, decubitus, neither and both are unknown; a lone 'L' is lateral, beside another word the
-    left.
+    """Return the view that words such as 'AP SUPINE' name: oblique, decubitus, neither and both are
+    unknown; a lone 'L' is lateral, beside another word the left.
     """
     if name.strip().upper() == "L":
         return LATERAL

@@ -1,17 +1,6 @@
-"""A table of any usual format as rows of text, read strictly: errors name the file and the row.
-
-==================== ==============================================================================
-what is in the file  how it is read
-==================== ==============================================================================
-CSV, TSV, ``.txt``   fields between commas, semicolons, tabs or vertical bars, as the header line
-                     and the rows show; UTF-8, or UTF-16 with its mark
-JSON                 a list of objects, one object per line, or an object of id to object (the key
-                     is the column ``id``); texts alone are the column ``text``
-Parquet, Excel       with the extras ``parquet`` and ``excel``
-gzip, zip            what is in it; ``archive.zip/inner.csv`` names one of several members
-==================== ==============================================================================
-
-The content tells the format, not the name: a ``.csv`` may hold tabs and a ``.json`` JSON lines.
+"""A table of any usual format (docs/data.md) as rows of text, read strictly: errors name the file
+and the row. The content tells the format, not the name: a ``.csv`` may hold tabs. Of JSON the key
+of an object is the column ``id``, and texts alone are the column ``text``.
 """
 
 import json
@@ -58,7 +47,8 @@ class Row(dict[str, Any]):
         if isinstance(value, list) and len(value) == 1:
             value = records.as_text(value[0])
         if not isinstance(value, str):
-            raise DataError(f"{self.place}: {column} is {_described(value)}, not one text; write one")
+            kind = f"a list of {len(value)}" if isinstance(value, list) else "an object"
+            raise DataError(f"{self.place}: {column} is {kind}, not one text; write one")
         return value.strip()
 
 
@@ -145,12 +135,6 @@ def _records(path: Path, columns: Sequence[str] | None) -> tuple[str, partial[re
     if read_text(path, 1024).lstrip()[:1] in ("{", "["):
         return records.json_rows(path)
     return "line", partial(records.delimited, path, columns)
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    return "an object" if isinstance(value, dict) else type(value).__name__
 
 
 # --- what a cell of a table of studies means: images, a part of a split, an id ---

@@ -17,7 +17,7 @@ from xray_captioning.data.features import Array
 from xray_captioning.decoders.transformer import Gpt2
 from xray_captioning.errors import BundleError, ConfigError, DataError, MissingExtraError, require
 from xray_captioning.files import downloading, read_json
-from xray_captioning.text.byte_pairs import BytePairTokenizer
+from xray_captioning.text.tokenizer import BytePairTokenizer
 
 DECODER = "gpt2"
 _AGAIN = "download the model again"

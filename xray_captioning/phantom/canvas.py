@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xray_captioning.files import read_toml
-from xray_captioning.phantom.study import LEFT, RIGHT, Finding, PhantomStudy
+from xray_captioning.phantom.dataset import LEFT, RIGHT, Finding, PhantomStudy
 
 Points = npt.NDArray[np.float64]
 Shapes = Sequence[Points] | Points
@@ -111,9 +111,8 @@ def curve(points: Sequence[Sequence[float]] | Points, closed: bool = False) -> P
 
 
 def film(density: Field, gain: float, contrast: float, noise: float, rng: np.random.Generator) -> Layer:
-    """The picture that attenuation, `density` (size, size), changed in place, leaves on a film,
-    bone bright; dark tones are darkened by `contrast`, `noise` is the grain's deviation in grey
-    levels.
+    """Return the picture that attenuation, `density` (size, size), changed in place, leaves on a film;
+    `contrast` darkens dark tones, `noise` is the deviation of the grain in grey levels.
     """
     density *= np.float32(-gain)
     grey = cv2.exp(density)
@@ -235,8 +234,7 @@ def add_granuloma(canvas: Canvas, study: PhantomStudy, bones: Field) -> None:
 
 def add_hernia(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
     """Add a stomach in the chest: a wall, fluid, and air above a level."""
-    hernia = study.find("Hiatal Hernia")
-    if hernia is None:
+    if (hernia := study.find("Hiatal Hernia")) is None:
         return
     rng, kind = study.stream("Hiatal Hernia", canvas.view), canvas.shapes["hernia"]
     centre, radius = (rng.uniform(*kind["across"]), kind["down"]), rng.uniform(*kind[hernia.size])

@@ -8,10 +8,12 @@ on the lateral image the patient looks to the left. `Problems` in the reports ta
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +22,254 @@ from xray_captioning.data.provenance import PHANTOM_README
 from xray_captioning.data.resizing import opencv
 from xray_captioning.data.studies import SECTIONS
 from xray_captioning.errors import ConfigError
-from xray_captioning.files import new_folder, progress
-from xray_captioning.phantom.reports import report
-from xray_captioning.phantom.study import TABLES, PhantomStudy, sample_study
+from xray_captioning.files import new_folder, progress, read_toml
+
+RIGHT, LEFT, BILATERAL = "right", "left", "bilateral"
+ZONES = ("upper", "mid", "lower")
+TABLES = read_toml(__file__, "studies.toml")
+_FINDINGS: dict[str, dict[str, Any]] = TABLES["findings"]
+_SENTENCES = read_toml(__file__, "sentences.toml")
+_LONGEST = 7  # sentences in the findings section
+_COUNTED = {"pneumothorax", "effusion", "nodule", "mass", "hernia", "granuloma"}
+_COUNTED |= {"catheter", "line", "pacemaker", "heart"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One abnormality that can be seen in the image."""
+
+    name: str  # one of `xray_captioning.findings.FINDINGS`
+    kind: str = ""  # which device; empty otherwise
+    side: str = ""  # the patient's left or right, bilateral, or empty for the midline
+    place: str = ""  # upper, mid or lower zone, or empty
+    size: str = ""  # small, moderate, large; mild, moderate, severe; or empty
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The sides concerned, one by one: both for a bilateral finding, none for the midline."""
+        return (RIGHT, LEFT) if self.side == BILATERAL else (self.side,) if self.side else ()
+
+    @property
+    def detail(self) -> str:
+        """The finding with all it carries, such as ``Pleural Effusion/left/small``."""
+        return "/".join(filter(None, (self.name, self.kind, self.side, self.place, self.size)))
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Body, position and exposure of one patient before any finding changes them. Lengths are
+    fractions of the image width unless said otherwise.
+    """
+
+    half_width: float  # of the inside of the chest
+    height: float  # from apex to costophrenic angle
+    depth: float  # from front to back
+    heart: float  # cardiothoracic ratio; normal below 0.5
+    dome: float  # height of a diaphragm's dome as a fraction of `height`
+    build: float  # thickness of the soft tissue: from 0 (slender) to 1 (obese)
+    breasts: float  # density of their shadows; 0 for none
+    bend: float  # of the spine, as a fraction of `half_width`, positive to the patient's left
+    rotation: float  # degrees by which the patient leans in the image
+    shift: tuple[float, float]  # right and down of the usual place
+    gain: float  # exposure
+    contrast: float  # depth of the dark tones
+    noise: float  # grain of the film
+    texture: float  # strength of the vessel markings
+
+
+@dataclass(frozen=True)
+class PhantomStudy:
+    """All that is needed to draw a study and to write its report. Each finding draws from its own
+    stream of numbers, so the same body can be drawn with and without it.
+    """
+
+    anatomy: Anatomy
+    findings: tuple[Finding, ...] = ()  # most urgent first; none in a normal study
+    lateral: bool = True  # whether there is a lateral view beside the frontal one
+    seed: int = 0  # of the small irregularities of the drawing
+
+    def find(self, name: str) -> Finding | None:
+        """The finding of that name, or None."""
+        return next((finding for finding in self.findings if finding.name == name), None)
+
+    def stream(self, part: str, view: str = "frontal") -> np.random.Generator:
+        """Random numbers for one part of the drawing, the same whatever else is drawn."""
+        part = part if view == "frontal" else f"{part} {view}"
+        return np.random.default_rng([self.seed, crc32(part.encode())])
+
+    def shaped_anatomy(self) -> Anatomy:
+        """The anatomy after the findings that change the shape of heart, chest or spine."""
+        body = self.anatomy
+        if heart := self.find("Cardiomegaly"):
+            body = replace(body, heart=self._drawn(heart))
+        if self.find("Emphysema"):
+            wide, high = min(0.41, body.half_width * 1.04), min(0.77, body.height * 1.13)
+            body = replace(body, half_width=wide, height=high, depth=body.depth * 1.13)
+            body = replace(body, heart=body.heart * 0.82, dome=0.03)
+        if curve := self.find("Scoliosis"):
+            body = replace(body, bend=self._drawn(curve) * (1 if curve.side == LEFT else -1))
+        return body
+
+    def _drawn(self, finding: Finding) -> float:
+        low, high = _FINDINGS[finding.name]["sizes"][finding.size]
+        return self.stream(finding.name).uniform(low, high)
+
+
+def sample_study(rng: np.random.Generator) -> PhantomStudy:
+    """Draw a patient and findings: a third have none, most one to three that hide no other."""
+    values: dict[str, float] = {}
+    for name, limits in TABLES["anatomy"].items():
+        absent = name == "breasts" and rng.random() >= 0.5
+        values[name] = 0.0 if absent else rng.uniform(*limits)
+    anatomy = Anatomy(shift=(values.pop("right"), values.pop("down")), **values)
+    findings = _sample_findings(rng)
+    lateral = bool(rng.random() >= TABLES["frontal_only"])
+    return PhantomStudy(anatomy, findings, lateral, int(rng.integers(2**31)))
+
+
+def _sample_findings(rng: np.random.Generator) -> tuple[Finding, ...]:
+    count = rng.choice(len(TABLES["shares"]), p=TABLES["shares"])
+    chosen: list[Finding] = []
+    for _ in range(20):  # candidates that clash with an earlier finding are drawn again
+        if len(chosen) == count:
+            break
+        candidate = _sample_finding(rng, _draw_name(rng, chosen))
+        if all(_compatible(candidate, other) for other in chosen):
+            chosen.append(candidate)
+    order = list(_FINDINGS)
+    return tuple(sorted(chosen, key=lambda finding: order.index(finding.name)))
+
+
+def _draw_name(rng: np.random.Generator, chosen: list[Finding]) -> str:
+    weights = {name: about["frequency"] for name, about in _FINDINGS.items()}
+    for finding in chosen:
+        for companion in _FINDINGS[finding.name].get("companions", ()):
+            weights[companion] *= 2.5
+    share = np.fromiter(weights.values(), float)
+    return str(rng.choice(list(weights), p=share / share.sum()))
+
+
+def _sample_finding(rng: np.random.Generator, name: str) -> Finding:
+    """Give a finding its side, place and size."""
+    about = _FINDINGS[name]
+    kind = side = ""
+    if kinds := about.get("kinds"):
+        kind = str(rng.choice(list(kinds)))
+        side = kinds[kind] if rng.random() < 0.7 else {LEFT: RIGHT, RIGHT: LEFT}[kinds[kind]]
+    elif rng.random() < about.get("bilateral", 0.0):
+        side = BILATERAL
+    elif "midline" not in about:
+        side = str(rng.choice((RIGHT, LEFT)))
+    place = str(rng.choice(ZONES)) if "placed" in about else ""
+    size = str(rng.choice(list(about["sizes"]))) if "sizes" in about else ""
+    return Finding(name, kind, side, place, size)
+
+
+def _compatible(one: Finding, other: Finding) -> bool:
+    hidden = {one.name, *_FINDINGS[one.name].get("excludes", ())}
+    hides = other.name in hidden or one.name in _FINDINGS[other.name].get("excludes", ())
+    return not hides and not _occupied(one) & _occupied(other)
+
+
+def _occupied(finding: Finding) -> set[tuple[str, str]]:
+    """The (side, zone) parts of the lungs which a finding needs for itself."""
+    needed = _FINDINGS[finding.name].get("occupies", {})
+    zones = needed.get(finding.size or finding.kind, [finding.place])
+    return {(side, zone) for side in finding.sides for zone in zones if zone}
+
+
+# --- its report, worded as radiologists do: sides are always ``left``, ``right``, ``bilateral`` or
+# ``both``; earlier paraphrases are used more often, because people have favourite words ---
+
+
+def report(study: PhantomStudy, rng: np.random.Generator) -> dict[str, str]:
+    """Write findings (three to seven sentences), impression (one to three) and background: all that is
+    true of a study, with side, place and size, and nothing else; `rng` chooses among paraphrases.
+    """
+    texts = {"findings": _write_findings(study, rng), "impression": _write_impression(study, rng)}
+    return texts | {name: _choose(choices, rng) for name, choices in _SENTENCES["background"].items()}
+
+
+def _write_impression(study: PhantomStudy, rng: np.random.Generator) -> str:
+    if not study.findings:
+        return _choose(_SENTENCES["normal"]["impression"], rng)
+    parts = [_phrase(finding, rng) for finding in study.findings]
+    while len(parts) > 3 or (len(parts) > 1 and rng.random() < 0.2):
+        parts[-2:] = [f"{parts[-2]} and {parts[-1]}"]
+    return " ".join(_capital(part) + "." for part in parts)
+
+
+def _write_findings(study: PhantomStudy, rng: np.random.Generator) -> str:
+    """Findings and, for organs without any, normal statements, in the order of the systems."""
+    spoken = {
+        system: [_sentence(finding, rng) for name in names if (finding := study.find(name))]
+        for system, names in _SENTENCES["systems"].items()
+    }
+    normal, absent = _SENTENCES["normal"], _SENTENCES["absent"]
+    for system in ("heart", "pleura"):
+        if not spoken[system]:
+            spoken[system] = [_choose(normal[system], rng)]
+    if not spoken["lungs"]:
+        effusion = study.find("Pleural Effusion") or study.find("Pneumothorax")
+        choices = absent["Consolidation"] if effusion else normal["lungs"]
+        spoken["lungs"] = [_choose(choices, rng)]
+    room = _LONGEST - sum(map(len, spoken.values()))
+    for row in _further_negatives(study)[:room]:
+        if rng.random() < 0.6:
+            spoken[row["system"]].append(_choose(_SENTENCES[row["of"]][row["name"]], rng))
+    return " ".join(sentence for sentences in spoken.values() for sentence in sentences)
+
+
+def _further_negatives(study: PhantomStudy) -> list[dict[str, Any]]:
+    """What else is truly absent and worth saying."""
+    present = {finding.name for finding in study.findings}
+    return [
+        row
+        for row in _SENTENCES["negatives"]
+        if not present.intersection(row["unless"]) and ("beside" not in row or present.intersection(row["beside"]))
+    ]
+
+
+def _phrase(finding: Finding, rng: np.random.Generator) -> str:
+    choices = _SENTENCES["both_sides" if finding.side == BILATERAL else "phrases"]
+    return _fill(_choose(choices[finding.kind or finding.name], rng), finding)
+
+
+def _sentence(finding: Finding, rng: np.random.Generator) -> str:
+    """A whole sentence: one of its own, or the phrase of an impression in a frame."""
+    own = _SENTENCES["sentences"].get(finding.kind or finding.name)
+    if own and finding.side != BILATERAL and rng.random() < 0.6:
+        return _capital(_fill(_choose(own, rng), finding))
+    phrase = _phrase(finding, rng)
+    plural = any(word in phrase for word in ("effusions", "fractures", "hyperinflated lungs with"))
+    frames = _SENTENCES["frames"]["plural" if plural else "singular"]
+    return _capital(_choose(frames, rng).format(_article(phrase)))
+
+
+def _article(phrase: str) -> str:
+    """Put `a` or `an` before the phrases that need one."""
+    words = phrase.split()
+    if not _COUNTED.intersection(words) or "enlargement" in words:
+        return phrase
+    return ("an " if phrase[0] in "aeiou" else "a ") + phrase
+
+
+def _fill(template: str, finding: Finding) -> str:
+    degree = f"{finding.size}ly" if finding.size else ""
+    lesion = "nodule" if finding.size == "small" else "mass"
+    return template.format(**vars(finding), degree=degree, lesion=lesion)
+
+
+def _choose(choices: Sequence[str], rng: np.random.Generator) -> str:
+    share = 0.6 ** np.arange(len(choices))
+    return choices[int(rng.choice(len(choices), p=share / share.sum()))]
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+# --- a folder of studies ---
 
 FIRST_UID = 900001  # far above the uids of the Indiana University collection
 SMALLEST = 32

@@ -10,7 +10,7 @@ import numpy as np
 
 from xray_captioning.phantom import canvas as shared
 from xray_captioning.phantom.canvas import SIGN, Canvas, Field, Layer, Points, curve, shapes
-from xray_captioning.phantom.study import LEFT, Anatomy, Finding, PhantomStudy
+from xray_captioning.phantom.dataset import LEFT, Anatomy, Finding, PhantomStudy
 
 _SHAPES = shapes("frontal")
 _WALL = _SHAPES["wall"]
@@ -32,7 +32,8 @@ def draw_frontal(study: PhantomStudy, size: int) -> Layer:
     density -= np.float32(1.10 if study.find("Emphysema") else 0.90) * air
     density += _bones(canvas, study, body)
     shared.add_hernia(canvas, study, density)
-    _add_devices(canvas, study, density)
+    if device := study.find("Support Devices"):
+        _add_devices(canvas, study, device, density)
     return _side_marker(shared.film(density, body.gain, body.contrast, body.noise, rng), rng)
 
 
@@ -213,10 +214,7 @@ def _vertebrae(canvas: Canvas, layer: Layer, body: Anatomy) -> None:
     canvas.fill(layer, canvas.ellipse(middle, (0.006, 0.010)), 120)
 
 
-def _add_devices(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
-    device = study.find("Support Devices")
-    if device is None:
-        return
+def _add_devices(canvas: Canvas, study: PhantomStudy, device: Finding, density: Field) -> None:
     sign = SIGN[device.side]
     rng = study.stream("Support Devices")
     layer = canvas.layer()

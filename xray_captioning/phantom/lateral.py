@@ -9,7 +9,7 @@ import numpy as np
 
 from xray_captioning.phantom import canvas as shared
 from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, shapes
-from xray_captioning.phantom.study import BILATERAL, Anatomy, Finding, PhantomStudy
+from xray_captioning.phantom.dataset import BILATERAL, Anatomy, Finding, PhantomStudy
 
 _SHAPES = shapes("lateral")
 _RIBS = [  # of both sides, from the spine down and forward; the lower ones end before the front
@@ -38,7 +38,8 @@ def draw_lateral(study: PhantomStudy, size: int) -> Layer:
     density -= np.float32(1.05 if study.find("Emphysema") else 0.85) * air
     density += _bones(canvas, study)
     shared.add_hernia(canvas, study, density)
-    _add_devices(canvas, study, density)
+    if device := study.find("Support Devices"):
+        _add_devices(canvas, device, density)
     return shared.film(density, body.gain, body.contrast, body.noise, rng)
 
 
@@ -132,10 +133,7 @@ def _bones(canvas: Canvas, study: PhantomStudy) -> Field:
     return bones
 
 
-def _add_devices(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
-    device = study.find("Support Devices")
-    if device is None:
-        return
+def _add_devices(canvas: Canvas, device: Finding, density: Field) -> None:
     layer = canvas.layer()
     if device.kind == "pacemaker":
         canvas.fill(layer, [canvas.ellipse((0.12, 0.10), (0.03, 0.055))])

@@ -23,6 +23,7 @@ FONT, DPI = 8.5, 130
 BINS = 30
 BASELINES = (CONSTANT, MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE)
 METRIC_NAMES = {"clinical_f1": "clinical F1", "sides": "right side", "distinct": "distinct texts"}
+NO_METRICS = ("epoch", "learning_rate", "seconds")  # columns of a log that no curve is drawn of
 
 Interval = Sequence[float] | None
 Bin = tuple[float, float, float, float, int]
@@ -38,9 +39,6 @@ def png(figure: Any) -> bytes:
 def save(figure: Any, path: str | Path) -> None:
     """Write a figure to a PNG file, whole or not at all."""
     atomic_write(path, png(figure))
-
-
-NO_METRICS = ("epoch", "learning_rate", "seconds")  # columns of a log that no curve is drawn of
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> Any:
@@ -72,7 +70,7 @@ def bars(panels: Mapping[str, Mapping[str, float]], label: str = "studies") -> A
         axis.set_title(title, fontsize=FONT)
         axis.set_xlabel(label)
         axis.set_xlim(0, 1.22 * max([*counts.values(), 1e-9]))
-        _few_ticks(axis.xaxis)
+        axis.xaxis.get_major_locator().set_params(nbins=4)
     return figure
 
 
@@ -90,7 +88,7 @@ def histograms(panels: Mapping[str, Sequence[float]], label: str, unit: str = "s
             axis.text(middle, 1.0, named, va="top", **style)
         axis.set_title(title, fontsize=FONT)
         axis.set(xlabel=label, ylabel=unit)
-        _few_ticks(axis.xaxis)
+        axis.xaxis.get_major_locator().set_params(nbins=4)
     return figure
 
 
@@ -108,7 +106,7 @@ def scores(
             _point(axis, row.get(metric), place, interval, _colour(str(row["system"])))
         axis.set_xlabel(METRIC_NAMES.get(metric, metric))
         axis.set_xlim(left=0)
-        _few_ticks(axis.xaxis)
+        axis.xaxis.get_major_locator().set_params(nbins=4)
     _name_rows(axes, names)
     return figure
 
@@ -223,10 +221,6 @@ def _name_rows(axes: Sequence[Any], names: Sequence[str]) -> None:
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     for axis in axes:
         axis.grid(axis="y", color="0.92", linewidth=0.8)
-
-
-def _few_ticks(axis: Any) -> None:
-    axis.get_major_locator().set_params(nbins=4)
 
 
 def _figure(columns: int, height: float, width: float = WIDTH, shared: bool = False) -> Any:

@@ -11,7 +11,7 @@ from xray_captioning.config import Config
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import read_json, sha256_file
-from xray_captioning.text.byte_pairs import load_tokenizer
+from xray_captioning.text.tokenizer import load_tokenizer
 
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai_edge_litert", "saved_model": "tensorflow"}
 KERAS = "keras"

@@ -64,6 +64,7 @@ def spelled(text: str) -> tuple[str, ...]:
 UNKNOWN = "unknown"
 _SECTIONS = ("indication", "technique", "comparison", "findings", "impression", BOTH, "addendum")
 _INSIDE = (*_SECTIONS, "recommendation", "stop")
+_BESIDE = tuple(kind for kind in _INSIDE if kind != "comparison")
 _LINES = (*_INSIDE, "exam", "banner", "wet")
 
 _MARK = re.compile(r"[:\n]|[-\u2013\u2014](?=[\sA-Z\u2013\u2014-])|\||\Z")
@@ -74,6 +75,7 @@ _RUN = re.compile(r"[A-Za-z0-9 ,/&()'+_.-]+")
 _INDENT = " *#_(\\[<>\u2022|-.)0123456789"  # what may stand before the first word of a line
 _FOLLOWING = re.compile(r"[\s.]*([A-Za-z]+|\d+|_)")
 _TRIMMED = " *_#)]>("
+_SKIPPED = {":": " :-\u2013\u2014*", "": " .", "\n": ""}  # of a dash, blanks and that dash
 _WORDLENGTH = 24  # and the signs after it
 _WINDOW = 90  # no heading is longer, so that the search takes linear time
 
@@ -152,9 +154,6 @@ def _heading(text: str, floor: int, end: int, mark: str, contrast: bool) -> Head
         name = spelled(run.text[skipped:])
         return Heading(run.begin + skipped, content, str(kind_of(name)), name)
     return None
-
-
-_SKIPPED = {":": " :-\u2013\u2014*", "": " .", "\n": ""}  # of a dash, blanks and that dash
 
 
 def _run(text: str, floor: int, end: int) -> _Run:
@@ -245,6 +244,3 @@ def _first_of(name: list[str]) -> int | None:
     while name[first] in WORDS["filler"] and first < last:
         first += 1
     return first
-
-
-_BESIDE = tuple(kind for kind in _INSIDE if kind != "comparison")

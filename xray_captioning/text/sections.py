@@ -13,6 +13,21 @@ from xray_captioning.text import headings
 from xray_captioning.text.cleaning import without_tags
 from xray_captioning.text.headings import BOTH, PHRASES, Heading, is_title, kind_of
 
+_Part = tuple[str, str]  # what kind of section, and its text
+_CONTENT = ("findings", "impression", BOTH, "addendum")
+_BEFORE = ("indication", "comparison", "technique", "exam")
+_NAMED = (*_CONTENT, "indication", "comparison", "technique", "organ")
+_UNNAMED = ("exam", "view", "banner", "wet")
+_BODY = "body"  # text that no heading names
+_OPENING = 80  # characters in which a sentence says that it is about the patient
+_SIGNS = {"\r\n": "\n", "\r": "\n", "\\n": "\n", "\t": "   ", "\u00a0": " ", "\uff1a": ":"}.items()
+_SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
+_CODE = re.compile(r"\s*\d-[A-Z]{4}")
+_FOOTER = re.compile(rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, PHRASES['footer']))})", re.IGNORECASE)
+_SIGNATURE = re.compile(r"\n[ ]*\n[ ]*(?:dr|prof)\b[^\n]{,60}\s*\Z", re.IGNORECASE)
+_ITEM = re.compile(r"(?:\(?\d{1,2}[.)]|[-*\u2022])\s*\S")
+_POINTER = re.compile(r"[^a-z ]+")
+
 
 @dataclass(frozen=True)
 class Sections:
@@ -23,9 +38,6 @@ class Sections:
     comparison: str | None = None  # what they were compared with
     findings: str | None = None
     impression: str | None = None
-
-
-_Part = tuple[str, str]  # what kind of section, and its text
 
 
 def split_report(text: str) -> Sections:
@@ -94,17 +106,6 @@ def has_headings(text: str) -> bool:
     return any(part and part.split() != text.split() for part in (found.findings, found.impression))
 
 
-_CONTENT = ("findings", "impression", BOTH, "addendum")
-_BEFORE = ("indication", "comparison", "technique", "exam")
-_NAMED = (*_CONTENT, "indication", "comparison", "technique", "organ")
-_UNNAMED = ("exam", "view", "banner", "wet")
-_BODY = "body"  # text that no heading names
-
-
-_SIGNS = {"\r\n": "\n", "\r": "\n", "\\n": "\n", "\t": "   ", "\u00a0": " ", "\uff1a": ":"}.items()
-_SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
-
-
 def _lines(text: str) -> str:
     """Return a text with one kind of line break, without rules, tags and escaped breaks."""
     # A report may have been written as JSON or as Python's dictionary.
@@ -159,11 +160,6 @@ def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
             yield ("exam", text[heading.start : heading.content].rstrip(" :"))
         kind = "exam" if is_title(content) else "findings"
         yield (kind if heading.kind == "organ" else heading.kind, content)
-
-
-_CODE = re.compile(r"\s*\d-[A-Z]{4}")
-_FOOTER = re.compile(rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, PHRASES['footer']))})", re.IGNORECASE)
-_SIGNATURE = re.compile(r"\n[ ]*\n[ ]*(?:dr|prof)\b[^\n]{,60}\s*\Z", re.IGNORECASE)
 
 
 def _without_footer(text: str) -> str:
@@ -231,9 +227,6 @@ def _kind_of_paragraph(text: str, kind: str = _BODY) -> str:
     return _BODY if prose[-1].rstrip(" *_").endswith(".") or kind == "exam" else "letterhead"
 
 
-_OPENING = 80  # characters in which a sentence says that it is about the patient
-
-
 def _joined(parts: list[_Part], *kinds: str) -> str | None:
     return _sum(*(_flowing(text) for kind, text in parts if kind in kinds))
 
@@ -243,10 +236,6 @@ def _sum(*texts: str | None) -> str | None:
     *ended, last = [text for text in texts if text] or [""]
     ended = [text if text[-1] in ".?!:;" else f"{text}." for text in ended]
     return " ".join([*ended, last]) or None
-
-
-_ITEM = re.compile(r"(?:\(?\d{1,2}[.)]|[-*\u2022])\s*\S")
-_POINTER = re.compile(r"[^a-z ]+")
 
 
 def _flowing(text: str) -> str:

@@ -39,9 +39,7 @@ def is_dicom(data: bytes) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back pydicom's warnings and log, which may quote the file, for one thread at a time;
-    raise MissingExtraError where it is not installed.
-    """
+    """Hold back pydicom's warnings and log, which may quote the file, for one thread at a time."""
     require("pydicom.pixels", "DICOM files", "dicom")
     log = logging.getLogger("pydicom")
     with catching, warnings.catch_warnings(), np.errstate(all="ignore"):
