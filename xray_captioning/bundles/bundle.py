@@ -149,21 +149,7 @@ def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = 
         names = ", ".join(shipped_bundles()) or "none"
         raise BundleError(f"{folder}: no such bundle; {advice}: {names}")
     _settle(folder)
-    digests = read_json(folder / MANIFEST, _NOT_WHOLE)
-    for name, digest in digests.items():
-        path = folder / _inside(name)
-        if not path.is_file():
-            raise BundleError(f"{path}: missing; {_AGAIN}")
-        if sha256_file(path) != digest:
-            raise BundleError(f"{path}: altered since it was saved; {_AGAIN}")
-    about = read_json(folder / "captioner.json", _NOT_WHOLE)
-    if about.get("format") != FORMAT:
-        advice = "install the version of xray-captioning that wrote it"
-        raise BundleError(f"{folder}: bundle format {about.get('format')}, expected {FORMAT}; {advice}")
-    try:
-        convert(about, _Values)
-    except ValidationError as error:
-        raise BundleError(f"{folder}/captioner.json: {error}; {_AGAIN}") from error
+    digests, about = _read_files(folder)
     if kind == "captioner" and about["kind"] != "captioner":
         advice = f"train a decoder with train --encoder {folder}"
         raise BundleError(f"{folder}: holds an encoder only; {advice}")
@@ -180,13 +166,37 @@ def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = 
         absent = "export" in about or (blind and name == "encoder.weights.h5")
         if name not in digests and not (absent and name.endswith(".h5")):
             raise BundleError(f"{folder / MANIFEST}: does not name {name}; {_NOT_WHOLE}")
+    _check_packages(folder, kind, about)
+    return about
+
+
+def _read_files(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return manifest and ``captioner.json`` of files that are as the manifest says."""
+    digests = read_json(folder / MANIFEST, _NOT_WHOLE)
+    for name, digest in digests.items():
+        path = folder / _inside(name)
+        if not path.is_file():
+            raise BundleError(f"{path}: missing; {_AGAIN}")
+        if sha256_file(path) != digest:
+            raise BundleError(f"{path}: altered since it was saved; {_AGAIN}")
+    about = read_json(folder / "captioner.json", _NOT_WHOLE)
+    if about.get("format") != FORMAT:
+        advice = "install the version of xray-captioning that wrote it"
+        raise BundleError(f"{folder}: bundle format {about.get('format')}, expected {FORMAT}; {advice}")
+    try:
+        convert(about, _Values)
+    except ValidationError as error:
+        raise BundleError(f"{folder}/captioner.json: {error}; {_AGAIN}") from error
+    return digests, about
+
+
+def _check_packages(folder: Path, kind: str, about: dict[str, Any]) -> None:
     for part in set(PARTS[kind]) & set(about.get("needs", ())):
         name, need = about["config"]["model"][part], about["needs"][part]
         if not origin_of(part, name):
             advice = f"import the module {need.get('module')} first"
             advice = f"pip install {need['package']}" if "package" in need else advice
             raise BundleError(f"{folder}: its {part} {name!r} is of another package; {advice}")
-    return about
 
 
 def read_config(folder: Path, kind: str) -> Config:
