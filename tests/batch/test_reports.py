@@ -297,6 +297,18 @@ def test_what_no_report_can_refer_to_is_told_and_the_others_are_written(tmp_path
     assert len(list(place.glob("*.json"))) == 3
 
 
+def test_a_study_without_a_report_is_an_error_of_the_run(twenty, tmp_path, capfd):
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", pydicom.dcmread(twenty / "0" / "0").pixel_array)[1].tobytes())
+    words = ["caption", str(twenty / "0" / "0"), str(tmp_path / "a.png"), "--out-dicom", str(tmp_path / "sr")]
+    assert main([*words, "--runtime", "onnx"]) == 1
+    output, error = capfd.readouterr()
+    assert output == ""
+    assert "a.png: not all its images are DICOM files with the UIDs that a report refers to; take --fhir" in error
+    assert "2 studies, 1 of them with an error" in error
+    assert len(list((tmp_path / "sr").iterdir())) == 1
+
+
 def test_series_are_listed_once(tmp_path):
     series = {1: "1.2.7", 2: "1.2.8", 3: "1.2.7"}
     images = [write_image(tmp_path / f"{n}", image=n, SeriesInstanceUID=uid) for n, uid in series.items()]

@@ -17,7 +17,7 @@ from xray_captioning.batch.caption_table import Row, Study, printable
 from xray_captioning.data.dicom.reading import quiet, read_header
 from xray_captioning.data.sources.dicom import is_tree
 from xray_captioning.errors import DataError, require
-from xray_captioning.files import naming, read_toml
+from xray_captioning.files import naming, progress, read_toml
 
 TEXTS = read_toml(__file__, "reports.toml")
 
@@ -36,16 +36,16 @@ def report_writer(
     forms = [form for form in ((dicom, "dcm", structured_report), (fhir, "json", diagnostic_report)) if form[0]]
 
     def write(captioned: Iterable[tuple[Study, Row]]) -> int:
-        failed: list[str] = []
-        for study, row in captioned:
+        failed, first = 0, ""
+        for study, row in progress(captioned, total=len(studies), desc="report", unit="study"):
             try:
                 if row["caption"]:
                     _write(_said(study, row, model, dicom is not None, keep_patient), forms)
             except DataError as error:
-                failed.append(str(error))
+                failed, first = failed + 1, first or str(error)
         if failed:
-            warnings.warn(f"{failed[0]}; {len(failed)} captions have no report", stacklevel=2)
-        return len(failed)
+            warnings.warn(f"{first}; {failed} captions have no report", stacklevel=2)
+        return failed
 
     return write
 
