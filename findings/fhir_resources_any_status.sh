@@ -4,7 +4,8 @@
 # Guess: a status that the standard does not have, a device as performer and a reference to a contained
 # resource that is not there are each refused, as an unknown element or a malformed id is.
 # What happened: all three pass, and so does an id of 65 characters (at most 64 are allowed). Only names of
-# elements and the patterns of values are checked, not required codes, not kinds of references.
+# elements and the patterns of values are checked. The required codes and the kinds of references are listed in the
+# models (enum_values, enum_reference_types), but nothing looks at them.
 # Output seen: accepted: status 'bogus', performer Device/1, result #gone, id of 65 characters; refused:
 #              unknown element, id a_b, issued 2024-01-01.
 # Date: 2026-11-28.

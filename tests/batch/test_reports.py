@@ -372,7 +372,7 @@ def test_a_run_that_was_stopped_goes_on_to_its_reports(twenty, tmp_path, monkeyp
         patch.setattr(reports, "os", SimpleNamespace(fsync=os.fsync, replace=stopped))
         with contextlib.suppress(KeyboardInterrupt):
             assert main(words)
-    assert [path.name for path in (tmp_path / "sr").iterdir()] == [".part"]
+    assert [path.suffix for path in (tmp_path / "sr").iterdir()] == [".part"]
     assert main([*words, "--resume"]) == 0
     assert {path.suffix for path in (tmp_path / "sr").iterdir()} == {".dcm"}
     assert len(list((tmp_path / "sr").iterdir())) == 20

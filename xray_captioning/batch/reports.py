@@ -84,7 +84,7 @@ def _write(said: dict[str, Any], forms: Iterable[Any]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             # `atomic_path` would look through a folder of up to millions each time.
             with naming(path):
-                with open(aside := path.with_name(".part"), "wb", buffering=0) as file:
+                with open(aside := path.with_suffix(".part"), "wb", buffering=0) as file:
                     file.write(make(key, said))
                     os.fsync(file.fileno())
                 os.replace(aside, path)

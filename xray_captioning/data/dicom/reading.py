@@ -126,9 +126,8 @@ def _has_vr(element: bytes) -> bool:
 
 
 def read_header(path: str | os.PathLike[str], more: Sequence[str] = ()) -> dict[str, str] | None:
-    """Read the header of a DICOM file: texts by the standard's keywords, '' where one is missing, of
-    the patient's id a digest; and `more` as they are. None for another file and for a DICOMDIR, else
-    a DataError.
+    """Read the header of a DICOM file: texts by the standard's keywords, '' where one is missing, of the
+    patient's id a digest, and `more` as they are. None for another file and for a DICOMDIR.
     """
     with one_error(DataError, str(path)), open(path, "rb") as file:
         if not is_dicom(file.read(PREAMBLE)):
