@@ -39,11 +39,12 @@ def caption_to_file(
     show_unfamiliar: bool = False,
     given: StudyFeatures | None = None,
     spread: Spread | None = None,
+    report: Callable[[Iterable[tuple[Study, Row]]], int] | None = None,
 ) -> int:
     """Write a row for each study, its caption or why it has none, and count those with an error.
 
     A resumed run writes the same bytes as one that was never stopped. `bundle` is a digest; with `given`
-    features no image is read, and with `spread` other processes caption the batches.
+    features no image is read, with `spread` other processes caption the batches; in the end `report` gets the rows.
     """
     table.check_out(out, resume)
     if given is not None:
@@ -71,6 +72,8 @@ def caption_to_file(
         table.write_rows(table.read_rows(file), out, captioner.encoder.findings)
         errors = sum(row["error"] is not None for row in table.read_rows(file))
         warn_of_empty(((row["caption"], row["novelty"]) for row in table.read_rows(file)), show_unfamiliar)
+        if report:  # while the journal is there, which says what wrote the rows, and after a kill goes on here
+            errors += report(zip(studies, table.read_rows(file)))
     table.part_of(out).unlink()
     return errors
 

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import click
@@ -55,6 +56,9 @@ def caption(
     findings: bool,
     features: Path | None,
     engine: options.Engine,
+    out_dicom: Path | None,
+    fhir: Path | None,
+    keep_patient: bool,
     **asked: Any,
 ) -> None:
     """Write a caption for each IMAGE; two images of one study are joined by a comma: a.png,b.png.
@@ -62,27 +66,32 @@ def caption(
     Each image in a DIR is a study of its own. Where DICOM files name their views the frontal one
     is looked at first.
     """
-    if engine.engine != "local" and (out is None or features is not None):
+    reported = (out_dicom, fhir, keep_patient) if out_dicom or fhir else None
+    if keep_patient and not reported:
+        raise ConfigError("--keep-patient is for reports; give --out-dicom or --fhir, too")
+    if engine.engine != "local" and (not (out or reported) or features is not None):
         raise ConfigError("--engine ray captions images into a file: give --out, and no --features")
     if features is not None:
-        _caption_features(features, bundle, out, resume, bool(named or source.data), **asked)
+        _caption_features(features, bundle, out, resume, bool(named or source.data or reported), **asked)
         return
-    _check_options(named, source, out, resume, findings)
+    _check_options(named, source, out, resume, findings, bool(reported))
     shown = _named_views(views, source)
     model = _read_bundle(bundle, findings)
     if source.data:
         studies = source_studies(source, model.config)
     else:
         studies = named_studies(named, model.config.image.views, shown)
-    if out is not None:
-        _write_file(model, studies, out, resume, engine, **asked)
+    if out or reported:
+        with TemporaryDirectory() as aside:
+            table = out or Path(aside, "captions.jsonl")
+            _write_file(model, studies, table, resume, engine, reported=reported, **asked)
     else:
         _print(model, studies, findings, **asked)
 
 
 def _caption_features(path: Path, bundle: str, out: Path | None, resume: bool, more: bool, **asked: Any) -> None:
     if out is None or more:
-        raise ConfigError("--features are captioned into a file: give --out, and no images")
+        raise ConfigError("--features are captioned into a file: give --out, and no images or reports")
     import pandas as pd
 
     from xray_captioning.evaluation.matching import features_of
@@ -96,13 +105,15 @@ def _caption_features(path: Path, bundle: str, out: Path | None, resume: bool, m
 
 
 def _check_options(
-    named: tuple[str, ...], source: options.Source, out: Path | None, resume: bool, findings: bool
+    named: tuple[str, ...], source: options.Source, out: Path | None, resume: bool, findings: bool, reported: bool
 ) -> None:
     source.check(named)
     if resume and out is None:
         raise ConfigError("--resume goes on with a run to a file; give its --out, too")
-    if out is not None and findings:
+    if (out or reported) and findings:
         raise ConfigError("a file of --out holds the findings anyway; leave out --findings")
+    if reported and resume and out is not None and is_whole(out):
+        raise ConfigError(f"{out}: is there already, whole, and does not say which model wrote it; give another --out")
     if out is not None and not (resume and is_whole(out)):
         check_out(out, resume)
 
@@ -192,11 +203,13 @@ def _write_file(
     show_unfamiliar: bool,
     runtime: str | None,
     given: Any = None,
+    reported: Any = None,
 ) -> None:
     if resume and is_whole(out):
         errors = check_whole(out, studies)
         click.echo(f"{out}: is there already, whole; there is nothing to resume", err=True)
     else:
+        from xray_captioning.batch.reports import report_writer
         from xray_captioning.batch.run import batch_captioner, caption_to_file, lost_row
         from xray_captioning.bundles.bundle import MANIFEST
         from xray_captioning.files import sha256_file
@@ -204,13 +217,16 @@ def _write_file(
 
         _note(bundle)
         digest = sha256_file(bundle.folder / MANIFEST)
+        known = {"name": bundle.folder.resolve().name, "digest": digest, "section": bundle.config.text.section}
+        report = report_writer({**bundle.values["about"], **known}, studies, *reported) if reported else None
         captioner = open_captioner(bundle.folder, runtime)
-        more = beam, resume, show_unfamiliar, given
         make = partial(batch_captioner, bundle.folder, runtime, beam, show_unfamiliar)
         with engine.spread() as spread:
             over = spread and partial(spread, make, lost=lost_row)
-            errors = caption_to_file(captioner, digest, studies, out, *more, over)
-    click.echo(f"{out}: {len(studies)} studies, {errors} of them with an error", err=True)
+            more = beam, resume, show_unfamiliar, given, over, report
+            errors = caption_to_file(captioner, digest, studies, out, *more)
+    written = (reported[0] or reported[1]) if reported else out
+    click.echo(f"{written}: {len(studies)} studies, {errors} of them with an error", err=True)
     if errors:
         raise click.exceptions.Exit(1)
 

@@ -1,6 +1,6 @@
 """The elements of a DICOM file that are asked for, and what groups files into studies.
 
-No patient field is kept: of the patient's id there is a digest, which tells who is the same.
+No patient field is kept unless it is asked for: of the patient's id there is a digest, which tells who is the same.
 Nothing that pydicom says comes out, because any text of a file may hold a name.
 """
 
@@ -125,21 +125,22 @@ def _has_vr(element: bytes) -> bool:
     return element[4:6].isalpha() and element[4:6].isupper()
 
 
-def read_header(path: str | os.PathLike[str]) -> dict[str, str] | None:
-    """Read the header of a DICOM file: texts by the standard's keywords, '' where one is missing, of
-    the patient's id a digest. None for another file and for a DICOMDIR, else a DataError.
+def read_header(path: str | os.PathLike[str], more: Sequence[str] = ()) -> dict[str, str] | None:
+    """Read the header of a DICOM file: texts by the standard's keywords, '' where one is missing, of the
+    patient's id a digest, and `more` as they are. None for another file and for a DICOMDIR.
     """
     with one_error(DataError, str(path)), open(path, "rb") as file:
         if not is_dicom(file.read(PREAMBLE)):
             return None
         with quiet():
-            dataset = read_elements(file, _HEADER, _LAST)
+            dataset = read_elements(file, (*_HEADER, *more), _LAST)
             if dataset.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
                 return None
-            text = {name: str(dataset.get(name) or "").strip() for name in _HEADER}
+            text = {name: str(dataset.get(name) or "").strip() for name in (*_HEADER, *more)}
+            asked = {name: text[name] for name in more}
     if not text["StudyInstanceUID"]:
         raise DataError(f"{path}: names no study (StudyInstanceUID); take it out of the folder")
     # Of a patient the same in every file and on every machine.
     patient = f"xray-captioning\n{text.pop('IssuerOfPatientID')}\n{text['PatientID']}"
     digest = hashlib.sha256(patient.encode()).hexdigest()[:16]
-    return {**text, "PatientID": text["PatientID"] and digest, "path": str(path)}
+    return {**text, "PatientID": text["PatientID"] and digest, "path": str(path), **asked}
