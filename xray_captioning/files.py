@@ -12,6 +12,8 @@ import sys
 import tempfile
 import time
 import tomllib
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from glob import escape
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 _HOST = os.uname().nodename if os.name == "posix" else ""
+# What `zipfile` raises of an archive that is damaged, by where.
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, IndexError, UnicodeDecodeError)
 MISSING = ("", "nan", "none", "null", "<na>")  # as Python, JSON and pandas write a missing value
 
 

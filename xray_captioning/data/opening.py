@@ -6,7 +6,6 @@ import io
 import json
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import IO, TextIO, cast
 from xray_captioning.data import cache_folder
 from xray_captioning.data.cache_folder import FILES, GIB, LIMIT_VARIABLE
 from xray_captioning.errors import DataError
-from xray_captioning.files import atomic_write, read_toml
+from xray_captioning.files import BROKEN_ZIP, atomic_write, read_toml
 
 HEAD_BYTES = 1 << 16  # as much of a file as is looked at to tell what it is
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx")
@@ -133,7 +132,7 @@ def whole_archive(path: Path, advice: str = "check the path") -> Iterator[None]:
     """Make a DataError of whatever goes wrong while a packed file is read."""
     try:
         yield
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError) as error:
+    except (*BROKEN_ZIP, gzip.BadGzipFile, RuntimeError) as error:
         raise DataError(f"{path}: is not a whole archive ({error}); get it again") from error
     except OSError as error:
         reason = error.strerror or error
@@ -173,7 +172,7 @@ def is_zip(path: Path) -> bool:
 
 def is_table(path: Path) -> bool:
     """Tell whether an archive holds one table and no image: it is read without unpacking it."""
-    with suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as archive:
+    with suppress(*BROKEN_ZIP, OSError), zipfile.ZipFile(path) as archive:
         names = list(filter(_is_shown, archive.namelist()))
         return sum(map(_is_table, names)) == 1 and not any(map(is_image, names))
     return False
