@@ -42,7 +42,8 @@ def in_child(work: Callable[[], object], begin: Callable[[], object] = int) -> t
         code, found = WRONG, None
         try:
             signal.alarm(HANG)
-            sys.stdout = sys.stderr = open(os.devnull, "w")  # what listens may be a file, and that full, too
+            # What listens may be a file, and that full, too.
+            sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
             begin()
             code, found = _ended(work)
             with os.fdopen(write, "wb") as file:
