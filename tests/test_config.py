@@ -90,6 +90,12 @@ def test_parse_assignment() -> None:
         parse_assignment("epochs")
 
 
+def test_bytes_that_are_no_text_are_refused() -> None:
+    # As Python hands over an argument of the command line that is no UTF-8.
+    with pytest.raises(ConfigError, match="does not fit"):
+        Config().replace(dict([parse_assignment("model.decoder=\udce0")]))
+
+
 def refused(values: dict[str, Any]) -> str:
     """Return the one line that refuses an assignment of dotted names."""
     with pytest.raises(ConfigError) as found:

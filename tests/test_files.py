@@ -47,7 +47,7 @@ def test_temporary_keeps_folder_and_suffix(tmp_path):
     assert (tmp_path / "model.weights.h5").read_text() == "new"
 
 
-def test_what_a_killed_writer_of_the_same_file_left_is_removed(tmp_path):
+def test_what_killed_writers_left_in_a_folder_is_removed(tmp_path):
     with atomic_path(tmp_path / "best.weights.h5") as temporary:
         others = temporary.name.replace(str(os.getpid()), "{}")
         assert "{}" in others
@@ -55,8 +55,8 @@ def test_what_a_killed_writer_of_the_same_file_left_is_removed(tmp_path):
     for name in (dead, alive, elsewhere, ".best.weights.h5", f".other{dead}"):
         (tmp_path / name).write_text("half")
     atomic_write(tmp_path / "best.weights.h5", "whole")
-    kept = {"best.weights.h5", alive, elsewhere, ".best.weights.h5", f".other{dead}"}
-    assert set(os.listdir(tmp_path)) == (kept if os.name == "posix" else kept | {dead})
+    kept = {"best.weights.h5", alive, elsewhere, ".best.weights.h5"}
+    assert set(os.listdir(tmp_path)) == (kept if os.name == "posix" else kept | {dead, f".other{dead}"})
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError("No space left on device")])

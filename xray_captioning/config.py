@@ -237,7 +237,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         """
         try:
             config = msgspec.convert(values, cls)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
             raise ConfigError(f"{where}: {_explain(error, values)}") from error
         if abs(sum(config.fractions) - 1) > 1e-6:
             problem = f"fractions: {config.fractions} do not fit; they must sum to 1"
@@ -339,7 +339,7 @@ def load_preset(name: str) -> Config:
     return Config.from_dict({"name": Path(name).stem, **values}, f"preset {name}")
 
 
-def _explain(error: msgspec.ValidationError, values: Any) -> str:
+def _explain(error: Exception, values: Any) -> str:
     """Return which field is wrong, its value, and what it may be."""
     # msgspec says "Expected `int` >= 16 - at `$.image.size`", the path only below the first level.
     problem, _, path = str(error).replace("`", "").partition(" - at $.")

@@ -7,6 +7,10 @@ from types import ModuleType
 class XrayCaptioningError(Exception):
     """Base of all errors raised on purpose; the command line prints one line, exit status 2."""
 
+    def __init__(self, message: str = "") -> None:
+        # A library's words, or a name in somebody's file, may hold line breaks.
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))
+
 
 class ConfigError(XrayCaptioningError, ValueError):
     """A setting, preset or option has a value that cannot work."""

@@ -8,10 +8,14 @@ import hashlib
 import io
 import json
 import os
+import re
+import shutil
 import sys
 import tempfile
 import time
 import tomllib
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from glob import escape
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 _HOST = os.uname().nodename if os.name == "posix" else ""
+_LEFTOVER = re.compile(rf"\.{re.escape(_HOST[:40])}-([0-9]+)-[a-z0-9_]{{8}}(\.|$)")
+# What `zipfile` raises of an archive that is damaged, or packed as it cannot unpack.
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, IndexError, UnicodeDecodeError, RuntimeError)
 MISSING = ("", "nan", "none", "null", "<na>")  # as Python, JSON and pandas write a missing value
 
 
@@ -36,9 +43,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    prefix, suffix = f".{target.stem[:80]}.{_HOST[:40]}-", "".join(target.suffixes[-2:])
-    _remove_leftovers(target.parent, prefix, suffix)
-    handle, name = tempfile.mkstemp(prefix=f"{prefix}{os.getpid()}-", suffix=suffix, dir=target.parent)
+    remove_leftovers(target.parent)
+    handle, name = tempfile.mkstemp("".join(target.suffixes[-2:]), _prefix(target.stem), target.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -53,14 +59,28 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _remove_leftovers(folder: Path, prefix: str, suffix: str) -> None:
-    """Remove what processes of this machine were writing to the same file when they were killed."""
-    for leftover in folder.glob(f"{escape(prefix)}*{escape(suffix)}") if os.name == "posix" else ():
-        pid = leftover.name.removeprefix(prefix).partition("-")[0]
+@contextmanager
+def temporary_folder(parent: Path, stem: str) -> Iterator[Path]:
+    """Yield a hidden folder below `parent`, which may be moved away, and else is removed."""
+    remove_leftovers(parent)
+    with tempfile.TemporaryDirectory("", _prefix(stem), parent, ignore_cleanup_errors=True) as temporary:
+        (folder := Path(temporary, "whole")).mkdir()
+        yield folder
+
+
+def _prefix(stem: str) -> str:
+    return f".{stem[:80]}.{_HOST[:40]}-{os.getpid()}-"
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes of this machine were writing here when they were killed."""
+    for leftover in folder.glob(f".*.{escape(_HOST[:40])}-*") if os.name == "posix" else ():
+        found = _LEFTOVER.search(leftover.name)
         try:
-            os.kill(int(pid) if pid.isdecimal() else os.getpid(), 0)  # which does nothing to it
+            os.kill(int(found[1]) if found else os.getpid(), 0)  # which does nothing to it
         except ProcessLookupError:
-            leftover.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder that may only be read
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         except (OSError, OverflowError):  # somebody else's
             continue
 
@@ -107,9 +127,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     check_new_folder(out)
     out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
-        folder = Path(staging) / "whole"
-        folder.mkdir()
+    with temporary_folder(out.parent, out.name) as folder:
         with naming(out):
             yield folder
         if out.exists():

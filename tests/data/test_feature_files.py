@@ -163,6 +163,8 @@ def refused(path, message):
 def test_files_that_are_no_features_are_refused_in_one_line(tmp_path):
     path = tmp_path / "f.npz"
     refused(save_npz(path, ids=IDS[:3]), "7 rows, 3 ids")
+    refused(save_npz(path, ids=REGIONS), "its ids have")
+    refused(save_npz(path, ids=np.array(0)), "its ids have 0 axes")
     refused(save_npz(path, regions=np.array([["a"]] * 7)), "features are numbers")
     refused(save_npz(path, regions=np.array([{}] * 7, object)), "cannot be read as features")
     refused(save_npz(path, ids=np.array(IDS, object)), "cannot be read as features")

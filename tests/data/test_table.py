@@ -230,3 +230,17 @@ def test_a_workbook_of_two_sheets_is_refused(tmp_path):
             pd.DataFrame([["a.png", "x"]], columns=["image", "caption"]).to_excel(book, sheet_name=name)
     with pytest.raises(DataError, match=r"2 sheets \(first, second\); save the one"):
         Table(tmp_path / "t.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(28, b"\0\0"), (46, b"\xc2("), (10, b"\x63")], ids=["no name", "no UTF-8", "method"]
+)
+def test_an_archive_whose_list_of_members_is_damaged_is_refused(tmp_path, field, value):
+    path, packed = tmp_path / "captions.csv.zip", io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("\u00e4.csv", "image,caption\na.png,no effusion\n")  # a name in UTF-8, as a flag says
+    whole = packed.getvalue()
+    place = whole.index(b"PK\x01\x02") + field
+    path.write_bytes(whole[:place] + value + whole[place + len(value) :])
+    with pytest.raises(DataError, match=r"captions\.csv\.zip: is not a whole archive|holds 0 tables"):
+        list(Table(path))

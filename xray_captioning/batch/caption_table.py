@@ -117,7 +117,8 @@ def open_journal(path: Path, resume: bool) -> Iterator[BinaryIO]:
     """Open the journal of an unfinished run, or of a new one, for this process alone."""
     if path.exists() and not resume:
         raise ConfigError(f"{path}: holds an unfinished run; go on with --resume, or remove it to start anew")
-    with open(path, "a+b") as file:
+    file = open(path, "a+b")  # noqa: SIM115
+    try:
         with suppress(ImportError):  # not every system has it
             import fcntl
 
@@ -127,6 +128,9 @@ def open_journal(path: Path, resume: bool) -> Iterator[BinaryIO]:
                 advice = "wait for it, or choose another --out"
                 raise ConfigError(f"{path}: another process is writing it; {advice}") from None
         yield file
+    finally:
+        with naming(path):  # what is left to write does not fit either where the disk is full
+            file.close()
 
 
 def begin(file: BinaryIO, run: dict[str, Any], names: Sequence[str], batch_size: int) -> int:

@@ -20,7 +20,6 @@ the place of the weights (`xray_captioning.captioner.graphs`).
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -30,7 +29,7 @@ from msgspec import Meta, Struct, ValidationError, convert
 
 from xray_captioning.config import Config
 from xray_captioning.errors import BundleError, ConfigError
-from xray_captioning.files import atomic_write, naming, read_json, sha256_file, shipped_folder
+from xray_captioning.files import atomic_write, naming, read_json, sha256_file, shipped_folder, temporary_folder
 from xray_captioning.plugins import origin_of
 
 FORMAT = 1
@@ -77,11 +76,8 @@ def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
     the folder are left alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(".bundle-*"):  # of a process that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
     _settle(folder)
-    with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder, ignore_cleanup_errors=True) as temporary:
-        (aside := Path(temporary, "whole")).mkdir()
+    with temporary_folder(folder, "bundle") as aside:
         with naming(folder):
             write(aside)
         digests = {path.relative_to(aside).as_posix(): sha256_file(path) for path in _files(aside)}

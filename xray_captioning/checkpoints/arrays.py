@@ -2,13 +2,14 @@
 
 import math
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from xray_captioning.files import BROKEN_ZIP
 
 MAXIMUM_BYTES = 2**32  # of all arrays of one model: a billion float32 weights
 MAXIMUM_NAMES = 100_000  # arrays of one model
@@ -153,7 +154,7 @@ def entry(archive: zipfile.ZipFile, members: Members, name: str, budget: Budget)
     budget.pay(info.file_size, name)
     try:
         data = archive.read(info)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except (*BROKEN_ZIP, OSError) as error:
         raise RefusedError(f"damaged zip archive ({str(error)[:80]}); download it again") from error
     if len(data) != info.file_size:
         raise RefusedError(f"its {name[:60]!r} is cut off; download or copy it again")

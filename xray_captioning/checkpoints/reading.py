@@ -21,7 +21,7 @@ from xray_captioning.checkpoints.hdf5 import SIGNATURE, WEIGHTS, ask_process
 from xray_captioning.checkpoints.onnx import beside, is_onnx, read_onnx
 from xray_captioning.checkpoints.pytorch import LEGACY, read_legacy, read_zip
 from xray_captioning.errors import BundleError
-from xray_captioning.files import read_toml
+from xray_captioning.files import BROKEN_ZIP, read_toml
 
 # As Hugging Face saves a model, the first that is there.
 _IN_FOLDERS = (
@@ -127,7 +127,7 @@ def _of_zip(path: Path, budget: Budget) -> dict[str, Array]:
                 return read_zip(archive, budget)
             if names and all(name.endswith(".npy") for name in names):
                 return _read_npz(archive, budget)
-    except zipfile.BadZipFile as error:
+    except BROKEN_ZIP as error:
         raise RefusedError(
             f"a truncated or damaged zip archive ({str(error)[:60]}), perhaps PyTorch's; download or copy it again"
         ) from error

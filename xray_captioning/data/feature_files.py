@@ -168,8 +168,11 @@ def _checked(source: str, arrays: Mapping[str, Any]) -> StudyFeatures:
                 f"{source}: lacks {name}; write arrays `regions` and `ids`, or the ids beside it, "
                 f"one a line, into {Path(source).stem}.txt"
             )
-    regions, ids = arrays["regions"], np.asarray(arrays["ids"]).tolist()
-    names = [as_text(one.decode() if isinstance(one, bytes) else one) for one in ids]
+    regions, ids = arrays["regions"], arrays["ids"]
+    ids = ids if hasattr(ids, "ndim") else np.asarray(ids)
+    if ids.ndim != 1:
+        raise DataError(f"{source}: its ids have {ids.ndim} axes; write one text or number a study")
+    names = [as_text(one.decode(errors="backslashreplace") if isinstance(one, bytes) else one) for one in ids.tolist()]
     shape, kind = tuple(regions.shape), np.dtype(regions.dtype).kind
     if kind not in "fiu" or not 2 <= len(shape) <= 5 or not all(shape):
         raise DataError(

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from xray_captioning.data.cache_folder import SETTINGS, home_of, note_use, size_limit, trim
 from xray_captioning.errors import DataError
-from xray_captioning.files import atomic_path, atomic_write, progress, sha256_file
+from xray_captioning.files import atomic_path, atomic_write, progress, remove_leftovers, sha256_file
 
 FORMAT = 1  # of shards, and of how images are read; another number starts all caches anew
 SHARD = 512  # images
@@ -104,6 +104,7 @@ class ArrayCache:
         self.settings = text
         if not (self.folder / SETTINGS).is_file():  # one that is complete may be read-only
             atomic_write(self.folder / SETTINGS, text)
+        remove_leftovers(self.folder)
         self.dtype = dtype
         self.limit = size_limit()
         self.shards: list[Array] = []

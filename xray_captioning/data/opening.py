@@ -4,9 +4,7 @@ import gzip
 import hashlib
 import io
 import json
-import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import IO, TextIO, cast
 from xray_captioning.data import cache_folder
 from xray_captioning.data.cache_folder import FILES, GIB, LIMIT_VARIABLE
 from xray_captioning.errors import DataError
-from xray_captioning.files import atomic_write, read_toml
+from xray_captioning.files import BROKEN_ZIP, atomic_write, read_toml, temporary_folder
 
 HEAD_BYTES = 1 << 16  # as much of a file as is looked at to tell what it is
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx")
@@ -133,7 +131,7 @@ def whole_archive(path: Path, advice: str = "check the path") -> Iterator[None]:
     """Make a DataError of whatever goes wrong while a packed file is read."""
     try:
         yield
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError) as error:
+    except (*BROKEN_ZIP, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: is not a whole archive ({error}); get it again") from error
     except OSError as error:
         reason = error.strerror or error
@@ -173,7 +171,7 @@ def is_zip(path: Path) -> bool:
 
 def is_table(path: Path) -> bool:
     """Tell whether an archive holds one table and no image: it is read without unpacking it."""
-    with suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as archive:
+    with suppress(*BROKEN_ZIP, OSError), zipfile.ZipFile(path) as archive:
         names = list(filter(_is_shown, archive.namelist()))
         return sum(map(_is_table, names)) == 1 and not any(map(is_image, names))
     return False
@@ -212,8 +210,8 @@ def _members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
 def _unpack(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], home: Path, settings: str) -> None:
     """Unpack into a temporary folder, and rename it: another process sees all of it or nothing."""
     home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=home, ignore_cleanup_errors=True) as temporary:
+    with temporary_folder(home, FILES) as temporary:
         archive.extractall(temporary, members)
         atomic_write(home / cache_folder.SETTINGS, settings)
         if not (home / FILES).exists():
-            Path(temporary).rename(home / FILES)
+            temporary.rename(home / FILES)

@@ -9,7 +9,6 @@ import io
 import json
 import math
 import re
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -20,6 +19,7 @@ from typing import Any, TextIO
 from xray_captioning.data.opening import HEAD_BYTES, open_bytes, open_text, read_text
 from xray_captioning.data.studies import named_part
 from xray_captioning.errors import DataError, require
+from xray_captioning.files import BROKEN_ZIP
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 Rows = Iterator[tuple[int | str, list[Any]]]
@@ -290,5 +290,5 @@ def _whole(path: Path, what: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except (ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile, OSError) as error:
+    except (ValueError, KeyError, TypeError, *BROKEN_ZIP, OSError) as error:
         raise DataError(f"{path}: is not a whole {what} ({error}); copy it again") from error

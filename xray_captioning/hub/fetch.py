@@ -159,8 +159,8 @@ def _receive_checked(file: RemoteFile, target: Path) -> None:
     except DataError:
         part.remove()  # or every later call would continue it
         raise
+    part.version.unlink(missing_ok=True)  # first, because nobody looks for it beside a whole file
     os.replace(part.content, target)
-    part.remove()
 
 
 def check_file(path: Path, file: RemoteFile, advice: str) -> None:

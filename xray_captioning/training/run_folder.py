@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from zipfile import BadZipFile
 
 import numpy as np
 
 from xray_captioning.config import Config
 from xray_captioning.data.splits import Split, data_digest
 from xray_captioning.errors import BundleError, ConfigError, XrayCaptioningError
-from xray_captioning.files import atomic_write
+from xray_captioning.files import BROKEN_ZIP, atomic_write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,6 +136,6 @@ def open_state(out: Path) -> Iterator[tuple[list[dict[str, float]], Any]]:
     try:
         with np.load(path, allow_pickle=False) as saved:
             yield json.loads(str(saved["history"])), saved
-    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+    except (ValueError, KeyError, OSError, *BROKEN_ZIP) as error:
         reason = str(error).splitlines()[0][:120]
         raise BundleError(f"{path}: not a state of this run ({reason}); start again") from error

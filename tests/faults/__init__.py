@@ -1,0 +1,1 @@
+"""Writing meets full disks, broken ones and kills."""

@@ -1,0 +1,1 @@
+"""Readers meet files that are nearly right."""
