@@ -71,9 +71,8 @@ _NOT_WHOLE = f"this is no complete bundle: finish its training with --resume, or
 def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary folder, which then is the bundle, and move its files to their places.
 
-    Wherever that breaks off, there is a whole bundle: the old one or, once the temporary folder has
-    its last name, the new one, for whoever reads it next goes on moving. Files of other names in
-    the folder are left alone.
+    Wherever that breaks off, there is a whole bundle: the old one or, once the temporary folder has its last name,
+    the new one, for whoever reads it next goes on moving. Files of other names in the folder are left alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _settle(folder)

@@ -84,9 +84,8 @@ def decoded(
 ) -> Array:
     """Return numbers that lie in bytes one after the other, or a view: its offset and steps.
 
-    A kind is what NumPy calls it, ``f4`` or ``i8``; ``b1`` are truth values, and ``bf16`` the upper
-    halves of float32 numbers. 16-bit numbers become float32, others stay. Offset and steps count
-    numbers, not bytes.
+    A kind is what NumPy calls it, ``f4`` or ``i8``; ``b1`` are truth values, and ``bf16`` the upper halves of
+    float32 numbers. 16-bit numbers become float32, others stay. Offset and steps count numbers, not bytes.
     """
     shape = shape_of(shape, label)
     count, stored = math.prod(shape), size_of(kind)

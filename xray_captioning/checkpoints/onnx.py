@@ -1,5 +1,4 @@
-"""Weights of an ONNX model, its initialisers, without onnx or protobuf (31 MB that must fit
-TensorFlow's).
+"""Weights of an ONNX model, its initialisers, without onnx or protobuf (31 MB that must fit TensorFlow's).
 
 All that is needed is four messages of ``onnx/onnx.proto`` and their wire format (protobuf.dev,
 "Encoding"). Numbers too large for one message lie in files beside the model, and nowhere else.

@@ -1,9 +1,8 @@
 """Follow a pickle without importing or calling anything that it names; read a tokenizer so.
 
-Names stay names, and objects become records of what they were made of: Python's own reader gets a
-table of the instructions that are followed. No pickle can take much more time or memory than its
-length: there are only so many instructions, keys are plain values whose hash takes no time, and whole
-numbers have 64 bits at most.
+Names stay names, and objects become records of what they were made of: Python's own reader gets a table of the
+instructions that are followed. No pickle can take much more time or memory than its length: there are only so many
+instructions, keys are plain values whose hash takes no time, and whole numbers have 64 bits at most.
 """
 
 import bz2

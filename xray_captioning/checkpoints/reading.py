@@ -43,8 +43,7 @@ _KINDS = {"BF16": "bf16", "BOOL": "b1"} | {
 def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dict[str, Array]:
     """Read the arrays of a file of weights. Nothing that it holds is executed.
 
-    Neither PyTorch, TensorFlow nor onnx is needed. The format is known by the content, whatever the
-    file is called:
+    Neither PyTorch, TensorFlow nor onnx is needed. The format is known by the content, whatever the file is called:
 
     - Keras 2 ``.h5`` (names such as ``conv1/conv/kernel``), Keras 3 ``.weights.h5`` and ``.keras``
       (``layers/dense/vars/0``), without what optimisers keep;

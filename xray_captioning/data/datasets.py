@@ -22,10 +22,9 @@ STEP = 8  # lengths are rounded up to a multiple of this, so that few shapes are
 
 
 class BatchDataset(keras.utils.PyDataset):
-    """Batches of studies, ``make(numbers, rng, index)`` of their numbers, shuffled anew in each
-    epoch. Two threads prepare the next ones; a batch depends on seed, epoch and index alone.
-    Without a `seed` the order is kept; `lengths` (studies,) puts similar ones together; `weights`
-    (studies,) draws with replacement.
+    """Batches of studies, ``make(numbers, rng, index)`` of their numbers, shuffled anew in each epoch. Two threads
+    prepare the next ones; a batch depends on seed, epoch and index alone. Without a `seed` the order is kept;
+    `lengths` (studies,) puts similar ones together; `weights` (studies,) draws with replacement.
     """
 
     def __init__(

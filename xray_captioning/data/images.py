@@ -87,8 +87,7 @@ def arranged(images: Sequence[Image | None], count: int, views: Sequence[str] | 
     if sum(image is not None for image in chosen) < len(given):
         raise ImageError(
             f"{len(given)} images ({', '.join(names)}), but this model looks at "
-            f"{'one frontal and one lateral image' if count == 2 else f'{count} images'}; choose "
-            "among them"
+            f"{'one frontal and one lateral image' if count == 2 else f'{count} images'}; choose among them"
         )
     return chosen
 

@@ -1,11 +1,10 @@
 """Where studies come from, and which studies a model was trained on.
 
-A model must not be tested on studies it was trained on. Beside its ``split.json`` a bundle
-therefore keeps ``trained_on.json``: digests by which its training studies are recognised, also
-as a subset, with other reports, under other names or in files of another format, and their
-patients, of whom another study is not unseen either: a patient's radiographs resemble each other
-so much that they identify the patient (Packhaeuser et al., Scientific Reports 12, 2022,
-arXiv:2103.08562). The digests tell nobody what a report says or an image shows.
+A model must not be tested on studies it was trained on. Beside its ``split.json`` a bundle therefore keeps
+``trained_on.json``: digests by which its training studies are recognised, also as a subset, with other reports,
+under other names or in files of another format, and their patients, of whom another study is not unseen either: a
+patient's radiographs resemble each other so much that they identify the patient (Packhaeuser et al., Scientific
+Reports 12, 2022, arXiv:2103.08562). The digests tell nobody what a report says or an image shows.
 """
 
 import base64
@@ -158,9 +157,8 @@ class TrainedOn:
         return len(self._of_patients(rows) if self.reports else self._named(rows))
 
     def _ids_tell(self, rows: Studies, shown: set[str]) -> bool:
-        """Whether equal ids are those of the same studies; `shown` are known by their images.
-        Reports that agree by chance, the square of how often one occurs, are left out of what
-        agrees and what could.
+        """Whether equal ids are those of the same studies; `shown` are known by their images. Reports that agree by
+        chance, the square of how often one occurs, are left out of what agrees and what could.
         """
         shared = rows[rows["study_id"].isin(self._named(rows))]
         ids, reports = list(shared["study_id"]), _report_digests(shared)
@@ -276,9 +274,8 @@ def check_unseen(
             )
         if count := model.unclear(studies, split.parts[part]):
             warn_of_split(
-                f"{name}: was trained on studies or patients with the ids of {count} of the {part} "
-                "studies, and nothing else is known of them; if they are the same, their scores "
-                "are not those of unseen studies"
+                f"{name}: was trained on studies or patients with the ids of {count} of the {part} studies, and "
+                "nothing else is known of them; if they are the same, their scores are not those of unseen studies"
             )
 
 

@@ -48,9 +48,8 @@ def resized(image: Stored, size: int | None, resize: str, white: float) -> Store
 
 
 def _torchxrayvision(image: Stored, size: int, white: float) -> Stored:
-    """As its ``XRayCenterCrop`` and ``XRayResizer``, by scikit-image's ``resize``: a Gaussian
-    filter of half of how many times it shrinks, less one, and linear interpolation; outside is half
-    of white.
+    """As its ``XRayCenterCrop`` and ``XRayResizer``, by scikit-image's ``resize``: a Gaussian filter of half of how
+    many times it shrinks, less one, and linear interpolation; outside is half of white.
     """
     from scipy import ndimage
 

@@ -72,9 +72,8 @@ class Table:
             yield row
 
     def column(self, role: str, *synonyms: str) -> str | None:
-        """Return the column that plays a role, None where there is none; case, blanks, hyphens and
-        underscores do not matter. `synonyms` joined by '|' are equals, of which two are a
-        DataError; earlier ones come first.
+        """Return the column that plays a role, None where there is none; case, blanks, hyphens and underscores do
+        not matter. `synonyms` joined by '|' are equals, of which two are a DataError; earlier ones come first.
         """
         for equals in synonyms:
             if found := self.named(*equals.split("|")):

@@ -1,8 +1,7 @@
 """The results of a reading study: means, preferences, agreement, intervals, and tables of them.
 
-Studies are the unit: all ratings of a study, of either text by any reader, stand or fall together.
-The readers are taken as they are; how others would rate, no interval here says. Sources:
-``docs/statistics.md``.
+Studies are the unit: all ratings of a study, of either text by any reader, stand or fall together. The readers are
+taken as they are; how others would rate, no interval here says. Sources: ``docs/statistics.md``.
 """
 
 from collections.abc import Sequence

@@ -281,8 +281,7 @@ def _marks(
 # --- byte pairs, which know every word ---
 
 END_OF_TEXT = "<|endoftext|>"
-# The byte of each of GPT-2's symbols, which is its character or, if that cannot be seen, one from
-# 256 on.
+# The byte of each of GPT-2's symbols, which is its character or, if that cannot be seen, one from 256 on.
 _SEEN = {*range(33, 127), *range(161, 173), *range(174, 256)}
 _OTHERS = iter(range(256, 512))
 _BYTES = {chr(byte if byte in _SEEN else next(_OTHERS)): byte for byte in range(256)}
@@ -292,12 +291,11 @@ _KEEP = "surrogateescape"  # bytes that are no UTF-8, there and back
 class BytePairTokenizer(TokenIds):
     """Byte-level byte-pair encoding with the vocabulary and merges of a GPT-2.
 
-    The symbol at position i has id i + 1 (`index`), and 0 is padding. ``<|endoftext|>`` ends a text; a
-    new id after the last begins it, because a search never chooses the id it starts from. Only `encode`
-    needs the package ``tokenizers``. Merges say which two symbols, in GPT-2's spelling of bytes, become
-    one, the first one first (Sennrich et al., arXiv:1508.07909; over bytes, Radford et al., "Language
-    Models are Unsupervised Multitask Learners", 2019, section 2.2). A symbol that is there twice or
-    missing is a DataError.
+    The symbol at position i has id i + 1 (`index`), and 0 is padding. ``<|endoftext|>`` ends a text; a new id after
+    the last begins it, because a search never chooses the id it starts from. Only `encode` needs the package
+    ``tokenizers``. Merges say which two symbols, in GPT-2's spelling of bytes, become one, the first one first
+    (Sennrich et al., arXiv:1508.07909; over bytes, Radford et al., "Language Models are Unsupervised Multitask
+    Learners", 2019, section 2.2). A symbol that is there twice or missing is a DataError.
     """
 
     KIND = "byte_pairs"

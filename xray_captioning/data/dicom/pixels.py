@@ -50,8 +50,7 @@ _SINGLE = ("MONOCHROME1", "MONOCHROME2", _PALETTE)  # of one sample per pixel
 
 
 def decode_dicom(data: bytes, name: str, max_pixels: float, note: Note = warn) -> NDArray[np.float32]:
-    """Decode the one frame of a DICOM file: (rows, columns), grey, or (rows, columns, 3), RGB,
-    float32 in [0, 1].
+    """Decode the one frame of a DICOM file: (rows, columns), grey, or (rows, columns, 3), RGB, float32 in [0, 1].
 
     Grey: modality LUT or rescaling, then the first VOI LUT or window that shows any of the pixels
     (`note` is told where none does), scaled by its own least and greatest value; bone is white,
@@ -76,9 +75,8 @@ def decode_dicom(data: bytes, name: str, max_pixels: float, note: Note = warn) -
 
 
 def view_of(source: str | os.PathLike[str] | bytes) -> str:
-    """Return the view that a DICOM file (its path or content) names in View Position (0018,5101):
-    'unknown' where that tells neither, and for anything else; a DICOM file without pydicom is a
-    MissingExtraError.
+    """Return the view that a DICOM file (its path or content) names in View Position (0018,5101): 'unknown' where
+    that tells neither, and for anything else; a DICOM file without pydicom is a MissingExtraError.
     """
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:

@@ -32,9 +32,8 @@ _OTHERS = (*_TABLES, ".txt", ".json", ".xml", ".png", ".jpg", ".jpeg", ".md", ".
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the radiographs below a folder, a study for each StudyInstanceUID, in order of files; an
-    image that lies there twice counts once. Tables beside them, with a column of `_KEYS`, give
-    reports.
+    """Read the radiographs below a folder, a study for each StudyInstanceUID, in order of files; an image that lies
+    there twice counts once. Tables beside them, with a column of `_KEYS`, give reports.
     """
     headers = list(filter(None, map(read_header, _files(path))))
     images = [header for header in headers if header["Rows"] and header["Modality"].upper() in RADIOGRAPHS]

@@ -51,9 +51,8 @@ def _head(path: Path) -> str:
 
 
 def read_coco(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read files of images and captions, such as ``captions_val2014.json``, which is that part:
-    each image a study with its captions joined. Where two files number alike the part stands before
-    the id.
+    """Read files of images and captions, such as ``captions_val2014.json``, which is that part: each image a study
+    with its captions joined. Where two files number alike the part stands before the id.
     """
     files = [path] if path.is_file() else [p for p in _files(path) if is_coco(p)]
     found = [row for file in files for row in _images(file, len(files) > 1)]

@@ -69,10 +69,9 @@ class ImageFinder:
     def by_path(self, name: str) -> str | None:
         """Find an image by the path that a table names, or return None.
 
-        The path may be a Windows one, of another machine, or less than the whole, with another
-        suffix or case. The file is taken whose folders agree with the named ones from the end for
-        the longest, never one of another folder; several that fit alike, or one for two paths, are
-        a DataError.
+        The path may be a Windows one, of another machine, or less than the whole, with another suffix or case. The
+        file is taken whose folders agree with the named ones from the end for the longest, never one of another
+        folder; several that fit alike, or one for two paths, are a DataError.
         """
         spelled = _with_slashes(name)
         found = self._there(name) or (self._there(spelled) if spelled != name else None)

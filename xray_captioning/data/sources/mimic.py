@@ -35,9 +35,8 @@ _NUMBER = re.compile(r"[ps]?(\d+)(\.0)?$")
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read what is there of MIMIC-CXR, at any depth, in the order of studies' numbers, their ids.
-    Sections come from their table, or else from reports; where images are named, a report without
-    is left out.
+    """Read what is there of MIMIC-CXR, at any depth, in the order of studies' numbers, their ids. Sections come
+    from their table, or else from reports; where images are named, a report without is left out.
     """
     folder = path if path.is_dir() else path.parent
     tree = Tree(*map(unpacked, tables_of(folder, REPORTS)), folder, finder.image_dir)
