@@ -153,10 +153,8 @@ def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = 
         raise BundleError(f"{folder}: holds exported graphs, not Keras' weights; {advice}")
     blind = FEATURES in about.get("needs", ())
     if blind and (images or kind == "encoder"):
-        raise BundleError(
-            f"{folder}: was trained on features and sees no images; give features (--features), or "
-            "train it with the encoder that made them (--encoder)"
-        )
+        advice = "give features (--features), or train it with the encoder that made them (--encoder)"
+        raise BundleError(f"{folder}: was trained on features and sees no images; {advice}")
     for name in NEEDED[kind]:
         absent = "export" in about or (blind and name == "encoder.weights.h5")
         if name not in digests and not (absent and name.endswith(".h5")):

@@ -42,10 +42,8 @@ class Budget:
         if self.names < 0:
             raise RefusedError(f"has more than {MAXIMUM_NAMES:,} arrays, more than any model")
         if size > self.bytes:
-            raise RefusedError(
-                f"its arrays up to {label[:60]!r} take more than {self.limit / 2**20:,.0f} MiB; "
-                "refused, unless a larger limit is given"
-            )
+            what = f"its arrays up to {label[:60]!r} take more than {self.limit / 2**20:,.0f} MiB"
+            raise RefusedError(f"{what}; refused, unless a larger limit is given")
         self.bytes -= size
 
 
@@ -90,10 +88,8 @@ def decoded(
     shape = shape_of(shape, label)
     count, stored = math.prod(shape), size_of(kind)
     if view is None and len(data) != count * stored:
-        raise RefusedError(
-            f"{label[:60]!r} of shape {str(shape)[:60]} needs {count * stored:,} bytes, but "
-            f"{len(data):,} are there; truncated or damaged, download or copy it again"
-        )
+        what = f"{label[:60]!r} of shape {str(shape)[:60]} needs {count * stored:,} bytes, but {len(data):,} are there"
+        raise RefusedError(f"{what}; truncated or damaged, download or copy it again")
     budget.pay(count * result_size(kind), label)
     numbers = np.frombuffer(data, np.dtype(order + _STORED_AS.get(kind, kind)))
     if view is None:
@@ -107,10 +103,8 @@ def _viewed(numbers: Array, shape: tuple[int, ...], offset: int, strides: Sequen
         return np.empty(shape, numbers.dtype)
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if not 0 <= offset <= last < len(numbers):
-        raise RefusedError(
-            f"{label[:60]!r} of shape {str(shape)[:60]} lies outside its storage; truncated or "
-            "damaged, download or copy it again"
-        )
+        advice = "truncated or damaged, download or copy it again"
+        raise RefusedError(f"{label[:60]!r} of shape {str(shape)[:60]} lies outside its storage; {advice}")
     steps = [step * numbers.itemsize * (n > 1) for n, step in zip(shape, strides, strict=True)]
     return np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps, writeable=False)
 

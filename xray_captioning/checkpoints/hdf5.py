@@ -46,10 +46,8 @@ def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
         _check_signature(path)
         found = ask_process(path)
         if not all(array.layer for array in found):
-            raise RefusedError(
-                "has no layer_names: it holds weights as Keras 3 writes them (.weights.h5), not "
-                "Keras 2; save the model with Keras 2, or as .h5 with Keras 3"
-            )
+            what = "has no layer_names: it holds weights as Keras 3 writes them (.weights.h5), not Keras 2"
+            raise RefusedError(f"{what}; save the model with Keras 2, or as .h5 with Keras 3")
         return [array._replace(values=_finite(array)) for array in found]
     except (RefusedError, OSError) as error:
         raise BundleError(f"{path}: {shortened(str(error), arrays.MESSAGE)}") from error

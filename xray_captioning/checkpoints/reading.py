@@ -127,24 +127,20 @@ def _of_zip(path: Path, budget: Budget) -> dict[str, Array]:
             if names and all(name.endswith(".npy") for name in names):
                 return _read_npz(archive, budget)
     except BROKEN_ZIP as error:
-        raise RefusedError(
-            f"a truncated or damaged zip archive ({str(error)[:60]}), perhaps PyTorch's; download or copy it again"
-        ) from error
+        what = f"a truncated or damaged zip archive ({str(error)[:60]}), perhaps PyTorch's"
+        raise RefusedError(f"{what}; download or copy it again") from error
     if WEIGHTS in names:
         return _of_keras(path, budget)
-    raise RefusedError(
-        "a zip archive; unpack it and give the file of weights that is in it (PyTorch, Keras 3 and NumPy write others)"
-    )
+    advice = "unpack it and give the file of weights that is in it (PyTorch, Keras 3 and NumPy write others)"
+    raise RefusedError(f"a zip archive; {advice}")
 
 
 def _of_parts(path: Path, budget: Budget) -> dict[str, Array]:
     """Read the files that an index names, each once, and take from each what it says."""
     index = _parsed_json(arrays.first_bytes(path, _MAXIMUM_HEADER)).get("weight_map")
     if not isinstance(index, dict) or not all(isinstance(n, str) for n in index.values()):
-        raise RefusedError(
-            "JSON without a weight_map, so not the index of a model in parts; give the file of the "
-            "weights, such as model.safetensors"
-        )
+        advice = "give the file of the weights, such as model.safetensors"
+        raise RefusedError(f"JSON without a weight_map, so not the index of a model in parts; {advice}")
     files = {name: beside(path, name) for name in list(dict.fromkeys(index.values()))[: _PARTS + 1]}
     if len(files) > _PARTS:
         raise RefusedError(f"names more than {_PARTS:,} files; refused")
@@ -166,10 +162,8 @@ def _in_folder(folder: Path) -> Path:
     if (folder / "saved_model.pb").is_file():
         raise RefusedError("a TensorFlow SavedModel, which is a program; save its weights as .h5")
     named = ", ".join(p.name[:40] for p in found[:3])
-    raise RefusedError(
-        f"a folder with {len(found)} files of weights{f' ({named} ...)' if found else ''}; give "
-        "the path of the one to read"
-    )
+    advice = "give the path of the one to read"
+    raise RefusedError(f"a folder with {len(found)} files of weights{f' ({named} ...)' if found else ''}; {advice}")
 
 
 def _seems(start: bytes) -> str:
@@ -203,9 +197,8 @@ def _read_safetensors(path: Path, budget: Budget) -> dict[str, Array]:
         entries = [(*_entry(name, about), name) for name, about in header.items()]
         for first, last, kind, shape, name in sorted(entries, key=lambda entry: entry[:2]):
             if first != end or not first <= last <= size:
-                raise RefusedError(
-                    f"{name[:60]!r} does not lie where it should; truncated or damaged, download or copy it again"
-                )
+                advice = "truncated or damaged, download or copy it again"
+                raise RefusedError(f"{name[:60]!r} does not lie where it should; {advice}")
             found[name] = arrays.decoded(file.read(last - first), kind, shape, budget, name)
             end = last
     if end != size:
@@ -231,10 +224,8 @@ def _entry(name: str, about: Any) -> tuple[int, int, str, list[Any]]:
     except (KeyError, TypeError, ValueError) as error:
         raise RefusedError(f"{name[:60]!r} has no dtype, shape or place; get it again") from error
     if kind not in _KINDS:
-        raise RefusedError(
-            f"{name[:60]!r} has numbers of kind {kind[:20]!r}, such as quantised ones, which are "
-            "not read; save the model as float32"
-        )
+        what = f"{name[:60]!r} has numbers of kind {kind[:20]!r}, such as quantised ones, which are not read"
+        raise RefusedError(f"{what}; save the model as float32")
     if type(first) is not int or type(last) is not int or not isinstance(shape, list):
         raise RefusedError(f"{name[:60]!r} has no possible place; download or copy it again")
     return first, last, _KINDS[kind], shape

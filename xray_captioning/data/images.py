@@ -99,24 +99,23 @@ def read_image(source: Image, size: int | None = 224, resize: str = "area", note
     given: Any = levels.pillow_pixels(source) if levels.is_pillow(source) else source
     if isinstance(given, np.ndarray):
         if not given.size or given.shape[2:] not in ((), (1,), (3,)) or given.ndim < 2:
-            raise ImageError(
-                f"image: pixels of shape {given.shape} are refused; give (height, width), with or "
-                f"without a last axis of 1 or 3; {levels.WANTED}"
-            )
-        return _three_channels(_picture(given, "image", size, resize, note))
-    if isinstance(given, bytes):
-        return decode_image(given, "image", size, resize, note=note)
-    name = os.fspath(given)
-    return decode_image(_file(name), name, size, resize, note=note)
+            advice = f"give (height, width), with or without a last axis of 1 or 3; {levels.WANTED}"
+            raise ImageError(f"image: pixels of shape {given.shape} are refused; {advice}")
+        return _picture(given, "image", size, resize, note)
+    data, name = (given, "image") if isinstance(given, bytes) else (_file(os.fspath(given)), os.fspath(given))
+    return decode_image(data, name, size, resize, note=note)
 
 
 def _picture(stored: NDArray[Any], name: str, size: int | None, resize: str, note: Note) -> Pixels:
-    """Resize pixels in the depth they are stored in, then scale them to [0, 1], float32."""
+    """Resize pixels in the depth they are stored in, then scale them to RGB in [0, 1], float32."""
     stored = levels.checked(stored, name)
     levels.note_if_faint(stored, name, note)
     white = levels.white(stored)
     unit = np.divide(resized(stored, size, resize, white), white, dtype=np.float32)
-    return np.clip(unit, 0.0, 1.0, out=unit)  # an average of fractions is rounded, and may be above all of them
+    np.clip(unit, 0.0, 1.0, out=unit)  # an average of fractions is rounded, and may be above all of them
+    if unit.ndim == 2 or unit.shape[2] == 1:
+        return np.repeat(unit.reshape(*unit.shape[:2], 1), 3, axis=2)
+    return np.ascontiguousarray(unit)
 
 
 def _file(name: str) -> bytes:
@@ -162,7 +161,7 @@ def decode_image(
     else:
         _check_known(data, name)
         image = levels.decoded(data, name, max_pixels, max_ratio)
-    return _three_channels(_picture(image, name, size, resize, note))
+    return _picture(image, name, size, resize, note)
 
 
 def normalise(images: NDArray[Any], scheme: str) -> Pixels:
@@ -221,9 +220,3 @@ def _check_known(start: bytes, name: str) -> None:
         if (found := what_else(start)) and b"\0" not in start:
             what = f"is {found}; get the image itself"
         raise ImageError(f"{name}: {what if start else 'is empty; get it again'}, or take it out")
-
-
-def _three_channels(unit: Pixels) -> Pixels:
-    if unit.ndim == 2 or unit.shape[2] == 1:
-        return np.repeat(unit.reshape(*unit.shape[:2], 1), 3, axis=2)
-    return np.ascontiguousarray(unit)

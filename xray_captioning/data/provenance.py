@@ -196,10 +196,8 @@ def _read_digests(values: dict[str, Any]) -> dict[str, frozenset[str]]:
 def warn_of_unknown(models: Mapping[str, TrainedOn | None]) -> None:
     """Warn of models of which nobody knows what they were trained on."""
     if names := [name for name, model in models.items() if model is None]:
-        warn_of_split(
-            f"{', '.join(names)}: nothing is known of the studies it was trained on; if some of "
-            "them are among these, its scores are not those of unseen studies"
-        )
+        advice = "if some of them are among these, its scores are not those of unseen studies"
+        warn_of_split(f"{', '.join(names)}: nothing is known of the studies it was trained on; {advice}")
 
 
 def record_training(studies: Studies, split: Split, cache: str | Path | None = None) -> TrainedOn:

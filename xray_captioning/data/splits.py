@@ -123,9 +123,8 @@ def split_studies(
     split = _in_parts(studies, by_hash(group_ids(studies, by), fractions or FRACTIONS))
     for (name, ids), fraction in zip(split.parts.items(), fractions or FRACTIONS, strict=True):
         if fraction > 0 and not ids:
-            warn_of_split(
-                f"no study fell into {name}, whose fraction is {fraction:g}; give more studies or a larger fraction"
-            )
+            advice = "give more studies or a larger fraction"
+            warn_of_split(f"no study fell into {name}, whose fraction is {fraction:g}; {advice}")
     return split
 
 

@@ -24,10 +24,8 @@ def usable_studies(
     texts = reference_texts(present, config)
     usable = present[[bool(text) for text in texts]].reset_index(drop=True)
     if usable.empty:
-        raise DataError(
-            f"no study has {'both an image on disk and ' if images else ''}text in its {config.text.section}; check "
-            "the data, or choose another section with --set text.section=..."
-        )
+        what = f"no study has {'both an image on disk and ' if images else ''}text in its {config.text.section}"
+        raise DataError(f"{what}; check the data, or choose another section with --set text.section=...")
     if given is not None:
         given.of(usable["study_id"])
     return usable

@@ -223,10 +223,8 @@ def _from_first(file: RemoteFile, part: Part, target: Path) -> None:
             reasons.append(f"{url}: {error}")
     kept = part.begun(file.checked)[0]
     later = f"fetch again to continue after the {kept} bytes kept" if kept else "fetch again later"
-    raise DataError(
-        f"{file.name}: cannot be downloaded ({'; '.join(reasons)}); {later}, or download it by "
-        f"hand, save it as {target} and fetch again to have it checked"
-    )
+    advice = f"{later}, or download it by hand, save it as {target} and fetch again to have it checked"
+    raise DataError(f"{file.name}: cannot be downloaded ({'; '.join(reasons)}); {advice}")
 
 
 class UnreachableError(Exception):

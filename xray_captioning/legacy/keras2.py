@@ -60,10 +60,8 @@ def load_attention_captioner(
     tokenizer = read(tokenizer_pkl, start, end)
     arrays = read_keras2(weights_h5)
     if not any(array.leaf in ("recurrent_kernel", "embeddings") for array in arrays):
-        raise BundleError(
-            f"{weights_h5}: holds no decoder, so it is not the attention captioner; if it is "
-            "CheXNet, leave out the tokenizer"
-        )
+        advice = "if it is CheXNet, leave out the tokenizer"
+        raise BundleError(f"{weights_h5}: holds no decoder, so it is not the attention captioner; {advice}")
     found, rest = layout.place(arrays)
     sizes = layout.read_sizes(found)
     encoder = Encoder("chexnet", 224, pool=2)
@@ -93,10 +91,8 @@ def load_chexnet(weights_h5: str | os.PathLike[str]) -> Encoder:
     """
     arrays = read_keras2(weights_h5)
     if any(array.leaf == "recurrent_kernel" for array in arrays):
-        raise BundleError(
-            f"{weights_h5}: holds a captioner with its decoder, not CheXNet; give its tokenizer "
-            "as well (--tokenizer tokenizer.pkl)"
-        )
+        advice = "give its tokenizer as well (--tokenizer tokenizer.pkl)"
+        raise BundleError(f"{weights_h5}: holds a captioner with its decoder, not CheXNet; {advice}")
     encoder = Encoder("chexnet", 224, findings=NIH14)
     load_densenet121(encoder, weights_h5, arrays, "CheXNet", encoder.classifier.weights)
     return encoder

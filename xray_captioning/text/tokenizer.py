@@ -272,10 +272,8 @@ def _marks(
         rare = (first, last) in PLAIN_PAIRS and any(number != texts for number in often)
         if first in lower and last in lower and not rare:
             return start or lower[first], end or lower[last]
-    raise DataError(
-        f"{path}: has no words that begin and end a text, such as startseq and endseq, "
-        "among those it keeps; name them (start and end; --start-word and --end-word)"
-    )
+    what = "has no words that begin and end a text, such as startseq and endseq, among those it keeps"
+    raise DataError(f"{path}: {what}; name them (start and end; --start-word and --end-word)")
 
 
 # --- byte pairs, which know every word ---

@@ -100,10 +100,8 @@ def _images(path: Path, by_name: bool) -> Iterator[StudyRow]:
         told = (*NO_TEXTS[1:], " ".join(dict.fromkeys(filter(None, texts))))
         yield StudyRow(None, where, study, names, patient=patient, split=own, texts=told)
     if captions:
-        raise DataError(
-            f"{path}: has captions of image {min(captions)!r}, which is not among the images "
-            f"({len(captions)} such); add it or take them out"
-        )
+        what = f"has captions of image {min(captions)!r}, which is not among the images ({len(captions)} such)"
+        raise DataError(f"{path}: {what}; add it or take them out")
 
 
 def _captions(content: dict[str, Any], path: Path) -> dict[str, list[str]]:

@@ -52,10 +52,8 @@ class Source:
             return path
         if len(found := self._files(path)) != 1:
             named = f" ({', '.join(file.name for file in found[:3])})" if found else ""
-            raise DataError(
-                f"{path}: holds {len(found)} files {self.patterns[0]}{named} where source "
-                f"{self.name} needs one; name the file itself"
-            )
+            what = f"holds {len(found)} files {self.patterns[0]}{named} where source {self.name} needs one"
+            raise DataError(f"{path}: {what}; name the file itself")
         return found[0]
 
     def _files(self, folder: Path) -> list[Path]:
@@ -231,10 +229,8 @@ def below(path: Path, sources: Sequence[Source]) -> DetectedSource | None:
         found = [DetectedSource(s, f) for f in level for s in sources if is_here(s, f)]
         places = list(dict.fromkeys(at.path for at in found))
         if len(places) > 1:
-            raise DataError(
-                f"{path}: holds {found[0].source.name} in {places[0].name} and more in "
-                f"{places[1].name}; name one of the folders"
-            )
+            what = f"holds {found[0].source.name} in {places[0].name} and more in {places[1].name}"
+            raise DataError(f"{path}: {what}; name one of the folders")
         if found:
             return found[0]._replace(others=tuple(other.source.name for other in found[1:]))
     return None
