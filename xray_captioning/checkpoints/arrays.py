@@ -28,9 +28,7 @@ class RefusedError(Exception):
 
 
 class Budget:
-    """Bytes and names that the arrays of a model may still take.
-    Everything is paid for before memory is taken, so that a file cannot declare more than is there.
-    """
+    """Bytes and names that the arrays of a model may still take, paid for before memory is taken."""
 
     def __init__(self, limit: int = MAXIMUM_BYTES) -> None:
         self.limit = self.bytes = limit

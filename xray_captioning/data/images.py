@@ -65,9 +65,7 @@ def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area")
 
 
 def known_views(images: Sequence[Image], views: Sequence[str] | None = None) -> list[str]:
-    """Return the view of each image: as given, else as a DICOM file names it, else unknown; a DICOM
-    file of unknown view without pydicom is a MissingExtraError.
-    """
+    """Return each image's view: as given, else as a DICOM file names it, which needs pydicom, else unknown."""
     given = [UNKNOWN] * len(images) if views is None else views
     return [
         view_of(image) if view == UNKNOWN and isinstance(image, _FILES) else view
@@ -76,9 +74,7 @@ def known_views(images: Sequence[Image], views: Sequence[str] | None = None) -> 
 
 
 def arranged(images: Sequence[Image | None], count: int, views: Sequence[str] | None = None) -> list[Image | None]:
-    """Put the images of one study into the places of a model, as `select_images` does, unless there is
-    a None among them; one without a place is an ImageError.
-    """
+    """Put a study's images into a model's places (`select_images`), unless one is None; one too many: ImageError."""
     given = [image for image in images if image is not None]
     if len(given) < len(images):
         return list(images)

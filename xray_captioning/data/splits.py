@@ -141,9 +141,7 @@ def _in_parts(studies: Studies, part_of: Sequence[str]) -> Split:
 
 
 def check_split(split: Split, studies: Studies) -> None:
-    """Raise a DataError where a study is unknown or in a split twice, or a patient in two parts, as
-    only in the source's own split may be; `split_studies` warns.
-    """
+    """Refuse an unknown study, one that stands twice, and a patient in two parts but of the source's own split."""
     for name, ids in split.parts.items():
         if len(set(ids)) < len(ids):
             raise DataError(f"split: {name} names a study twice; make a new split")

@@ -26,9 +26,7 @@ _FLOAT = re.compile(r"\d+\.0+")
 
 
 class Row(dict[str, Any]):
-    """The values of one row by the names of their columns: text, '' where one is missing; only
-    lists and objects of JSON and Parquet stay what they are.
-    """
+    """A row's values by column: text, '' where one is missing; lists and objects of JSON and Parquet stay such."""
 
     __slots__ = ("number", "table")
     table: "Table"

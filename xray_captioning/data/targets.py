@@ -68,9 +68,7 @@ def _view_sentence(views: Sequence[str]) -> str:
 
 
 def study_images(studies: Studies, config: Config) -> list[list[str | None]]:
-    """Return the images that the model looks at, in its places, None where a view is missing; a
-    DICOM file's own view counts where the table knows none.
-    """
+    """Return images in the model's places, None where a view is missing; a DICOM file may know what the table lacks."""
     image = config.image
     return [
         select_images(images, known_views(images, views), image.views, image.repeat_single_view)

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from xray_captioning.errors import DataError, MissingExtraError
-from xray_captioning.files import alone_in, atomic_write, naming, progress, sha256_file, shipped_folder
+from xray_captioning.files import alone_in, atomic_write, naming, progress, read_json, sha256_file, shipped_folder
 
 TIMEOUT = 30.0  # seconds without an answer, or without a further byte
 CHUNK = 1 << 18  # bytes
@@ -107,12 +107,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_registry(path: str | os.PathLike[str] | None = None) -> dict[str, Entry]:
     """Read what can be fetched, by name, from the shipped registry or another one."""
     place = Path(path) if path is not None else shipped_folder() / "registry.json"
-    try:
-        return msgspec.json.decode(place.read_bytes(), type=dict[str, Entry])
-    except OSError as error:
-        raise DataError(f"{place}: cannot be read ({error.strerror}); check the path") from error
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise DataError(f"{place}: is no registry ({error}); see weights/registry.json") from error
+    found: dict[str, Entry] = read_json(place, "see weights/registry.json", DataError, dict[str, Entry])
+    return found
 
 
 @cache

@@ -76,12 +76,7 @@ class Key(Struct, forbid_unknown_fields=True):
     @classmethod
     def from_json(cls, path: Path) -> Self:
         """Read a key whose parts do not contradict each other."""
-        try:
-            key = msgspec.json.decode(path.read_bytes(), type=cls)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-        except (ValueError, msgspec.MsgspecError):
-            raise DataError(f"{path}: is no key of a reading study; give the one that review export wrote") from None
+        key: Self = files.read_json(path, "give the key of a reading study that review export wrote", DataError, cls)
         cases = ((case, n, sheet.reader) for sheet in key.sheets for n, case in enumerate(sheet.cases, 1))
         for case, number, reader in cases:
             if case.study not in key.studies or set(case.texts) != set(key.systems):

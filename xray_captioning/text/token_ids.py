@@ -150,4 +150,4 @@ def checked_texts(texts: Iterable[str]) -> Iterable[str]:
 
 def read_json(path: FilePath) -> Any:
     """Return what a JSON file holds; a `DataError` names the file."""
-    return files.read_json(Path(path), "write it again", DataError, object)
+    return files.read_json(Path(path), "write it again", DataError, Any)

@@ -124,9 +124,7 @@ class Tokenizer(TokenIds):
         return [self.start_id, *[i for i in ids if i != PAD_ID][:room], self.end_id]
 
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
-        """Return each word with the position of its one token; a start in the middle is left out,
-        too, except ``<cls>``, as its project wrote it.
-        """
+        """Return each word and its token's position; a start in the middle is left out, not ``<cls>``, as published."""
         left_out = None if self.marks == SPECIAL else self.start_id
         return [(self.words[i - 1], [p]) for p, i in self._spoken(ids) if i != left_out]
 

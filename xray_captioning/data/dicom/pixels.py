@@ -199,9 +199,7 @@ def can_decode(syntax: Any, bits: int) -> bool:
 
 
 def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
-    """Read (rows, columns, samples, bits) in the header of a JPEG (ITU-T T.81, B.2.2), JPEG-LS
-    (T.87, C.2.2) or JPEG 2000 image (T.800, A.5.1).
-    """
+    """Read (rows, columns, samples, bits) of JPEG (T.81, B.2.2), JPEG-LS (T.87, C.2.2) or JPEG 2000 (T.800, A.5.1)."""
     if frame.startswith(b"\xff\x4f\xff\x51"):
         right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
         samples, kind = struct.unpack_from(">HB", frame, 40)

@@ -140,9 +140,7 @@ def _split_column(table: Table, strict: str = "", *loose: str) -> str | None:
 
 
 def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bool:
-    """Whether a column called 'id' counts texts, so differs between rows of one image: taken for
-    studies it would let one image be in two parts of a split.
-    """
+    """Whether a column 'id' counts texts: taken for studies, it would let an image be in two parts of a split."""
     study, image = columns.get("study"), columns.get("image")
     loose = study is not None and column_key(study) in ("uid", "id")
     if not loose or image is None or "study" in asked:

@@ -153,9 +153,7 @@ _Votes = dict[str, set[str]]  # the readers who named each label of an image, un
 
 
 def read_vindr(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the labels of images, or their boxes, of train and test; what more than half of an
-    image's readers name is a problem, another finding uncertain.
-    """
+    """Read labels of images, or boxes; what more than half of an image's readers name is a problem, else uncertain."""
     alone = [("test" if "test" in path.name else "train", path)]
     studies = []
     for part, table in alone if path.is_file() else _tables(path, _VINDR_PARTS):

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from xray_captioning.data import opening
 from xray_captioning.data.opening import DICOM_SUFFIXES
-from xray_captioning.data.sources import captions, dicom, mimic, openi, published, texts
-from xray_captioning.data.sources import json_annotations as annotations
+from xray_captioning.data.sources import captions, folders, mimic, openi, published
 from xray_captioning.data.sources.layout import Columns
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.studies import Studies, Study, collected_seldom, study_frame
@@ -77,12 +76,12 @@ _ALL = (
     Source("vindr", published.VINDR_TABLES, published.read_vindr),
     Source("nih14", ("Data_Entry*.csv*", "sample_labels.csv*"), published.read_nih, one_file=True),
     Source("roco", _ROCO, published.read_roco, fits=published.is_roco),
-    Source("coco", _JSON, annotations.read_coco, (".json",), fits=annotations.is_coco),
-    Source("r2gen", _JSON, annotations.read_r2gen, (".json",), True, annotations.is_r2gen),
+    Source("coco", _JSON, captions.read_coco, (".json",), fits=captions.is_coco),
+    Source("r2gen", _JSON, captions.read_r2gen, (".json",), True, captions.is_r2gen),
     CAPTIONS,
     Source("openi", _OPENI, openi.read, (".xml", *openi.ARCHIVES)),
-    Source("texts", ("*.txt",), texts.read, fits=texts.is_folder_of_reports),
-    Source("dicom", ("*",), dicom.read, DICOM_SUFFIXES, fits=dicom.is_tree),
+    Source("texts", ("*.txt",), folders.read_reports, fits=folders.is_folder_of_reports),
+    Source("dicom", ("*",), folders.read_dicom, DICOM_SUFFIXES, fits=folders.is_dicom_tree),
 )
 READERS = {source.name: source for source in _ALL}
 SOURCES = tuple(READERS)
