@@ -78,10 +78,9 @@ def decoded(
     order: str = "<",
     view: tuple[int, Sequence[Any]] | None = None,
 ) -> Array:
-    """Return numbers that lie in bytes one after the other, or a view: its offset and steps.
-
-    A kind is what NumPy calls it, ``f4`` or ``i8``; ``b1`` are truth values, and ``bf16`` the upper halves of
-    float32 numbers. 16-bit numbers become float32, others stay. Offset and steps count numbers, not bytes.
+    """Return numbers that lie in bytes one after the other, or a view: its offset and steps. A kind is what NumPy
+    calls it, ``f4`` or ``i8``; ``b1`` are truth values, and ``bf16`` the upper halves of float32 numbers. 16-bit
+    numbers become float32, others stay. Offset and steps count numbers, not bytes.
     """
     shape = shape_of(shape, label)
     count, stored = math.prod(shape), size_of(kind)
@@ -184,9 +183,7 @@ class StoredArray(NamedTuple):
 def mismatches(
     expected: Mapping[str, tuple[int, ...]], found: Mapping[str, StoredArray], extra: Iterable[StoredArray]
 ) -> list[str]:
-    """List the arrays that are missing, misshapen or not expected, one clause for each.
-    Expected shapes and arrays found go by the names of the published file; extra are the others.
-    """
+    """List arrays that are missing, misshapen or, as `extra`, not expected, a clause each, by their published names."""
     clauses = []
     for name, shape in expected.items():
         if name not in found:

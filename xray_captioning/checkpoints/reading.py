@@ -104,7 +104,7 @@ def _of_file(path: Path, budget: Budget) -> dict[str, Array]:
         return _of_zip(path, budget)
     if LEGACY in start[:64]:
         return read_legacy(path, budget)
-    if _is_safetensors(start[:9], path.stat().st_size):
+    if start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] < path.stat().st_size:
         return _read_safetensors(path, budget)
     if is_onnx(start):
         return read_onnx(path, budget)
@@ -177,11 +177,6 @@ def _seems(start: bytes) -> str:
         f"begins with {start[:8]!r}, as no file of weights does that is read here (Keras, "
         "safetensors, PyTorch, ONNX, npz); download it again or convert it"
     )
-
-
-def _is_safetensors(start: bytes, size: int) -> bool:
-    """Return whether the first nine bytes of a file of a size are those of the format."""
-    return len(start) > 8 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] < size
 
 
 def _read_safetensors(path: Path, budget: Budget) -> dict[str, Array]:

@@ -24,6 +24,7 @@ from xray_captioning.data.opening import what_else
 from xray_captioning.data.resizing import PICTURES, opencv, resized
 from xray_captioning.data.studies import UNKNOWN, select_images
 from xray_captioning.errors import ConfigError, ImageError
+from xray_captioning.files import read_toml
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -38,15 +39,8 @@ _FILES = (str, os.PathLike, bytes)
 MAX_PIXELS = 64e6  # 8,000 x 8,000; the largest radiographs have about 20 million
 # Mean and deviation of red, green and blue in [0, 1] that a scheme subtracts and divides by.
 SCHEMES = {
-    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "signed": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)),
-    "lite": ((127 / 255,) * 3, (128 / 255,) * 3),
-    "xrv": ((0.5,) * 3, (1 / 2048,) * 3),
-    "rad-dino": ((0.5307,) * 3, (0.2583,) * 3),
-    "chexzero": ((101.48761 / 255,) * 3, (83.43944 / 255,) * 3),
-    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    name: tuple(tuple(x / of["white"] for x in of[what]) for what in ("mean", "deviation"))
+    for name, of in read_toml(__file__, "schemes.toml").items()
 }
 
 
@@ -81,10 +75,9 @@ def arranged(images: Sequence[Image | None], count: int, views: Sequence[str] | 
     names = known_views(given, views)
     chosen = select_images(given, names, count)
     if sum(image is not None for image in chosen) < len(given):
-        raise ImageError(
-            f"{len(given)} images ({', '.join(names)}), but this model looks at "
-            f"{'one frontal and one lateral image' if count == 2 else f'{count} images'}; choose among them"
-        )
+        places = "one frontal and one lateral image" if count == 2 else f"{count} images"
+        what = f"{len(given)} images ({', '.join(names)}), but this model looks at {places}"
+        raise ImageError(f"{what}; choose among them")
     return chosen
 
 

@@ -14,17 +14,13 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.data.resizing import opencv
 from xray_captioning.errors import ImageError, XrayCaptioningError
-
-if TYPE_CHECKING:
-    import PIL.Image
-    from typing_extensions import TypeIs  # of typing from Python 3.13 on
 
 Note = Callable[[str, str], object]  # is given an image's name and what there is to tell
 DEPTHS = (8, 10, 12, 14, 16)  # bits that detectors deliver
@@ -96,15 +92,13 @@ def note_if_faint(pixels: NDArray[Any], name: str, note: Note) -> None:
         note(name, FAINT)
 
 
-def is_pillow(image: object) -> "TypeIs[PIL.Image.Image]":
+def is_pillow(image: object) -> bool:
     """Tell whether this is an image of Pillow, which is not imported for that."""
     return hasattr(image, "has_transparency_data")
 
 
-def pillow_pixels(image: "PIL.Image.Image", name: str = "image") -> NDArray[Any]:
-    """Return the pixels of an image in any mode, upright: (height, width) or (height, width, 3);
-    other colours become RGB, whole numbers and floating-point stay as they are.
-    """
+def pillow_pixels(image: Any, name: str = "image") -> NDArray[Any]:
+    """Return pixels of any mode upright, (height, width) or (height, width, 3); other colours than grey become RGB."""
     from PIL import ImageOps
 
     with _damage(name):  # Pillow reads the file only now

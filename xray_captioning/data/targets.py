@@ -13,10 +13,8 @@ from xray_captioning.text.cleaning import clean
 def usable_studies(
     studies: Studies, config: Config, given: StudyFeatures | None = None, images: bool | None = None
 ) -> Studies:
-    """Return the studies that have an image and, after cleaning, a text; none is a DataError.
-
-    Where features are given they need no `images` unless these are asked for, too; but of each of
-    them there must be features.
+    """Return the studies that have an image and, after cleaning, a text; none is a DataError. Where features are
+    given they need no `images` unless these are asked for, too; but of each of them there must be features.
     """
     images = given is None if images is None else images
     present = with_images(studies) if images else studies

@@ -254,10 +254,9 @@ class Part(NamedTuple):
 
 
 def download(url: str, part: Part, file: RemoteFile) -> None:
-    """Receive a file, or what is missing of it where the server sends ranges of the version begun.
-
-    Raise UnreachableError if the address (https, or http on this machine) does not give exactly the
-    whole file; what came stays in the part.
+    """Receive a file, or what is missing of it where the server sends ranges of the version begun. Raise
+    UnreachableError if the address (https, or http on this machine) does not give exactly the whole file; what came
+    stays in the part.
     """
     done, version = part.begun(file.checked)
     headers = {"Range": f"bytes={done}-"} if done else {}

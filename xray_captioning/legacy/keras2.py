@@ -5,7 +5,6 @@ built them again (``dense_7``, ``gru_cell_1``, a prefix), the order inside the d
 Sizes are read from the shapes, so that models of other widths and vocabularies can be read, too.
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -22,6 +21,7 @@ from xray_captioning.errors import BundleError
 from xray_captioning.files import read_toml, sha256_file
 from xray_captioning.findings import NIH14
 from xray_captioning.legacy import SOURCE
+from xray_captioning.text.token_ids import FilePath
 from xray_captioning.text.tokenizer import Tokenizer
 
 LAYERS = ("image_encoder", "bkdense", "encoder_batch_norm", "decoder")
@@ -42,10 +42,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def load_attention_captioner(
-    weights_h5: str | os.PathLike[str],
-    tokenizer_pkl: str | os.PathLike[str],
-    start: str | None = None,
-    end: str | None = None,
+    weights_h5: FilePath, tokenizer_pkl: FilePath, start: str | None = None, end: str | None = None
 ) -> Captioner:
     """Read the published attention captioner; nothing in either file is executed.
 
@@ -83,11 +80,11 @@ def load_attention_captioner(
     shapes = {**filling.shapes_of(network), **expected_shapes(sizes)}
     filling.check(weights_h5, "the attention captioner", shapes, {**images, **found}, rest)
     if tokenizer.vocabulary_size != sizes["vocabulary"]:
-        raise BundleError(
-            f"{tokenizer_pkl}: has {tokenizer.vocabulary_size} token ids, padding included, but "
-            f"{weights_h5} was trained with {sizes['vocabulary']}; give the two files of one model"
-        )
-    config = _config(sizes)
+        what = f"has {tokenizer.vocabulary_size} token ids, padding included"
+        trained = f"{weights_h5} was trained with {sizes['vocabulary']}"
+        raise BundleError(f"{tokenizer_pkl}: {what}, but {trained}; give the two files of one model")
+    widths = {name: size for name, size in sizes.items() if name != "vocabulary"}
+    config = Config.from_dict(ATTENTION | {"model": ATTENTION["model"] | widths})
     model = new_model(config, encoder, tokenizer)
     filling.fill(network, images)
     filling.fill(_variables(model), found)
@@ -95,12 +92,11 @@ def load_attention_captioner(
     return Captioner(config, encoder, model, tokenizer, about)
 
 
-def load_chexnet(weights_h5: str | os.PathLike[str]) -> Encoder:
-    """Read CheXNet (arXiv:1711.05225): DenseNet121, global average pooling and fourteen sigmoids.
-
-    The file is ``brucechou1983_CheXNet_Keras_0.3.0_weights.h5`` or another of its layout, trained
-    on frontal images of 224 px with ImageNet's mean and deviation; one that is damaged or does not
-    fit is a BundleError. The findings are ChestX-ray14's labels in the published order.
+def load_chexnet(weights_h5: FilePath) -> Encoder:
+    """Read CheXNet (arXiv:1711.05225): DenseNet121, global average pooling and fourteen sigmoids. The file is
+    ``brucechou1983_CheXNet_Keras_0.3.0_weights.h5`` or another of its layout, trained on frontal images of 224 px
+    with ImageNet's mean and deviation; one that is damaged or does not fit is a BundleError. The findings are
+    ChestX-ray14's labels in the published order.
     """
     arrays = read_keras2(weights_h5)
     if any(array.leaf == "recurrent_kernel" for array in arrays):
@@ -120,17 +116,14 @@ def chexnet_config(normalisation: str) -> Config:
     return Config.from_dict({"name": "chexnet", "image": image, "model": {"encoder": "chexnet", "pool": 1}})
 
 
-def describe_import(config: Config, **files: str | os.PathLike[str]) -> dict[str, Any]:
+def describe_import(config: Config, **files: FilePath) -> dict[str, Any]:
     """Return the origin of a bundle, to be stored in it: the files' names and SHA-256."""
     image = config.image
     published = {name: getattr(image, name) for name in _IMAGE} == _IMAGE
     scaled = "divided by 255" + ("" if image.normalisation == "unit" else ", then as ImageNet's")
     alone = ", a single image in every view" if image.repeat_single_view else ""
-    data = {
-        "preprocessing": f"{'as published: ' if published else ''}{image.size} px, "
-        f"{image.resize} resizing, {scaled}{alone}",
-        "measured": "nothing here",
-    }
+    prepared = f"{'as published: ' if published else ''}{image.size} px, {image.resize} resizing, {scaled}{alone}"
+    data = {"preprocessing": prepared, "measured": "nothing here"}
     for name, path in files.items():
         data |= {name: Path(path).name, f"{name}_sha256": sha256_file(path)}
     return {"source": SOURCE, "encoder": "weights as published", "data": data}
@@ -143,11 +136,6 @@ def _match_encoder(
     others = [array for array in arrays if array.layer != "image_encoder"]
     found, rest = filling.match_densenet121(inside, [name.removeprefix(_ENCODER) for name in network])
     return {_ENCODER + name: array for name, array in found.items()}, rest + others
-
-
-def _config(sizes: dict[str, int]) -> Config:
-    model = {name: size for name, size in sizes.items() if name != "vocabulary"}
-    return Config.from_dict(ATTENTION | {"model": ATTENTION["model"] | model})
 
 
 def _variables(model: CaptionModel) -> dict[str, Any]:
@@ -166,13 +154,8 @@ def _variables(model: CaptionModel) -> dict[str, Any]:
     return {f"{name}/{v.name}": v for name, layer in layers.items() for v in layer.weights}
 
 
-# --- which array is which ---
-
-
 def place(arrays: Iterable[StoredArray]) -> tuple[dict[str, StoredArray], list[StoredArray]]:
-    """Give each array of a file its name in `LAYOUT`; return these, and a list of the others, among
-    them the image encoder's, their layer renamed ``image_encoder``.
-    """
+    """Return arrays by their names in `LAYOUT`, and the others, of which the encoder's layer is ``image_encoder``."""
     layers: dict[str, list[StoredArray]] = {}
     for array in arrays:
         layers.setdefault(array.layer, []).append(array)

@@ -158,7 +158,7 @@ class Tokenizer(TokenIds):
     @classmethod
     def from_json(cls, path: FilePath, start: str | None = None, end: str | None = None) -> Self:
         """Read what `to_json` wrote, or ``to_json()`` of a Keras tokenizer; see `from_pickle`."""
-        return cls.from_content(_from_keras(token_ids.read_json(path), path, start, end), path)
+        return cls.from_content(_from_keras(token_ids.read_json(Path(path)), path, start, end), path)
 
     def _lists(self) -> dict[str, Any]:
         lists: dict[str, Any] = {"words": list(self.words)}
@@ -319,9 +319,7 @@ class BytePairTokenizer(TokenIds):
         return [self.start_id, *ids, self.end_id]
 
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
-        """Return each word with the positions of its tokens; bytes that are no UTF-8 become the
-        replacement character, and a token that spells parts of two words belongs to both.
-        """
+        """Return words with their tokens' positions; a token of two words belongs to both; no UTF-8 is replaced."""
         kept = [(p, i) for p, i in self._spoken(ids) if i != self.start_id]  # it spells nothing
         positions = [position for position, _ in kept]
         symbols = (self.vocabulary[i - 1] for _, i in kept)
@@ -365,7 +363,7 @@ class BytePairTokenizer(TokenIds):
 
 def load_tokenizer(path: FilePath) -> Tokenizer | BytePairTokenizer:
     """Read a ``tokenizer.json`` of either kind; one that does not say which holds words."""
-    content = token_ids.read_json(path)
+    content = token_ids.read_json(Path(path))
     pairs = isinstance(content, dict) and content.get("kind") == BytePairTokenizer.KIND
     return (BytePairTokenizer if pairs else Tokenizer).from_content(content, path)
 

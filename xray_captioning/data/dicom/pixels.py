@@ -110,7 +110,9 @@ def _check_compressed(dataset: Any, name: str, max_pixels: float) -> None:
     from pydicom.uid import JPEGTransferSyntaxes, RLELossless
 
     syntax = dataset.file_meta.TransferSyntaxUID
-    if not can_decode(syntax, dataset.BitsStored):
+    # Pillow says that it decodes 12-bit JPEG.
+    wrong = {"pillow"} if syntax == _TWELVE_BITS and dataset.BitsStored > 8 else set()
+    if not _plugins(syntax) - wrong:
         advice = "export it uncompressed, or pip install 'xray-captioning[dicom]'"
         raise ImageError(f"{name}: is compressed as {syntax.name}, which nothing installed decodes; {advice}")
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
@@ -139,10 +141,8 @@ def _stored(dataset: Any) -> NDArray[Any]:
 
     bits, above = dataset.BitsStored, max(0, dataset.HighBit + 1 - dataset.BitsStored)
     dataset.BitsStored = bits + above  # so that all of them are kept
-    try:
-        stored = pixel_array(dataset) >> above
-    finally:
-        dataset.BitsStored = bits
+    stored = pixel_array(dataset) >> above
+    dataset.BitsStored = bits
     if stored.shape[:2] != (dataset.Rows, dataset.Columns):  # it makes frames of what is too long
         raise ValueError("the pixels are of another shape than the header says")
     return stored
@@ -163,9 +163,7 @@ def is_available(syntax: str) -> bool:
 
 
 def decode_frame(frame: bytes, runner: Any) -> bytearray:
-    """Decode JPEG (ITU-T T.81) or HTJ2K (T.814) to 8 or 16 bits for pydicom's DecodeRunner, which
-    receives the layout; imagecodecs fills up a cut frame and says nothing.
-    """
+    """Decode JPEG (T.81) or HTJ2K (T.814) and tell pydicom's runner the layout; a cut frame is filled up silently."""
     from imagecodecs import jpeg2k_decode, jpeg8_decode
 
     decode = jpeg2k_decode if runner.transfer_syntax in _HIGH_THROUGHPUT else jpeg8_decode
@@ -178,24 +176,17 @@ def decode_frame(frame: bytes, runner: Any) -> bytearray:
 
 
 @cache
-def _add_plugin() -> None:
-    """Register this plugin with pydicom, once; to be called by one thread at a time."""
+def _plugins(syntax: str) -> set[str]:
+    """Return what decodes a transfer syntax, this plugin, too; to be called by one thread at a time."""
     from pydicom.pixels import get_decoder
 
-    for syntax in DECODER_DEPENDENCIES:
-        get_decoder(syntax).add_plugin("imagecodecs", (__name__, decode_frame.__name__))
-
-
-def can_decode(syntax: Any, bits: int) -> bool:
-    """Tell whether something installed decodes a transfer syntax with so many stored bits."""
-    from pydicom.pixels import get_decoder
-
-    _add_plugin()
     try:
-        plugins = set(get_decoder(syntax).available_plugins)
+        decoder = get_decoder(syntax)
     except NotImplementedError:
-        return False
-    return bool(plugins - {"pillow" if syntax == _TWELVE_BITS and bits > 8 else ""})
+        return set()
+    if syntax in DECODER_DEPENDENCIES:
+        decoder.add_plugin("imagecodecs", (__name__, decode_frame.__name__))
+    return set(decoder.available_plugins)
 
 
 def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
@@ -327,10 +318,8 @@ def _shows(picture: NDArray[Any]) -> bool:
 
 
 def _looked_up(values: NDArray[Any], dataset: Any, descriptor: Any, data: Any) -> NDArray[Any]:
-    """Replace values by those of a table, the first and last beyond its ends (C.11.1.1.1);
-    `descriptor` is the number of entries, the value that the first is for, and their bits.
-    """
-    count, first, _ = (int(number) for number in descriptor)
+    """Replace values by those of a table, the first and last beyond its ends (C.11.1.1.1)."""
+    count, first, _ = (int(number) for number in descriptor)  # of entries, the value of the first, their bits
     table = _entries(data, count % 65536 or 65536, dataset.original_encoding[1])
     index = np.clip(np.rint(values) - _first(first, len(table), values), 0, len(table) - 1)
     return table[index.astype(np.intp)]

@@ -65,9 +65,7 @@ def one_error(kind: type[Exception], name: str) -> Iterator[None]:
 
 
 def read_elements(file: BinaryIO, names: Sequence[str | int], last: int | None = None, most: int = LARGEST_LEAD) -> Any:
-    """Return a dataset with the named elements, up to the tag `last`, and the file's encoding; a
-    deflated file may inflate to `most` bytes, which `pydicom.dcmread` does not limit.
-    """
+    """Return a dataset with the named elements, up to the tag `last`; a deflated file may inflate to `most` bytes."""
     from pydicom import uid
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset

@@ -34,10 +34,9 @@ class CaptionsTable(NamedTuple):
 
 
 def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> list[Study]:
-    """Read a table of images and captions, or tables that are the parts of a split.
-
-    In a folder: ``captions.*``; else ``train.csv`` and its like, alike otherwise; else
-    ``train/metadata.csv`` and its like, beside their images; else the only table that is there.
+    """Read a table of images and captions, or tables that are the parts of a split. In a folder: ``captions.*``;
+    else ``train.csv`` and its like, alike otherwise; else ``train/metadata.csv`` and its like, beside their images;
+    else the only table that is there.
     """
     found = (rows(_opened(table.path), layout.USUAL, columns, table.part, table.folder) for table in _tables(path))
     return make_studies(chain.from_iterable(found), finder.find)

@@ -99,8 +99,6 @@ def _folders(path: Path, finder: ImageFinder | None) -> Iterator[_Folder]:
             yield _Folder(folder, *([os.path.join(folder, n) for n in found] for found in files))
 
 
-# --- DICOM ---
-
 # Other modalities are no radiographs. OT and SC (secondary capture) may hold scanned films.
 RADIOGRAPHS = ("CR", "DX", "DR", "RG", "OT", "SC", "")
 _PROBED = 50  # files without a DICOM suffix that are opened to recognise a folder

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xray_captioning.data import opening
-from xray_captioning.data.opening import DICOM_SUFFIXES
 from xray_captioning.data.sources import captions, folders, mimic, openi, published
 from xray_captioning.data.sources.layout import Columns
 from xray_captioning.data.sources.lookup import ImageFinder
@@ -22,11 +21,9 @@ from xray_captioning.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of collection: how it is recognised, and how it is read.
-
-    ``read(path, finder)`` returns studies in the order of the source. The path is the folder, or
-    the one file that fits where `one_file` is set; the finder tells where the images are. Where
-    names tell too little, `fits` looks at what the folder, or the file, holds.
+    """A kind of collection: how it is recognised, and how it is read. ``read(path, finder)`` returns studies in the
+    order of the source. The path is the folder, or the one file that fits where `one_file` is set; the finder tells
+    where the images are. Where names tell too little, `fits` looks at what the folder, or the file, holds.
     """
 
     name: str
@@ -81,7 +78,7 @@ _ALL = (
     CAPTIONS,
     Source("openi", _OPENI, openi.read, (".xml", *openi.ARCHIVES)),
     Source("texts", ("*.txt",), folders.read_reports, fits=folders.is_folder_of_reports),
-    Source("dicom", ("*",), folders.read_dicom, DICOM_SUFFIXES, fits=folders.is_dicom_tree),
+    Source("dicom", ("*",), folders.read_dicom, opening.DICOM_SUFFIXES, fits=folders.is_dicom_tree),
 )
 READERS = {source.name: source for source in _ALL}
 SOURCES = tuple(READERS)
