@@ -161,19 +161,18 @@ def shipped_folder() -> Path:
         return Path(__file__).resolve().parents[1] / "weights"
 
 
-def read_json(path: Path, advice: str, error_kind: type[Exception] = BundleError, of: type = dict) -> Any:
-    """Read JSON, usually an object of a model's folder; `advice` ends the error where that fails."""
+def read_json(path: Path, advice: str, error_kind: type[Exception] = BundleError, of: Any = dict[str, Any]) -> Any:
+    """Read JSON of a type, usually an object of a model's folder; `advice` ends the error where that fails."""
+    from msgspec import convert
+
     try:
-        values = json.loads(path.read_text("utf-8"))
+        return convert(json.loads(path.read_text("utf-8")), of)
     except OSError as error:
         absent = isinstance(error, FileNotFoundError)
         what = "missing" if absent else f"cannot be read ({error.strerror})"
         raise error_kind(f"{path}: {what}; {advice}") from error
     except (ValueError, RecursionError) as error:
         raise error_kind(f"{path}: damaged or not JSON ({error}); {advice}") from error
-    if not isinstance(values, of):
-        raise error_kind(f"{path}: expected an object; {advice}")
-    return values
 
 
 def read_toml(module: str, name: str) -> dict[str, Any]:

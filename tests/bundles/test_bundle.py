@@ -85,7 +85,7 @@ def test_an_altered_or_missing_file_is_named(tmp_path: Path) -> None:
     [
         (None, "missing"),
         ("", "not JSON"),
-        ("[]", "expected an object"),
+        ("[]", "Expected `object`"),
         ("{}", "does not name captioner.json"),
         ('{"captioner.json": ', "not JSON"),
         ('{"captioner.json": 3}', "altered"),

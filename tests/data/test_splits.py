@@ -175,7 +175,7 @@ def test_unusable_files(tmp_path, content):
     path.write_text(content)
     with pytest.raises(DataError, match=r"split\.json"):
         Split.from_json(path)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="missing"):
         Split.from_json(tmp_path / "absent.json")
 
 

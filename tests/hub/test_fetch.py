@@ -349,9 +349,9 @@ def test_the_real_files_are_those_of_the_registry(shared_data: Path, tmp_path: P
 )
 def test_no_registry(tmp_path: Path, content: str) -> None:
     (tmp_path / "registry.json").write_text(content)
-    with pytest.raises(DataError, match=r"registry\.json: is no registry"):
+    with pytest.raises(DataError, match=r"registry\.json: .*; see weights/registry\.json"):
         read_registry(tmp_path / "registry.json")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="missing"):
         read_registry(tmp_path / "none.json")
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.legacy.keras2_files import SIZES, decoder_layers, renamed, stored
 from xray_captioning.checkpoints import mismatches
-from xray_captioning.legacy.layout import KEY, LAYOUT, LOGITS, PUBLISHED, QUERY, place, read_sizes, shapes_of
+from xray_captioning.legacy.keras2 import KEY, LAYOUT, LOGITS, PUBLISHED, QUERY, expected_shapes, place, read_sizes
 
 # Names a reused session gives; each old text is replaced in order.
 SESSIONS = {
@@ -50,7 +50,7 @@ def test_names_of_other_sessions(session):
         layers = decoder_layers(**widths)
         found = check(renamed(layers, SESSIONS[session]), answer(layers))
         assert read_sizes(found) == {**SIZES, **widths}
-        assert shapes_of(read_sizes(found)) == {n: a.values.shape for n, a in found.items()}
+        assert expected_shapes(read_sizes(found)) == {n: a.values.shape for n, a in found.items()}
 
 
 def test_layers_of_other_names_are_told_by_what_they_hold():
@@ -87,7 +87,7 @@ def test_one_missing_array_is_named(session):
         layers = decoder_layers()
         del layers["decoder"][name.removeprefix("decoder/")]
         found, rest = place(stored(renamed(layers, SESSIONS[session])))
-        shapes = shapes_of(read_sizes(found))
+        shapes = expected_shapes(read_sizes(found))
         assert mismatches(shapes, found, rest) == [f"{name} of shape {shapes[name]} is missing"]
 
 
@@ -100,7 +100,9 @@ def test_one_misshapen_array_is_named():
         wrong = (*shape[:-1], shape[-1] + 1)
         changed = {**layers, layer: {**layers[layer], key: np.zeros(wrong, "float32")}}
         found, rest = place(stored(changed))
-        assert mismatches(shapes_of(read_sizes(found)), found, rest) == [f"{name} has shape {wrong} instead of {shape}"]
+        assert mismatches(expected_shapes(read_sizes(found)), found, rest) == [
+            f"{name} has shape {wrong} instead of {shape}"
+        ]
 
 
 def test_what_has_no_place_is_named():

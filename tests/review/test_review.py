@@ -443,7 +443,7 @@ def test_an_unanswered_study(captions: Path, tmp_path: Path) -> None:
 def test_what_is_no_key(text: str, tmp_path: Path) -> None:
     path = tmp_path / "key.json"
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(DataError, match=r"key\.json: is no key of a reading study"):
+    with pytest.raises(DataError, match=r"key\.json: .*; give the key of a reading study"):
         Key.from_json(path)
 
 

@@ -15,7 +15,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 from xray_captioning import __version__
 from xray_captioning.batch.caption_table import Row, Study, printable
 from xray_captioning.data.dicom.reading import quiet, read_header
-from xray_captioning.data.sources.dicom import is_tree
+from xray_captioning.data.sources.folders import is_dicom_tree
 from xray_captioning.errors import DataError, require
 from xray_captioning.files import naming, progress, read_toml
 
@@ -31,7 +31,7 @@ def report_writer(
     """
     if dicom is not None:
         require("pydicom", "--out-dicom", "dicom")
-        if not any(is_tree(Path(path)) for study in studies for path in study.images if path is not None):
+        if not any(is_dicom_tree(Path(path)) for study in studies for path in study.images if path is not None):
             raise DataError("--out-dicom: its reports refer to DICOM images, and none of these is one; take --fhir")
     forms = [form for form in ((dicom, "dcm", structured_report), (fhir, "json", diagnostic_report)) if form[0]]
 

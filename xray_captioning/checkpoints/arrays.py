@@ -28,9 +28,7 @@ class RefusedError(Exception):
 
 
 class Budget:
-    """Bytes and names that the arrays of a model may still take.
-    Everything is paid for before memory is taken, so that a file cannot declare more than is there.
-    """
+    """Bytes and names that the arrays of a model may still take, paid for before memory is taken."""
 
     def __init__(self, limit: int = MAXIMUM_BYTES) -> None:
         self.limit = self.bytes = limit
@@ -42,10 +40,8 @@ class Budget:
         if self.names < 0:
             raise RefusedError(f"has more than {MAXIMUM_NAMES:,} arrays, more than any model")
         if size > self.bytes:
-            raise RefusedError(
-                f"its arrays up to {label[:60]!r} take more than {self.limit / 2**20:,.0f} MiB; "
-                "refused, unless a larger limit is given"
-            )
+            what = f"its arrays up to {label[:60]!r} take more than {self.limit / 2**20:,.0f} MiB"
+            raise RefusedError(f"{what}; refused, unless a larger limit is given")
         self.bytes -= size
 
 
@@ -82,19 +78,15 @@ def decoded(
     order: str = "<",
     view: tuple[int, Sequence[Any]] | None = None,
 ) -> Array:
-    """Return numbers that lie in bytes one after the other, or a view: its offset and steps.
-
-    A kind is what NumPy calls it, ``f4`` or ``i8``; ``b1`` are truth values, and ``bf16`` the upper
-    halves of float32 numbers. 16-bit numbers become float32, others stay. Offset and steps count
-    numbers, not bytes.
+    """Return numbers that lie in bytes one after the other, or a view: its offset and steps. A kind is what NumPy
+    calls it, ``f4`` or ``i8``; ``b1`` are truth values, and ``bf16`` the upper halves of float32 numbers. 16-bit
+    numbers become float32, others stay. Offset and steps count numbers, not bytes.
     """
     shape = shape_of(shape, label)
     count, stored = math.prod(shape), size_of(kind)
     if view is None and len(data) != count * stored:
-        raise RefusedError(
-            f"{label[:60]!r} of shape {str(shape)[:60]} needs {count * stored:,} bytes, but "
-            f"{len(data):,} are there; truncated or damaged, download or copy it again"
-        )
+        what = f"{label[:60]!r} of shape {str(shape)[:60]} needs {count * stored:,} bytes, but {len(data):,} are there"
+        raise RefusedError(f"{what}; truncated or damaged, download or copy it again")
     budget.pay(count * result_size(kind), label)
     numbers = np.frombuffer(data, np.dtype(order + _STORED_AS.get(kind, kind)))
     if view is None:
@@ -108,10 +100,8 @@ def _viewed(numbers: Array, shape: tuple[int, ...], offset: int, strides: Sequen
         return np.empty(shape, numbers.dtype)
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if not 0 <= offset <= last < len(numbers):
-        raise RefusedError(
-            f"{label[:60]!r} of shape {str(shape)[:60]} lies outside its storage; truncated or "
-            "damaged, download or copy it again"
-        )
+        advice = "truncated or damaged, download or copy it again"
+        raise RefusedError(f"{label[:60]!r} of shape {str(shape)[:60]} lies outside its storage; {advice}")
     steps = [step * numbers.itemsize * (n > 1) for n, step in zip(shape, strides, strict=True)]
     return np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps, writeable=False)
 
@@ -193,9 +183,7 @@ class StoredArray(NamedTuple):
 def mismatches(
     expected: Mapping[str, tuple[int, ...]], found: Mapping[str, StoredArray], extra: Iterable[StoredArray]
 ) -> list[str]:
-    """List the arrays that are missing, misshapen or not expected, one clause for each.
-    Expected shapes and arrays found go by the names of the published file; extra are the others.
-    """
+    """List arrays that are missing, misshapen or, as `extra`, not expected, a clause each, by their published names."""
     clauses = []
     for name, shape in expected.items():
         if name not in found:

@@ -1,5 +1,4 @@
-"""Weights of an ONNX model, its initialisers, without onnx or protobuf (31 MB that must fit
-TensorFlow's).
+"""Weights of an ONNX model, its initialisers, without onnx or protobuf (31 MB that must fit TensorFlow's).
 
 All that is needed is four messages of ``onnx/onnx.proto`` and their wire format (protobuf.dev,
 "Encoding"). Numbers too large for one message lie in files beside the model, and nowhere else.
@@ -84,10 +83,8 @@ def _tensor(parts: Fields, path: Path, budget: Budget) -> tuple[str, Array]:
     type_ = parts.get(_TYPE, [0])[-1]
     kind = _KINDS.get(type_) if isinstance(type_, int) else None
     if kind is None:
-        raise RefusedError(
-            f"{name[:60]!r} has numbers of ONNX type {str(type_)[:20]}, such as quantised ones, "
-            "which are not read; export the model as float32"
-        )
+        what = f"{name[:60]!r} has numbers of ONNX type {str(type_)[:20]}, such as quantised ones, which are not read"
+        raise RefusedError(f"{what}; export the model as float32")
     if parts.get(_LOCATION, [0])[-1] == 1:
         data: Bytes = _outside(parts, path, name, budget)
     elif _RAW in parts:

@@ -1,9 +1,8 @@
 """Follow a pickle without importing or calling anything that it names; read a tokenizer so.
 
-Names stay names, and objects become records of what they were made of: Python's own reader gets a
-table of the instructions that are followed. No pickle can take much more time or memory than its
-length: there are only so many instructions, keys are plain values whose hash takes no time, and whole
-numbers have 64 bits at most.
+Names stay names, and objects become records of what they were made of: Python's own reader gets a table of the
+instructions that are followed. No pickle can take much more time or memory than its length: there are only so many
+instructions, keys are plain values whose hash takes no time, and whole numbers have 64 bits at most.
 """
 
 import bz2
@@ -16,7 +15,6 @@ import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any, ClassVar
 
 from xray_captioning.checkpoints.arrays import RefusedError, shortened
@@ -35,9 +33,7 @@ class Name:
 
 
 class Dictionary(dict[Any, Any]):
-    """A dictionary whose keys are plain values, or few of them.
-    A few nested tuples can keep Python busy for ever: each hash is that of all below it.
-    """
+    """A dictionary of plain keys, or few: of nested tuples each hash is that of all below, which may take for ever."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Put a value under a key, or refuse the key."""
@@ -227,23 +223,16 @@ def read_tokenizer_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
     that a tokenizer needs. Anything else is a DataError that names what was found.
     """
     try:
-        data = _decompress(_read(Path(path)))
+        if not os.path.isfile(path):
+            raise RefusedError("no such file; give the path of a tokenizer.pkl")
+        with open(path, "rb") as file:
+            data = _decompress(_bounded(file.read(MAXIMUM_BYTES + 1)))
         return _attributes(_Reader(io.BytesIO(data), MAXIMUM_STEPS).load())
-    except RefusedError as error:
+    except (RefusedError, OSError) as error:
         raise DataError(f"{path}: {shortened(str(error), 280)}") from error
     except Exception as error:  # whatever a damaged file makes the reader raise
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"{path}: truncated or not a pickle ({reason}); get it again") from error
-
-
-def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise RefusedError("no such file; give the path of a tokenizer.pkl")
-    try:
-        with path.open("rb") as file:
-            return _bounded(file.read(MAXIMUM_BYTES + 1))
-    except OSError as error:
-        raise RefusedError(f"cannot be read ({error.strerror})") from error
 
 
 def _bounded(data: bytes) -> bytes:

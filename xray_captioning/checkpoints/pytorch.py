@@ -169,10 +169,8 @@ class _Reader(Unpickler):
         if text == "torch.Size":
             return shape_of(arguments[0], "a size")
         if text.startswith("torch._") and "._rebuild" in text:
-            raise RefusedError(
-                f"a tensor made by {text[:60]!r}, such as a sparse or quantised one, is not read; "
-                "save the model as float32"
-            )
+            what = f"a tensor made by {text[:60]!r}, such as a sparse or quantised one, is not read"
+            raise RefusedError(f"{what}; save the model as float32")
         return None
 
 
@@ -180,9 +178,8 @@ def _kind(name: Any) -> str:
     text = name.text if isinstance(name, Name) else "no name"
     kind = _KINDS.get(text.rpartition(".")[2])
     if kind is None or not text.startswith("torch."):
-        raise RefusedError(
-            f"numbers of kind {text[:60]!r}, such as quantised ones, are not read; save the model as float32"
-        )
+        advice = "save the model as float32"
+        raise RefusedError(f"numbers of kind {text[:60]!r}, such as quantised ones, are not read; {advice}")
     return kind
 
 

@@ -43,8 +43,7 @@ _KINDS = {"BF16": "bf16", "BOOL": "b1"} | {
 def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dict[str, Array]:
     """Read the arrays of a file of weights. Nothing that it holds is executed.
 
-    Neither PyTorch, TensorFlow nor onnx is needed. The format is known by the content, whatever the
-    file is called:
+    Neither PyTorch, TensorFlow nor onnx is needed. The format is known by the content, whatever the file is called:
 
     - Keras 2 ``.h5`` (names such as ``conv1/conv/kernel``), Keras 3 ``.weights.h5`` and ``.keras``
       (``layers/dense/vars/0``), without what optimisers keep;
@@ -105,7 +104,7 @@ def _of_file(path: Path, budget: Budget) -> dict[str, Array]:
         return _of_zip(path, budget)
     if LEGACY in start[:64]:
         return read_legacy(path, budget)
-    if _is_safetensors(start[:9], path.stat().st_size):
+    if start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] < path.stat().st_size:
         return _read_safetensors(path, budget)
     if is_onnx(start):
         return read_onnx(path, budget)
@@ -128,24 +127,20 @@ def _of_zip(path: Path, budget: Budget) -> dict[str, Array]:
             if names and all(name.endswith(".npy") for name in names):
                 return _read_npz(archive, budget)
     except BROKEN_ZIP as error:
-        raise RefusedError(
-            f"a truncated or damaged zip archive ({str(error)[:60]}), perhaps PyTorch's; download or copy it again"
-        ) from error
+        what = f"a truncated or damaged zip archive ({str(error)[:60]}), perhaps PyTorch's"
+        raise RefusedError(f"{what}; download or copy it again") from error
     if WEIGHTS in names:
         return _of_keras(path, budget)
-    raise RefusedError(
-        "a zip archive; unpack it and give the file of weights that is in it (PyTorch, Keras 3 and NumPy write others)"
-    )
+    advice = "unpack it and give the file of weights that is in it (PyTorch, Keras 3 and NumPy write others)"
+    raise RefusedError(f"a zip archive; {advice}")
 
 
 def _of_parts(path: Path, budget: Budget) -> dict[str, Array]:
     """Read the files that an index names, each once, and take from each what it says."""
     index = _parsed_json(arrays.first_bytes(path, _MAXIMUM_HEADER)).get("weight_map")
     if not isinstance(index, dict) or not all(isinstance(n, str) for n in index.values()):
-        raise RefusedError(
-            "JSON without a weight_map, so not the index of a model in parts; give the file of the "
-            "weights, such as model.safetensors"
-        )
+        advice = "give the file of the weights, such as model.safetensors"
+        raise RefusedError(f"JSON without a weight_map, so not the index of a model in parts; {advice}")
     files = {name: beside(path, name) for name in list(dict.fromkeys(index.values()))[: _PARTS + 1]}
     if len(files) > _PARTS:
         raise RefusedError(f"names more than {_PARTS:,} files; refused")
@@ -167,10 +162,8 @@ def _in_folder(folder: Path) -> Path:
     if (folder / "saved_model.pb").is_file():
         raise RefusedError("a TensorFlow SavedModel, which is a program; save its weights as .h5")
     named = ", ".join(p.name[:40] for p in found[:3])
-    raise RefusedError(
-        f"a folder with {len(found)} files of weights{f' ({named} ...)' if found else ''}; give "
-        "the path of the one to read"
-    )
+    advice = "give the path of the one to read"
+    raise RefusedError(f"a folder with {len(found)} files of weights{f' ({named} ...)' if found else ''}; {advice}")
 
 
 def _seems(start: bytes) -> str:
@@ -186,11 +179,6 @@ def _seems(start: bytes) -> str:
     )
 
 
-def _is_safetensors(start: bytes, size: int) -> bool:
-    """Return whether the first nine bytes of a file of a size are those of the format."""
-    return len(start) > 8 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] < size
-
-
 def _read_safetensors(path: Path, budget: Budget) -> dict[str, Array]:
     """Read all arrays of a file."""
     found, end = {}, 0
@@ -204,9 +192,8 @@ def _read_safetensors(path: Path, budget: Budget) -> dict[str, Array]:
         entries = [(*_entry(name, about), name) for name, about in header.items()]
         for first, last, kind, shape, name in sorted(entries, key=lambda entry: entry[:2]):
             if first != end or not first <= last <= size:
-                raise RefusedError(
-                    f"{name[:60]!r} does not lie where it should; truncated or damaged, download or copy it again"
-                )
+                advice = "truncated or damaged, download or copy it again"
+                raise RefusedError(f"{name[:60]!r} does not lie where it should; {advice}")
             found[name] = arrays.decoded(file.read(last - first), kind, shape, budget, name)
             end = last
     if end != size:
@@ -232,10 +219,8 @@ def _entry(name: str, about: Any) -> tuple[int, int, str, list[Any]]:
     except (KeyError, TypeError, ValueError) as error:
         raise RefusedError(f"{name[:60]!r} has no dtype, shape or place; get it again") from error
     if kind not in _KINDS:
-        raise RefusedError(
-            f"{name[:60]!r} has numbers of kind {kind[:20]!r}, such as quantised ones, which are "
-            "not read; save the model as float32"
-        )
+        what = f"{name[:60]!r} has numbers of kind {kind[:20]!r}, such as quantised ones, which are not read"
+        raise RefusedError(f"{what}; save the model as float32")
     if type(first) is not int or type(last) is not int or not isinstance(shape, list):
         raise RefusedError(f"{name[:60]!r} has no possible place; download or copy it again")
     return first, last, _KINDS[kind], shape

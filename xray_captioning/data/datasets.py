@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.backend import keras
-from xray_captioning.data import features
-from xray_captioning.data.features import Array, ArrayCache, Regions, study_rows
+from xray_captioning.data.features import Array, ArrayCache, Regions, stack_views, study_rows
 from xray_captioning.data.images import augment, normalise
 
 Maker = Callable[[Array, np.random.Generator, int], Any]
@@ -22,10 +21,9 @@ STEP = 8  # lengths are rounded up to a multiple of this, so that few shapes are
 
 
 class BatchDataset(keras.utils.PyDataset):
-    """Batches of studies, ``make(numbers, rng, index)`` of their numbers, shuffled anew in each
-    epoch. Two threads prepare the next ones; a batch depends on seed, epoch and index alone.
-    Without a `seed` the order is kept; `lengths` (studies,) puts similar ones together; `weights`
-    (studies,) draws with replacement.
+    """Batches of studies, ``make(numbers, rng, index)`` of their numbers, shuffled anew in each epoch. Two threads
+    prepare the next ones; a batch depends on seed, epoch and index alone. Without a `seed` the order is kept;
+    `lengths` (studies,) puts similar ones together; `weights` (studies,) draws with replacement.
     """
 
     def __init__(
@@ -109,10 +107,8 @@ class EvenDataset(keras.utils.PyDataset):
         return len(self.data)
 
     def __getitem__(self, index: int) -> Any:
-        """Return inputs, targets and weights.
-
-        Inputs have ``share`` (studies,), a study's part of all, 0 for copies, and ``count``
-        (studies,), the sum of all weights.
+        """Return inputs, targets and weights. Inputs have ``share`` (studies,), a study's part of all, 0 for
+        copies, and ``count`` (studies,), the sum of all weights.
         """
         inputs, targets, *weights = self.data[index]
         studies = len(targets)
@@ -134,7 +130,7 @@ def pixel_inputs(cache: ArrayCache, images: Images, views: int, normalisation: s
 
     def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
         rows = [study_rows(cache, images[i]) for i in numbers]
-        pixels, mask = features.stack_views(rows, views)
+        pixels, mask = stack_views(rows, views)
         grey = pixels.reshape(-1, *pixels.shape[2:], 1).astype(np.float32) / np.float32(255)
         if augmented:
             grey = augment(grey, rng)
@@ -145,10 +141,9 @@ def pixel_inputs(cache: ArrayCache, images: Images, views: int, normalisation: s
 
 
 def caption_batch(inputs: Inputs, tokens: Array, findings: Array | None = None) -> Maker:
-    """Return a function that makes batches of (inputs, targets, weights).
-
-    Tokens (studies, time), int32, are a start token, words, an end token and zeros. Findings
-    (studies, findings), float32, go into the inputs: 1 present, 0 absent, not-a-number unknown.
+    """Return a function that makes batches of (inputs, targets, weights). Tokens (studies, time), int32, are a
+    start token, words, an end token and zeros. Findings (studies, findings), float32, go into the inputs: 1
+    present, 0 absent, not-a-number unknown.
     """
     lengths = caption_lengths(tokens)
     longest = _rounded(lengths.max(initial=1))

@@ -24,6 +24,7 @@ from xray_captioning.data.opening import what_else
 from xray_captioning.data.resizing import PICTURES, opencv, resized
 from xray_captioning.data.studies import UNKNOWN, select_images
 from xray_captioning.errors import ConfigError, ImageError
+from xray_captioning.files import read_toml
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -38,15 +39,8 @@ _FILES = (str, os.PathLike, bytes)
 MAX_PIXELS = 64e6  # 8,000 x 8,000; the largest radiographs have about 20 million
 # Mean and deviation of red, green and blue in [0, 1] that a scheme subtracts and divides by.
 SCHEMES = {
-    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "signed": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)),
-    "lite": ((127 / 255,) * 3, (128 / 255,) * 3),
-    "xrv": ((0.5,) * 3, (1 / 2048,) * 3),
-    "rad-dino": ((0.5307,) * 3, (0.2583,) * 3),
-    "chexzero": ((101.48761 / 255,) * 3, (83.43944 / 255,) * 3),
-    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    name: tuple(tuple(x / of["white"] for x in of[what]) for what in ("mean", "deviation"))
+    for name, of in read_toml(__file__, "schemes.toml").items()
 }
 
 
@@ -65,9 +59,7 @@ def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area")
 
 
 def known_views(images: Sequence[Image], views: Sequence[str] | None = None) -> list[str]:
-    """Return the view of each image: as given, else as a DICOM file names it, else unknown; a DICOM
-    file of unknown view without pydicom is a MissingExtraError.
-    """
+    """Return each image's view: as given, else as a DICOM file names it, which needs pydicom, else unknown."""
     given = [UNKNOWN] * len(images) if views is None else views
     return [
         view_of(image) if view == UNKNOWN and isinstance(image, _FILES) else view
@@ -76,20 +68,16 @@ def known_views(images: Sequence[Image], views: Sequence[str] | None = None) -> 
 
 
 def arranged(images: Sequence[Image | None], count: int, views: Sequence[str] | None = None) -> list[Image | None]:
-    """Put the images of one study into the places of a model, as `select_images` does, unless there is
-    a None among them; one without a place is an ImageError.
-    """
+    """Put a study's images into a model's places (`select_images`), unless one is None; one too many: ImageError."""
     given = [image for image in images if image is not None]
     if len(given) < len(images):
         return list(images)
     names = known_views(given, views)
     chosen = select_images(given, names, count)
     if sum(image is not None for image in chosen) < len(given):
-        raise ImageError(
-            f"{len(given)} images ({', '.join(names)}), but this model looks at "
-            f"{'one frontal and one lateral image' if count == 2 else f'{count} images'}; choose "
-            "among them"
-        )
+        places = "one frontal and one lateral image" if count == 2 else f"{count} images"
+        what = f"{len(given)} images ({', '.join(names)}), but this model looks at {places}"
+        raise ImageError(f"{what}; choose among them")
     return chosen
 
 
@@ -100,24 +88,23 @@ def read_image(source: Image, size: int | None = 224, resize: str = "area", note
     given: Any = levels.pillow_pixels(source) if levels.is_pillow(source) else source
     if isinstance(given, np.ndarray):
         if not given.size or given.shape[2:] not in ((), (1,), (3,)) or given.ndim < 2:
-            raise ImageError(
-                f"image: pixels of shape {given.shape} are refused; give (height, width), with or "
-                f"without a last axis of 1 or 3; {levels.WANTED}"
-            )
-        return _three_channels(_picture(given, "image", size, resize, note))
-    if isinstance(given, bytes):
-        return decode_image(given, "image", size, resize, note=note)
-    name = os.fspath(given)
-    return decode_image(_file(name), name, size, resize, note=note)
+            advice = f"give (height, width), with or without a last axis of 1 or 3; {levels.WANTED}"
+            raise ImageError(f"image: pixels of shape {given.shape} are refused; {advice}")
+        return _picture(given, "image", size, resize, note)
+    data, name = (given, "image") if isinstance(given, bytes) else (_file(os.fspath(given)), os.fspath(given))
+    return decode_image(data, name, size, resize, note=note)
 
 
 def _picture(stored: NDArray[Any], name: str, size: int | None, resize: str, note: Note) -> Pixels:
-    """Resize pixels in the depth they are stored in, then scale them to [0, 1], float32."""
+    """Resize pixels in the depth they are stored in, then scale them to RGB in [0, 1], float32."""
     stored = levels.checked(stored, name)
     levels.note_if_faint(stored, name, note)
     white = levels.white(stored)
     unit = np.divide(resized(stored, size, resize, white), white, dtype=np.float32)
-    return np.clip(unit, 0.0, 1.0, out=unit)  # an average of fractions is rounded, and may be above all of them
+    np.clip(unit, 0.0, 1.0, out=unit)  # an average of fractions is rounded, and may be above all of them
+    if unit.ndim == 2 or unit.shape[2] == 1:
+        return np.repeat(unit.reshape(*unit.shape[:2], 1), 3, axis=2)
+    return np.ascontiguousarray(unit)
 
 
 def _file(name: str) -> bytes:
@@ -163,7 +150,7 @@ def decode_image(
     else:
         _check_known(data, name)
         image = levels.decoded(data, name, max_pixels, max_ratio)
-    return _three_channels(_picture(image, name, size, resize, note))
+    return _picture(image, name, size, resize, note)
 
 
 def normalise(images: NDArray[Any], scheme: str) -> Pixels:
@@ -222,9 +209,3 @@ def _check_known(start: bytes, name: str) -> None:
         if (found := what_else(start)) and b"\0" not in start:
             what = f"is {found}; get the image itself"
         raise ImageError(f"{name}: {what if start else 'is empty; get it again'}, or take it out")
-
-
-def _three_channels(unit: Pixels) -> Pixels:
-    if unit.ndim == 2 or unit.shape[2] == 1:
-        return np.repeat(unit.reshape(*unit.shape[:2], 1), 3, axis=2)
-    return np.ascontiguousarray(unit)

@@ -9,23 +9,18 @@ import io
 import math
 import re
 import struct
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.data.resizing import opencv
 from xray_captioning.errors import ImageError, XrayCaptioningError
-
-if TYPE_CHECKING:
-    import PIL.Image
-    from typing_extensions import TypeIs  # of typing from Python 3.13 on
 
 Note = Callable[[str, str], object]  # is given an image's name and what there is to tell
 DEPTHS = (8, 10, 12, 14, 16)  # bits that detectors deliver
@@ -56,16 +51,14 @@ def checked(pixels: NDArray[Any], name: str) -> NDArray[Any]:
     if kind not in "uif":
         raise ImageError(f"{name}: pixels of type {pixels.dtype} are refused; give {WANTED}")
     low, high = pixels.min(), pixels.max()
-    if not (low >= 0 and high <= (1 if kind == "f" else 65535)):  # so that NaN is refused too
-        what = "floating-point" if kind == "f" else "whole numbers"
+    most, what = (1, "floating-point") if kind == "f" else (65535, "whole numbers")
+    if not (low >= 0 and high <= most):  # so that NaN is refused too
         raise ImageError(f"{name}: pixels lie outside the range, {what} from {low:g} to {high:g}; give {WANTED}")
     few, first = pixels[:: max(1, len(pixels) // 8)], pixels[0, 0]  # most are told by these
     if low == high or (pixels.ndim == 3 and (few == first).all() and (pixels == first).all()):
         value = ", ".join(f"{value:g}" for value in np.atleast_1d(first))
-        raise ImageError(
-            f"{name}: all of its pixels have one value ({value}), so that it shows nothing; get it "
-            "again, or take it out"
-        )
+        what = f"all of its pixels have one value ({value}), so that it shows nothing"
+        raise ImageError(f"{name}: {what}; get it again, or take it out")
     if pixels.dtype == np.uint8:
         return pixels
     return pixels.astype(np.float32 if kind == "f" else np.uint16, copy=False)
@@ -74,10 +67,8 @@ def checked(pixels: NDArray[Any], name: str) -> NDArray[Any]:
 def check_size(height: int, width: int, name: str, max_pixels: float, max_ratio: float = math.inf) -> None:
     """Raise ImageError, before memory is taken for it, where an image is too large or too long."""
     if height * width > max_pixels:
-        raise ImageError(
-            f"{name}: {width} x {height} pixels are more than the limit of {max_pixels:,.0f}; "
-            "shrink it, or raise the limit"
-        )
+        what = f"{width} x {height} pixels are more than the limit of {max_pixels:,.0f}"
+        raise ImageError(f"{name}: {what}; shrink it, or raise the limit")
     if max(height, width) > max_ratio * min(height, width):
         raise ImageError(f"{name}: {width} x {height} pixels are a strip and no radiograph")
 
@@ -101,17 +92,13 @@ def note_if_faint(pixels: NDArray[Any], name: str, note: Note) -> None:
         note(name, FAINT)
 
 
-def is_pillow(image: object) -> "TypeIs[PIL.Image.Image]":
+def is_pillow(image: object) -> bool:
     """Tell whether this is an image of Pillow, which is not imported for that."""
-    module = sys.modules.get("PIL.Image")
-    kind = getattr(module, "Image", None)  # none while another thread imports it
-    return kind is not None and isinstance(image, kind)
+    return hasattr(image, "has_transparency_data")
 
 
-def pillow_pixels(image: "PIL.Image.Image", name: str = "image") -> NDArray[Any]:
-    """Return the pixels of an image in any mode, upright: (height, width) or (height, width, 3);
-    other colours become RGB, whole numbers and floating-point stay as they are.
-    """
+def pillow_pixels(image: Any, name: str = "image") -> NDArray[Any]:
+    """Return pixels of any mode upright, (height, width) or (height, width, 3); other colours than grey become RGB."""
     from PIL import ImageOps
 
     with _damage(name):  # Pillow reads the file only now
@@ -131,9 +118,8 @@ def _damage(name: str) -> Iterator[None]:
     except XrayCaptioningError:
         raise
     except Exception as error:
-        raise ImageError(
-            f"{name}: is truncated, damaged or of a kind that is not read; get it again, or save it anew as PNG"
-        ) from error
+        what = "is truncated, damaged or of a kind that is not read"
+        raise ImageError(f"{name}: {what}; get it again, or save it anew as PNG") from error
 
 
 # `warnings.catch_warnings` works on the whole process: who holds this lock may use it.

@@ -33,9 +33,7 @@ _NO_TABLES = read_toml(__file__, "no_tables.toml")
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a file, or a member of an archive, ``archive.zip/inner.csv``, unpacked where it is gzip
-    or a zip of one table, but no workbook. What goes wrong is a DataError.
-    """
+    """Open a file, or a member ``archive.zip/inner.csv``, unpacked if gzip or a zip of one table; errors: DataError."""
     file = next((parent for parent in path.parents if parent.is_file()), path)
     member = None if file == path else path.relative_to(file).as_posix()
     with whole_archive(path), _buffered(io.FileIO(file)) as raw:
@@ -178,9 +176,7 @@ def is_table(path: Path) -> bool:
 
 
 def unpacked(path: Path) -> Path:
-    """Return a folder with the content of a zip archive, unpacked at its first use: its name is of
-    the members' names, sizes and checksums, so a changed one is unpacked anew.
-    """
+    """Return the folder of an unpacked zip archive, named by names, sizes, checksums: a changed one is made anew."""
     with whole_archive(path, "unpack it and give the folder"), zipfile.ZipFile(path) as archive:
         members = list(_members(archive))
         size = sum(member.file_size for member in members)
@@ -190,10 +186,9 @@ def unpacked(path: Path) -> Path:
         home = cache_folder.home_of(settings)
         if not (home / FILES).is_dir():
             if size > (most := cache_folder.size_limit()) or len(members) > MAX_MEMBERS:
-                raise DataError(
-                    f"{path}: unpacks to {len(members)} files of {size / GIB:.1f} GiB, more than {MAX_MEMBERS:,} or "
-                    f"the {most / GIB:g} GiB of the cache; unpack it and give the folder, or set {LIMIT_VARIABLE}"
-                )
+                limits = f"{MAX_MEMBERS:,} or the {most / GIB:g} GiB of the cache"
+                what = f"unpacks to {len(members)} files of {size / GIB:.1f} GiB, more than {limits}"
+                raise DataError(f"{path}: {what}; unpack it and give the folder, or set {LIMIT_VARIABLE}")
             _unpack(archive, members, home, settings)
     cache_folder.note_use(home / FILES)
     return home / FILES

@@ -1,11 +1,10 @@
 """Where studies come from, and which studies a model was trained on.
 
-A model must not be tested on studies it was trained on. Beside its ``split.json`` a bundle
-therefore keeps ``trained_on.json``: digests by which its training studies are recognised, also
-as a subset, with other reports, under other names or in files of another format, and their
-patients, of whom another study is not unseen either: a patient's radiographs resemble each other
-so much that they identify the patient (Packhaeuser et al., Scientific Reports 12, 2022,
-arXiv:2103.08562). The digests tell nobody what a report says or an image shows.
+A model must not be tested on studies it was trained on. Beside its ``split.json`` a bundle therefore keeps
+``trained_on.json``: digests by which its training studies are recognised, also as a subset, with other reports,
+under other names or in files of another format, and their patients, of whom another study is not unseen either: a
+patient's radiographs resemble each other so much that they identify the patient (Packhaeuser et al., Scientific
+Reports 12, 2022, arXiv:2103.08562). The digests tell nobody what a report says or an image shows.
 """
 
 import base64
@@ -47,6 +46,7 @@ FEW_RISES = 32  # of 480; radiographs have a hundred. So few are easily those of
 # for each of five captions.
 MOST_STUDIES = 10
 ALIKE = 0.25  # see `TrainedOn.recognised`
+UNSEEN = "their scores are not those of unseen studies"
 PHANTOM_README = "Synthetic chest radiographs and reports, made by xray_captioning."
 PHANTOM_NOTICE = (
     "trained on synthetic phantoms only; it knows nothing of real radiographs and is here to show the tool at work"
@@ -136,11 +136,10 @@ class TrainedOn:
         return same and self.studies == _digests(split.train)
 
     def recognised(self, studies: Studies, part: Iterable[str], cache: str | Path | None = None) -> list[str]:
-        """Return the ids of the studies in `part` that the model was trained on, as images tell.
-
-        Ids, and patients, count where a quarter of those in both belong to the same images or,
-        beyond chance, the same reports, since many collections count from 1; without
-        ``trained_on.json`` where the data are the very ones it was trained on.
+        """Return the ids of the studies in `part` that the model was trained on, as images tell. Ids, and patients,
+        count where a quarter of those in both belong to the same images or, beyond chance, the same reports, since
+        many collections count from 1; without ``trained_on.json`` where the data are the very ones it was trained
+        on.
         """
         rows = studies[studies["study_id"].isin(list(part))]
         shared = self._named(rows)
@@ -158,9 +157,8 @@ class TrainedOn:
         return len(self._of_patients(rows) if self.reports else self._named(rows))
 
     def _ids_tell(self, rows: Studies, shown: set[str]) -> bool:
-        """Whether equal ids are those of the same studies; `shown` are known by their images.
-        Reports that agree by chance, the square of how often one occurs, are left out of what
-        agrees and what could.
+        """Whether equal ids are those of the same studies; `shown` are known by their images. Reports that agree by
+        chance, the square of how often one occurs, are left out of what agrees and what could.
         """
         shared = rows[rows["study_id"].isin(self._named(rows))]
         ids, reports = list(shared["study_id"]), _report_digests(shared)
@@ -198,10 +196,8 @@ def _read_digests(values: dict[str, Any]) -> dict[str, frozenset[str]]:
 def warn_of_unknown(models: Mapping[str, TrainedOn | None]) -> None:
     """Warn of models of which nobody knows what they were trained on."""
     if names := [name for name, model in models.items() if model is None]:
-        warn_of_split(
-            f"{', '.join(names)}: nothing is known of the studies it was trained on; if some of "
-            "them are among these, its scores are not those of unseen studies"
-        )
+        what = "nothing is known of the studies it was trained on"
+        warn_of_split(f"{', '.join(names)}: {what}; if some of them are among these, {UNSEEN}")
 
 
 def record_training(studies: Studies, split: Split, cache: str | Path | None = None) -> TrainedOn:
@@ -251,35 +247,26 @@ def choose_split(
 def check_unseen(
     models: Mapping[str, TrainedOn | None], studies: Studies, split: Split, part: str, cache: str | Path | None = None
 ) -> None:
-    """Refuse to test models on studies that they, by name, were trained on, or others of their
-    patients; `studies` are all of the source, and `cache` keeps digests of images between runs.
-
-    The part ``train`` is free, and so is a model's own split where nothing else trained its
-    encoder; a SplitWarning tells if an image is in two of its parts, or if ids alone tell.
+    """Refuse to test models on studies that they, by name, were trained on, or others of their patients; `studies`
+    are all of the source, and `cache` keeps digests of images between runs. The part ``train`` is free, and so is a
+    model's own split where nothing else trained its encoder; a SplitWarning tells if an image is in two of its
+    parts, or if ids alone tell.
     """
     for name, model in models.items() if part != "train" else ():
         if model is None:
             continue
         if model.has_split(split, studies):
             if found := sorted(model.shown(studies, split.parts[part], cache)):
-                warn_of_split(
-                    f"{name}: {len(found)} of the {part} studies, such as {found[0]}, have an "
-                    "image of a study that it was trained on; their scores are not those of "
-                    "unseen studies (keep one of each in the data, and train anew)"
-                )
+                what = f"{len(found)} of the {part} studies, such as {found[0]}, have an image of a training study"
+                warn_of_split(f"{name}: {what}; {UNSEEN} (keep one of each in the data, and train anew)")
             continue
         if found := model.recognised(studies, split.parts[part], cache):
-            raise ConfigError(
-                f"{name}: was trained on {len(found)} of the {part} studies, such as {found[0]}, "
-                "or on others of their patients; use the whole data with the split it was trained "
-                "with (--split split.json of its bundle), or leave these studies out"
-            )
+            what = f"{len(found)} of the {part} studies, such as {found[0]}, or on others of their patients"
+            advice = "use the whole data with the split it was trained with (--split split.json of its bundle)"
+            raise ConfigError(f"{name}: was trained on {what}; {advice}, or leave these studies out")
         if count := model.unclear(studies, split.parts[part]):
-            warn_of_split(
-                f"{name}: was trained on studies or patients with the ids of {count} of the {part} "
-                "studies, and nothing else is known of them; if they are the same, their scores "
-                "are not those of unseen studies"
-            )
+            what = f"was trained on studies or patients with the ids of {count} of the {part} studies"
+            warn_of_split(f"{name}: {what}, and nothing else is known of them; if they are the same, {UNSEEN}")
 
 
 def _shown_by(studies: Studies, cache: str | Path | None) -> list[set[str]]:

@@ -135,9 +135,7 @@ def read_json(path: Path) -> Any:
 
 
 def json_rows(path: Path) -> tuple[str, partial[Rows]]:
-    """Return the unit and the rows of a JSON file; its columns are the keys of all objects in order
-    of appearance. A key of the first object that a later one lacks is a DataError.
-    """
+    """Return unit and rows of a JSON file: columns are the keys of all objects, of which each has the first's."""
     text = read_text(path)
     lines = is_lines(text, path)
     unit = "line" if lines else "entry"

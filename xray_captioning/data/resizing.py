@@ -48,9 +48,8 @@ def resized(image: Stored, size: int | None, resize: str, white: float) -> Store
 
 
 def _torchxrayvision(image: Stored, size: int, white: float) -> Stored:
-    """As its ``XRayCenterCrop`` and ``XRayResizer``, by scikit-image's ``resize``: a Gaussian
-    filter of half of how many times it shrinks, less one, and linear interpolation; outside is half
-    of white.
+    """As its ``XRayCenterCrop`` and ``XRayResizer``, by scikit-image's ``resize``: a Gaussian filter of half of how
+    many times it shrinks, less one, and linear interpolation; outside is half of white.
     """
     from scipy import ndimage
 
@@ -92,10 +91,9 @@ _RULES = {
 
 
 def rule_of(resize: str) -> Rule | None:
-    """Return the rule of a name, or of a text such as ``transformers-bicubic-256/224``.
-
-    That is the library, the filter and, if the middle is cut out, the shorter side over the
-    square's. None stands for what has another rule, such as ``area``.
+    """Return the rule of a name, or of a text such as ``transformers-bicubic-256/224``. That is the library, the
+    filter and, if the middle is cut out, the shorter side over the square's. None stands for what has another rule,
+    such as ``area``.
     """
     library, _, rest = resize.partition("-")
     if resize in _RULES or library not in ("pillow", "transformers"):
@@ -146,10 +144,9 @@ def _filtered(image: Stored, count: int, axis: int, filter_name: str) -> Stored:
 
 
 def filter_weights(before: int, after: int, filter_name: str) -> NDArray[np.float64]:
-    """Return the weights (after, before) that shrink or enlarge a line with antialiasing.
-
-    As Pillow and PyTorch compute them (ATen's ``UpSampleKernel.cpp``): the filter is as much wider
-    as the line shrinks, and the weights of what lies in the line are made to sum to 1.
+    """Return the weights (after, before) that shrink or enlarge a line with antialiasing. As Pillow and PyTorch
+    compute them (ATen's ``UpSampleKernel.cpp``): the filter is as much wider as the line shrinks, and the weights
+    of what lies in the line are made to sum to 1.
     """
     kernel, reach = _KERNELS[filter_name]
     scale = before / after

@@ -18,13 +18,12 @@ from itertools import accumulate, combinations
 from pathlib import Path
 from typing import Any, Self
 
-import msgspec
-
 from xray_captioning.data.studies import PARTS, Studies, check_unique, patient_or_study, torn
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.files import atomic_write
+from xray_captioning.files import atomic_write, read_json
 
 FRACTIONS = (0.8, 0.1, 0.1)
+_ANEW = "make the split anew"
 
 
 class SplitWarning(UserWarning):
@@ -60,15 +59,9 @@ class Split:
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> Self:
         """Read what `to_json` wrote; raise a DataError for another file or an altered one."""
-        try:
-            content = json.loads(Path(path).read_text("utf-8"))
-            split = msgspec.convert(content, cls)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: is no JSON of a split ({error}); make it anew") from error
-        if content.get("digest") != split.digest:
-            raise DataError(f"{path}: was altered, its digest does not fit; make the split anew")
+        split: Self = read_json(Path(path), _ANEW, DataError, cls)
+        if read_json(Path(path), _ANEW, DataError).get("digest") != split.digest:
+            raise DataError(f"{path}: was altered, its digest does not fit; {_ANEW}")
         return split
 
 
@@ -123,9 +116,8 @@ def split_studies(
     split = _in_parts(studies, by_hash(group_ids(studies, by), fractions or FRACTIONS))
     for (name, ids), fraction in zip(split.parts.items(), fractions or FRACTIONS, strict=True):
         if fraction > 0 and not ids:
-            warn_of_split(
-                f"no study fell into {name}, whose fraction is {fraction:g}; give more studies or a larger fraction"
-            )
+            advice = "give more studies or a larger fraction"
+            warn_of_split(f"no study fell into {name}, whose fraction is {fraction:g}; {advice}")
     return split
 
 
@@ -142,9 +134,7 @@ def _in_parts(studies: Studies, part_of: Sequence[str]) -> Split:
 
 
 def check_split(split: Split, studies: Studies) -> None:
-    """Raise a DataError where a study is unknown or in a split twice, or a patient in two parts, as
-    only in the source's own split may be; `split_studies` warns.
-    """
+    """Refuse an unknown study, one that stands twice, and a patient in two parts but of the source's own split."""
     for name, ids in split.parts.items():
         if len(set(ids)) < len(ids):
             raise DataError(f"split: {name} names a study twice; make a new split")
@@ -158,10 +148,8 @@ def check_split(split: Split, studies: Studies) -> None:
     named = dict(zip(studies["study_id"], studies["split"], strict=True))
     published = all(named[i] == part for part, ids in split.parts.items() for i in ids)
     if found and not published:
-        raise DataError(
-            f"split: patient {found[0]!r} has studies in two parts ({len(found)} such), so "
-            "a model would be tested on patients it was trained on; make a new split"
-        )
+        what = f"patient {found[0]!r} has studies in two parts ({len(found)} such)"
+        raise DataError(f"split: {what}, so a model would be tested on patients it was trained on; make a new split")
 
 
 def group_ids(studies: Studies, by: str = "patient_id") -> list[str]:
@@ -207,13 +195,10 @@ def by_hash(groups: Sequence[str], fractions: Sequence[float]) -> list[str]:
 
 def _warn_of_published(split: Split, studies: Studies, by: str, fractions: Sequence[float] | None) -> None:
     if fractions is not None:
-        warn_of_split(
-            f"fractions {tuple(fractions)} are not used: the data name a split of their own "
-            "(published=False ignores it)"
-        )
+        what = f"fractions {tuple(fractions)} are not used: the data name a split of their own"
+        warn_of_split(f"{what} (published=False ignores it)")
     if found := _torn(split, studies, by):
-        warn_of_split(
-            f"the published split has {len(found)} of {len(set(group_ids(studies, by)))} values of "
-            f"{by} in more than one part, such as {found[0]!r}; scores on it are of patients that "
-            "were trained on, too (published=False makes a split without them)"
-        )
+        many = f"{len(found)} of {len(set(group_ids(studies, by)))} values of {by}"
+        what = f"the published split has {many} in more than one part, such as {found[0]!r}"
+        advice = "scores on it are of patients that were trained on, too (published=False makes a split without them)"
+        warn_of_split(f"{what}; {advice}")

@@ -265,9 +265,7 @@ _NEITHER = re.compile(r"DECUB|OBL")  # a lateral decubitus is no lateral view
 
 @lru_cache(maxsize=1000)  # a table says the same few words again and again
 def named_view(name: str) -> str:
-    """Return the view that words such as 'AP SUPINE' name: oblique, decubitus, neither and both are
-    unknown; a lone 'L' is lateral, beside another word the left.
-    """
+    """Return the view that 'AP SUPINE' and the like name; oblique, decubitus and both are unknown, 'L' is lateral."""
     if name.strip().upper() == "L":
         return LATERAL
     words = set(re.findall("[A-Z]+", name.upper()))

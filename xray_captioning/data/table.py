@@ -26,9 +26,7 @@ _FLOAT = re.compile(r"\d+\.0+")
 
 
 class Row(dict[str, Any]):
-    """The values of one row by the names of their columns: text, '' where one is missing; only
-    lists and objects of JSON and Parquet stay what they are.
-    """
+    """A row's values by column: text, '' where one is missing; lists and objects of JSON and Parquet stay such."""
 
     __slots__ = ("number", "table")
     table: "Table"
@@ -72,9 +70,8 @@ class Table:
             yield row
 
     def column(self, role: str, *synonyms: str) -> str | None:
-        """Return the column that plays a role, None where there is none; case, blanks, hyphens and
-        underscores do not matter. `synonyms` joined by '|' are equals, of which two are a
-        DataError; earlier ones come first.
+        """Return the column that plays a role, None where there is none; case, blanks, hyphens and underscores do
+        not matter. `synonyms` joined by '|' are equals, of which two are a DataError; earlier ones come first.
         """
         for equals in synonyms:
             if found := self.named(*equals.split("|")):
@@ -97,10 +94,8 @@ class Table:
         """Return the error that says which names were looked for, what is there, and what to do."""
         names = {role: ", ".join(found).replace("|", ", ") for role, found in roles.items()}
         looked = " and one for ".join(f"{role} (looked for {n})" for role, n in names.items())
-        return DataError(
-            f"{self.path}: lacks a column for {looked}; {self.found()}; name "
-            f"{'them' if len(roles) > 1 else 'it'}: --columns {'=NAME,'.join(roles)}=NAME"
-        )
+        advice = f"name {'them' if len(roles) > 1 else 'it'}: --columns {'=NAME,'.join(roles)}=NAME"
+        return DataError(f"{self.path}: lacks a column for {looked}; {self.found()}; {advice}")
 
     def found(self) -> str:
         """Say which columns there are."""
@@ -112,10 +107,8 @@ class Table:
     def only(self, role: str, found: Sequence[str]) -> str:
         """Return the only column of these that may play a role; two are a DataError."""
         if len(found) > 1:
-            raise DataError(
-                f"{self.path}: the columns {found[0]!r} and {found[1]!r} may both be the {role}; "
-                f"say which: --columns {role}=NAME"
-            )
+            advice = f"say which: --columns {role}=NAME"
+            raise DataError(f"{self.path}: the columns {found[0]!r} and {found[1]!r} may both be the {role}; {advice}")
         return found[0]
 
 
@@ -177,10 +170,8 @@ def image_names(row: Row, column: str) -> list[str]:
             return [name]
         value = _listed(name, row, column)
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise DataError(
-            f"{row.place}: {column} holds no names of image files; write a path, or a list of "
-            "paths (images inside of a table have to be saved as files first)"
-        )
+        advice = "write a path, or a list of paths (images inside of a table have to be saved as files first)"
+        raise DataError(f"{row.place}: {column} holds no names of image files; {advice}")
     names = [name.strip() for name in value if name.strip()]
     if not names:
         raise DataError(f"{row.place}: {column} names no image; fill it in or remove the row")
@@ -209,10 +200,8 @@ def one_text(texts: Iterable[str], where: str) -> str:
     """Join the different texts of a study; different whole reports of it are a DataError."""
     texts = list(dict.fromkeys(text.strip() for text in texts if text.strip()))
     if len(texts) > 1 and sum(map(has_headings, texts)) > 1:
-        raise DataError(
-            f"{where}: study has {len(texts)} different reports; give each examination a row and "
-            "a study id of its own, or keep one report"
-        )
+        advice = "give each examination a row and a study id of its own, or keep one report"
+        raise DataError(f"{where}: study has {len(texts)} different reports; {advice}")
     return " ".join(texts)
 
 

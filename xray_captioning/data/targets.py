@@ -13,10 +13,8 @@ from xray_captioning.text.cleaning import clean
 def usable_studies(
     studies: Studies, config: Config, given: StudyFeatures | None = None, images: bool | None = None
 ) -> Studies:
-    """Return the studies that have an image and, after cleaning, a text; none is a DataError.
-
-    Where features are given they need no `images` unless these are asked for, too; but of each of
-    them there must be features.
+    """Return the studies that have an image and, after cleaning, a text; none is a DataError. Where features are
+    given they need no `images` unless these are asked for, too; but of each of them there must be features.
     """
     images = given is None if images is None else images
     present = with_images(studies) if images else studies
@@ -24,11 +22,8 @@ def usable_studies(
     texts = reference_texts(present, config)
     usable = present[[bool(text) for text in texts]].reset_index(drop=True)
     if usable.empty:
-        raise DataError(
-            f"no study has {'both an image on disk and ' if images else ''}text in its "
-            f"{config.text.section}; check the data, or choose another section with "
-            "--set text.section=..."
-        )
+        what = f"no study has {'both an image on disk and ' if images else ''}text in its {config.text.section}"
+        raise DataError(f"{what}; check the data, or choose another section with --set text.section=...")
     if given is not None:
         given.of(usable["study_id"])
     return usable
@@ -71,9 +66,7 @@ def _view_sentence(views: Sequence[str]) -> str:
 
 
 def study_images(studies: Studies, config: Config) -> list[list[str | None]]:
-    """Return the images that the model looks at, in its places, None where a view is missing; a
-    DICOM file's own view counts where the table knows none.
-    """
+    """Return images in the model's places, None where a view is missing; a DICOM file may know what the table lacks."""
     image = config.image
     return [
         select_images(images, known_views(images, views), image.views, image.repeat_single_view)

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from xray_captioning.errors import DataError, MissingExtraError
-from xray_captioning.files import alone_in, atomic_write, naming, progress, sha256_file, shipped_folder
+from xray_captioning.files import alone_in, atomic_write, naming, progress, read_json, sha256_file, shipped_folder
 
 TIMEOUT = 30.0  # seconds without an answer, or without a further byte
 CHUNK = 1 << 18  # bytes
@@ -107,12 +107,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_registry(path: str | os.PathLike[str] | None = None) -> dict[str, Entry]:
     """Read what can be fetched, by name, from the shipped registry or another one."""
     place = Path(path) if path is not None else shipped_folder() / "registry.json"
-    try:
-        return msgspec.json.decode(place.read_bytes(), type=dict[str, Entry])
-    except OSError as error:
-        raise DataError(f"{place}: cannot be read ({error.strerror}); check the path") from error
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise DataError(f"{place}: is no registry ({error}); see weights/registry.json") from error
+    found: dict[str, Entry] = read_json(place, "see weights/registry.json", DataError, dict[str, Entry])
+    return found
 
 
 @cache
@@ -223,10 +219,8 @@ def _from_first(file: RemoteFile, part: Part, target: Path) -> None:
             reasons.append(f"{url}: {error}")
     kept = part.begun(file.checked)[0]
     later = f"fetch again to continue after the {kept} bytes kept" if kept else "fetch again later"
-    raise DataError(
-        f"{file.name}: cannot be downloaded ({'; '.join(reasons)}); {later}, or download it by "
-        f"hand, save it as {target} and fetch again to have it checked"
-    )
+    advice = f"{later}, or download it by hand, save it as {target} and fetch again to have it checked"
+    raise DataError(f"{file.name}: cannot be downloaded ({'; '.join(reasons)}); {advice}")
 
 
 class UnreachableError(Exception):
@@ -260,10 +254,9 @@ class Part(NamedTuple):
 
 
 def download(url: str, part: Part, file: RemoteFile) -> None:
-    """Receive a file, or what is missing of it where the server sends ranges of the version begun.
-
-    Raise UnreachableError if the address (https, or http on this machine) does not give exactly the
-    whole file; what came stays in the part.
+    """Receive a file, or what is missing of it where the server sends ranges of the version begun. Raise
+    UnreachableError if the address (https, or http on this machine) does not give exactly the whole file; what came
+    stays in the part.
     """
     done, version = part.begun(file.checked)
     headers = {"Range": f"bytes={done}-"} if done else {}

@@ -1,7 +1,6 @@
 """The files of the older Keras projects: weights, tokenizers and tables, made usable here.
 
-The names below are imported when they are first used, so that a table can be built without
-loading Keras.
+The names below are imported when they are first used, so that a table can be built without loading Keras.
 """
 
 import importlib

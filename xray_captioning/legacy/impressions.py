@@ -4,27 +4,22 @@ Each step of its exploratory notebook is a function here: `read_report` reads a 
 `pair_images` pairs its images, and `drop_incomplete` drops rows without an impression or an image.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from itertools import pairwise
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
 
 from xray_captioning.data.sources import openi
+from xray_captioning.data.studies import Studies
 from xray_captioning.errors import DataError
 from xray_captioning.text.cleaning import clean_legacy
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SECTIONS = ("comparison", "indication", "findings", "impression")
 COLUMNS = ("xml", "image_1", "image_2", *SECTIONS)
 Row = dict[str, str | None]
 
 
-def impression_table(reports_dir: str | os.PathLike[str]) -> pd.DataFrame:
+def impression_table(reports_dir: str | os.PathLike[str]) -> Studies:
     """Rebuild the older project's table: one row for each pair of images that has an impression.
 
     Parameters
@@ -48,7 +43,7 @@ def impression_table(reports_dir: str | os.PathLike[str]) -> pd.DataFrame:
     return drop_incomplete(pair_table(reports_dir))
 
 
-def pair_table(reports_dir: str | os.PathLike[str]) -> pd.DataFrame:
+def pair_table(reports_dir: str | os.PathLike[str]) -> Studies:
     """Return `impression_table` before rows are dropped: 4,169 of the whole collection."""
     import pandas as pd
 
@@ -63,10 +58,9 @@ def pair_table(reports_dir: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def read_report(content: bytes, name: str) -> list[Row]:
-    """Read one report as the older project did, as a row for each pair of images.
-
-    Texts are taken from its lines: one counts only where its element begins and ends on one line,
-    only the first with a label, and entities stay: ``&amp;`` leaves the word "amp".
+    """Read one report as the older project did, as a row for each pair of images. Texts are taken from its lines:
+    one counts only where its element begins and ends on one line, only the first with a label, and entities stay:
+    ``&amp;`` leaves the word "amp".
     """
     root = openi.parse_report(content, name)  # refuses damaged files and declared entities
     if root.tag != "eCitation":
@@ -94,7 +88,7 @@ def pair_images(images: list[str]) -> list[tuple[str | None, str | None]]:
     return list(pairwise(images)) or [(alone, alone)]
 
 
-def drop_incomplete(table: pd.DataFrame) -> pd.DataFrame:
+def drop_incomplete(table: Studies) -> Studies:
     """Drop rows without an image to look at or an impression to learn; number the rest from 0."""
     return table.dropna(subset=["image_1", "impression"], ignore_index=True)
 

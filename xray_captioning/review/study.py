@@ -76,12 +76,7 @@ class Key(Struct, forbid_unknown_fields=True):
     @classmethod
     def from_json(cls, path: Path) -> Self:
         """Read a key whose parts do not contradict each other."""
-        try:
-            key = msgspec.json.decode(path.read_bytes(), type=cls)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-        except (ValueError, msgspec.MsgspecError):
-            raise DataError(f"{path}: is no key of a reading study; give the one that review export wrote") from None
+        key: Self = files.read_json(path, "give the key of a reading study that review export wrote", DataError, cls)
         cases = ((case, n, sheet.reader) for sheet in key.sheets for n, case in enumerate(sheet.cases, 1))
         for case, number, reader in cases:
             if case.study not in key.studies or set(case.texts) != set(key.systems):
@@ -121,10 +116,9 @@ def export_study(
     repeats: int = 0,
     seed: int = 0,
 ) -> Key:
-    """Write a reading study of two columns of `captions` into `out`, new or empty.
-
-    The draw depends on the seed and on the bytes of `captions`, which no reader has. Studies without an
-    image in `views` are left out; without `views` the sheets name the studies.
+    """Write a reading study of two columns of `captions` into `out`, new or empty. The draw depends on the seed and
+    on the bytes of `captions`, which no reader has. Studies without an image in `views` are left out; without
+    `views` the sheets name the studies.
     """
     files.check_new_folder(out)
     texts = read_texts(captions, systems, views)
@@ -255,30 +249,23 @@ def _rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 def _place(row: Row, sheet: Sheet, where: str) -> tuple[int, int]:
     """Return the case, from 1, and which of its two texts, 1 or 2."""
-    number, place = _whole(row["case"], 1, len(sheet.cases)), _whole(row["text"], 1, 2)
-    if number is None:
-        what = f"case {row['case']!r} is not on sheet {sheet.sheet}, which has {len(sheet.cases)}"
-        raise DataError(f"{where}: {what}; put back the number that stood there")
-    if place is None:
-        raise DataError(f"{where}: text is {row['text']!r}; put back 1 or 2, as it stood there")
-    return number, place
+    what = f"case {row['case']!r} is not on sheet {sheet.sheet}, which has {len(sheet.cases)}"
+    number = _whole(row["case"], 1, len(sheet.cases), f"{where}: {what}; put back the number that stood there")
+    return number, _whole(row["text"], 1, 2, f"{where}: text is {row['text']!r}; put back 1 or 2, as it stood there")
 
 
 def _rating(row: Row, sheet: Sheet, case: Case, place: int, where: str) -> Rating:
-    values = [_whole(row[name], LOWEST, HIGHEST) if row[name].strip() else math.nan for name in CRITERIA]
-    if None in values:
-        name = list(CRITERIA)[values.index(None)]
-        advice = f"give a whole number from {LOWEST} to {HIGHEST}, or leave it empty"
-        raise DataError(f"{where}: {name} is {row[name]!r}; {advice}")
+    advice = f"give a whole number from {LOWEST} to {HIGHEST}, or leave it empty"
+    told = {name: f"{where}: {name} is {row[name]!r}; {advice}" for name in CRITERIA}
+    values = [_whole(row[n], LOWEST, HIGHEST, told[n]) if row[n].strip() else math.nan for n in CRITERIA]
     # Printed on a terminal, a control character could be a command to it.
     note = " ".join("".join(c if c.isprintable() else " " for c in unguarded(row["note"])).split())
-    numbers = tuple(float(value) for value in values if value is not None)
-    return Rating(sheet.reader, case.study, case.texts[place - 1], case.repeat, numbers, note)
+    return Rating(sheet.reader, case.study, case.texts[place - 1], case.repeat, tuple(map(float, values)), note)
 
 
-def _whole(text: str, least: int, most: int) -> int | None:
-    """Read a whole number from `least` to `most`; other programs may have written 4 as 4.0."""
+def _whole(text: str, least: int, most: int, otherwise: str) -> int:
+    """Read a whole number in a range, or refuse; other programs may have written 4 as 4.0."""
     with contextlib.suppress(ValueError):
-        value = float(text)
-        return int(value) if value.is_integer() and least <= value <= most else None
-    return None
+        if (value := float(text)).is_integer() and least <= value <= most:
+            return int(value)
+    raise DataError(otherwise)

@@ -1,8 +1,7 @@
 """The results of a reading study: means, preferences, agreement, intervals, and tables of them.
 
-Studies are the unit: all ratings of a study, of either text by any reader, stand or fall together.
-The readers are taken as they are; how others would rate, no interval here says. Sources:
-``docs/statistics.md``.
+Studies are the unit: all ratings of a study, of either text by any reader, stand or fall together. The readers are
+taken as they are; how others would rate, no interval here says. Sources: ``docs/statistics.md``.
 """
 
 from collections.abc import Sequence
@@ -26,10 +25,8 @@ NO_INTERVAL: Interval = (None, None)
 
 
 def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
-    """Compare the two systems of a reading study; docs/reading_study.md explains the numbers.
-
-    Intervals are of 95 %, over studies. A number that does not exist is None. Second readings of
-    the same study by the same reader count for ``repeats`` only.
+    """Compare the two systems of a reading study; docs/reading_study.md explains the numbers. Intervals, of 95 %, are
+    over studies. A number that does not exist is None. A reader's second readings count for ``repeats`` only.
     """
     if not any(value == value for rating in ratings for value in rating.values):
         raise DataError("the answers hold no rating; give sheets that were filled in")
@@ -141,10 +138,9 @@ def weighted_kappa(first: Array, second: Array) -> float | None:
 
 
 def kappa_interval(first: Array, second: Array) -> Interval:
-    """Return the 95 % interval of `weighted_kappa` of (studies, texts), nan for missing.
-
-    Kappa is then a function of means alone (Fleiss and Cohen 1973), so it is the jackknife over studies on
-    the scale of the inverse hyperbolic tangent (Lin 1989), by Student's quantile.
+    """Return the 95 % interval of `weighted_kappa` of (studies, texts), nan for missing. Kappa is then a function
+    of means alone (Fleiss and Cohen 1973), so it is the jackknife over studies on the scale of the inverse
+    hyperbolic tangent (Lin 1989), by Student's quantile.
     """
     sums = _moments(first, second).sum(axis=1)
     sums = sums[sums[:, 0] > 0]

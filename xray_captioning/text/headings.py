@@ -59,8 +59,6 @@ def spelled(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[a-z]+|\d+", text.lower()))
 
 
-# --- where they are ---
-
 UNKNOWN = "unknown"
 _SECTIONS = ("indication", "technique", "comparison", "findings", "impression", BOTH, "addendum")
 _INSIDE = (*_SECTIONS, "recommendation", "stop")

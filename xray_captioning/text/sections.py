@@ -168,9 +168,6 @@ def _without_footer(text: str) -> str:
     return _SIGNATURE.sub("", text)
 
 
-# --- which text belongs to which section ---
-
-
 def _assembled(parts: list[_Part], named: bool) -> Sections:
     """Return the sections that parts make; `named` says whether any heading told a section."""
     parts = list(_moved(parts, named))

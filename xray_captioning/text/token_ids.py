@@ -5,6 +5,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -13,13 +14,13 @@ from numpy.typing import NDArray
 
 from xray_captioning import files
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.files import atomic_write
 
 PAD_ID = 0  # fills rows up to a common length; no word has this id
 HEADER = {"format": "xray_captioning.tokenizer", "version": 1}
 
 FilePath = str | os.PathLike[str]
 Ids = Sequence[int] | NDArray[np.integer[Any]]
+read_json = partial(files.read_json, advice="write it again", error_kind=DataError, of=Any)
 
 
 class TokenIds(ABC):
@@ -33,10 +34,9 @@ class TokenIds(ABC):
 
     @abstractmethod
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
-        """Turn a cleaned text into ids: that of the start, those of the words, that of the end.
-
-        Unknown words become `unknown_id`. A text of more than `maximum_length` ids loses its last
-        words, never the end; where that leaves no room for both, below 2, it is a ConfigError.
+        """Turn a cleaned text into ids: that of the start, those of the words, that of the end. Unknown words
+        become `unknown_id`. A text of more than `maximum_length` ids loses its last words, never the end; where
+        that leaves no room for both, below 2, it is a ConfigError.
         """
 
     @abstractmethod
@@ -44,9 +44,7 @@ class TokenIds(ABC):
         """Return the words of a row of ids, each with the positions, one or more, of its tokens."""
 
     def encode_batch(self, texts: Iterable[str], maximum_length: int) -> NDArray[np.int32]:
-        """Turn cleaned texts into rows of ids, (texts, maximum_length) int32, zeros at their ends;
-        errors are those of `encode`, and a DataError where an entry is not text.
-        """
+        """Turn cleaned texts into ids, (texts, maximum_length) int32, zeros at the ends; DataError: one is no text."""
         encoded = [self.encode(text, maximum_length) for text in checked_texts(texts)]
         rows = np.full((len(encoded), maximum_length), PAD_ID, dtype=np.int32)
         for row, ids in zip(rows, encoded, strict=True):
@@ -58,10 +56,8 @@ class TokenIds(ABC):
         return self  # where parts of words spell every word
 
     def decode(self, ids: Ids) -> str:
-        """Turn a row of ids into text, its words joined by single spaces.
-
-        Padding, the first start token, and the end token with all that follows are left out. An id
-        outside the vocabulary is a DataError.
+        """Turn a row of ids into text, its words joined by single spaces. Padding, the first start token, and the
+        end token with all that follows are left out. An id outside the vocabulary is a DataError.
         """
         return " ".join(word for word, _ in self.words_in(ids))
 
@@ -70,12 +66,12 @@ class TokenIds(ABC):
 
     def to_json(self, path: FilePath) -> None:
         """Write a ``tokenizer.json``, whole or not at all."""
-        atomic_write(Path(path), json.dumps(self._content(), indent=0) + "\n")
+        files.atomic_write(Path(path), json.dumps(self._content(), indent=0) + "\n")
 
     @classmethod
     def from_json(cls, path: FilePath) -> Self:
         """Read what `to_json` wrote; a damaged file or another kind of tokenizer is a DataError."""
-        return cls.from_content(read_json(path), path)
+        return cls.from_content(read_json(Path(path)), path)
 
     @classmethod
     def from_content(cls, content: Any, path: FilePath) -> Self:
@@ -146,8 +142,3 @@ def checked_texts(texts: Iterable[str]) -> Iterable[str]:
         if not isinstance(text, str):
             raise DataError(f"texts[{row}] is not text but {type(text).__name__}; drop or fill it")
         yield text
-
-
-def read_json(path: FilePath) -> Any:
-    """Return what a JSON file holds; a `DataError` names the file."""
-    return files.read_json(Path(path), "write it again", DataError, object)

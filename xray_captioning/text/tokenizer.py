@@ -124,9 +124,7 @@ class Tokenizer(TokenIds):
         return [self.start_id, *[i for i in ids if i != PAD_ID][:room], self.end_id]
 
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
-        """Return each word with the position of its one token; a start in the middle is left out,
-        too, except ``<cls>``, as its project wrote it.
-        """
+        """Return each word and its token's position; a start in the middle is left out, not ``<cls>``, as published."""
         left_out = None if self.marks == SPECIAL else self.start_id
         return [(self.words[i - 1], [p]) for p, i in self._spoken(ids) if i != left_out]
 
@@ -160,7 +158,7 @@ class Tokenizer(TokenIds):
     @classmethod
     def from_json(cls, path: FilePath, start: str | None = None, end: str | None = None) -> Self:
         """Read what `to_json` wrote, or ``to_json()`` of a Keras tokenizer; see `from_pickle`."""
-        return cls.from_content(_from_keras(token_ids.read_json(path), path, start, end), path)
+        return cls.from_content(_from_keras(token_ids.read_json(Path(path)), path, start, end), path)
 
     def _lists(self) -> dict[str, Any]:
         lists: dict[str, Any] = {"words": list(self.words)}
@@ -272,17 +270,14 @@ def _marks(
         rare = (first, last) in PLAIN_PAIRS and any(number != texts for number in often)
         if first in lower and last in lower and not rare:
             return start or lower[first], end or lower[last]
-    raise DataError(
-        f"{path}: has no words that begin and end a text, such as startseq and endseq, "
-        "among those it keeps; name them (start and end; --start-word and --end-word)"
-    )
+    what = "has no words that begin and end a text, such as startseq and endseq, among those it keeps"
+    raise DataError(f"{path}: {what}; name them (start and end; --start-word and --end-word)")
 
 
 # --- byte pairs, which know every word ---
 
 END_OF_TEXT = "<|endoftext|>"
-# The byte of each of GPT-2's symbols, which is its character or, if that cannot be seen, one from
-# 256 on.
+# The byte of each of GPT-2's symbols, which is its character or, if that cannot be seen, one from 256 on.
 _SEEN = {*range(33, 127), *range(161, 173), *range(174, 256)}
 _OTHERS = iter(range(256, 512))
 _BYTES = {chr(byte if byte in _SEEN else next(_OTHERS)): byte for byte in range(256)}
@@ -292,12 +287,11 @@ _KEEP = "surrogateescape"  # bytes that are no UTF-8, there and back
 class BytePairTokenizer(TokenIds):
     """Byte-level byte-pair encoding with the vocabulary and merges of a GPT-2.
 
-    The symbol at position i has id i + 1 (`index`), and 0 is padding. ``<|endoftext|>`` ends a text; a
-    new id after the last begins it, because a search never chooses the id it starts from. Only `encode`
-    needs the package ``tokenizers``. Merges say which two symbols, in GPT-2's spelling of bytes, become
-    one, the first one first (Sennrich et al., arXiv:1508.07909; over bytes, Radford et al., "Language
-    Models are Unsupervised Multitask Learners", 2019, section 2.2). A symbol that is there twice or
-    missing is a DataError.
+    The symbol at position i has id i + 1 (`index`), and 0 is padding. ``<|endoftext|>`` ends a text; a new id after
+    the last begins it, because a search never chooses the id it starts from. Only `encode` needs the package
+    ``tokenizers``. Merges say which two symbols, in GPT-2's spelling of bytes, become one, the first one first
+    (Sennrich et al., arXiv:1508.07909; over bytes, Radford et al., "Language Models are Unsupervised Multitask
+    Learners", 2019, section 2.2). A symbol that is there twice or missing is a DataError.
     """
 
     KIND = "byte_pairs"
@@ -325,9 +319,7 @@ class BytePairTokenizer(TokenIds):
         return [self.start_id, *ids, self.end_id]
 
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
-        """Return each word with the positions of its tokens; bytes that are no UTF-8 become the
-        replacement character, and a token that spells parts of two words belongs to both.
-        """
+        """Return words with their tokens' positions; a token of two words belongs to both; no UTF-8 is replaced."""
         kept = [(p, i) for p, i in self._spoken(ids) if i != self.start_id]  # it spells nothing
         positions = [position for position, _ in kept]
         symbols = (self.vocabulary[i - 1] for _, i in kept)
@@ -371,7 +363,7 @@ class BytePairTokenizer(TokenIds):
 
 def load_tokenizer(path: FilePath) -> Tokenizer | BytePairTokenizer:
     """Read a ``tokenizer.json`` of either kind; one that does not say which holds words."""
-    content = token_ids.read_json(path)
+    content = token_ids.read_json(Path(path))
     pairs = isinstance(content, dict) and content.get("kind") == BytePairTokenizer.KIND
     return (BytePairTokenizer if pairs else Tokenizer).from_content(content, path)
 

@@ -44,14 +44,13 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # the last
 # radiograph has at most some tens of pixels a byte.
 _PIXELS, _PIXELS_A_BYTE = 1 << 20, 1000
 _VIEW_POSITION = 0x00185101
-_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _PALETTE = "PALETTE COLOR"
-_SINGLE = ("MONOCHROME1", "MONOCHROME2", _PALETTE)  # of one sample per pixel
+_SAMPLES = dict.fromkeys(("MONOCHROME1", "MONOCHROME2", _PALETTE), 1)  # of a pixel
+_SAMPLES |= dict.fromkeys(("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"), 3)
 
 
 def decode_dicom(data: bytes, name: str, max_pixels: float, note: Note = warn) -> NDArray[np.float32]:
-    """Decode the one frame of a DICOM file: (rows, columns), grey, or (rows, columns, 3), RGB,
-    float32 in [0, 1].
+    """Decode the one frame of a DICOM file: (rows, columns), grey, or (rows, columns, 3), RGB, float32 in [0, 1].
 
     Grey: modality LUT or rescaling, then the first VOI LUT or window that shows any of the pixels
     (`note` is told where none does), scaled by its own least and greatest value; bone is white,
@@ -76,9 +75,8 @@ def decode_dicom(data: bytes, name: str, max_pixels: float, note: Note = warn) -
 
 
 def view_of(source: str | os.PathLike[str] | bytes) -> str:
-    """Return the view that a DICOM file (its path or content) names in View Position (0018,5101):
-    'unknown' where that tells neither, and for anything else; a DICOM file without pydicom is a
-    MissingExtraError.
+    """Return the view that a DICOM file (its path or content) names in View Position (0018,5101): 'unknown' where
+    that tells neither, and for anything else; a DICOM file without pydicom is a MissingExtraError.
     """
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
@@ -95,13 +93,10 @@ def _check(dataset: Any, name: str, max_pixels: float) -> None:
     """Refuse, before decoding, what cannot or should not be decoded."""
     if not dataset.get("PixelData") or not dataset.get("Rows") or not dataset.get("Columns"):
         raise ImageError(f"{name}: is DICOM without an image, or cut before it; get it again")
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames > 1:
+    if (frames := int(dataset.get("NumberOfFrames") or 1)) > 1:
         raise ImageError(f"{name}: holds {frames} frames; export one frame as a file of its own")
     check_size(dataset.Rows, dataset.Columns, name, max_pixels)
-    single, colour = (dataset.PhotometricInterpretation in kinds for kinds in (_SINGLE, _COLOUR))
-    samples = 1 if single else 3
-    if not (single or colour) or dataset.SamplesPerPixel != samples:
+    if dataset.SamplesPerPixel != _SAMPLES.get(str(dataset.PhotometricInterpretation), 0):
         raise ImageError(f"{name}: is neither grey nor RGB; export it as PNG")
     if dataset.BitsAllocated not in (8, 16):
         raise ImageError(f"{name}: has pixels of neither 8 nor 16 bits; export it as PNG")
@@ -115,11 +110,11 @@ def _check_compressed(dataset: Any, name: str, max_pixels: float) -> None:
     from pydicom.uid import JPEGTransferSyntaxes, RLELossless
 
     syntax = dataset.file_meta.TransferSyntaxUID
-    if not can_decode(syntax, dataset.BitsStored):
-        raise ImageError(
-            f"{name}: is compressed as {syntax.name}, which nothing installed decodes; export it "
-            "uncompressed, or pip install 'xray-captioning[dicom]'"
-        )
+    # Pillow says that it decodes 12-bit JPEG.
+    wrong = {"pillow"} if syntax == _TWELVE_BITS and dataset.BitsStored > 8 else set()
+    if not _plugins(syntax) - wrong:
+        advice = "export it uncompressed, or pip install 'xray-captioning[dicom]'"
+        raise ImageError(f"{name}: is compressed as {syntax.name}, which nothing installed decodes; {advice}")
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     if syntax == RLELossless:
         check_rle(frame, dataset.Rows * dataset.Columns)
@@ -146,10 +141,8 @@ def _stored(dataset: Any) -> NDArray[Any]:
 
     bits, above = dataset.BitsStored, max(0, dataset.HighBit + 1 - dataset.BitsStored)
     dataset.BitsStored = bits + above  # so that all of them are kept
-    try:
-        stored = pixel_array(dataset) >> above
-    finally:
-        dataset.BitsStored = bits
+    stored = pixel_array(dataset) >> above
+    dataset.BitsStored = bits
     if stored.shape[:2] != (dataset.Rows, dataset.Columns):  # it makes frames of what is too long
         raise ValueError("the pixels are of another shape than the header says")
     return stored
@@ -170,9 +163,7 @@ def is_available(syntax: str) -> bool:
 
 
 def decode_frame(frame: bytes, runner: Any) -> bytearray:
-    """Decode JPEG (ITU-T T.81) or HTJ2K (T.814) to 8 or 16 bits for pydicom's DecodeRunner, which
-    receives the layout; imagecodecs fills up a cut frame and says nothing.
-    """
+    """Decode JPEG (T.81) or HTJ2K (T.814) and tell pydicom's runner the layout; a cut frame is filled up silently."""
     from imagecodecs import jpeg2k_decode, jpeg8_decode
 
     decode = jpeg2k_decode if runner.transfer_syntax in _HIGH_THROUGHPUT else jpeg8_decode
@@ -185,30 +176,21 @@ def decode_frame(frame: bytes, runner: Any) -> bytearray:
 
 
 @cache
-def _add_plugin() -> None:
-    """Register this plugin with pydicom, once; to be called by one thread at a time."""
+def _plugins(syntax: str) -> set[str]:
+    """Return what decodes a transfer syntax, this plugin, too; to be called by one thread at a time."""
     from pydicom.pixels import get_decoder
 
-    for syntax in DECODER_DEPENDENCIES:
-        get_decoder(syntax).add_plugin("imagecodecs", (__name__, decode_frame.__name__))
-
-
-def can_decode(syntax: Any, bits: int) -> bool:
-    """Tell whether something installed decodes a transfer syntax with so many stored bits."""
-    from pydicom.pixels import get_decoder
-
-    _add_plugin()
     try:
-        plugins = set(get_decoder(syntax).available_plugins)
+        decoder = get_decoder(syntax)
     except NotImplementedError:
-        return False
-    return bool(plugins - {"pillow" if syntax == _TWELVE_BITS and bits > 8 else ""})
+        return set()
+    if syntax in DECODER_DEPENDENCIES:
+        decoder.add_plugin("imagecodecs", (__name__, decode_frame.__name__))
+    return set(decoder.available_plugins)
 
 
 def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
-    """Read (rows, columns, samples, bits) in the header of a JPEG (ITU-T T.81, B.2.2), JPEG-LS
-    (T.87, C.2.2) or JPEG 2000 image (T.800, A.5.1).
-    """
+    """Read (rows, columns, samples, bits) of JPEG (T.81, B.2.2), JPEG-LS (T.87, C.2.2) or JPEG 2000 (T.800, A.5.1)."""
     if frame.startswith(b"\xff\x4f\xff\x51"):
         right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
         samples, kind = struct.unpack_from(">HB", frame, 40)
@@ -246,9 +228,7 @@ def check_rle(frame: bytes, pixels: int) -> None:
 def displayed(stored: NDArray[Any], dataset: Any, tell: Tell) -> NDArray[np.float32]:
     """Return grey in [0, 1], bone in white, from stored values; padding is black."""
     padding = _padding(stored, dataset)
-    little = dataset.original_encoding[1]
-    values = _modality(stored, dataset, little)
-    unit = _scaled(_voi(values, dataset, little, ~padding, tell), ~padding)
+    unit = _scaled(_voi(_modality(stored, dataset), dataset, ~padding, tell), ~padding)
     if dataset.PhotometricInterpretation == "MONOCHROME1" and unit.any():
         unit = 1 - unit
     unit[padding] = 0
@@ -257,9 +237,8 @@ def displayed(stored: NDArray[Any], dataset: Any, tell: Tell) -> NDArray[np.floa
 
 def coloured(stored: NDArray[Any], dataset: Any) -> NDArray[np.float32]:
     """Return RGB in [0, 1] from the indices of a palette (C.7.9)."""
-    little = dataset.original_encoding[1]
     tables = [[dataset[f"{c}PaletteColorLookupTable{p}"].value for p in PARTS] for c in COLOURS]
-    rgb = np.stack([_looked_up(stored, table, data, little) for table, data in tables], axis=-1)
+    rgb = np.stack([_looked_up(stored, dataset, *table) for table in tables], axis=-1)
     return np.divide(rgb, white(rgb), dtype=np.float32)
 
 
@@ -274,19 +253,19 @@ def _padding(stored: NDArray[Any], dataset: Any) -> Mask:
     return (stored >= given.min()) & (stored <= given.max())
 
 
-def _modality(stored: NDArray[Any], dataset: Any, little: bool) -> NDArray[Any]:
+def _modality(stored: NDArray[Any], dataset: Any) -> NDArray[Any]:
     if sequence := dataset.get("ModalityLUTSequence"):
-        return _looked_up(stored, sequence[0].LUTDescriptor, sequence[0].LUTData, little)
+        return _looked_up(stored, dataset, sequence[0].LUTDescriptor, sequence[0].LUTData)
     slope, intercept = (dataset.get(f"Rescale{name}") for name in ("Slope", "Intercept"))
     if slope is None and intercept is None:
         return stored
     return stored * (1.0 if slope is None else float(slope)) + float(intercept or 0)
 
 
-def _voi(values: NDArray[Any], dataset: Any, little: bool, counted: Mask, tell: Tell) -> Any:
+def _voi(values: NDArray[Any], dataset: Any, counted: Mask, tell: Tell) -> Any:
     """Apply the VOI LUT, or else the first window, that shows anything."""
     picture = None
-    for picture in _voi_pictures(values, dataset, little, tell):
+    for picture in _voi_pictures(values, dataset, tell):
         if _shows(picture[counted]):
             return picture
     if picture is not None:
@@ -294,19 +273,17 @@ def _voi(values: NDArray[Any], dataset: Any, little: bool, counted: Mask, tell: 
     return values
 
 
-def _voi_pictures(values: NDArray[Any], dataset: Any, little: bool, tell: Tell) -> Iterator[NDArray[Any]]:
+def _voi_pictures(values: NDArray[Any], dataset: Any, tell: Tell) -> Iterator[NDArray[Any]]:
     if sequence := dataset.get("VOILUTSequence"):
-        for item in sequence:
-            yield _looked_up(values, item.LUTDescriptor, item.LUTData, little)
+        yield from (_looked_up(values, dataset, item.LUTDescriptor, item.LUTData) for item in sequence)
         return
     given = [dataset.get(f"Window{name}") for name in ("Center", "Width")]
     centres, widths = (np.atleast_1d(np.asarray([] if v is None else v, float)) for v in given)
     if not (len(centres) and len(widths)):
         return
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
-    wide = widths >= 1 if function == "LINEAR" else widths > 0
-    rows = zip(centres, widths, wide) if function in _FUNCTIONS else ()
-    usable = [(c, width) for c, width, enough in rows if enough and np.isfinite(c + width)]
+    rows = zip(centres, widths) if function in _FUNCTIONS else ()
+    usable = [(c, w) for c, w in rows if (w >= 1 or (w > 0 and function != "LINEAR")) and np.isfinite(c + w)]
     if not usable:
         tell(NO_WINDOW)
     for centre, width in usable:
@@ -340,14 +317,10 @@ def _shows(picture: NDArray[Any]) -> bool:
     return bool(max(dark, bright) < _ALMOST_ALL)
 
 
-def _looked_up(
-    values: NDArray[Any], descriptor: Any, data: Any, little: bool
-) -> NDArray[np.uint16] | NDArray[np.uint8]:
-    """Replace values by those of a table, the first and last beyond its ends (C.11.1.1.1);
-    `descriptor` is the number of entries, the value that the first is for, and their bits.
-    """
-    count, first, _ = (int(number) for number in descriptor)
-    table = _entries(data, count % 65536 or 65536, little)
+def _looked_up(values: NDArray[Any], dataset: Any, descriptor: Any, data: Any) -> NDArray[Any]:
+    """Replace values by those of a table, the first and last beyond its ends (C.11.1.1.1)."""
+    count, first, _ = (int(number) for number in descriptor)  # of entries, the value of the first, their bits
+    table = _entries(data, count % 65536 or 65536, dataset.original_encoding[1])
     index = np.clip(np.rint(values) - _first(first, len(table), values), 0, len(table) - 1)
     return table[index.astype(np.intp)]
 

@@ -65,9 +65,7 @@ def one_error(kind: type[Exception], name: str) -> Iterator[None]:
 
 
 def read_elements(file: BinaryIO, names: Sequence[str | int], last: int | None = None, most: int = LARGEST_LEAD) -> Any:
-    """Return a dataset with the named elements, up to the tag `last`, and the file's encoding; a
-    deflated file may inflate to `most` bytes, which `pydicom.dcmread` does not limit.
-    """
+    """Return a dataset with the named elements, up to the tag `last`; a deflated file may inflate to `most` bytes."""
     from pydicom import uid
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
@@ -81,10 +79,9 @@ def read_elements(file: BinaryIO, names: Sequence[str | int], last: int | None =
         if last is None and not inflater.eof:
             raise ValueError("the deflated data are cut or inflate to too much")
     stop = None if last is None else (lambda tag, *_: tag > last)
-    implicit, little = syntax.is_implicit_VR, syntax.is_little_endian
-    tags = [Tag(name) for name in names]
-    dataset = read_dataset(file, implicit, little, stop_when=stop, specific_tags=tags)
-    dataset.set_original_encoding(implicit, little)
+    encoding = syntax.is_implicit_VR, syntax.is_little_endian
+    dataset = read_dataset(file, *encoding, stop_when=stop, specific_tags=[Tag(name) for name in names])
+    dataset.set_original_encoding(*encoding)
     dataset.file_meta = FileMetaDataset(meta)
     return dataset
 
@@ -100,8 +97,7 @@ def _read_meta(file: BinaryIO) -> Any:
     if "TransferSyntaxUID" not in meta:
         at, explicit = file.tell(), _has_vr(file.read(8))
         file.seek(at)
-        kinds = uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian
-        meta.TransferSyntaxUID = kinds[explicit]
+        meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian if explicit else uid.ImplicitVRLittleEndian
     return meta
 
 

@@ -1,15 +1,22 @@
-"""Tables of images and captions under any usual names, as most captioning projects keep them."""
+"""Tables and JSON of images and captions: under any usual names, as most captioning projects keep them, and R2Gen's
+(Chen et al., "Generating Radiology Reports via Memory-driven Transformer", EMNLP 2020), COCO's (Chen et al.,
+arXiv:1504.00325) and Karpathy and Fei-Fei's of COCO's images (CVPR 2015).
+"""
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from xray_captioning.data.opening import TABLE_SUFFIXES
-from xray_captioning.data.sources.layout import USUAL, Columns, make_studies, rows, used_columns
+from xray_captioning.data.opening import HEAD_BYTES, TABLE_SUFFIXES, read_text
+from xray_captioning.data.records import read_json
+from xray_captioning.data.sources import layout
+from xray_captioning.data.sources.layout import LAYOUTS, Columns, StudyRow, make_studies, rows
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.studies import PART_NAMES, PARTS, Study, named_part
-from xray_captioning.data.table import Table, is_image_name
+from xray_captioning.data.studies import PART_NAMES, PARTS, Study, check_unique, named_part
+from xray_captioning.data.table import Table, is_image_name, needed_part
 from xray_captioning.errors import DataError
 
 _ENDINGS = TABLE_SUFFIXES + tuple(suffix + ".gz" for suffix in (".csv", ".tsv", ".jsonl"))
@@ -27,19 +34,18 @@ class CaptionsTable(NamedTuple):
 
 
 def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> list[Study]:
-    """Read a table of images and captions, or tables that are the parts of a split.
-
-    In a folder: ``captions.*``; else ``train.csv`` and its like, alike otherwise; else
-    ``train/metadata.csv`` and its like, beside their images; else the only table that is there.
+    """Read a table of images and captions, or tables that are the parts of a split. In a folder: ``captions.*``;
+    else ``train.csv`` and its like, alike otherwise; else ``train/metadata.csv`` and its like, beside their images;
+    else the only table that is there.
     """
-    found = (rows(_opened(table.path), USUAL, columns, table.part, table.folder) for table in _tables(path))
+    found = (rows(_opened(table.path), layout.USUAL, columns, table.part, table.folder) for table in _tables(path))
     return make_studies(chain.from_iterable(found), finder.find)
 
 
 def columns_of(path: Path, columns: Columns | None = None) -> tuple[dict[str, str], list[str]]:
     """Return the column of each role, and those of none; of several parts those of the first."""
     table = _opened(_tables(path)[0].path)
-    roles = used_columns(table, USUAL, columns)
+    roles = layout.used_columns(table, layout.USUAL, columns)
     return roles, [name for name in table.columns if name and name not in roles.values()]
 
 
@@ -51,9 +57,7 @@ def _tables(path: Path) -> list[CaptionsTable]:
 
 
 def tables_of(folder: Path) -> list[CaptionsTable]:
-    """Return the table, or the tables of the parts, that a folder holds, or none; several that are
-    not the parts of one whole are a DataError.
-    """
+    """Return the table, or the tables of the parts of a whole, that a folder holds; others are a DataError."""
     there = sorted(path for path in folder.iterdir() if is_table(path))
     if usual := [path for path in there if path.name.lower() in USUAL_NAMES]:
         return [CaptionsTable(_only(usual))]
@@ -102,3 +106,107 @@ def _opened(path: Path) -> Table:
     if len(table.columns) == 2 and is_image_name(table.columns[0]):  # no header
         table = Table(path, columns=("image", "caption"))
     return table
+
+
+# --- annotations in JSON: R2Gen's, lists under the keys `train`, `val` and `test`, and COCO's ---
+
+
+def read_r2gen(path: Path, finder: ImageFinder) -> list[Study]:
+    """Read an annotation: lists of entries by part, or one whose entries name their split. Reports
+    become findings; ``subject_id``, of MIMIC-CXR's edition, is the patient.
+    """
+    # The id is asked for: that of any other table may count rows where several name one image.
+    found = list(rows(layout.published(path, "id", "report", "image_path"), LAYOUTS["r2gen"], {"study": "id"}))
+    check_unique((row.study for row in found), path)
+    return make_studies(found, finder.find)
+
+
+def is_r2gen(path: Path) -> bool:
+    """Tell by the beginning of a JSON file, or its usual name, whether its entries are R2Gen's."""
+    if path.name.lower() == "annotation.json":
+        return True
+    head = _head(path)
+    return head.lstrip()[:1] in ("{", "[") and bool(
+        re.search(r'"image_path"\s*:', head) and re.search(r'"report"\s*:', head)
+    )
+
+
+def _head(path: Path) -> str:
+    """Return the beginning of a text file, '' where it is none."""
+    with suppress(DataError):
+        return read_text(path, HEAD_BYTES)
+    return ""
+
+
+def read_coco(path: Path, finder: ImageFinder) -> list[Study]:
+    """Read files of images and captions, such as ``captions_val2014.json``, which is that part: each image a study
+    with its captions joined. Where two files number alike the part stands before the id.
+    """
+    files = [path] if path.is_file() else [p for p in _json_files(path) if is_coco(p)]
+    found = [row for file in files for row in _coco_rows(file, len(files) > 1)]
+    if len({row.study for row in found}) < len(found) and len(files) > 1:
+        for row in found:
+            row.study = f"{row.split}/{row.study}" if row.split else row.study
+    check_unique((row.study for row in found), path)
+    return make_studies(found, finder.find)
+
+
+def is_coco(path: Path) -> bool:
+    """Tell whether a JSON file, or one of a folder, has images and captions as COCO has them."""
+    if path.is_dir():
+        return any(is_coco(file) for file in _json_files(path))
+    head = _head(path)
+    if not head.lstrip().startswith("{"):
+        return False
+    keys = set(re.findall(r'"(\w+)"\s*:', head))
+    either = keys >= {"images", "file_name"} or keys >= {"annotations", "image_id"}
+    return either or keys >= {"images", "filename", "sentences"}
+
+
+def _json_files(path: Path) -> list[Path]:
+    return sorted((*path.glob("*.json"), *path.glob("annotations/*.json")))
+
+
+def _coco_rows(path: Path, by_name: bool) -> Iterator[StudyRow]:
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+        raise DataError(f"{path}: has no list 'images'; is this a file of COCO captions?")
+    words = re.findall("[a-z]+", path.stem.lower()) if by_name else []
+    part = next(filter(None, map(named_part, words)), None)
+    captions = _captions_of(content, path)
+    for number, image in enumerate(content["images"], start=1):
+        where = f"{path}, image {number}"
+        name = _needed(image, ("file_name", "filename"), where)
+        study = _needed(image, ("id", "imgid"), where)
+        split = image.get("split")
+        own = needed_part(str(split), f"{where}: split") if split else part
+        texts = captions.pop(study, [])
+        texts += [_needed(s, ("raw",), where, empty=True) for s in image.get("sentences") or []]
+        patient = str(image.get("patient_id", image.get("subject_id", "")) or "")
+        folder = image.get("filepath")  # as Karpathy's files name it
+        names = (f"{folder}/{name}" if isinstance(folder, str) and folder else name,)
+        told = (*layout.NO_TEXTS[1:], " ".join(dict.fromkeys(filter(None, texts))))
+        yield StudyRow(None, where, study, names, patient=patient, split=own, texts=told)
+    if captions:
+        what = f"has captions of image {min(captions)!r}, which is not among the images ({len(captions)} such)"
+        raise DataError(f"{path}: {what}; add it or take them out")
+
+
+def _captions_of(content: dict[str, Any], path: Path) -> dict[str, list[str]]:
+    captions: dict[str, list[str]] = {}
+    for number, entry in enumerate(content.get("annotations") or [], start=1):
+        where = f"{path}, annotation {number}"
+        image = _needed(entry, ("image_id",), where)
+        captions.setdefault(image, []).append(_needed(entry, ("caption",), where, empty=True))
+    return captions
+
+
+def _needed(entry: Any, keys: tuple[str, ...], where: str, empty: bool = False) -> str:
+    """Return the text or number under the first of the keys that an object has."""
+    if not isinstance(entry, dict):
+        raise DataError(f"{where}: is not an object; mend the file")
+    value = next((entry[key] for key in keys if key in entry), None)
+    if not isinstance(value, (str, int)) or not (empty or str(value).strip()):
+        found = ", ".join(entry)
+        raise DataError(f"{where}: lacks {' or '.join(keys)}; found: {found}; fill it in")
+    return str(value).strip()

@@ -60,13 +60,9 @@ def label_value(row: Row, column: str) -> float | None:
     raise DataError(f"{row.place}: {column} is {text[:40]!r}; it must be 1, 0, -1 or empty")
 
 
-# --- texts ---
-
-
 def render_captions(studies: Studies) -> Studies:
-    """Return studies with findings and impression written from labels where they have neither, to
-    try a captioner out, not to evaluate one: an absent label counts as denied, an uncertain one is
-    left out.
+    """Return studies with findings and impression written from labels where they have neither, to try a captioner
+    out, not to evaluate one: an absent label counts as denied, an uncertain one is left out.
     """
     bare = studies["findings"].isna() & studies["impression"].isna()
     filled, uncertain = studies.copy(), studies.get("uncertain", [()] * len(studies))

@@ -23,10 +23,9 @@ from xray_captioning.text.sections import split_report
 Layout = Mapping[str, Any]
 """Of a kind of table the names of its columns, by role; a role without a name is not read.
 
-Names are as `Table.column` takes them: 'a|b' are equals, earlier ones come first; those of `split`
-behind the first count where a value is a part of a split. `labels` are names of labels, joined by
-the layout's `separator`. If it is `coded` there is a column of each CheXpert label: 1 present, -1
-uncertain.
+Names are as `Table.column` takes them: 'a|b' are equals, earlier ones come first; those of `split` behind the first
+count where a value is a part of a split. `labels` are names of labels, joined by the layout's `separator`. If it is
+`coded` there is a column of each CheXpert label: 1 present, -1 uncertain.
 """
 TEXTS = (*SECTIONS, "caption")  # a caption is a whole report, or a text that is neither section
 ROLES = ("image", "study", "patient", "split", "view", *TEXTS, "labels")
@@ -141,9 +140,7 @@ def _split_column(table: Table, strict: str = "", *loose: str) -> str | None:
 
 
 def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bool:
-    """Whether a column called 'id' counts texts, so differs between rows of one image: taken for
-    studies it would let one image be in two parts of a split.
-    """
+    """Whether a column 'id' counts texts: taken for studies, it would let an image be in two parts of a split."""
     study, image = columns.get("study"), columns.get("image")
     loose = study is not None and column_key(study) in ("uid", "id")
     if not loose or image is None or "study" in asked:

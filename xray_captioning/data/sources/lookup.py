@@ -48,9 +48,7 @@ class ImageFinder:
         self._given: dict[str, str] = {}  # file: the path it was found for
 
     def by_key(self, name: str, home: str) -> str:
-        """Find an image of a collection of unique names, under any of its names, preferably this or
-        a converted one; else return the path below `home`, where it is expected.
-        """
+        """Find an image under any of its unique names, at best this or a converted one; else its path in `home`."""
         name = _with_slashes(name)
         key = image_key(name).casefold()
         for index in self._indexes:
@@ -67,12 +65,10 @@ class ImageFinder:
         return self.by_path(name) or os.path.join(self._roots[0], _with_slashes(name))
 
     def by_path(self, name: str) -> str | None:
-        """Find an image by the path that a table names, or return None.
-
-        The path may be a Windows one, of another machine, or less than the whole, with another
-        suffix or case. The file is taken whose folders agree with the named ones from the end for
-        the longest, never one of another folder; several that fit alike, or one for two paths, are
-        a DataError.
+        """Find an image by the path that a table names, or return None. The path may be a Windows one, of another
+        machine, or less than the whole, with another suffix or case. The file is taken whose folders agree with the
+        named ones from the end for the longest, never one of another folder; several that fit alike, or one for two
+        paths, are a DataError.
         """
         spelled = _with_slashes(name)
         found = self._there(name) or (self._there(spelled) if spelled != name else None)

@@ -35,20 +35,22 @@ _NUMBER = re.compile(r"[ps]?(\d+)(\.0)?$")
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read what is there of MIMIC-CXR, at any depth, in the order of studies' numbers, their ids.
-    Sections come from their table, or else from reports; where images are named, a report without
-    is left out.
+    """Read what is there of MIMIC-CXR, at any depth, in the order of studies' numbers, their ids. Sections come
+    from their table, or else from reports; where images are named, a report without is left out.
     """
     folder = path if path.is_dir() else path.parent
     tree = Tree(*map(unpacked, tables_of(folder, REPORTS)), folder, finder.image_dir)
-    homes: dict[str, str] = {}  # of images: the folder where each is expected
     tables = (layout.once(_rows(table, "mimic_images")) for table in tables_of(folder, *IMAGES))
-    found = list(_in_one_study((*chain(*tables), *tree.rows.values()), homes))
+    found = [*chain(*tables), *tree.rows.values()]
+    homes = _homes(found)
     studies = {row.study for row in found}
     sections = list(_sections(folder, studies))
     told = {row.study for row in sections if any(row.texts)}
     found += sections
-    found += report_rows(tree, studies, told)
+    for row in tree.reports.values():
+        if not studies or row.study in studies:
+            row.texts = (*layout.NO_TEXTS[1:], "" if row.study in told else read_text(Path(row.where)))
+            found.append(row)
     for table in tables_of(folder, *LABELS)[:1]:
         found += _one_a_study(_rows(table, "mimic_labels"), studies or {row.study for row in found})
 
@@ -78,14 +80,15 @@ def _number(row: StudyRow, column: str, text: str) -> str:
     return found[1]
 
 
-def _in_one_study(found: Iterable[StudyRow], homes: dict[str, str]) -> Iterator[StudyRow]:
-    """Yield rows of images and note where each belongs; two places are a DataError."""
+def _homes(found: Iterable[StudyRow]) -> dict[str, str]:
+    """Return the folder where each image is expected; two are a DataError."""
+    homes: dict[str, str] = {}
     for row in found:
         home = f"files/p{row.patient[:2]}/p{row.patient}/s{row.study}"
         for image in row.images:
             if (other := homes.setdefault(image, home)) != home:
                 raise DataError(f"{row.where}: has image {image} in {home}, but a table has it in {other}; keep one")
-        yield row
+    return homes
 
 
 def _sections(folder: Path, studies: Collection[str]) -> Iterator[StudyRow]:
@@ -169,11 +172,3 @@ class Tree:
             for report in filter(None, map(_REPORT.match, names)):
                 path = os.path.join(at, report[0])
                 self.reports[report[1]] = StudyRow(None, path, report[1], patient=found[1])
-
-
-def report_rows(tree: Tree, studies: Collection[str], told: Collection[str]) -> Iterator[StudyRow]:
-    """Yield a row for each report, or those of `studies`, not read where `told` already."""
-    for row in tree.reports.values():
-        if not studies or row.study in studies:
-            row.texts = (*layout.NO_TEXTS[1:], "" if row.study in told else read_text(Path(row.where)))
-            yield row

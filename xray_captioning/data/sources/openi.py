@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, ParseError, fromstring
 from xml.parsers import expat
 
+from xray_captioning.data.opening import whole_archive
 from xray_captioning.data.sources.layout import LAYOUTS, make_studies, published, rows
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.studies import SECTIONS, Study, check_unique, text_or_none, unique_problems
@@ -44,10 +45,9 @@ def read_contents(path: Path) -> Iterator[tuple[str, bytes]]:
     if archive:
         yield from _archived(archive)
     for file in files:
-        try:
-            yield str(file), file.read_bytes()
-        except OSError as error:
-            raise DataError(f"{file}: cannot be read ({error.strerror})") from error
+        with whole_archive(file):
+            content = file.read_bytes()
+        yield str(file), content
 
 
 def _archived(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -86,9 +86,7 @@ def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
 
 
 def parse_report(content: bytes, name: str) -> Element:
-    """Return the root of a report's XML, or raise a DataError: malformed, or with entities, looked
-    for first because a builder that refuses them is written in Python and slow.
-    """
+    """Return the root of a report's XML; entities are looked for first: a builder that refuses them is slow Python."""
 
     def refuse(*_: object) -> None:
         raise DataError(f"{name}: defines XML entities, which no report needs; remove the file")
@@ -140,9 +138,7 @@ def read_kaggle(path: Path, finder: ImageFinder) -> list[Study]:
 
 
 def match_ids(known: Collection[str], wanted: Collection[str], where: str) -> dict[str, str]:
-    """Return which id of one table each id of another means: '7', '7.0' and '0007' are one number.
-    Ids without a match are left out; one that may mean two is a DataError.
-    """
+    """Return which `known` id each `wanted` one means, if any: '7', '7.0' and '0007' are one; two are a DataError."""
     there = dict.fromkeys(known)
     found = {name: name for name in wanted if name in there}
     strange = [name for name in wanted if name not in there]

@@ -4,18 +4,13 @@ Each is a `Layout`, the names of its columns, and what its rows say otherwise th
 
 References
 ----------
-.. [1] Irvin et al., "CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and
-   Expert Comparison", AAAI 2019.
-.. [2] Chambon et al., "CheXpert Plus: Augmenting a Large Chest X-ray Dataset with Text Radiology
-   Reports, Patient Demographics and Additional Image Formats", arXiv:2405.19538, 2024.
-.. [3] Bustos et al., "PadChest: A large chest x-ray image dataset with multi-label annotated
-   reports", Medical Image Analysis 66, 2020.
-.. [4] Nguyen et al., "VinDr-CXR: An open dataset of chest X-rays with radiologist's annotations",
-   Scientific Data 9, 2022.
+.. [1] Irvin et al., "CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels", AAAI 2019.
+.. [2] Chambon et al., "CheXpert Plus", arXiv:2405.19538, 2024.
+.. [3] Bustos et al., "PadChest: A large chest x-ray image dataset", Medical Image Analysis 66, 2020.
+.. [4] Nguyen et al., "VinDr-CXR: An open dataset of chest X-rays", Scientific Data 9, 2022.
 .. [5] Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR 2017.
 .. [6] Pelka et al., "Radiology Objects in COntext (ROCO): A Multimodal Image Dataset", LABELS 2018.
-.. [7] Rückert et al., "ROCOv2: Radiology Objects in COntext Version 2, an Updated Multimodal Image
-   Dataset", Scientific Data 11, 2024.
+.. [7] Rückert et al., "ROCOv2: Radiology Objects in COntext Version 2", Scientific Data 11, 2024.
 """
 
 import re
@@ -25,7 +20,6 @@ from pathlib import Path
 
 from xray_captioning.data.sources import labels, layout
 from xray_captioning.data.sources.layout import LAYOUTS, StudyRow, published, rows
-from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.splits import by_hash
 from xray_captioning.data.studies import FRONTAL, Study, named_part
 from xray_captioning.data.table import Row, Table
@@ -98,10 +92,9 @@ def read_padchest(path: Path) -> Iterator[StudyRow]:
 
 @_reader
 def read_nih(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of a table of ChestX-ray14 [5]_, whose labels are a program's: an image each.
-
-    Where the published ``test_list.txt`` lies beside the table, its images are test; the others
-    are train or, a tenth of the patients, val.
+    """Yield the rows of a table of ChestX-ray14 [5]_, whose labels are a program's: an image each. Where the
+    published ``test_list.txt`` lies beside the table, its images are test; the others are train or, a tenth of the
+    patients, val.
     """
     listed = path.with_name("test_list.txt")
     test = set(listed.read_text("utf-8").split()) if listed.is_file() else set()
@@ -152,20 +145,17 @@ _VINDR_PARTS = {
 _Votes = dict[str, set[str]]  # the readers who named each label of an image, under "" all of them
 
 
-def read_vindr(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the labels of images, or their boxes, of train and test; what more than half of an
-    image's readers name is a problem, another finding uncertain.
-    """
+@_reader
+def read_vindr(path: Path) -> Iterator[StudyRow]:
+    """Read labels of images, or boxes; what more than half of an image's readers name is a problem, else uncertain."""
     alone = [("test" if "test" in path.name else "train", path)]
-    studies = []
     for part, table in alone if path.is_file() else _tables(path, _VINDR_PARTS):
         for image, found in _votes(published(table, "image_id")).items():
             most, named = len(found.pop("")) / 2, sorted(found)
-            study = Study(image, [finder.find(f"{image}.dicom")], [FRONTAL], split=part)
-            study.problems = [label for label in named if len(found[label]) > most]
-            study.uncertain = [label for label in named if len(found[label]) <= most]
-            studies.append(study)
-    return studies
+            row = StudyRow(None, str(table), image, (f"{image}.dicom",), FRONTAL, split=part)
+            row.problems = [label for label in named if len(found[label]) > most]
+            row.uncertain = [label for label in named if len(found[label]) <= most]
+            yield row
 
 
 def _votes(table: Table) -> dict[str, _Votes]:

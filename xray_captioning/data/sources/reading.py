@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xray_captioning.data import opening
-from xray_captioning.data.opening import DICOM_SUFFIXES
-from xray_captioning.data.sources import captions, dicom, mimic, openi, published, texts
-from xray_captioning.data.sources import json_annotations as annotations
+from xray_captioning.data.sources import captions, folders, mimic, openi, published
 from xray_captioning.data.sources.layout import Columns
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.studies import Studies, Study, collected_seldom, study_frame
@@ -23,11 +21,9 @@ from xray_captioning.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of collection: how it is recognised, and how it is read.
-
-    ``read(path, finder)`` returns studies in the order of the source. The path is the folder, or
-    the one file that fits where `one_file` is set; the finder tells where the images are. Where
-    names tell too little, `fits` looks at what the folder, or the file, holds.
+    """A kind of collection: how it is recognised, and how it is read. ``read(path, finder)`` returns studies in the
+    order of the source. The path is the folder, or the one file that fits where `one_file` is set; the finder tells
+    where the images are. Where names tell too little, `fits` looks at what the folder, or the file, holds.
     """
 
     name: str
@@ -52,10 +48,8 @@ class Source:
             return path
         if len(found := self._files(path)) != 1:
             named = f" ({', '.join(file.name for file in found[:3])})" if found else ""
-            raise DataError(
-                f"{path}: holds {len(found)} files {self.patterns[0]}{named} where source "
-                f"{self.name} needs one; name the file itself"
-            )
+            what = f"holds {len(found)} files {self.patterns[0]}{named} where source {self.name} needs one"
+            raise DataError(f"{path}: {what}; name the file itself")
         return found[0]
 
     def _files(self, folder: Path) -> list[Path]:
@@ -79,12 +73,12 @@ _ALL = (
     Source("vindr", published.VINDR_TABLES, published.read_vindr),
     Source("nih14", ("Data_Entry*.csv*", "sample_labels.csv*"), published.read_nih, one_file=True),
     Source("roco", _ROCO, published.read_roco, fits=published.is_roco),
-    Source("coco", _JSON, annotations.read_coco, (".json",), fits=annotations.is_coco),
-    Source("r2gen", _JSON, annotations.read_r2gen, (".json",), True, annotations.is_r2gen),
+    Source("coco", _JSON, captions.read_coco, (".json",), fits=captions.is_coco),
+    Source("r2gen", _JSON, captions.read_r2gen, (".json",), True, captions.is_r2gen),
     CAPTIONS,
     Source("openi", _OPENI, openi.read, (".xml", *openi.ARCHIVES)),
-    Source("texts", ("*.txt",), texts.read, fits=texts.is_folder_of_reports),
-    Source("dicom", ("*",), dicom.read, DICOM_SUFFIXES, fits=dicom.is_tree),
+    Source("texts", ("*.txt",), folders.read_reports, fits=folders.is_folder_of_reports),
+    Source("dicom", ("*",), folders.read_dicom, opening.DICOM_SUFFIXES, fits=folders.is_dicom_tree),
 )
 READERS = {source.name: source for source in _ALL}
 SOURCES = tuple(READERS)
@@ -231,10 +225,8 @@ def below(path: Path, sources: Sequence[Source]) -> DetectedSource | None:
         found = [DetectedSource(s, f) for f in level for s in sources if is_here(s, f)]
         places = list(dict.fromkeys(at.path for at in found))
         if len(places) > 1:
-            raise DataError(
-                f"{path}: holds {found[0].source.name} in {places[0].name} and more in "
-                f"{places[1].name}; name one of the folders"
-            )
+            what = f"holds {found[0].source.name} in {places[0].name} and more in {places[1].name}"
+            raise DataError(f"{path}: {what}; name one of the folders")
         if found:
             return found[0]._replace(others=tuple(other.source.name for other in found[1:]))
     return None
