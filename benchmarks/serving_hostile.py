@@ -54,9 +54,8 @@ def main() -> None:
         "| clients | right | 503 with Retry-After | otherwise | p50 ms | p99 ms |\n| --- | --- | --- | --- | --- | --- |"
     )
     late = {hostile: row(hostile, turns) for hostile, turns in found.items()}
-    print(
-        f"\np99 beside hostile ones: {late[True] / late[False]:.2f} times. Resident: {before:.0f}, then {after:.0f} MiB."
-    )
+    print(f"\np99 beside hostile ones: {late[True] / late[False]:.2f} times")
+    print(f"resident: {before:.0f}, then {after:.0f} MiB")
 
 
 def row(hostile: bool, turns: list[tuple[Counter, list[float]]]) -> float:
