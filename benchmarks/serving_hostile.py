@@ -50,9 +50,7 @@ def main() -> None:
             hostile = bool(turn % 2)
             found[hostile].append(phase(port, bodies, known, hostile, min(TURN, given.seconds)))
         after = resident(pid)
-    print(
-        "| clients | right | 503 with Retry-After | otherwise | p50 ms | p99 ms |\n| --- | --- | --- | --- | --- | --- |"
-    )
+    print("| clients | right | 503 with Retry-After | otherwise | p50 ms | p99 ms |\n" + 6 * "| --- " + "|")
     late = {hostile: row(hostile, turns) for hostile, turns in found.items()}
     print(f"\np99 beside hostile ones: {late[True] / late[False]:.2f} times")
     print(f"resident: {before:.0f}, then {after:.0f} MiB")
