@@ -154,6 +154,11 @@ def test_views_that_a_study_lacks_are_masked(tmp_path):
     assert rows(features, [2, 1])[1].all(axis=1).tolist() == [False, True]
 
 
+def test_ids_that_take_much_room_are_read_as_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_files, "WHOLE", 4)
+    assert open_features(save_npz(tmp_path / "f.npz")).ids == IDS
+
+
 def refused(path, message):
     with pytest.raises(DataError, match=message) as found:
         open_features(path)

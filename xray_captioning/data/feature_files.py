@@ -169,8 +169,8 @@ def _checked(source: str, arrays: Mapping[str, Any]) -> StudyFeatures:
                 f"one a line, into {Path(source).stem}.txt"
             )
     regions, ids = arrays["regions"], arrays["ids"]
-    ids = ids if hasattr(ids, "ndim") else np.asarray(ids)
-    if ids.ndim != 1:
+    ids = ids[np.arange(len(ids))] if isinstance(ids, _FileArray) and ids.ndim == 1 else ids
+    if (ids := ids if hasattr(ids, "ndim") else np.asarray(ids)).ndim != 1:
         raise DataError(f"{source}: its ids have {ids.ndim} axes; write one text or number a study")
     names = [as_text(one.decode(errors="backslashreplace") if isinstance(one, bytes) else one) for one in ids.tolist()]
     shape, kind = tuple(regions.shape), np.dtype(regions.dtype).kind
@@ -274,6 +274,9 @@ class _FileArray:
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
 
     def __getitem__(self, places: Array) -> Array:
         found = np.empty((len(places), *self.shape[1:]), self.dtype)
