@@ -93,7 +93,7 @@ def test_parse_assignment() -> None:
 def test_bytes_that_are_no_text_are_refused() -> None:
     # As Python hands over an argument of the command line that is no UTF-8.
     with pytest.raises(ConfigError, match="does not fit"):
-        Config().replace(dict([parse_assignment("model.decoder=\udce0")]))
+        Config().replace(dict([parse_assignment("image.resize=\udce0")]))
 
 
 def refused(values: dict[str, Any]) -> str:
