@@ -1,8 +1,7 @@
 """The only door to Keras, and the only place that asks which backend runs.
 
-Nothing of the process is changed here: no environment variable, file descriptor, logger or random
-state. A program that is its own process, as the command line is, may ask for silence
-(:func:`xray_captioning.files.load_quietly`).
+Nothing of the process is changed here: no environment variable, file descriptor, logger or random state. A program
+that is its own process, as the command line is, may ask for silence (:func:`xray_captioning.files.load_quietly`).
 """
 
 import contextlib
@@ -125,10 +124,9 @@ def summed(gradients: list[Any]) -> list[Any]:
 def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> Callable[..., Any]:
     """Compile a function of nested tensors, once for every shape it meets.
 
-    `model` owns every variable that it reads; later changes of its weights take effect. `fused`
-    lets XLA make one program of it under TensorFlow, too, as JAX always does. That pays for many
-    small operations, as of a search; it takes longer to compile, and the convolutions of an encoder
-    gain nothing from it on a CPU.
+    `model` owns every variable that it reads; later changes of its weights take effect. `fused` lets XLA make one
+    program of it under TensorFlow, too, as JAX always does. That pays for many small operations, as of a search; it
+    takes longer to compile, and the convolutions of an encoder gain nothing from it on a CPU.
     """
     if keras.backend.backend() == "tensorflow":
         # No Python `if` or loop over tensors here, so nothing to rewrite: tracing the first search

@@ -105,8 +105,7 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """On the regions, on what a decoder makes its logits of, and, where it has them, on word
     vectors and on what each block of a Transformer adds."""
     tied_embeddings: bool = False
-    """The word vectors serve as the weights of the logits, too (Press and Wolf,
-    arXiv:1608.05859)."""
+    """The word vectors serve as the weights of the logits, too (Press and Wolf, arXiv:1608.05859)."""
     options: dict[str, Any] = {}
     """Fields that a decoder of one's own brings, as ``model.options.FIELD``."""
     language_model: str = ""

@@ -197,12 +197,11 @@ class Captioner:
         Parameters
         ----------
         studies : sequence of sequences of images
-            The images of each study, frontal first; at most as many as the model has views. An
-            image is a path, the bytes of a file, an image of Pillow in any mode, or pixels,
-            (height, width, 3) or grey, (height, width) or (height, width, 1): whole numbers, read
-            as a file of 8 or 16 bits (:func:`xray_captioning.data.levels.white`), or
-            floating-point from 0 to 1, and nothing else.
-            None stands where the study lacks a view: ``[None, "lateral.png"]``.
+            The images of each study, frontal first; at most as many as the model has views. An image is a path, the
+            bytes of a file, an image of Pillow in any mode, or pixels, (height, width, 3) or grey, (height, width)
+            or (height, width, 1): whole numbers, read as a file of 8 or 16 bits
+            (:func:`xray_captioning.data.levels.white`), or floating-point from 0 to 1, and nothing else. None
+            stands where the study lacks a view: ``[None, "lateral.png"]``.
         beam_size : int, optional
             1 is greedy; the bundle's own choice when absent.
         sampling : Sampling, optional

@@ -1,7 +1,6 @@
 """Chained context aggregation over each view's feature map, then additive attention.
 
-Shapes below: N maps (every view of every study is one), R = rows * columns regions of a map,
-C channels.
+Shapes below: N maps (every view of every study is one), R = rows * columns regions of a map, C channels.
 """
 
 from typing import Any
@@ -24,9 +23,8 @@ def pooling_scales(rows: int, columns: int) -> list[int]:
 def pool_and_spread(length: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the matrices that average a line of regions into cells, and draw it again; float64.
 
-    The first (cells, length) takes the mean of each `scale` regions, the last cell what is left
-    over; the second (length, cells) interpolates between the cells' centres, constant beyond the
-    outermost.
+    The first (cells, length) takes the mean of each `scale` regions, the last cell what is left over; the second
+    (length, cells) interpolates between the cells' centres, constant beyond the outermost.
     """
     cell = np.arange(length) // scale
     members = (cell == np.arange(cell[-1] + 1)[:, None]).astype(float)
@@ -114,14 +112,13 @@ class ContextAggregation(keras.layers.Layer):
     The views share all weights and are aggregated separately; the attention joins them. The
     regions of a view the study does not have are zero and stay zero.
 
-    The design and its terms are those of Tang et al., arXiv:2002.12041 (chained context
-    aggregation, with pre-fusion, re-fusion and the attention that guides the latter), the steps
-    those of its authors' program (CANet in github.com/BebDong/MXNetSeg). The selection is that of
-    Hu et al., arXiv:1709.01507, the gain that of Touvron et al., arXiv:2103.17239. What differs:
-    the normalisation is over the channels of a region, not over a batch, so that what a study
-    gives does not depend on the others it is trained with; the map is added, where a segmentation
-    brings fine detail back by a decoder over earlier maps; every 3x3 convolution is separable,
-    the fusion's too; the number of context flows follows from the map.
+    The design and its terms are those of Tang et al., arXiv:2002.12041 (chained context aggregation, with
+    pre-fusion, re-fusion and the attention that guides the latter), the steps those of its authors' program (CANet
+    in github.com/BebDong/MXNetSeg). The selection is that of Hu et al., arXiv:1709.01507, the gain that of Touvron
+    et al., arXiv:2103.17239. What differs: the normalisation is over the channels of a region, not over a batch, so
+    that what a study gives does not depend on the others it is trained with; the map is added, where a segmentation
+    brings fine detail back by a decoder over earlier maps; every 3x3 convolution is separable, the fusion's too;
+    the number of context flows follows from the map.
 
     ``grid`` is the number of views, rows and columns.
     """

@@ -13,12 +13,11 @@ State = Any  # nested tensors; every leaf has a leading batch axis, so that sear
 class Decoder(keras.layers.Layer):
     """Features and tokens in, logits out.
 
-    A subclass defines ``start``, ``step`` and ``call``, and ``call`` must equal repeated ``step``.
-    What does not change while decoding is computed in ``start``. Search calls ``start`` and
-    ``step`` directly, without ``__call__``: a decoder therefore builds its sub-layers in
-    ``build`` and casts its inputs itself. Keras writes the constructor's arguments into
-    ``get_config`` as long as they are numbers, texts or tuples of them, so pass a data type by
-    its name.
+    A subclass defines ``start``, ``step`` and ``call``, and ``call`` must equal repeated ``step``. What does not
+    change while decoding is computed in ``start``. Search calls ``start`` and ``step`` directly, without
+    ``__call__``: a decoder therefore builds its sub-layers in ``build`` and casts its inputs itself. Keras writes
+    the constructor's arguments into ``get_config`` as long as they are numbers, texts or tuples of them, so pass a
+    data type by its name.
 
     The state is a dict. A decoder that attends to regions keeps the weights of the last step in
     its ``"attention"``, shape (batch, regions), summing to one.

@@ -80,23 +80,20 @@ def _field_names(config: type | None) -> list[str]:
 def register_decoder(name: str, cls: type[Decoder], config: type | None = None, fields: Sequence[str] = ()) -> None:
     """Make a decoder of one's own known by a name.
 
-    The entry-point group ``xray_captioning.decoders`` is how commands find it
-    (docs/own_models.md).
+    The entry-point group ``xray_captioning.decoders`` is how commands find it (docs/own_models.md).
 
     Parameters
     ----------
     name : str
         What ``model.decoder`` calls it.
     cls : subclass of Decoder
-        Made with the number of words, the values of both kinds of fields, and ``name`` and
-        ``dtype``.
+        Made with the number of words, the values of both kinds of fields, and ``name`` and ``dtype``.
     config : type, optional
         A dataclass, or msgspec.Struct, of fields of its own, which have defaults:
         ``--set model.options.FIELD=VALUE``.
     fields : sequence of str
-        The fields of :class:`~xray_captioning.config.ModelConfig` that it is made from, such as
-        ``units``, and ``grid`` (views, rows and columns of regions) and ``maximum_length`` (tokens
-        of a caption).
+        The fields of :class:`~xray_captioning.config.ModelConfig` that it is made from, such as ``units``, and
+        ``grid`` (views, rows and columns of regions) and ``maximum_length`` (tokens of a caption).
 
     Raises
     ------
@@ -214,8 +211,7 @@ class CaptionModel(keras.Model):
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return logits (batch, time, vocabulary), float32, by teacher forcing.
 
-        `inputs` are ``regions`` (batch, regions, channels), ``mask`` (batch, regions) and
-        ``tokens`` (batch, time).
+        `inputs` are ``regions`` (batch, regions, channels), ``mask`` (batch, regions) and ``tokens`` (batch, time).
         """
         features = self.head(Features(inputs["regions"], inputs["mask"]), training=training)
         return self.decoder(features, inputs["tokens"], training=training)

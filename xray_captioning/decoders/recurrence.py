@@ -1,9 +1,8 @@
 """Recurrent layers over whole captions, whose loops keep only what is sequential.
 
-What words add to the gates is computed before the loop, in one product. The gradients of weights
-are single products after the loop that goes back; adding them up step by step, as a differentiated
-loop does, takes as long as all the rest. Products are in the kernel's data type, everything else in
-that of the inputs.
+What words add to the gates is computed before the loop, in one product. The gradients of weights are single
+products after the loop that goes back; adding them up step by step, as a differentiated loop does, takes as long as
+all the rest. Products are in the kernel's data type, everything else in that of the inputs.
 
 Shapes below: T time, B batch (fewer at steps that some captions do not have), U units, R regions,
 A width of the attention, G = 3 U for a GRU and 4 U for an LSTM. A cell's ``forward`` takes

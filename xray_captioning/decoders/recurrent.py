@@ -118,8 +118,7 @@ class _Recurrent(RecurrentDecoder):
 class LstmDecoder(_Recurrent):
     """An LSTM that starts from the image vector and reads it beside every word.
 
-    As Vinyals et al., Show and Tell, arXiv:1411.4555; the image joins every step as in Mao et al.,
-    arXiv:1412.6632.
+    As Vinyals et al., Show and Tell, arXiv:1411.4555; the image joins every step as in Mao et al., arXiv:1412.6632.
     """
 
 

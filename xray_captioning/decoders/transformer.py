@@ -118,10 +118,9 @@ class Block(keras.layers.Layer):
 class Transformer(WordDecoder):
     """Causal self-attention over the words, cross-attention to the regions.
 
-    The keys and values of earlier words are kept in the state, so that a step costs the same
-    however many words there are. As Vaswani et al., arXiv:1706.03762; normalisation before each
-    sub-layer as in Xiong et al., arXiv:2002.04745. ``units`` is the width of the blocks,
-    ``maximum_length`` the most tokens of a caption.
+    The keys and values of earlier words are kept in the state, so that a step costs the same however many words
+    there are. As Vaswani et al., arXiv:1706.03762; normalisation before each sub-layer as in Xiong et al.,
+    arXiv:2002.04745. ``units`` is the width of the blocks, ``maximum_length`` the most tokens of a caption.
     """
 
     # The two choices in which GPT-2 differs.
@@ -177,9 +176,8 @@ class Transformer(WordDecoder):
     def step(self, token: Any, state: State) -> tuple[Any, State]:
         """Read one token, add its keys and values to the past, return logits and state.
 
-        The beams of a study are treated as words of one text, each of which attends only to the
-        places of its own lineage. The keys of the study's regions are then read once for all
-        beams.
+        The beams of a study are treated as words of one text, each of which attends only to the places of its own
+        lineage. The keys of the study's regions are then read once for all beams.
         """
         study, place = state["study"], self._place(token, state)
         images, image_mask = study["images"], study["mask"][:, None]
@@ -246,11 +244,10 @@ def _written(past: Any, new: Any, place: Any) -> Any:
 class Gpt2(Transformer):
     """GPT-2, each of whose blocks attends to the regions after it has attended to the words.
 
-    Learned positions, normalisation before each sub-layer and at the end, GELU by a hyperbolic
-    tangent, logits from the word vectors without a bias: where the cross-attention adds nothing,
-    this is GPT-2 (Radford et al., "Language Models are Unsupervised Multitask Learners", 2019).
-    Cross-attention is added to a pretrained one as in Rothe et al., arXiv:1907.12461, by
-    :func:`xray_captioning.decoders.language_model.load_language_model`.
+    Learned positions, normalisation before each sub-layer and at the end, GELU by a hyperbolic tangent, logits from
+    the word vectors without a bias: where the cross-attention adds nothing, this is GPT-2 (Radford et al.,
+    "Language Models are Unsupervised Multitask Learners", 2019). Cross-attention is added to a pretrained one as in
+    Rothe et al., arXiv:1907.12461, by :func:`xray_captioning.decoders.language_model.load_language_model`.
     """
 
     approximate_gelu = True

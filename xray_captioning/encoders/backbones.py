@@ -145,8 +145,7 @@ def register_encoder(
 ) -> None:
     """Make an encoder of one's own known by a name.
 
-    The entry-point group ``xray_captioning.encoders`` is how commands find it
-    (docs/own_models.md).
+    The entry-point group ``xray_captioning.encoders`` is how commands find it (docs/own_models.md).
 
     Parameters
     ----------
@@ -157,9 +156,8 @@ def register_encoder(
         float32, to (batch, rows, columns, channels), float32. ``published`` asks for its published
         weights; it is False unless there is a `normalisation`.
     normalisation, size, resize
-        The images that the published weights expect, as the fields of
-        :class:`~xray_captioning.config.ImageConfig`; ``size`` in pixels. A normalisation says that
-        there are such weights.
+        The images that the published weights expect, as the fields of :class:`~xray_captioning.config.ImageConfig`;
+        ``size`` in pixels. A normalisation says that there are such weights.
     pooling : {"mean", "evidence"}
         How a study's regions are joined to classify findings.
     last_block : tuple of str

@@ -110,8 +110,7 @@ class Encoder(keras.Model):
         Parameters
         ----------
         name : path
-            The folder of a bundle that holds an encoder or a captioner, or the name of a shipped
-            one.
+            The folder of a bundle that holds an encoder or a captioner, or the name of a shipped one.
 
         Returns
         -------
@@ -197,9 +196,8 @@ class Encoder(keras.Model):
     def unfreeze_last_block(self) -> None:
         """Let the last block of the backbone be trained, and no other weight; none is a ConfigError.
 
-        Batch normalisation stays as it is: its statistics would be those of few studies, and
-        fine-tuning starts from the very function that the frozen encoder is (Keras' guide to transfer
-        learning).
+        Batch normalisation stays as it is: its statistics would be those of few studies, and fine-tuning starts
+        from the very function that the frozen encoder is (Keras' guide to transfer learning).
         """
         block = self.row.last_block
         self.trainable = True  # or none of its layers could be

@@ -25,9 +25,8 @@ layers = keras.layers
 
 
 def densenet121(size: int, channels: int = 3) -> Any:
-    """Build DenseNet121 (arXiv:1608.06993) as torchvision does, up to its last ReLU.
-    It maps (batch, size, size, 3), of which the first `channels` are used, to (batch, size / 32,
-    size / 32, 1024), rounded down.
+    """Build DenseNet121 (arXiv:1608.06993) as torchvision does, up to its last ReLU. It maps (batch, size, size,
+    3), of which the first `channels` are used, to (batch, size / 32, size / 32, 1024), rounded down.
     """
     image = layers.Input((size, size, 3))
     x = _stem(image[..., :channels], "features.conv0", "features.norm0")
@@ -45,9 +44,8 @@ def densenet121(size: int, channels: int = 3) -> Any:
 
 
 def resnet50(size: int, channels: int = 3) -> Any:
-    """Build ResNet50 (arXiv:1512.03385) as torchvision does, whose 3x3 convolutions stride.
-    It maps (batch, size, size, 3), of which the first `channels` are used, to (batch, size / 32,
-    size / 32, 2048), rounded up.
+    """Build ResNet50 (arXiv:1512.03385) as torchvision does, whose 3x3 convolutions stride. It maps (batch, size,
+    size, 3), of which the first `channels` are used, to (batch, size / 32, size / 32, 2048), rounded up.
     """
     image = layers.Input((size, size, 3))
     x = _stem(image[..., :channels], "conv1", "bn1")
@@ -106,9 +104,8 @@ def efficientnet_lite0(size: int, published: bool) -> Any:
     """Build EfficientNet-Lite0 without its classifier, with ImageNet's weights or random ones.
 
     It maps (batch, size, size, 3) to (batch, size / 32, size / 32, 1280), rounded up: EfficientNet-B0
-    (arXiv:1905.11946) with ReLU6 and without squeeze-and-excitation or stochastic depth; its pixels are
-    ``(value - 127) / 128`` (tensorflow/tpu,
-    models/official/efficientnet/lite/efficientnet_lite_builder.py).
+    (arXiv:1905.11946) with ReLU6 and without squeeze-and-excitation or stochastic depth; its pixels are ``(value -
+    127) / 128`` (tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py).
     """
     x = image = layers.Input((size, size, 3))
     x = _lite_convolved(x, 32, "conv_stem", "bn0", kernel=3, stride=2)
@@ -211,10 +208,9 @@ def load(name: str, model: Any, path: Path) -> None:
 
 
 def classifier(name: str, path: Path, channels: int) -> Callable[[Any], dict[str, Any]] | None:
-    """Return what says of regions (studies, views, rows, columns, channels) what a network's own
-    classifier does: ``logits`` and ``probabilities``, (studies, views, outputs). As torchxrayvision
-    has it, the latter are bent by the operating points, the file's or else the registry's. None
-    stands for a file without a classifier.
+    """Return what says of regions (studies, views, rows, columns, channels) what a network's own classifier does:
+    ``logits`` and ``probabilities``, (studies, views, outputs). As torchxrayvision has it, the latter are bent by
+    the operating points, the file's or else the registry's. None stands for a file without a classifier.
     """
     one, found = registry()[name], read_arrays(path)
     names = (f"{NETWORKS[one.network].classifier}.{part}" for part in ("weight", "bias"))

@@ -1,9 +1,8 @@
 """Synthetic two-view chest studies with known findings, written in the Kaggle layout.
 
-The phantoms are schematic radiographs drawn from lines and ellipses, not patients. As on every
-radiograph the patient's right is on the left of the frontal image (an L marks the patient's left);
-on the lateral image the patient looks to the left. `Problems` in the reports table is the truth,
-`MeSH` holds it with side, place and size.
+The phantoms are schematic radiographs drawn from lines and ellipses, not patients. As on every radiograph the
+patient's right is on the left of the frontal image (an L marks the patient's left); on the lateral image the
+patient looks to the left. `Problems` in the reports table is the truth, `MeSH` holds it with side, place and size.
 """
 
 import csv
@@ -281,8 +280,7 @@ _Row = tuple[object, ...]
 def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
     """Draw both views of a study as grey images (size, size), uint8, the frontal one first.
 
-    The lateral view is drawn even if `study.lateral` is False. A size of less than 32 pixels is a
-    ConfigError.
+    The lateral view is drawn even if `study.lateral` is False. A size of less than 32 pixels is a ConfigError.
     """
     opencv()  # the two below import it when they are
     from xray_captioning.phantom.frontal import draw_frontal
