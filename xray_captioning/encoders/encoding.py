@@ -1,8 +1,6 @@
 """Images through an encoder: features kept on disk or in a file, and probabilities of findings."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -98,34 +96,6 @@ def classify_studies(
         yield from finding_probabilities(encoder, *encoded)
 
 
-@dataclass
-class EncodedStudies:
-    """Features of studies, which are encoded when they are asked for, and what makes them."""
-
-    batches: Callable[[], Iterator[dict[str, Array]]]  # of arrays by name, a row a study
-    about: dict[str, Any]  # JSON values
-
-    @cached_property
-    def _whole(self) -> dict[str, Array]:
-        parts = list(self.batches())
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    @property
-    def regions(self) -> Array:
-        """Regions (studies, views, rows, columns, channels), float32."""
-        return self._whole["regions"]
-
-    @property
-    def views(self) -> Array:
-        """Views (studies, views), False where a study has no such image: its regions are zero."""
-        return self._whole["views"]
-
-    @property
-    def outputs(self) -> dict[str, Array]:
-        """What a published classifier says of each view, by name; empty without one."""
-        return {n: a for n, a in self._whole.items() if n not in ("regions", "views")}
-
-
 def batch_encoder(views: int, *asked: Any) -> Callable[[list[Any]], list[dict[str, Array]]]:
     """Return what encodes a batch of studies, with an encoder of its own: for another process."""
     encode, _ = study_encoder(views, *asked)
@@ -156,29 +126,13 @@ def encoder_config(name: str, views: int, changes: dict[str, Any] | None = None,
     return config if name.endswith(".onnx") else adopted(config, weights, given)
 
 
-def encode_files(
-    studies: Sequence[Sequence[Image | None]],
-    name: str,
-    weights: str | None = None,
-    changes: dict[str, Any] | None = None,
-    layer: str | None = None,
-) -> EncodedStudies:
-    """Encode the images of studies, each in their places, None where one is missing; as `study_encoder`."""
-    encode, about = study_encoder(max(len(study) for study in studies), name, weights, changes, layer)
-
-    def batches() -> Iterator[dict[str, Array]]:
-        for start in range(0, len(studies), BATCH):
-            yield encode(studies[start : start + BATCH])
-
-    return EncodedStudies(batches, about)
-
-
 def study_encoder(
     views: int, name: str, weights: str | None = None, changes: dict[str, Any] | None = None, layer: str | None = None
 ) -> tuple[Callable[[Sequence[Sequence[Image | None]]], dict[str, Array]], dict[str, Any]]:
-    """Return what encodes a batch of studies of so many views, and what is to be said about it. `weights`
-    are as `new_encoder` takes them, by default published ones if there are any. An ONNX file has its
-    own, and may have several values to choose one of as the `layer`.
+    """Return what encodes a batch of studies of so many views, each image in its place, and what is to be said about
+    it. Encoded are ``regions`` (studies, views, rows, columns, channels), float32, zero where ``views`` (studies,
+    views) is False, and what a published classifier says of each view. `weights` are as `new_encoder` takes them, by
+    default published ones if there are any; an ONNX file has its own, and perhaps several values: one is the `layer`.
     """
     onnx = name.endswith(".onnx")
     if (weights if onnx else layer) is not None:
