@@ -77,7 +77,6 @@ class ContextFlow(keras.layers.Layer):
         ]
 
     def build(self, maps_shape: Any) -> None:
-        """Build both convolutions; the maps' shape is known."""
         for convolution, channels in zip(self.convolutions, (2 * self.channels, self.channels)):
             convolution.build((None, None, channels))
         self.built = True
@@ -128,7 +127,6 @@ class ContextAggregation(keras.layers.Layer):
         self.grid = tuple(grid)
 
     def build(self, features_shape: Any) -> None:
-        """Build from the shapes of the features, regions (batch, regions, channels) first."""
         channels = features_shape[0][-1]
         _, rows, columns = self.grid
         maps, dtype = (None, rows * columns, channels), self.dtype_policy.name
@@ -178,7 +176,6 @@ class ContextAttention(GlobalAttention):
         self.context = ContextAggregation(grid, name="context", dtype=self.dtype_policy.name)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
-        """Build from the shapes of the features, regions (batch, regions, channels) first."""
         self.context.build(features_shape)
         super().build(features_shape, tokens_shape)
 

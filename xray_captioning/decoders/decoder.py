@@ -15,7 +15,8 @@ class Decoder(keras.layers.Layer):
 
     A subclass defines ``start``, ``step`` and ``call``, and ``call`` must equal repeated ``step``. What does not
     change while decoding is computed in ``start``. Search calls ``start`` and ``step`` directly, without
-    ``__call__``: a decoder therefore builds its sub-layers in ``build`` and casts its inputs itself. Keras writes
+    ``__call__``: a decoder therefore casts its inputs itself, and builds its sub-layers in ``build``, which is given
+    the shapes of the features, regions (batch, regions, channels) first, and of the tokens. Keras writes
     the constructor's arguments into ``get_config`` as long as they are numbers, texts or tuples of them, so pass a
     data type by its name.
 
@@ -135,18 +136,15 @@ class TiedLogits(keras.layers.Layer):
         self.project = keras.layers.Dense(embedding.output_dim, name="project", dtype="float32")
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, of the word vectors their own configuration."""
         embedding = keras.saving.serialize_keras_object(self.embedding)
         return {**super().get_config(), "embedding": embedding, "use_bias": self.use_bias}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TiedLogits:
-        """Make a layer with word vectors of its own."""
         embedding = keras.saving.deserialize_keras_object(config["embedding"])
         return cls(**{**config, "embedding": embedding})
 
     def build(self, hidden_shape: Any) -> None:
-        """Build for hidden vectors of ``hidden_shape[-1]`` channels."""
         self.projected = hidden_shape[-1] != self.embedding.output_dim
         if self.projected:
             self.project.build(hidden_shape)

@@ -15,7 +15,7 @@ from xray_captioning.checkpoints import read_arrays
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array
 from xray_captioning.decoders.transformer import Gpt2
-from xray_captioning.errors import BundleError, ConfigError, DataError, MissingExtraError, require
+from xray_captioning.errors import BundleError, ConfigError, DataError, MissingExtraError, in_one_line, require
 from xray_captioning.files import downloading, read_json
 from xray_captioning.text.tokenizer import BytePairTokenizer
 
@@ -126,8 +126,7 @@ def _read_folder(folder: Path) -> LanguageModel:
     except MissingExtraError:
         raise
     except Exception as error:  # whatever a damaged file makes the reader raise
-        reason = " ".join(str(error).split())
-        raise BundleError(f"{folder}: no GPT-2 that can be used ({reason:.300}); download it again") from error
+        raise BundleError(f"{folder}: no GPT-2 that can be used ({in_one_line(error)}); download it again") from error
     if len(found.words) < len(found.tokenizer.vocabulary):
         raise BundleError(f"{folder}: has fewer word vectors than words; download it again")
     return found
@@ -147,9 +146,8 @@ def _read_preset(name: str) -> LanguageModel:
         with downloading():
             return _from_keras_hub(name)
     except Exception as error:  # each of the hubs behind it has its own
-        reason = " ".join(str(error).split())
         raise ConfigError(
-            f"the language model {name} cannot be had ({reason:.300}); connect to the network "
+            f"the language model {name} cannot be had ({in_one_line(error)}); connect to the network "
             f"once, give a folder of GPT-2 files (--set model.language_model=FOLDER), or {_SCRATCH}"
         ) from error
 

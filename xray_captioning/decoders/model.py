@@ -129,7 +129,6 @@ class RegionHead(keras.layers.Layer):
         self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
 
     def build(self, features_shape: Any) -> None:
-        """Build from the shapes of the features, regions (batch, regions, channels) first."""
         _, regions, _ = features_shape[0]
         self.project.build(features_shape[0])
         self.norm.build((None, regions, self.channels))
@@ -202,7 +201,6 @@ class CaptionModel(keras.Model):
         return model
 
     def build(self, input_shape: Any) -> None:
-        """Build head and decoder; the sizes were given to the constructor."""
         self.head.build(self.features_shape)
         regions, mask = self.features_shape
         self.decoder.build(Features((*regions[:2], self.head.channels), mask), (None, None))

@@ -7,8 +7,9 @@ all the rest. Products are in the kernel's data type, everything else in that of
 Shapes below: T time, B batch (fewer at steps that some captions do not have), U units, R regions,
 A width of the attention, G = 3 U for a GRU and 4 U for an LSTM. A cell's ``forward`` takes
 ``hidden @ kernel + bias`` (B, G or more), what a word adds (B, G) and the states, hidden first, and
-returns states and what ``backward`` needs. This takes the gradients of those states and sums over
-later steps; it returns the gradients of both inputs and of the states before, and the sums.
+returns states and what ``backward`` needs. This takes the gradients of those states and sums over later steps; it
+returns the gradients of both inputs and of the states before, and the sums. ``sums`` returns what has their shapes
+(B, ...), ``gradients`` makes of them the gradients of what the cell was made from.
 """
 
 from typing import Any
@@ -114,7 +115,6 @@ class Gru:
     """A GRU that resets after the product, as Keras' own."""
 
     def forward(self, product: Any, x: Any, before: Any) -> Any:
-        """Read a word."""
         units = before[0].shape[-1]
         gates = ops.sigmoid(product[:, : 2 * units] + x[:, : 2 * units])
         past = product[:, 2 * units : 3 * units]
@@ -122,7 +122,6 @@ class Gru:
         return [new + gates[:, :units] * (before[0] - new)], [gates, new, past]
 
     def backward(self, d: Any, before: Any, kept: Any, sums: Any) -> Any:
-        """Go back over a word."""
         gates, new, past = kept
         update, reset = ops.split(gates, 2, axis=-1)
         d_before = d[0] * update
@@ -133,11 +132,9 @@ class Gru:
         return d_product, ops.concatenate([d_gates, d_new], axis=-1), [d_before], sums
 
     def sums(self) -> Any:
-        """Return what has the shapes (B, ...) of the sums."""
         return []
 
     def gradients(self, sums: Any, words: Words, kept: Any, d_x: Any) -> Any:
-        """Return the gradients of what the cell was made from."""
         return []
 
 
@@ -154,7 +151,6 @@ class AttentiveGru(Gru):
         self.kernel = kernel
 
     def forward(self, product: Any, x: Any, before: Any) -> Any:
-        """Attend, then read a word."""
         studies, query = ops.shape(x)[0], product[:, x.shape[-1] :]
         energies = ops.matmul(self._inner(query), self.energy)[..., 0]
         weights = masked_softmax(energies, self.mask[:studies] > 0.5)
@@ -167,7 +163,6 @@ class AttentiveGru(Gru):
         return ops.tanh(self.keys[: ops.shape(query)[0]] + query[:, None])
 
     def backward(self, d: Any, before: Any, kept: Any, sums: Any) -> Any:
-        """Go back over a word."""
         *kept, query, weights = kept
         d_product, d_x, d_before, _ = super().backward(d, before, kept, sums)
         regions, inner = self.regions[: ops.shape(query)[0]], self._inner(query)
@@ -185,11 +180,9 @@ class AttentiveGru(Gru):
         return d_x if self.kernel is None else multiply(d_x, ops.transpose(self.kernel))
 
     def sums(self) -> Any:
-        """Return what has the shapes (B, ...) of the sums."""
         return [self.keys, self.mask, self.keys[:, 0]]
 
     def gradients(self, sums: Any, words: Words, kept: Any, d_x: Any) -> Any:
-        """Return the gradients of what the cell was made from."""
         parts, d_energies, d_v = sums
         d_keys = (d_energies[..., None] - parts) * self.energy[:, 0]
         weights, d_x = ops.transpose(words.spread(kept[-1]), (1, 2, 0)), words.spread(d_x)
@@ -207,7 +200,6 @@ class Lstm(Gru):
     """An LSTM."""
 
     def forward(self, product: Any, x: Any, before: Any) -> Any:
-        """Read a word."""
         enter, keep, new, out = ops.split(product + x, 4, axis=-1)
         enter, keep, out, new = *map(ops.sigmoid, (enter, keep, out)), ops.tanh(new)
         cell = keep * before[1] + enter * new
@@ -215,7 +207,6 @@ class Lstm(Gru):
         return [out * seen, cell], [enter, keep, new, out, seen]
 
     def backward(self, d: Any, before: Any, kept: Any, sums: Any) -> Any:
-        """Go back over a word."""
         enter, keep, new, out, seen = kept
         d_cell = d[1] + d[0] * out * (1 - seen * seen)
         d_enter, d_keep = d_cell * new * enter * (1 - enter), d_cell * before[1] * keep * (1 - keep)

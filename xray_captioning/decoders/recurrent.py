@@ -71,13 +71,11 @@ class _Recurrent(RecurrentDecoder):
     reads_image = True  # starts from the image vector and reads it beside every word
 
     def add_layers(self) -> None:
-        """Make the layers of the image vector and of the words."""
         dtype = self.dtype_policy
         self.image = keras.layers.Dense(self.units, "relu", name="image", dtype=dtype)
         self.rnn = self.layer(self.units, return_sequences=True, name="rnn", dtype=dtype)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
-        """Build from the shapes of the features, regions (batch, regions, channels) first."""
         self.image.build((None, features_shape[0][-1]))
         width = self.embedding.output_dim + (self.units if self.reads_image else 0)
         self.rnn.build((None, None, width))
@@ -144,12 +142,10 @@ class SimpleDecoder(_Recurrent):
         self.merge = keras.layers.Dense(self.units, "relu", name="merge", dtype=self.dtype_policy)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
-        """Build from the shapes of the features, regions (batch, regions, channels) first."""
         super().build(features_shape, tokens_shape)
         self.merge.build((None, None, self.units))
 
     def merged(self, hidden: Any, image: Any) -> Any:
-        """Join image and words."""
         return self.merge(hidden + image)
 
 
@@ -168,7 +164,6 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
         self.gru = keras.layers.GRUCell(units, reset_after=True, name="gru", dtype=dtype)
 
     def build(self, input_shape: Any) -> None:
-        """Build every sub-layer; ``input_shape`` is that of word vectors."""
         self.key.build((None, self.regions, self.channels))
         self.query.build((None, self.units))
         self.energy.build((None, self.regions, self.attention))
@@ -198,7 +193,6 @@ class GlobalAttention(RecurrentDecoder):
         self.attention = attention
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
-        """Build from the shapes of the features, regions (batch, regions, channels) first."""
         _, regions, channels = features_shape[0]
         sizes, dtype = (self.units, self.attention, regions, channels), self.dtype_policy.name
         self.cell = AdditiveAttentionGRUCell(*sizes, name="cell", dtype=dtype)

@@ -27,7 +27,6 @@ class CachedAttention(keras.layers.Layer):
         self.output_layer = keras.layers.Dense(width, name="output", dtype=dtype)
 
     def build(self, x_shape: Any, source_shape: Any) -> None:
-        """Build for queries of x (B, T, width), keys and values of a source (B, S, channels)."""
         self.query.build(x_shape)
         self.key.build(source_shape)
         self.value.build(source_shape)
@@ -81,7 +80,6 @@ class Block(keras.layers.Layer):
         self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
 
     def build(self, x_shape: Any, regions_shape: Any) -> None:
-        """Build for x (B, T, width) and regions (B, R, channels)."""
         for norm in self.norms:
             norm.build(x_shape)
         self.self_attention.build(x_shape, x_shape)
@@ -150,7 +148,6 @@ class Transformer(WordDecoder):
         self.add_logits(dropout, tied_embeddings, self.logits_bias)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
-        """Build from the shapes of the features, regions (batch, regions, channels) first."""
         x_shape = (None, None, self.units)
         self.position.build((None,))
         for block in self.blocks:

@@ -14,10 +14,9 @@ from xray_captioning.config import Config
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.encoders.backbones import Backbone, find_backbone
 from xray_captioning.encoders.lean import lean
-from xray_captioning.errors import ConfigError, MissingExtraError
+from xray_captioning.errors import ConfigError, MissingExtraError, in_one_line
 from xray_captioning.files import downloading
 
-_MADE_OF = ("name_of_backbone", "size", "pool", "network")
 # What to do where published weights cannot be had.
 INSTEAD = "start from a file of weights (--weights FILE) or from nothing (--weights random)"
 
@@ -139,7 +138,7 @@ class Encoder(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, and what it was trained on."""
-        own = {name: getattr(self, name) for name in _MADE_OF}
+        own = {name: getattr(self, name) for name in ("name_of_backbone", "size", "pool", "network")}
         record = self.trained_on and self.trained_on.to_dict()
         known = {"findings": list(self.findings), "trained_on": record}
         return {**super().get_config(), **own, **known}
@@ -270,7 +269,6 @@ class FindingModel(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FindingModel:
-        """Make a model with new weights of what :meth:`get_config` returned."""
         encoder = keras.saving.deserialize_keras_object(config["encoder"])
         return cls(**{**config, "encoder": encoder})
 
@@ -316,7 +314,5 @@ def _published(name: str, row: Backbone, size: int) -> Any:
         _new(name, row, size)  # what random weights would not mend is said first
         if isinstance(error, MissingExtraError):
             raise MissingExtraError(f"{error}, or {INSTEAD}") from error
-        reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"the published weights of {name} cannot be had ({reason:.300}); connect to the network once, or {INSTEAD}"
-        ) from error
+        why = f"({in_one_line(error)}); connect to the network once, or {INSTEAD}"
+        raise ConfigError(f"the published weights of {name} cannot be had {why}") from error

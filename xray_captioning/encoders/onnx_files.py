@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.data.features import Array
-from xray_captioning.errors import BundleError, ConfigError
+from xray_captioning.errors import BundleError, ConfigError, in_one_line
 from xray_captioning.files import load_onnxruntime
 
 
@@ -46,7 +46,7 @@ class OnnxEncoder:
         try:
             found = [self.session.run([self.layer], {self.input.name: p})[0] for p in parts]
         except Exception as error:  # onnxruntime has many, and no family of them
-            raise BundleError(f"{self.path}: {_line(error)}; set image.size to its own") from error
+            raise BundleError(f"{self.path}: {in_one_line(error, 200)}; set image.size to its own") from error
         values = np.concatenate(found).astype("float32")
         regions = regions_of(values, self.first)
         if regions is None:
@@ -81,7 +81,7 @@ def _session(path: Path, layer: str | None) -> Any:
         if layer is None or layer in outputs:
             return session
     except Exception as error:
-        raise BundleError(f"{path}: onnxruntime cannot read it ({_line(error)})") from error
+        raise BundleError(f"{path}: onnxruntime cannot read it ({in_one_line(error, 200)})") from error
     try:  # a message behind another is merged with it: here a graph with one more output
         model += _field(7, _field(12, _field(1, layer.encode())))
         return runtime.InferenceSession(model, options, providers=providers)
@@ -92,7 +92,3 @@ def _session(path: Path, layer: str | None) -> Any:
 def _field(number: int, content: bytes) -> bytes:
     size = len(content)  # in two bytes of seven bits each, also where one would do
     return bytes([number << 3 | 2, size & 127 | 128, size >> 7]) + content
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -1,7 +1,6 @@
 """Where an encoder's weights come from, and bundles of encoders."""
 
 import hashlib
-import json
 import os
 import tempfile
 import warnings
@@ -13,16 +12,7 @@ import numpy as np
 from msgspec import to_builtins
 
 from xray_captioning.backend import ops
-from xray_captioning.bundles.bundle import (
-    FEATURES,
-    FORMAT,
-    PARTS,
-    find_bundle,
-    model_card,
-    read_bundle,
-    read_config,
-    write_bundle,
-)
+from xray_captioning.bundles import bundle as bundles
 from xray_captioning.checkpoints import read_arrays, read_keras2
 from xray_captioning.checkpoints.hdf5 import is_hdf5, is_keras2
 from xray_captioning.config import Config
@@ -34,7 +24,7 @@ from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.filling import load_densenet121
 from xray_captioning.encoders.torch_networks import classifier, published_file
 from xray_captioning.encoders.vision_transformers import tower_of
-from xray_captioning.errors import BundleError, ConfigError
+from xray_captioning.errors import BundleError, ConfigError, in_one_line
 from xray_captioning.files import read_json
 from xray_captioning.hub.fetch import registered_name, registry
 from xray_captioning.plugins import origin_of
@@ -46,8 +36,8 @@ def trained_before(encoder: Encoder | str | Path | None) -> TrainedOn | None:
     """Return what an encoder, or the bundle that holds it, was trained on, where that is known."""
     if encoder is None or isinstance(encoder, Encoder):
         return encoder and encoder.trained_on
-    folder = find_bundle(encoder)
-    read_bundle(folder, "encoder")
+    folder = bundles.find_bundle(encoder)
+    bundles.read_bundle(folder, "encoder")
     return TrainedOn.load(folder)
 
 
@@ -144,8 +134,8 @@ def starting_encoder(config: Config, name: Encoder | str | Path | None, weights:
         raise ConfigError(f"give weights ({weights}) or an encoder, which has its own; not both")
     if isinstance(name, Encoder):
         return name
-    bundle = find_bundle(name)
-    saved = read_config(bundle, "encoder")
+    bundle = bundles.find_bundle(name)
+    saved = bundles.read_config(bundle, "encoder")
     checked = [("model", "encoder"), *(("image", n) for n in PIXELS)]
     for group, name in checked:
         asked, found = (getattr(getattr(c, group), name) for c in (config, saved))
@@ -170,14 +160,12 @@ def save_encoder(folder: Path, config: Config, encoder: Encoder, about: dict[str
     """Write a bundle that holds an encoder and its finding classifier only."""
 
     def write(aside: Path) -> None:
-        values = describe("encoder", config, encoder, about)
-        (aside / "captioner.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+        bundles.write_texts(aside, describe("encoder", config, encoder, about))
         encoder.save_weights(aside / "encoder.weights.h5")
-        (aside / "README.md").write_text(model_card(values), "utf-8")
         if encoder.trained_on is not None:
             encoder.trained_on.save(aside)
 
-    write_bundle(folder, write)
+    bundles.write_bundle(folder, write)
 
 
 def load_weights(model: Any, path: Path, target: str = "captioner.json beside it") -> None:
@@ -194,8 +182,11 @@ def load_weights(model: Any, path: Path, target: str = "captioner.json beside it
 def _difference(model: Any, path: Path) -> str:
     """Say which array of a file has not the shape that the model would save."""
     with tempfile.TemporaryDirectory() as folder:
-        model.save_weights(Path(folder) / "own.weights.h5")
-        own, found = (_shapes(p) for p in (Path(folder) / "own.weights.h5", path))
+        model.save_weights(same := Path(folder) / "own.weights.h5")
+        try:
+            own, found = ({name: a.shape for name, a in read_arrays(p).items()} for p in (same, path))
+        except BundleError:  # which Keras has said already
+            return ""
     names = [name for name in {**own, **found} if own.get(name) != found.get(name)]
     if not found or not names:
         return ""
@@ -206,21 +197,14 @@ def _difference(model: Any, path: Path) -> str:
     )
 
 
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    try:
-        return {name: values.shape for name, values in read_arrays(path).items()}
-    except BundleError:  # which Keras has said already
-        return {}
-
-
 def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any]) -> dict[str, Any]:
     """Return what ``captioner.json`` holds."""
-    parts = {part: getattr(config.model, part) for part in PARTS[kind]}
+    parts = {part: getattr(config.model, part) for part in bundles.PARTS[kind]}
     needs = {part: origin for part in parts if (origin := origin_of(part, parts[part]))}
-    if config.model.encoder == FEATURES:
-        needs = {**needs, FEATURES: {"channels": encoder.channels}}
+    if config.model.encoder == bundles.FEATURES:
+        needs = {**needs, bundles.FEATURES: {"channels": encoder.channels}}
     return {
-        "format": FORMAT,
+        "format": bundles.FORMAT,
         "kind": kind,
         "config": config.to_dict(),
         "findings": list(encoder.findings),
@@ -281,7 +265,7 @@ def adopted(config: Config, weights: str | Path | None = None, own: Collection[s
         except (BundleError, ConfigError):
             raise
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:100]
+            reason = in_one_line(error, 100)
             raise BundleError(f"{folder}: its JSON files are damaged ({reason}); get them again") from error
     return config.replace({field: value for field, value in values.items() if field not in own})
 

@@ -46,13 +46,7 @@ class Tokens(keras.layers.Layer):
         self.classes, self.register_count = classes, register_count
         self.class_token: Any = None
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        own = {"classes": self.classes, "register_count": self.register_count}
-        return {**super().get_config(), **own}
-
     def build(self, shape: tuple[Any, ...]) -> None:
-        """Create the class token, the positions and the registers."""
         _, rows, columns, width = shape
         normal = keras.initializers.TruncatedNormal(stddev=0.02)
         if self.classes:
@@ -60,8 +54,7 @@ class Tokens(keras.layers.Layer):
         count = self.classes + rows * columns
         self.positions = self.add_weight((count, width), normal, name="positions")
         if self.register_count:
-            many = (1, self.register_count, width)
-            self.registers = self.add_weight(many, normal, name="registers")
+            self.registers = self.add_weight((1, self.register_count, width), normal, name="registers")
 
     def call(self, patches: Any) -> Any:
         """Return the tokens."""
@@ -279,11 +272,9 @@ class Scale(keras.layers.Layer):
     """Multiply each channel by a learned number."""
 
     def build(self, shape: tuple[Any, ...]) -> None:
-        """Create the numbers."""
         self.lambda1 = self.add_weight((shape[-1],), "ones", name="lambda1")
 
     def call(self, x: Any) -> Any:
-        """Return the scaled channels."""
         return x * self.lambda1
 
 
