@@ -29,9 +29,10 @@ NUMBERS, ARRAYS = "calibration.json", "calibration.h5"
 NOT_CONFIDENT = "not confident"
 
 Array = NDArray[Any]
+Search = DecodingConfig | None
 # By search, the slope and the intercept of the line from a mean log-probability to the log-odds of
 # being right. A file of before says no search: its line, under None, is taken for any.
-Lines = Mapping[DecodingConfig | None, tuple[float, float]]
+Lines = Mapping[Search, tuple[float, float]]
 
 
 class UnfamiliarImageWarning(UserWarning):
@@ -49,7 +50,7 @@ class Calibration:
     # JSON values: what it was fitted on, and how well it does on other studies.
     about: dict[str, Any] = field(default_factory=dict)
 
-    def confidence(self, log_probability: float, search: DecodingConfig | None = None) -> float | None:
+    def confidence(self, log_probability: float, search: Search = None) -> float | None:
         """Return the probability in [0, 1] that a sentence of a mean log-probability is right, None
         for captions of a search that it was not fitted for.
         """
@@ -67,12 +68,7 @@ class Calibration:
         return np.divide(distances(pooled, present, self.centre, self.precision), self.radius)
 
     def calibrated(
-        self,
-        captions: Sequence[Any],
-        pooled: Array,
-        present: Array,
-        search: DecodingConfig | None = None,
-        drawn: bool = False,
+        self, captions: Sequence[Any], pooled: Array, present: Array, search: Search = None, drawn: bool = False
     ) -> list[Any]:
         """Return captions with the confidence of their sentences and the novelty of their studies.
 
@@ -121,7 +117,7 @@ def load_calibration(folder: Path) -> Calibration | None:
         raise BundleError(f"{folder}/{NUMBERS}: does not fit {ARRAYS}; {advice}") from error
 
 
-def _line(values: dict[str, Any]) -> tuple[DecodingConfig | None, tuple[float, float]]:
+def _line(values: dict[str, Any]) -> tuple[Search, tuple[float, float]]:
     names = DecodingConfig.__struct_fields__
     search = {name: values[name] for name in names if name in values}
     found = msgspec.convert(search, DecodingConfig) if search else None
@@ -203,13 +199,9 @@ def warn_if_unfamiliar(
     """Warn once, with their number, of studies whose novelty is above 1; return whether any is."""
     found = [(novelty or 0) > 1 for novelty in novelties]
     if any(found):
-        warnings.warn(
-            f"the images of {sum(found)} of {len(found)} studies are unlike those this model was "
-            "trained on (novelty above 1); what it says of them means nothing, and "
-            f"{consequence}",
-            UnfamiliarImageWarning,
-            stacklevel,
-        )
+        which = f"the images of {sum(found)} of {len(found)} studies are unlike those this model was trained on"
+        said = f"{which} (novelty above 1); what it says of them means nothing, and {consequence}"
+        warnings.warn(said, UnfamiliarImageWarning, stacklevel)
     return any(found)
 
 

@@ -52,16 +52,12 @@ def resolve_language_model(config: Config) -> tuple[Config, LanguageModel | None
     if not name:
         return config, None
     if config.model.decoder != DECODER:
-        raise ConfigError(
-            f"model.language_model is {name!r}, which the decoder {config.model.decoder!r} cannot "
-            f"use; set model.decoder to {DECODER!r} or leave model.language_model empty"
-        )
+        used = f"model.language_model is {name!r}, which the decoder {config.model.decoder!r} cannot use"
+        raise ConfigError(f"{used}; set model.decoder to {DECODER!r} or leave model.language_model empty")
     found = _read(name)
     if config.text.maximum_length > len(found.positions):
-        raise ConfigError(
-            f"text.maximum_length is {config.text.maximum_length}, but {name} reads "
-            f"{len(found.positions)} tokens; set it lower"
-        )
+        reads = f"{name} reads {len(found.positions)} tokens; set it lower"
+        raise ConfigError(f"text.maximum_length is {config.text.maximum_length}, but {reads}")
     return config.replace({f"model.{key}": size for key, size in found.sizes.items()}), found
 
 
@@ -76,10 +72,8 @@ def load_language_model(decoder: Gpt2, found: LanguageModel) -> None:
     """
     own = {"units": decoder.units, "layers": len(decoder.blocks), "heads": decoder.heads}
     if own != found.sizes or decoder.vocabulary_size != found.tokenizer.vocabulary_size:
-        raise ConfigError(
-            f"the decoder has {own} and {decoder.vocabulary_size} tokens, but the language model "
-            f"{found.sizes} and {found.tokenizer.vocabulary_size}; build it for that model"
-        )
+        wanted = f"the language model {found.sizes} and {found.tokenizer.vocabulary_size}; build it for that model"
+        raise ConfigError(f"the decoder has {own} and {decoder.vocabulary_size} tokens, but {wanted}")
     words = found.words[: len(found.tokenizer.vocabulary)]
     end = words[found.tokenizer.end_id - 1]
     _set(decoder.embedding, [np.vstack([words.mean(axis=0), words, end])], "wte")
@@ -99,10 +93,8 @@ def _set(layer: Any, arrays: list[Any], name: str) -> None:
     expected = [tuple(weight.shape) for weight in layer.weights]
     received = [np.shape(array) for array in arrays]
     if expected != received:
-        raise BundleError(
-            f"the language model's {name} has arrays of shapes {received}, expected {expected}; "
-            "give a GPT-2 whose config.json fits its weights"
-        )
+        shapes = f"has arrays of shapes {received}, expected {expected}"
+        raise BundleError(f"the language model's {name} {shapes}; give a GPT-2 whose config.json fits its weights")
     layer.set_weights(arrays)
 
 
@@ -111,10 +103,8 @@ def _read(name: str) -> LanguageModel:
     if folder.is_dir():
         return _read_folder(folder)
     if "://" not in name and (os.sep in name or name.startswith((".", "~"))):
-        raise ConfigError(
-            f"{name}: no such folder; give one with config.json and model.safetensors, or a "
-            "keras-hub preset such as gpt2_base_en or hf://distilbert/distilgpt2"
-        )
+        advice = "or a keras-hub preset such as gpt2_base_en or hf://distilbert/distilgpt2"
+        raise ConfigError(f"{name}: no such folder; give one with config.json and model.safetensors, {advice}")
     return _read_preset(name)
 
 
@@ -138,18 +128,14 @@ def _read_preset(name: str) -> LanguageModel:
     except MissingExtraError as error:
         raise MissingExtraError(f"{error}, or {_SCRATCH}") from error
     if "://" not in name and name not in hub.models.GPT2Backbone.presets:
-        raise ConfigError(
-            f"model.language_model is {name!r}, which is no folder and no preset of keras-hub; "
-            f"presets are {', '.join(hub.models.GPT2Backbone.presets)}"
-        )
+        known = f"no preset of keras-hub; presets are {', '.join(hub.models.GPT2Backbone.presets)}"
+        raise ConfigError(f"model.language_model is {name!r}, which is no folder and {known}")
     try:
         with downloading():
             return _from_keras_hub(name)
     except Exception as error:  # each of the hubs behind it has its own
-        raise ConfigError(
-            f"the language model {name} cannot be had ({in_one_line(error)}); connect to the network "
-            f"once, give a folder of GPT-2 files (--set model.language_model=FOLDER), or {_SCRATCH}"
-        ) from error
+        advice = f"go online once, give a folder of GPT-2 files (--set model.language_model=FOLDER), or {_SCRATCH}"
+        raise ConfigError(f"the language model {name} cannot be had ({in_one_line(error)}); {advice}") from error
 
 
 # What the decoder computes. A model with other settings would give other numbers.

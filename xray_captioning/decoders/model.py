@@ -41,8 +41,6 @@ DECODERS = {
     "gpt2": DecoderRow(Gpt2, _BLOCKS),
 }
 
-Grid = tuple[int, int, int]
-
 
 def check_decoder(config: ModelConfig) -> tuple[DecoderRow, dict[str, Any]]:
     """Refuse a decoder that cannot be built, before anything is downloaded or computed for it.
@@ -51,20 +49,16 @@ def check_decoder(config: ModelConfig) -> tuple[DecoderRow, dict[str, Any]]:
     """
     row = find_model(DECODERS, "decoder", config.decoder)
     if "heads" in row.fields and config.units % config.heads:
-        raise ConfigError(
-            f"model.units is {config.units}, which {config.heads} heads cannot divide; "
-            "change model.units or model.heads"
-        )
+        units = f"model.units is {config.units}, which {config.heads} heads cannot divide"
+        raise ConfigError(f"{units}; change model.units or model.heads")
     return row, _own_fields(config, row)
 
 
 def _own_fields(config: ModelConfig, row: DecoderRow) -> dict[str, Any]:
     names = _field_names(row.config)
     if unknown := sorted(set(config.options) - set(names)):
-        raise ConfigError(
-            f"model.options.{unknown[0]}: the decoder {config.decoder!r} has no such field of its "
-            f"own; it has {', '.join(names) or 'none'}"
-        )
+        known = f"has no such field of its own; it has {', '.join(names) or 'none'}"
+        raise ConfigError(f"model.options.{unknown[0]}: the decoder {config.decoder!r} {known}")
     try:
         made = row.config and msgspec.convert(config.options, row.config)
     except msgspec.ValidationError as error:
@@ -163,7 +157,7 @@ class CaptionModel(keras.Model):
         self,
         config: ModelConfig,
         vocabulary_size: int,
-        grid: Grid,
+        grid: Any,
         channels: int,
         maximum_length: int = 60,
         **kwargs: Any,

@@ -85,10 +85,8 @@ class Encoder(keras.Model):
         self.backbone = make(name_of_backbone, self.row, size)
         rows, columns, self.channels = self.backbone.output_shape[1:]
         if min(rows, columns) < pool:
-            raise ConfigError(
-                f"model.pool is {pool} but the feature map of {name_of_backbone} at {size} px is "
-                f"{rows}x{columns}; choose a smaller pool or larger images"
-            )
+            has = f"the feature map of {name_of_backbone} at {size} px is {rows}x{columns}"
+            raise ConfigError(f"model.pool is {pool} but {has}; choose a smaller pool or larger images")
         self.grid = (rows // pool, columns // pool)
         self.pooling_layer = keras.layers.AveragePooling2D(pool, name="pool")
         outputs = max(len(self.findings), 1)
@@ -205,10 +203,8 @@ class Encoder(keras.Model):
             normalises = isinstance(layer, keras.layers.BatchNormalization)
             layer.trainable = layer.name.startswith(block) and not normalises
         if not self.backbone.trainable_variables:
-            raise ConfigError(
-                f"the encoder {self.name_of_backbone} has no last block to train; leave "
-                "training.encoder_learning_rate at 0 or choose another encoder"
-            )
+            advice = "leave training.encoder_learning_rate at 0 or choose another encoder"
+            raise ConfigError(f"the encoder {self.name_of_backbone} has no last block to train; {advice}")
 
     def classify(self, features: Any, mask: Any) -> Any:
         """Return one logit for each finding.
@@ -296,10 +292,8 @@ def _new(name: str, row: Backbone, size: int, published: bool = False) -> Any:
         raise ConfigError(f"{name} cannot be built for images of {size} px ({error})") from error
     shape = tuple(getattr(model, "output_shape", ()))
     if not isinstance(model, keras.Model) or len(shape) != 4 or None in shape[1:]:
-        raise ConfigError(
-            f"encoder {name!r} built {type(model).__name__} with output {shape}; it must build a "
-            f"keras.Model from (batch, {size}, {size}, 3) to (batch, rows, columns, channels)"
-        )
+        wanted = f"a keras.Model from (batch, {size}, {size}, 3) to (batch, rows, columns, channels)"
+        raise ConfigError(f"encoder {name!r} built {type(model).__name__} with output {shape}; it must build {wanted}")
     return model
 
 

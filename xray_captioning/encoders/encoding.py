@@ -186,10 +186,8 @@ class GivenFeatures:
 
     def encode(self, images: Any, training: bool | None = None) -> Any:
         """Refuse images."""
-        raise ConfigError(
-            "this captioner was trained on features and sees no images; give it features, or train "
-            "it with the encoder that made them (--encoder)"
-        )
+        advice = "give it features, or train it with the encoder that made them (--encoder)"
+        raise ConfigError(f"this captioner was trained on features and sees no images; {advice}")
 
 
 def features_encoder(
@@ -253,17 +251,12 @@ def check_fits(given: StudyFeatures, config: Config, encoder: Any, about: Mappin
     has = (views, *(side // pool for side in sides), given.channels)
     needs = (config.image.views, *encoder.grid, encoder.channels)
     if has != needs:
-        shapes = [" x ".join(map(str, shape)) for shape in (has, needs)]
-        raise ConfigError(
-            f"{given.source}: a study is {shapes[0]} (views, rows, columns, channels), but "
-            f"{shapes[1]} are needed; give features of the same encoder"
-        )
+        shapes = " (views, rows, columns, channels), but ".join(" x ".join(map(str, shape)) for shape in (has, needs))
+        raise ConfigError(f"{given.source}: a study is {shapes} are needed; give features of the same encoder")
     known = about.get(FEATURES, {}).get("weights_sha256"), given.about.weights_sha256
     if all(known) and known[0] != known[1]:
-        raise ConfigError(
-            f"{given.source}: is of another encoder, or other weights, than the features that this "
-            "captioner was trained on; give features of the same"
-        )
+        than = "than the features that this captioner was trained on; give features of the same"
+        raise ConfigError(f"{given.source}: is of another encoder, or other weights, {than}")
 
 
 def made_by(given: StudyFeatures) -> dict[str, Any]:

@@ -25,10 +25,8 @@ class OnnxEncoder:
         self.first = len(shape) == 4 and shape[1] in (1, 3)
         channel = shape.pop(1 if self.first else -1) if len(shape) == 4 else None
         if more or channel not in (1, 3) or one.type not in ("tensor(float)", "tensor(float16)"):
-            raise ConfigError(
-                f"{path}: expects {one.name} {one.shape}, {one.type}; an encoder has one input "
-                "of floats, of images with one or three channels"
-            )
+            wanted = "an encoder has one input of floats, of images with one or three channels"
+            raise ConfigError(f"{path}: expects {one.name} {one.shape}, {one.type}; {wanted}")
         self.kept, self.one = channel, shape[0] == 1
         sides = {side for side in shape[1:] if isinstance(side, int)}
         self.size = size or min(sides, default=224)
@@ -50,10 +48,8 @@ class OnnxEncoder:
         values = np.concatenate(found).astype("float32")
         regions = regions_of(values, self.first)
         if regions is None:
-            raise ConfigError(
-                f"{self.path}: {self.layer} has the shape {values.shape}, which is no map, no "
-                "square of tokens and no vector; name another value by --layer"
-            )
+            shape = f"{values.shape}, which is no map, no square of tokens and no vector"
+            raise ConfigError(f"{self.path}: {self.layer} has the shape {shape}; name another value by --layer")
         return regions
 
 

@@ -44,9 +44,8 @@ def trained_before(encoder: Encoder | str | Path | None) -> TrainedOn | None:
 def is_network(weights: str) -> bool:
     """Whether weights are published ones, random ones or a file's, and not those of a bundle."""
     if not isinstance(weights, (str, os.PathLike)):
-        raise ConfigError(
-            f"expected random, imagenet, or the path of a bundle or file of weights, got {type(weights).__name__}"
-        )
+        wanted = "expected random, imagenet, or the path of a bundle or file of weights"
+        raise ConfigError(f"{wanted}, got {type(weights).__name__}")
     return weights in ("imagenet", "random") or _is_foreign(Path(weights))
 
 
@@ -93,17 +92,13 @@ def _fill_from_bundle(encoder: Encoder, bundle: Path) -> None:
     saved, name = Encoder.load(bundle), encoder.name_of_backbone
     encoder.trained_on = saved.trained_on
     if saved.name_of_backbone != name:
-        raise ConfigError(
-            f"{bundle}: holds the encoder {saved.name_of_backbone}, but the preset asks for "
-            f"{name}; choose a preset with that encoder or --set model.encoder"
-        )
+        asked = f"the preset asks for {name}; choose a preset with that encoder or --set model.encoder"
+        raise ConfigError(f"{bundle}: holds the encoder {saved.name_of_backbone}, but {asked}")
     try:
         encoder.backbone.set_weights(saved.backbone.get_weights())
     except ValueError as error:  # a Vision Transformer knows its positions
-        raise ConfigError(
-            f"{bundle}: its {name} is for images of {saved.size} px, but this run asks for "
-            f"{encoder.size}; add --set image.size={saved.size}"
-        ) from error
+        asked = f"this run asks for {encoder.size}; add --set image.size={saved.size}"
+        raise ConfigError(f"{bundle}: its {name} is for images of {saved.size} px, but {asked}") from error
 
 
 def _warn_of_pixels(config: Config, weights: str | None = None) -> None:
@@ -113,10 +108,9 @@ def _warn_of_pixels(config: Config, weights: str | None = None) -> None:
     for field in ("normalisation",) if whole else ("normalisation", "resize", "size"):
         expected, given = getattr(wanted, field), getattr(config.image, field)
         if expected != given:
+            advice = f"it is {given!r}; add --set image.{field}={expected}"
             warnings.warn(
-                f"the published weights of {row} expect image.{field} {expected!r}, but it is "
-                f"{given!r}; add --set image.{field}={expected}",
-                stacklevel=3,
+                f"the published weights of {row} expect image.{field} {expected!r}, but {advice}", stacklevel=3
             )
 
 
@@ -140,10 +134,8 @@ def starting_encoder(config: Config, name: Encoder | str | Path | None, weights:
     for group, name in checked:
         asked, found = (getattr(getattr(c, group), name) for c in (config, saved))
         if asked != found:
-            raise ConfigError(
-                f"{bundle}: {group}.{name} is {found!r} there, but this run asks for {asked!r}; "
-                f"choose a fitting preset or add --set {group}.{name}={found}"
-            )
+            advice = f"choose a fitting preset or add --set {group}.{name}={found}"
+            raise ConfigError(f"{bundle}: {group}.{name} is {found!r} there, but this run asks for {asked!r}; {advice}")
     encoder = Encoder.load(bundle)
     pool = config.model.pool
     return encoder if encoder.pool == pool else copy_encoder(encoder, pool)
@@ -190,11 +182,8 @@ def _difference(model: Any, path: Path) -> str:
     names = [name for name in {**own, **found} if own.get(name) != found.get(name)]
     if not found or not names:
         return ""
-    name = names[0]
-    return (
-        f"{len(names)} arrays differ, such as {name}: "
-        f"expected {own.get(name, 'none')}, received {found.get(name, 'none')}"
-    )
+    expected, received = (arrays.get(names[0], "none") for arrays in (own, found))
+    return f"{len(names)} arrays differ, such as {names[0]}: expected {expected}, received {received}"
 
 
 def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any]) -> dict[str, Any]:
@@ -283,10 +272,8 @@ def _said(folder: Path, name: str, row: Backbone | None) -> dict[str, Any]:
         tower = tower_of(model, where)
         own = tower_of(published.tower, name) if published else None
         if own is not None and own.model_type != tower.model_type:
-            raise BundleError(
-                f"{where}: is of the kind {tower.model_type}, but {name} is {own.model_type}; give "
-                "the folder of that model"
-            )
+            other = f"{name} is {own.model_type}; give the folder of that model"
+            raise BundleError(f"{where}: is of the kind {tower.model_type}, but {other}")
         if tower != own:
             values["model.network"] = to_builtins(tower)
             vision = model.get("vision_config") or model
@@ -314,10 +301,8 @@ def _pixels(said: Mapping[str, Any], where: Path, row: Backbone | None) -> dict[
     bad = len(sides) > 1 or None in sides or bool(short) != cut or (short or 0) > _LARGEST
     if odd or resample not in _FILTERS or bad:
         what = odd[0] if odd else "size" if resample in _FILTERS else "resample"
-        raise ConfigError(
-            f"{where}: its {what} makes images in a way that is not known here; set image.size, "
-            "image.resize and image.normalisation, and take the file away"
-        )
+        advice = "set image.size, image.resize and image.normalisation, and take the file away"
+        raise ConfigError(f"{where}: its {what} makes images in a way that is not known here; {advice}")
     (side,) = sides
     rule = row and rule_of(row.resize)
     library = "transformers" if kind.endswith("Fast") or rule is None else rule.library

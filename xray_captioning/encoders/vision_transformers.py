@@ -183,10 +183,8 @@ def tower_of(values: Mapping[str, Any], where: object) -> Tower:
     kind = str(vision.get("model_type", values.get("model_type")))
     family = kind.removesuffix("_vision_model").removesuffix("_with_registers")
     if family not in _LAYOUTS["defaults"]:
-        raise ConfigError(
-            f"{where}: model_type is {kind[:40]!r}; image encoders that are built here are "
-            f"{', '.join(_LAYOUTS['defaults'])}"
-        )
+        built = f"image encoders that are built here are {', '.join(_LAYOUTS['defaults'])}"
+        raise ConfigError(f"{where}: model_type is {kind[:40]!r}; {built}")
     known = {n: vision[n] for n in Tower.__struct_fields__ if vision.get(n) is not None}
     known = _LAYOUTS["defaults"][family] | known | {"model_type": family}
     if kind.endswith("_with_registers"):
@@ -199,10 +197,8 @@ def tower_of(values: Mapping[str, Any], where: object) -> Tower:
     except (ValidationError, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{where}: {error}; give the folder of a published model") from error
     if tower.hidden_act not in _ACTIVATIONS or tower.hidden_size % tower.num_attention_heads:
-        raise ConfigError(
-            f"{where}: hidden_act {str(tower.hidden_act)[:40]!r} with {tower.num_attention_heads} "
-            f"heads for {tower.hidden_size} channels is not built here"
-        )
+        heads = f"{tower.num_attention_heads} heads for {tower.hidden_size} channels"
+        raise ConfigError(f"{where}: hidden_act {tower.hidden_act[:40]!r} with {heads} is not built here")
     return tower
 
 
