@@ -132,9 +132,17 @@ def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> C
         # No Python `if` or loop over tensors here, so nothing to rewrite: tracing the first search
         # takes a third of the time.
         return tensorflow().function(function, autograph=False, jit_compile=fused or None)
-    if keras.backend.backend() == "jax":
-        return _jitted(function, model)
-    return function
+    if keras.backend.backend() != "jax":
+        return function
+    # jax.jit over a closure bakes the weights in: they must be arguments.
+    import jax
+
+    @jax.jit
+    def stateless(values: list[Any], *args: Any) -> Any:
+        with keras.StatelessScope(state_mapping=list(zip(model.variables, values))):
+            return function(*args)
+
+    return lambda *args: stateless([v.value for v in model.variables], *args)
 
 
 def traced(function: Callable[..., Any], inputs: dict[str, tuple[str, Any]]) -> Any:
@@ -147,18 +155,6 @@ def traced(function: Callable[..., Any], inputs: dict[str, tuple[str, Any]]) -> 
     tf = tensorflow()
     specs = [tf.TensorSpec(shape, kind, name=name) for name, (kind, shape) in inputs.items()]
     return tf.function(function, input_signature=specs, autograph=False)
-
-
-def _jitted(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
-    # jax.jit over a closure bakes the weights in: they must be arguments.
-    import jax
-
-    @jax.jit
-    def stateless(values: list[Any], *args: Any) -> Any:
-        with keras.StatelessScope(state_mapping=list(zip(model.variables, values))):
-            return function(*args)
-
-    return lambda *args: stateless([v.value for v in model.variables], *args)
 
 
 def scan(step: Callable[..., Any], state: Any, inputs: Any, counts: Any = None, reverse: bool = False) -> Any:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
-from xray_captioning.errors import ConfigError, require
+from xray_captioning.errors import ConfigError, in_one_line, require
 
 LARGEST = 2**32  # numbers are smaller: it is the bound of a random seed
 
@@ -30,7 +30,7 @@ RESIZES = (
     *("dinov2", "siglip", "clip", "vit", "open-clip", "chexzero"),
 )
 RESIZE = rf"^({'|'.join(RESIZES)}|(transformers|pillow)-(bilinear|bicubic)(-\d+/\d+)?)$"
-NORMALISATIONS = (*("imagenet", "unit", "signed", "caffe", "lite", "xrv", "rad-dino", "clip", "chexzero"),)
+NORMALISATIONS = ("imagenet", "unit", "signed", "caffe", "lite", "xrv", "rad-dino", "clip", "chexzero")
 _THREE = r"\d*\.?\d+(,\d*\.?\d+){2}"
 # No deviation is 0.
 NORMALISATION = rf"^({'|'.join(NORMALISATIONS)}|{_THREE}/(?!(.*,)?[0.]+(,|$)){_THREE})$"
@@ -292,26 +292,20 @@ def presets() -> list[str]:
 
 def read_preset(name: str) -> dict[str, Any]:
     """Return what the file of a recipe, see :func:`load_preset`, holds: fields that it sets, and ``about``."""
-    shipped = name in presets()
-    if not shipped and not name.endswith((".json", ".yaml", ".yml")):
+    shipped, yaml = name in presets(), name.endswith((".yaml", ".yml"))
+    if not shipped and not yaml and not name.endswith(".json"):
         raise ConfigError(f"unknown preset {name!r}; presets are {', '.join(presets())}, and files .json and .yaml")
     file = resources.files("xray_captioning.presets") / f"{name}.json" if shipped else Path(name)
+    if yaml:
+        require("yaml", "presets in YAML", "yaml")
     try:
-        text = file.read_text("utf-8")
-        values = json.loads(text) if shipped or name.endswith(".json") else _read_yaml(text)
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"preset {name}: cannot be read ({error}); give a file that holds fields to set") from error
+        values: Any = (msgspec.yaml.decode if yaml else json.loads)(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError, msgspec.DecodeError) as error:
+        advice = "give a file that holds fields to set"
+        raise ConfigError(f"preset {name}: cannot be read ({in_one_line(error)}); {advice}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"preset {name}: expected fields by group, such as training: {{epochs: 3}}")
     return values
-
-
-def _read_yaml(text: str) -> Any:
-    yaml = require("yaml", "presets in YAML", "yaml")
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
 
 
 def load_preset(name: str) -> Config:
