@@ -72,11 +72,9 @@ def describe_devices() -> str:
 
 @contextlib.contextmanager
 def training_scope(devices: str, precision: str) -> Iterator[bool]:
-    """Divide the batches of models that are made and fitted here among ``all`` devices, or leave
-    them to one, and let layers that are made here compute in float32 or bfloat16.
-
-    Weights are float32 and the same on all devices. Yielded is whether models that were made
-    elsewhere have to be copied to be fitted here.
+    """Divide the batches of models that are made and fitted here among ``all`` devices, or leave them to one, and
+    let layers that are made here compute in float32 or bfloat16. Weights are float32 and the same on all devices.
+    Yielded is whether models that were made elsewhere have to be copied to be fitted here.
     """
     names = _devices() if devices == "all" else ["one"]
     if not names:
@@ -122,11 +120,10 @@ def summed(gradients: list[Any]) -> list[Any]:
 
 
 def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> Callable[..., Any]:
-    """Compile a function of nested tensors, once for every shape it meets.
-
-    `model` owns every variable that it reads; later changes of its weights take effect. `fused` lets XLA make one
-    program of it under TensorFlow, too, as JAX always does. That pays for many small operations, as of a search; it
-    takes longer to compile, and the convolutions of an encoder gain nothing from it on a CPU.
+    """Compile a function of nested tensors, once for every shape it meets. `model` owns every variable that it
+    reads; later changes of its weights take effect. `fused` lets XLA make one program of it under TensorFlow, too,
+    as JAX always does. That pays for many small operations, as of a search; it takes longer to compile, and the
+    convolutions of an encoder gain nothing from it on a CPU.
     """
     if keras.backend.backend() == "tensorflow":
         # No Python `if` or loop over tensors here, so nothing to rewrite: tracing the first search
@@ -146,9 +143,8 @@ def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> C
 
 
 def traced(function: Callable[..., Any], inputs: dict[str, tuple[str, Any]]) -> Any:
-    """Return a TensorFlow function for an exporter, of tensors by name with data type and shape.
-
-    None in a shape is an axis of any length. Another backend than TensorFlow is a ConfigError.
+    """Return a TensorFlow function for an exporter, of tensors by name with data type and shape. None in a shape is
+    an axis of any length. Another backend than TensorFlow is a ConfigError.
     """
     if keras.backend.backend() != "tensorflow":
         raise ConfigError("graphs are exported by TensorFlow; set KERAS_BACKEND=tensorflow")
@@ -158,11 +154,10 @@ def traced(function: Callable[..., Any], inputs: dict[str, tuple[str, Any]]) -> 
 
 
 def scan(step: Callable[..., Any], state: Any, inputs: Any, counts: Any = None, reverse: bool = False) -> Any:
-    """Return the last state and the stacked y of ``step(state, [x, ...]) -> state, [y, ...]``.
-
-    As :func:`keras.ops.scan`, but y need not be like the state; not to be differentiated. With
-    `counts` (time,) a step has so many rows of inputs (rows, ...) and of the state, whose new ones
-    are zero; only TensorFlow without XLA has that.
+    """Return the last state and the stacked y of ``step(state, [x, ...]) -> state, [y, ...]``. As
+    :func:`keras.ops.scan`, but y need not be like the state; not to be differentiated. With `counts` (time,) a step
+    has so many rows of inputs (rows, ...) and of the state, whose new ones are zero; only TensorFlow without XLA
+    has that.
     """
     if keras.backend.backend() != "tensorflow":
         return ops.scan(step, state, inputs, reverse=reverse)

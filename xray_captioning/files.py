@@ -36,10 +36,9 @@ MISSING = ("", "nan", "none", "null", "<na>")  # as Python, JSON and pandas writ
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which is renamed to it when the block has ended well.
-
-    It keeps the suffix of `path`, by which writers such as ``save_weights`` choose a format. If the
-    block raises, it is removed and `path` is as before. Missing parent folders are made.
+    """Yield a temporary path beside `path`, which is renamed to it when the block has ended well. It keeps the
+    suffix of `path`, by which writers such as ``save_weights`` choose a format. If the block raises, it is removed
+    and `path` is as before. Missing parent folders are made.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -70,11 +70,10 @@ class Calibration:
     def calibrated(
         self, captions: Sequence[Any], pooled: Array, present: Array, search: Search = None, drawn: bool = False
     ) -> list[Any]:
-        """Return captions with the confidence of their sentences and the novelty of their studies.
-
-        The features of the same studies are those of :func:`pooled_views`. Confidence stays None
-        where no fit holds: of a search that it was not fitted for, of words that were sampled at
-        random (`drawn`), and of images whose novelty is above 1.
+        """Return captions with the confidence of their sentences and the novelty of their studies. The features of
+        the same studies are those of :func:`pooled_views`. Confidence stays None where no fit holds: of a search
+        that it was not fitted for, of words that were sampled at random (`drawn`), and of images whose novelty is
+        above 1.
         """
         found = []
         for caption, novelty in zip(captions, self.novelty(pooled, present).tolist()):
@@ -180,10 +179,9 @@ def is_unfamiliar(caption: Any) -> bool:
 def stated(
     caption: Any, probabilities: dict[str, float] | None = None, show_unfamiliar: bool = False
 ) -> tuple[Any, dict[str, float] | None]:
-    """Return what may be said of a study: its caption, and the probability of each finding.
-
-    Of unfamiliar images no finding has a probability, as no sentence has a confidence, and the
-    caption is empty unless it is asked for (`show_unfamiliar`). Every front end goes by this.
+    """Return what may be said of a study: its caption, and the probability of each finding. Of unfamiliar images no
+    finding has a probability, as no sentence has a confidence, and the caption is empty unless it is asked for
+    (`show_unfamiliar`). Every front end goes by this.
     """
     if not is_unfamiliar(caption):
         return caption, probabilities

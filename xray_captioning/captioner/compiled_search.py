@@ -58,10 +58,9 @@ class CompiledSearch:
 
 
 class _Compiled:
-    """One compiled search, for batches of any size.
-
-    Fixed in it are the rules, the beam size, and with how many candidates a step of sampling works,
-    0 being all and None no sampling. All else is given to it as arrays, which may hold any number.
+    """One compiled search, for batches of any size. Fixed in it are the rules, the beam size, and with how many
+    candidates a step of sampling works, 0 being all and None no sampling. All else is given to it as arrays, which
+    may hold any number.
     """
 
     def __init__(self, model: Any, rules: Rules, beam_size: int, width: int | None):

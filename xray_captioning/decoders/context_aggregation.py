@@ -13,18 +13,16 @@ from xray_captioning.decoders.recurrent import GlobalAttention
 
 
 def pooling_scales(rows: int, columns: int) -> list[int]:
-    """Return the powers of two from 2 that are smaller than the longer side of a map.
-
-    A larger scale would average the whole map, as the global flow does already.
+    """Return the powers of two from 2 that are smaller than the longer side of a map. A larger scale would average
+    the whole map, as the global flow does already.
     """
     return [2**power for power in range(1, (max(rows, columns) - 1).bit_length())]
 
 
 def pool_and_spread(length: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the matrices that average a line of regions into cells, and draw it again; float64.
-
-    The first (cells, length) takes the mean of each `scale` regions, the last cell what is left over; the second
-    (length, cells) interpolates between the cells' centres, constant beyond the outermost.
+    """Return the matrices that average a line of regions into cells, and draw it again; float64. The first (cells,
+    length) takes the mean of each `scale` regions, the last cell what is left over; the second (length, cells)
+    interpolates between the cells' centres, constant beyond the outermost.
     """
     cell = np.arange(length) // scale
     members = (cell == np.arange(cell[-1] + 1)[:, None]).astype(float)
@@ -60,9 +58,8 @@ class Convolution(keras.layers.Layer):
 
 @registered
 class ContextFlow(keras.layers.Layer):
-    """A shallow encoder-decoder: pool two maps side by side, convolve twice, interpolate back.
-
-    The pooling's cells are `scale` regions wide and high, clipped to the map.
+    """A shallow encoder-decoder: pool two maps side by side, convolve twice, interpolate back. The pooling's cells
+    are `scale` regions wide and high, clipped to the map.
     """
 
     def __init__(self, rows: int, columns: int, channels: int, scale: int, **kwargs: Any) -> None:
@@ -165,10 +162,8 @@ class ContextAggregation(keras.layers.Layer):
 
 @registered
 class ContextAttention(GlobalAttention):
-    """:class:`ContextAggregation` of the regions, then :class:`GlobalAttention` over them.
-
-    The aggregation is part of ``start``, hence done once a study. ``grid`` is the number of views,
-    rows and columns of the regions.
+    """:class:`ContextAggregation` of the regions, then :class:`GlobalAttention` over them. The aggregation is part
+    of ``start``, hence done once a study. ``grid`` is the number of views, rows and columns of the regions.
     """
 
     def __init__(self, vocabulary_size: int, grid: Any = (2, 7, 7), **kwargs: Any) -> None:

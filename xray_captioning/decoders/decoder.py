@@ -87,11 +87,9 @@ def masked_softmax(scores: Any, mask: Any) -> Any:
 
 
 class WordDecoder(Decoder):
-    """A decoder that begins with word vectors and ends with one logit for each word.
-
-    Its subclasses call :meth:`add_embedding`, make their own layers, and call
-    :meth:`add_logits`, in this order. Keras draws the random weights of layers in the order in
-    which they are made, so another order would give a seed other weights.
+    """A decoder that begins with word vectors and ends with one logit for each word. Its subclasses call
+    :meth:`add_embedding`, make their own layers, and call :meth:`add_logits`, in this order. Keras draws the random
+    weights of layers in the order in which they are made, so another order would give a seed other weights.
     """
 
     def add_embedding(self, width: int) -> None:
@@ -99,9 +97,8 @@ class WordDecoder(Decoder):
         self.embedding = keras.layers.Embedding(self.vocabulary_size, width, name="embedding", dtype=self.dtype_policy)
 
     def add_logits(self, dropout: float, tied: bool, bias: bool = True) -> None:
-        """Make the dropout and the layer from hidden vectors to float32 logits.
-
-        If `tied`, the word vectors are its weights; `bias` is a learned number for each word.
+        """Make the dropout and the layer from hidden vectors to float32 logits. If `tied`, the word vectors are its
+        weights; `bias` is a learned number for each word.
         """
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         kind = TiedLogits if tied else keras.layers.Dense
@@ -109,9 +106,8 @@ class WordDecoder(Decoder):
         self.logits = kind(first, use_bias=bias, name="logits", dtype="float32")
 
     def call(self, features: Features, tokens: Any, training: bool | None = None, packed: bool = False) -> Any:
-        """Return logits, as :meth:`Decoder.call`; if `packed`, of rows of :class:`Words`.
-
-        A subclass' ``hidden`` returns what they are made of.
+        """Return logits, as :meth:`Decoder.call`; if `packed`, of rows of :class:`Words`. A subclass' ``hidden``
+        returns what they are made of.
         """
         return self.logits(self.hidden(features, tokens, training, packed))
 
@@ -124,10 +120,9 @@ class WordDecoder(Decoder):
 
 @registered
 class TiedLogits(keras.layers.Layer):
-    """Similarity of a hidden vector to every word vector, with or without a bias for each word.
-
-    A hidden vector of another width than the word vectors is projected first. The owner of
-    `embedding` builds it before this layer is called (Press and Wolf, arXiv:1608.05859).
+    """Similarity of a hidden vector to every word vector, with or without a bias for each word. A hidden vector of
+    another width than the word vectors is projected first. The owner of `embedding` builds it before this layer is
+    called (Press and Wolf, arXiv:1608.05859).
     """
 
     def __init__(self, embedding: Any, use_bias: bool, **kwargs: Any) -> None:

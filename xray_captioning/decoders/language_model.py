@@ -42,11 +42,10 @@ class LanguageModel(NamedTuple):
 
 
 def resolve_language_model(config: Config) -> tuple[Config, LanguageModel | None]:
-    """Read the language model that a configuration names, and fit the configuration to it.
-
-    Returned are the configuration with the sizes of the language model, and that model; where it
-    names none, the configuration as it is and None. A model that cannot be had or does not fit is
-    a ConfigError, a damaged folder a BundleError, a missing package a MissingExtraError.
+    """Read the language model that a configuration names, and fit the configuration to it. Returned are the
+    configuration with the sizes of the language model, and that model; where it names none, the configuration as it
+    is and None. A model that cannot be had or does not fit is a ConfigError, a damaged folder a BundleError, a
+    missing package a MissingExtraError.
     """
     name = config.model.language_model
     if not name:

@@ -43,9 +43,8 @@ DECODERS = {
 
 
 def check_decoder(config: ModelConfig) -> tuple[DecoderRow, dict[str, Any]]:
-    """Refuse a decoder that cannot be built, before anything is downloaded or computed for it.
-
-    Returns its row and the value of each field of its own.
+    """Refuse a decoder that cannot be built, before anything is downloaded or computed for it. Returns its row and
+    the value of each field of its own.
     """
     row = find_model(DECODERS, "decoder", config.decoder)
     if "heads" in row.fields and config.units % config.heads:
@@ -107,10 +106,9 @@ def register_decoder(name: str, cls: type[Decoder], config: type | None = None, 
 
 @registered
 class RegionHead(keras.layers.Layer):
-    """Project each region, add its learned position, normalise, apply dropout.
-
-    The projection is shared by all regions of all views; the normalisation is over the channels of
-    a region ("layer") or over the real regions of a batch ("batch").
+    """Project each region, add its learned position, normalise, apply dropout. The projection is shared by all
+    regions of all views; the normalisation is over the channels of a region ("layer") or over the real regions of a
+    batch ("batch").
     """
 
     def __init__(self, channels: int, normalisation: str, positions: bool, dropout: float, **kwargs: Any) -> None:
@@ -146,11 +144,10 @@ class RegionHead(keras.layers.Layer):
 
 @registered
 class CaptionModel(keras.Model):
-    """Encoder features and tokens in, logits out; built as soon as it is made.
-
-    ``grid`` is the number of views, rows and columns of the encoder's regions, each of ``channels``
-    channels; a caption has at most ``maximum_length`` tokens. ``trained_on`` says which studies it
-    was trained on, where they are known, and goes into a ``.keras`` file.
+    """Encoder features and tokens in, logits out; built as soon as it is made. ``grid`` is the number of views,
+    rows and columns of the encoder's regions, each of ``channels`` channels; a caption has at most
+    ``maximum_length`` tokens. ``trained_on`` says which studies it was trained on, where they are known, and goes
+    into a ``.keras`` file.
     """
 
     def __init__(
@@ -201,9 +198,8 @@ class CaptionModel(keras.Model):
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """Return logits (batch, time, vocabulary), float32, by teacher forcing.
-
-        `inputs` are ``regions`` (batch, regions, channels), ``mask`` (batch, regions) and ``tokens`` (batch, time).
+        """Return logits (batch, time, vocabulary), float32, by teacher forcing. `inputs` are ``regions`` (batch,
+        regions, channels), ``mask`` (batch, regions) and ``tokens`` (batch, time).
         """
         features = self.head(Features(inputs["regions"], inputs["mask"]), training=training)
         return self.decoder(features, inputs["tokens"], training=training)

@@ -19,10 +19,9 @@ from xray_captioning.decoders.decoder import masked_softmax
 
 
 class Words:
-    """The words of captions as rows, in the order in which a recurrent layer reads them.
-
-    Rows are (T, B, ...), or, if `packed`, (words, ...) without the padding behind captions: all
-    first words, the longest caption's first, then all second words.
+    """The words of captions as rows, in the order in which a recurrent layer reads them. Rows are (T, B, ...), or,
+    if `packed`, (words, ...) without the padding behind captions: all first words, the longest caption's first,
+    then all second words.
     """
 
     def __init__(self, tokens: Any, packed: bool = False) -> None:
@@ -59,9 +58,8 @@ class Words:
 
 
 def recurrence(cell: Any, words: Words, inputs: Any, states: list[Any], kernel: Any, bias: Any, *fixed: Any) -> Any:
-    """Return the hidden states, rows of U, of inputs, rows of G, and first states (B, U).
-
-    `cell` is made from `fixed`, which has gradients, too.
+    """Return the hidden states, rows of U, of inputs, rows of G, and first states (B, U). `cell` is made from
+    `fixed`, which has gradients, too.
     """
     count = len(states)
 
@@ -139,11 +137,10 @@ class Gru:
 
 
 class AttentiveGru(Gru):
-    """That GRU, to which the weighted mean of regions is added at each step, too.
-
-    `keys` (B, R, A), `regions` and `mask` (B, R) are of regions, `energy` (A, 1) is V; the query
-    follows the gates in the product. Few regions are given as what they add to the gates,
-    (B, R, G), many as they are, (B, R, C), with the `kernel` (C, G) that makes this of their mean.
+    """That GRU, to which the weighted mean of regions is added at each step, too. `keys` (B, R, A), `regions` and
+    `mask` (B, R) are of regions, `energy` (A, 1) is V; the query follows the gates in the product. Few regions are
+    given as what they add to the gates, (B, R, G), many as they are, (B, R, C), with the `kernel` (C, G) that makes
+    this of their mean.
     """
 
     def __init__(self, keys: Any, regions: Any, mask: Any, energy: Any, kernel: Any = None) -> None:

@@ -10,11 +10,10 @@ MANY = 64  # regions; fewer are projected before the loop, which spares it a pro
 
 
 class RecurrentDecoder(WordDecoder):
-    """Word vectors, a recurrent layer ``rnn``, logits; dropout on word vectors and before logits.
-
-    A subclass defines ``start``, ``read`` for a word, which returns what it says and what changes,
-    and ``read_all`` for the rows of captions, float32. It may change ``merged``. The state is
-    ``units`` wide, word vectors are ``embedding`` wide.
+    """Word vectors, a recurrent layer ``rnn``, logits; dropout on word vectors and before logits. A subclass
+    defines ``start``, ``read`` for a word, which returns what it says and what changes, and ``read_all`` for the
+    rows of captions, float32. It may change ``merged``. The state is ``units`` wide, word vectors are ``embedding``
+    wide.
     """
 
     def __init__(
@@ -114,9 +113,8 @@ class _Recurrent(RecurrentDecoder):
 
 @registered
 class LstmDecoder(_Recurrent):
-    """An LSTM that starts from the image vector and reads it beside every word.
-
-    As Vinyals et al., Show and Tell, arXiv:1411.4555; the image joins every step as in Mao et al., arXiv:1412.6632.
+    """An LSTM that starts from the image vector and reads it beside every word. As Vinyals et al., Show and Tell,
+    arXiv:1411.4555; the image joins every step as in Mao et al., arXiv:1412.6632.
     """
 
 
@@ -130,9 +128,8 @@ class GruDecoder(_Recurrent):
 
 @registered
 class SimpleDecoder(_Recurrent):
-    """An LSTM over the words alone; a dense layer before the logits joins image and words.
-
-    This is the "merge" architecture of Tanti et al., arXiv:1708.02043.
+    """An LSTM over the words alone; a dense layer before the logits joins image and words. This is the "merge"
+    architecture of Tanti et al., arXiv:1708.02043.
     """
 
     reads_image = False
@@ -182,10 +179,10 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
 class GlobalAttention(RecurrentDecoder):
     """Show, attend and tell over a fixed set of regions, with a GRU.
 
-    At each step the energies of the regions are ``V tanh(W1 regions + W2 hidden)``; the context
-    is their softmax-weighted mean; the GRU reads context and word vector; a dense layer gives
-    the logits. Additive attention is that of Bahdanau et al., arXiv:1409.0473, section A.1.2, over
-    image regions as in Xu et al., arXiv:1502.03044. ``attention`` is the width of its hidden layer.
+    At each step the energies of the regions are ``V tanh(W1 regions + W2 hidden)``; the context is their
+    softmax-weighted mean; the GRU reads context and word vector; a dense layer gives the logits. Additive attention
+    is that of Bahdanau et al., arXiv:1409.0473, section A.1.2, over image regions as in Xu et al.,
+    arXiv:1502.03044. ``attention`` is the width of its hidden layer.
     """
 
     def __init__(self, vocabulary_size: int, attention: int = 512, **kwargs: Any) -> None:

@@ -12,9 +12,8 @@ from xray_captioning.decoders.recurrence import Words
 
 @registered
 class CachedAttention(keras.layers.Layer):
-    """Multi-head scaled dot-product attention whose keys and values can be kept.
-
-    ``width`` channels are divided among ``heads`` (Vaswani et al., arXiv:1706.03762, section 3.2).
+    """Multi-head scaled dot-product attention whose keys and values can be kept. ``width`` channels are divided
+    among ``heads`` (Vaswani et al., arXiv:1706.03762, section 3.2).
     """
 
     def __init__(self, heads: int, width: int, **kwargs: Any) -> None:
@@ -38,10 +37,9 @@ class CachedAttention(keras.layers.Layer):
         return self._split(self.key(source), words), self._split(self.value(source), words)
 
     def call(self, x: Any, memory: tuple[Any, Any], mask: Any, words: Words | None = None) -> tuple[Any, Any]:
-        """Attend from x (B, T, width) to a memory where ``mask`` (B or 1, T or 1, S) is True.
-
-        Return the output (B, T, width) and the float32 weights (B, T, S), their mean over heads.
-        With `words` x and the output are their packed rows.
+        """Attend from x (B, T, width) to a memory where ``mask`` (B or 1, T or 1, S) is True. Return the output (B,
+        T, width) and the float32 weights (B, T, S), their mean over heads. With `words` x and the output are their
+        packed rows.
         """
         keys, values = memory
         query = self._split(self.query(x), words) * (self.width // self.heads) ** -0.5
@@ -63,9 +61,8 @@ class CachedAttention(keras.layers.Layer):
 
 @registered
 class Block(keras.layers.Layer):
-    """Self-attention, cross-attention and a feed-forward layer, each after a normalisation.
-
-    Dropout is on what each adds; the GELU may be computed by a hyperbolic tangent.
+    """Self-attention, cross-attention and a feed-forward layer, each after a normalisation. Dropout is on what each
+    adds; the GELU may be computed by a hyperbolic tangent.
     """
 
     def __init__(self, heads: int, width: int, dropout: float, approximate_gelu: bool, **kwargs: Any) -> None:
@@ -171,10 +168,9 @@ class Transformer(WordDecoder):
         }
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Read one token, add its keys and values to the past, return logits and state.
-
-        The beams of a study are treated as words of one text, each of which attends only to the places of its own
-        lineage. The keys of the study's regions are then read once for all beams.
+        """Read one token, add its keys and values to the past, return logits and state. The beams of a study are
+        treated as words of one text, each of which attends only to the places of its own lineage. The keys of the
+        study's regions are then read once for all beams.
         """
         study, place = state["study"], self._place(token, state)
         images, image_mask = study["images"], study["mask"][:, None]

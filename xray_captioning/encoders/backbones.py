@@ -16,11 +16,10 @@ layers = keras.layers
 
 
 class Backbone(NamedTuple):
-    """How a named encoder is built, and what one must know to use it.
-
-    ``build(size, published)`` is as :func:`register_encoder` takes it. Regions are joined for the finding
-    classifier by their mean, as CheXNet does, or by adding their evidence (log-sum-exp of their logits),
-    which finds small things much sooner and gives each finding a place.
+    """How a named encoder is built, and what one must know to use it. ``build(size, published)`` is as
+    :func:`register_encoder` takes it. Regions are joined for the finding classifier by their mean, as CheXNet does,
+    or by adding their evidence (log-sum-exp of their logits), which finds small things much sooner and gives each
+    finding a place.
     """
 
     build: Callable[[int, bool], Any]

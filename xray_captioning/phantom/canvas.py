@@ -29,10 +29,9 @@ _CIRCLE = np.stack([np.cos(_ANGLE), np.sin(_ANGLE)], axis=-1)
 
 
 class Canvas:
-    """A square image of a view, 'frontal' or 'lateral', and the map from body coordinates onto it.
-
-    Lengths are fractions of the image: `origin` is where the body point (0, 0) lies before `rotation` (degrees,
-    clockwise, about the middle of the image), `scale` what one unit along and down the body corresponds to.
+    """A square image of a view, 'frontal' or 'lateral', and the map from body coordinates onto it. Lengths are
+    fractions of the image: `origin` is where the body point (0, 0) lies before `rotation` (degrees, clockwise,
+    about the middle of the image), `scale` what one unit along and down the body corresponds to.
     """
 
     def __init__(self, view: str, size: int, origin: Point, scale: Point, rotation: float) -> None:

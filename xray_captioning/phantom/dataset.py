@@ -266,9 +266,8 @@ _Row = tuple[object, ...]
 
 
 def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
-    """Draw both views of a study as grey images (size, size), uint8, the frontal one first.
-
-    The lateral view is drawn even if `study.lateral` is False. A size of less than 32 pixels is a ConfigError.
+    """Draw both views of a study as grey images (size, size), uint8, the frontal one first. The lateral view is
+    drawn even if `study.lateral` is False. A size of less than 32 pixels is a ConfigError.
     """
     opencv()  # the two below import it when they are
     from xray_captioning.phantom.frontal import draw_frontal
