@@ -143,9 +143,7 @@ def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> C
 
 
 def traced(function: Callable[..., Any], inputs: dict[str, tuple[str, Any]]) -> Any:
-    """Return a TensorFlow function for an exporter, of tensors by name with data type and shape. None in a shape is
-    an axis of any length. Another backend than TensorFlow is a ConfigError.
-    """
+    """Return a TensorFlow function, for an exporter, of tensors by name with data type and shape (None is any)."""
     if keras.backend.backend() != "tensorflow":
         raise ConfigError("graphs are exported by TensorFlow; set KERAS_BACKEND=tensorflow")
     tf = tensorflow()

@@ -51,9 +51,7 @@ class Calibration:
     about: dict[str, Any] = field(default_factory=dict)
 
     def confidence(self, log_probability: float, search: Search = None) -> float | None:
-        """Return the probability in [0, 1] that a sentence of a mean log-probability is right, None
-        for captions of a search that it was not fitted for.
-        """
+        """Return the probability in [0, 1] that a sentence is right, None for a search that it was not fitted for."""
         line = self.lines.get(search, self.lines.get(None))
         if line is None:
             return None

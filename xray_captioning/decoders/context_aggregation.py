@@ -13,9 +13,7 @@ from xray_captioning.decoders.recurrent import GlobalAttention
 
 
 def pooling_scales(rows: int, columns: int) -> list[int]:
-    """Return the powers of two from 2 that are smaller than the longer side of a map. A larger scale would average
-    the whole map, as the global flow does already.
-    """
+    """Return the powers of two from 2 below a map's longer side; a larger one would be as the global flow."""
     return [2**power for power in range(1, (max(rows, columns) - 1).bit_length())]
 
 
@@ -58,9 +56,7 @@ class Convolution(keras.layers.Layer):
 
 @registered
 class ContextFlow(keras.layers.Layer):
-    """A shallow encoder-decoder: pool two maps side by side, convolve twice, interpolate back. The pooling's cells
-    are `scale` regions wide and high, clipped to the map.
-    """
+    """A shallow encoder-decoder: pool two maps into cells of `scale` regions, convolve twice, interpolate back."""
 
     def __init__(self, rows: int, columns: int, channels: int, scale: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)

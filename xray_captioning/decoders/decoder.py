@@ -97,18 +97,14 @@ class WordDecoder(Decoder):
         self.embedding = keras.layers.Embedding(self.vocabulary_size, width, name="embedding", dtype=self.dtype_policy)
 
     def add_logits(self, dropout: float, tied: bool, bias: bool = True) -> None:
-        """Make the dropout and the layer from hidden vectors to float32 logits. If `tied`, the word vectors are its
-        weights; `bias` is a learned number for each word.
-        """
+        """Make the dropout and the layer of float32 logits; if `tied`, the word vectors are its weights."""
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         kind = TiedLogits if tied else keras.layers.Dense
         first = self.embedding if tied else self.vocabulary_size
         self.logits = kind(first, use_bias=bias, name="logits", dtype="float32")
 
     def call(self, features: Features, tokens: Any, training: bool | None = None, packed: bool = False) -> Any:
-        """Return logits, as :meth:`Decoder.call`; if `packed`, of rows of :class:`Words`. A subclass' ``hidden``
-        returns what they are made of.
-        """
+        """Return the logits of what a subclass' ``hidden`` returns, if `packed` of rows of :class:`Words`."""
         return self.logits(self.hidden(features, tokens, training, packed))
 
     def build_words(self, units: int) -> None:

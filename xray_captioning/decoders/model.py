@@ -43,9 +43,7 @@ DECODERS = {
 
 
 def check_decoder(config: ModelConfig) -> tuple[DecoderRow, dict[str, Any]]:
-    """Refuse a decoder that cannot be built, before anything is downloaded or computed for it. Returns its row and
-    the value of each field of its own.
-    """
+    """Refuse a decoder that cannot be built before anything is downloaded; return its row and its own fields."""
     row = find_model(DECODERS, "decoder", config.decoder)
     if "heads" in row.fields and config.units % config.heads:
         units = f"model.units is {config.units}, which {config.heads} heads cannot divide"

@@ -58,9 +58,7 @@ class Words:
 
 
 def recurrence(cell: Any, words: Words, inputs: Any, states: list[Any], kernel: Any, bias: Any, *fixed: Any) -> Any:
-    """Return the hidden states, rows of U, of inputs, rows of G, and first states (B, U). `cell` is made from
-    `fixed`, which has gradients, too.
-    """
+    """Return the hidden states, rows of U, of inputs, rows of G, and first states (B, U); `fixed` makes the cell."""
     count = len(states)
 
     def run(inputs: Any, kernel: Any, bias: Any, *rest: Any) -> Any:

@@ -12,9 +12,7 @@ from xray_captioning.decoders.recurrence import Words
 
 @registered
 class CachedAttention(keras.layers.Layer):
-    """Multi-head scaled dot-product attention whose keys and values can be kept. ``width`` channels are divided
-    among ``heads`` (Vaswani et al., arXiv:1706.03762, section 3.2).
-    """
+    """Multi-head attention (Vaswani et al., arXiv:1706.03762, section 3.2) whose keys and values can be kept."""
 
     def __init__(self, heads: int, width: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -61,9 +59,7 @@ class CachedAttention(keras.layers.Layer):
 
 @registered
 class Block(keras.layers.Layer):
-    """Self-attention, cross-attention and a feed-forward layer, each after a normalisation. Dropout is on what each
-    adds; the GELU may be computed by a hyperbolic tangent.
-    """
+    """Self-attention, cross-attention, a feed-forward layer: each after a normalisation, before a dropout."""
 
     def __init__(self, heads: int, width: int, dropout: float, approximate_gelu: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -247,9 +247,7 @@ def pooled_evidence(logits: Any, mask: Any) -> Any:
 
 @registered
 class FindingModel(keras.Model):
-    """An encoder in training: images and mask in, finding logits out. With `keep_statistics` batch
-    normalisation uses those it has, and does not change them.
-    """
+    """An encoder in training: images and mask in, logits out; `keep_statistics` is of its batch normalisation."""
 
     def __init__(self, encoder: Encoder, keep_statistics: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -275,9 +273,7 @@ class FindingModel(keras.Model):
         self._network = lambda: network  # not a part of the model, whose layers it has
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """Return logits (batch, findings).
-        `inputs` are ``images`` (batch, views, height, width, 3) and ``mask`` (batch, views).
-        """
+        """Return logits (batch, findings) of images (batch, views, height, width, 3) and mask (batch, views)."""
         network = self._network() if training else None
         training = training and not self.keep_statistics
         features = self.encoder(inputs["images"], training=training, network=network)

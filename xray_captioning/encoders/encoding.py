@@ -47,9 +47,7 @@ def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> 
 def cached_features(
     images: Images, encoder: Encoder, config: Config, folder: str | Path | None, spread: Any = None
 ) -> ArrayCache:
-    """Return feature maps (rows, columns, channels), kept likewise by the encoder's weights, and encoded
-    where missing. With `spread` other processes encode batches of images.
-    """
+    """Return feature maps (rows, columns, channels), kept by the encoder's weights; `spread` is other processes."""
     settings = {
         "version": 2,  # of the code that reads and encodes images
         "encoder": encoder.name_of_backbone,

@@ -69,9 +69,7 @@ class Tokens(keras.layers.Layer):
 
 
 def vision_transformer(size: int, width: int, blocks: int, heads: int) -> Any:
-    """Build a Vision Transformer of the original kind (arXiv:2010.11929, eq. 1 to 4), from (batch,
-    size, size, 3) to (batch, size // 16, size // 16, width).
-    """
+    """Build a Vision Transformer (arXiv:2010.11929, eq. 1 to 4); its map is (batch, size // 16, size // 16, width)."""
     image = layers.Input((size, size, 3))
     patches = layers.Conv2D(width, PATCH, PATCH, name="patches")(image)
     return keras.Model(image, transformed(patches, blocks, heads), name="vit")
@@ -129,9 +127,7 @@ def _copy_vit(source: Any, target: Any) -> None:
 
 
 def clip(size: int, published: bool) -> Any:
-    """Build the image tower of CLIP (ViT-B/16, arXiv:2103.00020), published or with random weights.
-    It maps (batch, size, size, 3) to (batch, size // 16, size // 16, 768).
-    """
+    """Build CLIP's image tower (ViT-B/16, arXiv:2103.00020); its map is (batch, size // 16, size // 16, 768)."""
     hub = require("keras_hub", "the encoder clip, new or saved", "hub")
     tower = hub.models.CLIPVisionEncoder(
         patch_size=PATCH,

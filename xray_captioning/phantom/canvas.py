@@ -104,9 +104,7 @@ def curve(points: Sequence[Sequence[float]] | Points, closed: bool = False) -> P
 
 
 def film(density: Field, gain: float, contrast: float, noise: float, rng: np.random.Generator) -> Layer:
-    """Return the picture that attenuation, `density` (size, size), changed in place, leaves on a film;
-    `contrast` darkens dark tones, `noise` is the deviation of the grain in grey levels.
-    """
+    """Return the film of a `density` (size, size), changed in place; `noise` is its grain in grey levels."""
     density *= np.float32(-gain)
     grey = cv2.exp(density)
     np.subtract(1, grey, out=grey)

@@ -53,9 +53,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Body, position and exposure of one patient before any finding changes them. Lengths are
-    fractions of the image width unless said otherwise.
-    """
+    """One patient's body, position and exposure before any finding; lengths are shares of the image's width."""
 
     half_width: float  # of the inside of the chest
     height: float  # from apex to costophrenic angle
@@ -75,9 +73,7 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class PhantomStudy:
-    """All that is needed to draw a study and to write its report. Each finding draws from its own
-    stream of numbers, so the same body can be drawn with and without it.
-    """
+    """What a study is drawn and worded from; each finding draws its own numbers, whatever else there is."""
 
     anatomy: Anatomy
     findings: tuple[Finding, ...] = ()  # most urgent first; none in a normal study
