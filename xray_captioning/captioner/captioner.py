@@ -342,13 +342,9 @@ class Captioner:
     def rules(self) -> Rules:
         """Return the special tokens and rules of this model's captions."""
         tokenizer, text = self.tokenizer, self.config.text
-        return Rules(
-            tokenizer.start_id,
-            tokenizer.end_id,
-            text.maximum_length - 1,
-            banned=(0, tokenizer.start_id, tokenizer.unknown_id) if text.prettify else (),
-            no_repeat_ngram=self.config.decoding.no_repeat_ngram,
-        )
+        banned = (0, tokenizer.start_id, tokenizer.unknown_id) if text.prettify else ()
+        ends = tokenizer.start_id, tokenizer.end_id
+        return Rules(*ends, text.maximum_length - 1, banned, self.config.decoding.no_repeat_ngram)
 
     def _caption(self, found: SearchResult) -> Caption:
         rows = [words_of(tokens, self.tokenizer) for tokens in found.tokens]

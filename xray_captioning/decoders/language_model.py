@@ -16,10 +16,11 @@ from xray_captioning.config import Config
 from xray_captioning.data.features import Array
 from xray_captioning.decoders.transformer import Gpt2
 from xray_captioning.errors import BundleError, ConfigError, DataError, MissingExtraError, in_one_line, require
-from xray_captioning.files import downloading, read_json
+from xray_captioning.files import downloading, read_json, read_toml
 from xray_captioning.text.tokenizer import BytePairTokenizer
 
 DECODER = "gpt2"
+GPT2 = read_toml(__file__, "gpt2.toml")
 _AGAIN = "download the model again"
 _SCRATCH = "train a small GPT-2 from nothing: --set model.language_model="
 
@@ -82,7 +83,7 @@ def load_language_model(decoder: Gpt2, found: LanguageModel) -> None:
         own = block.self_attention
         attention = own.query, own.key, own.value, own.output_layer
         layers = block.norms[0], *attention, block.norms[2], block.expand, block.contract
-        for name, layer in zip(_HUB_LAYERS, layers):
+        for name, layer in zip(GPT2["layers"], layers):
             _set(layer, found.layers[f"h.{i}.{name}"], f"h.{i}.{name}")
         for variable in block.cross_attention.output_layer.trainable_variables:
             variable.assign(np.zeros(variable.shape))
@@ -137,18 +138,8 @@ def _read_preset(name: str) -> LanguageModel:
         raise ConfigError(f"the language model {name} cannot be had ({in_one_line(error)}); {advice}") from error
 
 
-# What the decoder computes. A model with other settings would give other numbers.
-_EXPECTED: dict[str, tuple[Any, ...]] = {
-    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
-    "layer_norm_epsilon": (1e-5,),
-    "scale_attn_weights": (True,),
-    "scale_attn_by_inverse_layer_idx": (False,),
-    "tie_word_embeddings": (True,),
-}
-
-
 def _from_hugging_face(folder: Path, settings: dict[str, Any]) -> LanguageModel:
-    for key, allowed in _EXPECTED.items():
+    for key, allowed in GPT2["expected"].items():
         if settings.get(key, allowed[0]) not in allowed:
             raise DataError(f"{key} is {settings[key]!r} in config.json, expected {allowed[0]!r}")
     arrays = {name.removeprefix("transformer."): values for name, values in read_arrays(folder).items()}
@@ -177,19 +168,6 @@ def _byte_pairs(vocabulary: Any, merges: list[Any]) -> BytePairTokenizer:
     return BytePairTokenizer.from_lists(vocabulary, lines)
 
 
-# The layers of a block, in its order, as keras-hub names them.
-_HUB_LAYERS = {
-    "ln_1": "self_attention_layer_norm",
-    "attn.query": "self_attention/query",
-    "attn.key": "self_attention/key",
-    "attn.value": "self_attention/value",
-    "attn.c_proj": "self_attention/attention_output",
-    "ln_2": "feedforward_layer_norm",
-    "mlp.c_fc": "feedforward_intermediate_dense",
-    "mlp.c_proj": "feedforward_output_dense",
-}
-
-
 def _from_keras_hub(name: str) -> LanguageModel:
     models = require("keras_hub", "GPT-2", "hub").models
     backbone = models.GPT2Backbone.from_preset(name)
@@ -201,7 +179,7 @@ def _from_keras_hub(name: str) -> LanguageModel:
         arrays.setdefault(variable.path.rpartition("/")[0], []).append(array)
     layers = {"ln_f": arrays["layer_norm"]}
     for i in range(backbone.num_layers):
-        for short, long in _HUB_LAYERS.items():
+        for short, long in GPT2["layers"].items():
             kernel, bias = arrays[f"transformer_layer_{i}/{long}"]
             # Attention's kernels and biases have an axis for the heads.
             kernel = kernel.reshape(units, units) if kernel.ndim == 3 else kernel

@@ -221,24 +221,15 @@ class GlobalAttention(RecurrentDecoder):
         cell, gru, wide = self.cell, self.cell.gru, self.wide
         regions, mask = wide(state["regions"]), wide(state["mask"])
         of_regions, of_words = ops.split(gru.kernel, [regions.shape[-1]], axis=0)
-        first, bias = gru.bias[0], gru.bias[1]
         real = wide(ops.not_equal(tokens, 0))[..., None]
         many = regions.shape[1] > MANY
         # An update gate that is wide open lets nothing of padding into the state.
         shut = 1e4 * wide(ops.arange(3 * self.units) < self.units)
-        x = multiply(vectors, of_words) + wide(first) + (1 - real) * shut
-        hidden = recurrence(
-            AttentiveGru,
-            words,
-            x,
-            [wide(state["hidden"])],
-            ops.concatenate([gru.recurrent_kernel, cell.query.kernel], axis=1),
-            wide(ops.concatenate([bias, cell.query.bias])),
-            wide(state["keys"]),
-            regions if many else multiply(regions, of_regions),
-            mask,
-            # A softmax does not see this bias, but its gradient, nought, has to exist.
-            wide(cell.energy.kernel) + 0 * wide(cell.energy.bias),
-            *([of_regions] if many else []),
-        )
-        return hidden * real
+        x = multiply(vectors, of_words) + wide(gru.bias[0]) + (1 - real) * shut
+        kernel = ops.concatenate([gru.recurrent_kernel, cell.query.kernel], axis=1)
+        bias = wide(ops.concatenate([gru.bias[1], cell.query.bias]))
+        # A softmax does not see this bias, but its gradient, nought, has to exist.
+        energy = wide(cell.energy.kernel) + 0 * wide(cell.energy.bias)
+        seen = [regions, mask, energy, of_regions] if many else [multiply(regions, of_regions), mask, energy]
+        given = [wide(state["hidden"])], kernel, bias, wide(state["keys"]), *seen
+        return recurrence(AttentiveGru, words, x, *given) * real

@@ -107,27 +107,16 @@ for _name, _one in registry().items():
         _block = published.NETWORKS[_one.network].last_block
     else:
         continue
-    ENCODERS[_name] = Backbone(
-        partial(published.build, _name),
-        "mean",
-        _block,
-        _one.normalisation,
-        partial(published.load, _name),
-        _one.size,
-        _one.resize,
-    )
+    _build, _load = partial(published.build, _name), partial(published.load, _name)
+    ENCODERS[_name] = Backbone(_build, "mean", _block, _one.normalisation, _load, _one.size, _one.resize)
 
 
 def find_backbone(name: str, network: Mapping[str, Any] | None = None) -> Backbone:
     """Return the backbone of that name, or of a network (``model.network``), or a ConfigError."""
     if network:
         tower = vision_transformers.tower_of(network, f"model.network of {name}")
-        return Backbone(
-            lambda size, published: vision_transformers.build_tower(tower, size),
-            "mean",
-            vision_transformers.last_block(tower),
-            read=lambda model, path: vision_transformers.load_tower(tower, model, path, name),
-        )
+        last, read = vision_transformers.last_block(tower), partial(vision_transformers.load_tower, tower, what=name)
+        return Backbone(lambda size, published: vision_transformers.build_tower(tower, size), "mean", last, read=read)
     return find_model(ENCODERS, "encoder", registered_name(name))
 
 

@@ -48,15 +48,9 @@ def cached_features(
     images: Images, encoder: Encoder, config: Config, folder: str | Path | None, spread: Any = None
 ) -> ArrayCache:
     """Return feature maps (rows, columns, channels), kept by the encoder's weights; `spread` is other processes."""
-    settings = {
-        "version": 2,  # of the code that reads and encodes images
-        "encoder": encoder.name_of_backbone,
-        "weights": weights_digest(encoder),
-        "pool": encoder.pool,
-        "size": config.image.size,
-        "resize": config.image.resize,
-        "normalisation": config.image.normalisation,
-    }
+    # The version is of the code that reads and encodes images.
+    settings = {"version": 2, "encoder": encoder.name_of_backbone, "weights": weights_digest(encoder)}
+    settings |= {"pool": encoder.pool, **{name: getattr(config.image, name) for name in PIXELS}}
     cache = ArrayCache(folder, settings, config.training.cache_dtype)
     encode = compiled(encoder.encode, encoder)
     cache.fill(_paths(images), lambda some: encode_images(encode, config, some), "encode images", spread)
@@ -145,14 +139,9 @@ def study_encoder(
     else:
         encoder = new_encoder(config, saved.weights_of(config, weights))
         encode, digest = compiled(encoder.encode, encoder), weights_digest(encoder.backbone)
-    about: dict[str, Any] = {
-        "encoder": name,
-        "layer": layer,
-        "weights": weights,
-        "weights_sha256": digest,
-        "image": {field: getattr(config.image, field) for field in PIXELS},
-        "xray_captioning": __version__,
-    }
+    about: dict[str, Any] = {"encoder": name, "layer": layer, "weights": weights, "weights_sha256": digest}
+    about["image"] = {field: getattr(config.image, field) for field in PIXELS}
+    about["xray_captioning"] = __version__
     if not onnx and encoder.trained_on is not None:
         about["trained_on"] = encoder.trained_on.to_dict()
 

