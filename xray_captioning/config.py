@@ -78,8 +78,7 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     encoder: str = "chexnet"
     """A name of :data:`xray_captioning.encoders.ENCODERS`, or of a hub."""
     network: dict[str, Any] = {}
-    """Of a Vision Transformer whose folder says otherwise than its name, what its ``config.json``
-    has. Empty: as the name says."""
+    """Of a Vision Transformer whose folder says otherwise than its name, what its ``config.json`` has; else empty."""
     pool: Count = 1
     """Side of the average pooling over the encoder's feature map (1: none)."""
     head: Count = 512
@@ -132,8 +131,7 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """What follows: a cosine decay to zero, which starts over where a run is extended, or the
     highest rate to the end; an extended run is then as one that was planned so long."""
     weight_decay: NonNegative = 0.0
-    """Decoupled weight decay (AdamW) of kernels: not of biases, normalisations and the vectors of
-    words and positions. 0 is Adam."""
+    """Decoupled weight decay (AdamW) of kernels; of no biases, normalisations and learned vectors. 0 is Adam."""
     clip_norm: NonNegative = 5.0
     """Bound of the global gradient norm."""
     patience: Count = 5
@@ -167,11 +165,9 @@ class CaptionTrainingConfig(TrainingConfig, frozen=True):
     label_smoothing: Share = 0.0
     """Share of the target spread over all words (Szegedy et al., arXiv:1512.00567)."""
     scheduled_sampling: Share = 0.0
-    """Share of words replaced by the model's own in the last epoch, rising from 0 in the first
-    (Bengio et al., arXiv:1506.03099)."""
+    """Share of words replaced by the model's own in the last epoch, rising from 0 (Bengio et al., arXiv:1506.03099)."""
     encoder_learning_rate: NonNegative = 0.0
-    """Of the encoder's last block, which is then trained, too; 0 leaves the encoder frozen and
-    its features in the cache."""
+    """Of the encoder's last block, which is then trained, too; 0 leaves it frozen and its features in the cache."""
     cache_dtype: Literal["float32", "float16"] = "float32"
     """What features are kept in on disk."""
 
@@ -197,8 +193,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     name: str = "custom"
     """The preset's."""
     fractions: tuple[NonNegative, NonNegative, NonNegative] = (0.8, 0.1, 0.1)
-    """Shares of train, validation and test, for encoder and decoder alike, where the data
-    publish no split of their own."""
+    """Shares of train, validation and test, for both networks, where the data publish no split of their own."""
     image: ImageConfig = ImageConfig()
     text: TextConfig = TextConfig()
     model: ModelConfig = ModelConfig()

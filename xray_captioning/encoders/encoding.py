@@ -28,9 +28,10 @@ from xray_captioning.errors import ConfigError, DataError, XrayCaptioningError
 from xray_captioning.files import sha256_file
 
 BATCH = 32  # studies
+Folder = str | Path | None  # of a cache; None is the usual one
 
 
-def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> ArrayCache:
+def cached_pixels(images: Images, config: Config, folder: Folder) -> ArrayCache:
     """Return grey pixels (size, size), uint8, of `folder` or the usual one, read where missing."""
     image = config.image
     settings = {"pixels": "grey", "version": 2, "size": image.size, "resize": image.resize}
@@ -44,9 +45,7 @@ def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> 
     return cache
 
 
-def cached_features(
-    images: Images, encoder: Encoder, config: Config, folder: str | Path | None, spread: Any = None
-) -> ArrayCache:
+def cached_features(images: Images, encoder: Encoder, config: Config, folder: Folder, spread: Any = None) -> ArrayCache:
     """Return feature maps (rows, columns, channels), kept by the encoder's weights; `spread` is other processes."""
     # The version is of the code that reads and encodes images.
     settings = {"version": 2, "encoder": encoder.name_of_backbone, "weights": weights_digest(encoder)}
@@ -62,12 +61,7 @@ def _paths(images: Images) -> list[str]:
 
 
 def study_regions(
-    studies: Studies,
-    encoder: Encoder,
-    config: Config,
-    cache: str | Path | None,
-    given: StudyFeatures | None = None,
-    spread: Any = None,
+    studies: Studies, encoder: Encoder, config: Config, cache: Folder, given: StudyFeatures | None, spread: Any = None
 ) -> Regions:
     """Return what lays out the regions of studies: given ones, or those that are kept of images."""
     if given is not None:
