@@ -343,16 +343,17 @@ ROWS: dict[str, tuple[str, str, Callable[[Path, list[str]], Parity]]] = {
 
 def differences(name: str) -> list[float]:
     """Return the largest difference over the largest feature, and of probabilities, if any."""
-    from xray_captioning.encoders.encoding import encode_files
+    from xray_captioning.encoders.encoding import study_encoder
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         paths = pictures(Path(folder))
         weights, wanted, shares = ROWS[name][2](Path(folder), paths)
-        encoded = encode_files([[path] for path in paths], name, str(weights))
-        found = [float(np.abs(encoded.regions[:, 0] - wanted).max() / np.abs(wanted).max())]
+        encode, _ = study_encoder(1, name, str(weights))
+        encoded = encode([[path] for path in paths])
+        found = [float(np.abs(encoded["regions"][:, 0] - wanted).max() / np.abs(wanted).max())]
         if shares is not None:
-            found.append(float(np.abs(encoded.outputs["probabilities"][:, 0] - shares).max()))
+            found.append(float(np.abs(encoded["probabilities"][:, 0] - shares).max()))
     return found
 
 

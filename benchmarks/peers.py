@@ -136,14 +136,14 @@ def keras_hub(folder: Path, found: LanguageModel, config: Config, sizes: Sizes, 
 
 
 def _fill(backbone: Any, found: LanguageModel) -> None:
-    from xray_captioning.decoders.language_model import _HUB_LAYERS
+    from xray_captioning.decoders.language_model import GPT2
 
     arrays = {"token_embedding": [found.words], "position_embedding": [found.positions]}
     arrays["layer_norm"] = found.layers["ln_f"]
     for name, pair in found.layers.items():
         if name != "ln_f":
             _, number, short = name.split(".", 2)
-            arrays[f"transformer_layer_{number}/{_HUB_LAYERS[short]}"] = pair
+            arrays[f"transformer_layer_{number}/{GPT2['layers'][short]}"] = pair
     for variable in backbone.weights:
         kernel, *bias = arrays[variable.path.rpartition("/")[0]]
         array = bias[0] if variable.path.endswith(("bias", "beta")) else kernel

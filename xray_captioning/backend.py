@@ -1,8 +1,7 @@
 """The only door to Keras, and the only place that asks which backend runs.
 
-Nothing of the process is changed here: no environment variable, file descriptor, logger or random
-state. A program that is its own process, as the command line is, may ask for silence
-(:func:`xray_captioning.files.load_quietly`).
+Nothing of the process is changed here: no environment variable, file descriptor, logger or random state. A program
+that is its own process, as the command line is, may ask for silence (:func:`xray_captioning.files.load_quietly`).
 """
 
 import contextlib
@@ -73,11 +72,9 @@ def describe_devices() -> str:
 
 @contextlib.contextmanager
 def training_scope(devices: str, precision: str) -> Iterator[bool]:
-    """Divide the batches of models that are made and fitted here among ``all`` devices, or leave
-    them to one, and let layers that are made here compute in float32 or bfloat16.
-
-    Weights are float32 and the same on all devices. Yielded is whether models that were made
-    elsewhere have to be copied to be fitted here.
+    """Divide the batches of models that are made and fitted here among ``all`` devices, or leave them to one, and
+    let layers that are made here compute in float32 or bfloat16. Weights are float32 and the same on all devices.
+    Yielded is whether models that were made elsewhere have to be copied to be fitted here.
     """
     names = _devices() if devices == "all" else ["one"]
     if not names:
@@ -123,35 +120,17 @@ def summed(gradients: list[Any]) -> list[Any]:
 
 
 def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> Callable[..., Any]:
-    """Compile a function of nested tensors, once for every shape it meets.
-
-    `model` owns every variable that it reads; later changes of its weights take effect. `fused`
-    lets XLA make one program of it under TensorFlow, too, as JAX always does. That pays for many
-    small operations, as of a search; it takes longer to compile, and the convolutions of an encoder
-    gain nothing from it on a CPU.
+    """Compile a function of nested tensors, once for every shape it meets. `model` owns every variable that it
+    reads; later changes of its weights take effect. `fused` lets XLA make one program of it under TensorFlow, too,
+    as JAX always does. That pays for many small operations, as of a search; it takes longer to compile, and the
+    convolutions of an encoder gain nothing from it on a CPU.
     """
     if keras.backend.backend() == "tensorflow":
         # No Python `if` or loop over tensors here, so nothing to rewrite: tracing the first search
         # takes a third of the time.
         return tensorflow().function(function, autograph=False, jit_compile=fused or None)
-    if keras.backend.backend() == "jax":
-        return _jitted(function, model)
-    return function
-
-
-def traced(function: Callable[..., Any], inputs: dict[str, tuple[str, Any]]) -> Any:
-    """Return a TensorFlow function for an exporter, of tensors by name with data type and shape.
-
-    None in a shape is an axis of any length. Another backend than TensorFlow is a ConfigError.
-    """
-    if keras.backend.backend() != "tensorflow":
-        raise ConfigError("graphs are exported by TensorFlow; set KERAS_BACKEND=tensorflow")
-    tf = tensorflow()
-    specs = [tf.TensorSpec(shape, kind, name=name) for name, (kind, shape) in inputs.items()]
-    return tf.function(function, input_signature=specs, autograph=False)
-
-
-def _jitted(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
+    if keras.backend.backend() != "jax":
+        return function
     # jax.jit over a closure bakes the weights in: they must be arguments.
     import jax
 
@@ -163,12 +142,20 @@ def _jitted(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
     return lambda *args: stateless([v.value for v in model.variables], *args)
 
 
-def scan(step: Callable[..., Any], state: Any, inputs: Any, counts: Any = None, reverse: bool = False) -> Any:
-    """Return the last state and the stacked y of ``step(state, [x, ...]) -> state, [y, ...]``.
+def traced(function: Callable[..., Any], inputs: dict[str, tuple[str, Any]]) -> Any:
+    """Return a TensorFlow function, for an exporter, of tensors by name with data type and shape (None is any)."""
+    if keras.backend.backend() != "tensorflow":
+        raise ConfigError("graphs are exported by TensorFlow; set KERAS_BACKEND=tensorflow")
+    tf = tensorflow()
+    specs = [tf.TensorSpec(shape, kind, name=name) for name, (kind, shape) in inputs.items()]
+    return tf.function(function, input_signature=specs, autograph=False)
 
-    As :func:`keras.ops.scan`, but y need not be like the state; not to be differentiated. With
-    `counts` (time,) a step has so many rows of inputs (rows, ...) and of the state, whose new ones
-    are zero; only TensorFlow without XLA has that.
+
+def scan(step: Callable[..., Any], state: Any, inputs: Any, counts: Any = None, reverse: bool = False) -> Any:
+    """Return the last state and the stacked y of ``step(state, [x, ...]) -> state, [y, ...]``. As
+    :func:`keras.ops.scan`, but y need not be like the state; not to be differentiated. With `counts` (time,) a step
+    has so many rows of inputs (rows, ...) and of the state, whose new ones are zero; only TensorFlow without XLA
+    has that.
     """
     if keras.backend.backend() != "tensorflow":
         return ops.scan(step, state, inputs, reverse=reverse)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
-from xray_captioning.errors import ConfigError, require
+from xray_captioning.errors import ConfigError, in_one_line, require
 
 LARGEST = 2**32  # numbers are smaller: it is the bound of a random seed
 
@@ -30,7 +30,7 @@ RESIZES = (
     *("dinov2", "siglip", "clip", "vit", "open-clip", "chexzero"),
 )
 RESIZE = rf"^({'|'.join(RESIZES)}|(transformers|pillow)-(bilinear|bicubic)(-\d+/\d+)?)$"
-NORMALISATIONS = (*("imagenet", "unit", "signed", "caffe", "lite", "xrv", "rad-dino", "clip", "chexzero"),)
+NORMALISATIONS = ("imagenet", "unit", "signed", "caffe", "lite", "xrv", "rad-dino", "clip", "chexzero")
 _THREE = r"\d*\.?\d+(,\d*\.?\d+){2}"
 # No deviation is 0.
 NORMALISATION = rf"^({'|'.join(NORMALISATIONS)}|{_THREE}/(?!(.*,)?[0.]+(,|$)){_THREE})$"
@@ -78,8 +78,7 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     encoder: str = "chexnet"
     """A name of :data:`xray_captioning.encoders.ENCODERS`, or of a hub."""
     network: dict[str, Any] = {}
-    """Of a Vision Transformer whose folder says otherwise than its name, what its ``config.json``
-    has. Empty: as the name says."""
+    """Of a Vision Transformer whose folder says otherwise than its name, what its ``config.json`` has; else empty."""
     pool: Count = 1
     """Side of the average pooling over the encoder's feature map (1: none)."""
     head: Count = 512
@@ -105,8 +104,7 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """On the regions, on what a decoder makes its logits of, and, where it has them, on word
     vectors and on what each block of a Transformer adds."""
     tied_embeddings: bool = False
-    """The word vectors serve as the weights of the logits, too (Press and Wolf,
-    arXiv:1608.05859)."""
+    """The word vectors serve as the weights of the logits, too (Press and Wolf, arXiv:1608.05859)."""
     options: dict[str, Any] = {}
     """Fields that a decoder of one's own brings, as ``model.options.FIELD``."""
     language_model: str = ""
@@ -133,8 +131,7 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """What follows: a cosine decay to zero, which starts over where a run is extended, or the
     highest rate to the end; an extended run is then as one that was planned so long."""
     weight_decay: NonNegative = 0.0
-    """Decoupled weight decay (AdamW) of kernels: not of biases, normalisations and the vectors of
-    words and positions. 0 is Adam."""
+    """Decoupled weight decay (AdamW) of kernels; of no biases, normalisations and learned vectors. 0 is Adam."""
     clip_norm: NonNegative = 5.0
     """Bound of the global gradient norm."""
     patience: Count = 5
@@ -168,11 +165,9 @@ class CaptionTrainingConfig(TrainingConfig, frozen=True):
     label_smoothing: Share = 0.0
     """Share of the target spread over all words (Szegedy et al., arXiv:1512.00567)."""
     scheduled_sampling: Share = 0.0
-    """Share of words replaced by the model's own in the last epoch, rising from 0 in the first
-    (Bengio et al., arXiv:1506.03099)."""
+    """Share of words replaced by the model's own in the last epoch, rising from 0 (Bengio et al., arXiv:1506.03099)."""
     encoder_learning_rate: NonNegative = 0.0
-    """Of the encoder's last block, which is then trained, too; 0 leaves the encoder frozen and
-    its features in the cache."""
+    """Of the encoder's last block, which is then trained, too; 0 leaves it frozen and its features in the cache."""
     cache_dtype: Literal["float32", "float16"] = "float32"
     """What features are kept in on disk."""
 
@@ -198,8 +193,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     name: str = "custom"
     """The preset's."""
     fractions: tuple[NonNegative, NonNegative, NonNegative] = (0.8, 0.1, 0.1)
-    """Shares of train, validation and test, for encoder and decoder alike, where the data
-    publish no split of their own."""
+    """Shares of train, validation and test, for both networks, where the data publish no split of their own."""
     image: ImageConfig = ImageConfig()
     text: TextConfig = TextConfig()
     model: ModelConfig = ModelConfig()
@@ -293,26 +287,20 @@ def presets() -> list[str]:
 
 def read_preset(name: str) -> dict[str, Any]:
     """Return what the file of a recipe, see :func:`load_preset`, holds: fields that it sets, and ``about``."""
-    shipped = name in presets()
-    if not shipped and not name.endswith((".json", ".yaml", ".yml")):
+    shipped, yaml = name in presets(), name.endswith((".yaml", ".yml"))
+    if not shipped and not yaml and not name.endswith(".json"):
         raise ConfigError(f"unknown preset {name!r}; presets are {', '.join(presets())}, and files .json and .yaml")
     file = resources.files("xray_captioning.presets") / f"{name}.json" if shipped else Path(name)
+    if yaml:
+        require("yaml", "presets in YAML", "yaml")
     try:
-        text = file.read_text("utf-8")
-        values = json.loads(text) if shipped or name.endswith(".json") else _read_yaml(text)
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"preset {name}: cannot be read ({error}); give a file that holds fields to set") from error
+        values: Any = (msgspec.yaml.decode if yaml else json.loads)(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError, msgspec.DecodeError) as error:
+        advice = "give a file that holds fields to set"
+        raise ConfigError(f"preset {name}: cannot be read ({in_one_line(error)}); {advice}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"preset {name}: expected fields by group, such as training: {{epochs: 3}}")
     return values
-
-
-def _read_yaml(text: str) -> Any:
-    yaml = require("yaml", "presets in YAML", "yaml")
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
 
 
 def load_preset(name: str) -> Config:

@@ -32,6 +32,11 @@ class MissingExtraError(XrayCaptioningError, ImportError):
     """An optional dependency is needed; the message names the extra to install."""
 
 
+def in_one_line(error: Exception, most: int = 300) -> str:
+    """Return the beginning of what an error of another package says, its lines joined."""
+    return " ".join(str(error).split())[:most]
+
+
 def require(package: str, purpose: str, extra: str) -> ModuleType:
     """Import an optional package such as ``pyarrow.parquet``, or say which extra it belongs to.
 

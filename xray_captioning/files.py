@@ -17,7 +17,7 @@ import tomllib
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,10 +36,9 @@ MISSING = ("", "nan", "none", "null", "<na>")  # as Python, JSON and pandas writ
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which is renamed to it when the block has ended well.
-
-    It keeps the suffix of `path`, by which writers such as ``save_weights`` choose a format. If the
-    block raises, it is removed and `path` is as before. Missing parent folders are made.
+    """Yield a temporary path beside `path`, which is renamed to it when the block has ended well. It keeps the
+    suffix of `path`, by which writers such as ``save_weights`` choose a format. If the block raises, it is removed
+    and `path` is as before. Missing parent folders are made.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -214,31 +213,22 @@ def load_quietly() -> None:
 def while_loading() -> Iterator[bool]:
     """Silence file descriptor 2 where a program asked for it, and tell whether it did."""
     # TensorFlow writes notices to it whatever the environment says.
-    with _silenced(2) if _quiet else nullcontext():
-        yield _quiet
-    if _quiet:
-        import logging
-
-        # A few batch sizes are compiled on purpose; it would warn of that.
-        logging.getLogger("tensorflow").setLevel("ERROR")
-
-
-@contextmanager
-def _silenced(descriptor: int) -> Iterator[None]:
-    if sys.stderr is not None:  # it is None where there is no console
-        sys.stderr.flush()
-    try:
-        saved = os.dup(descriptor)
-    except OSError:  # closed
-        yield
+    if not _quiet:
+        yield False
         return
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), descriptor)
-        yield
-    finally:
-        os.dup2(saved, descriptor)
-        os.close(saved)
+    import logging
+
+    with ExitStack() as stack:
+        if sys.stderr is not None:  # it is None where there is no console
+            sys.stderr.flush()
+        with suppress(OSError):  # it is closed
+            stack.callback(os.close, saved := os.dup(2))
+            stack.callback(os.dup2, saved, 2)
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+        yield True
+    # A few batch sizes are compiled on purpose; it would warn of that.
+    logging.getLogger("tensorflow").setLevel("ERROR")
 
 
 @contextmanager

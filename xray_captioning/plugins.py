@@ -32,16 +32,13 @@ def find_model(rows: dict[str, Row], kind: str, name: str) -> Row:
         for point in points:
             point.load()
     except Exception as error:  # whatever another package's module raises
+        advice = "install the package again, with what it needs"
         raise ConfigError(
-            f"{kind} {name!r} of the package {packages} cannot be imported ({error}); "
-            "install the package again, with what it needs"
+            f"{kind} {name!r} of the package {packages} cannot be imported ({error}); {advice}"
         ) from error
     if name not in rows:
-        where = (
-            f"the package {packages} lists it, but does not register it"
-            if points
-            else (f"{kind}s are {', '.join(model_names(rows, kind))}")
-        )
+        where = f"{kind}s are {', '.join(model_names(rows, kind))}"
+        where = f"the package {packages} lists it, but does not register it" if points else where
         raise ConfigError(f"unknown {kind} {name!r}; {where}; how one of your own is found: docs/own_models.md")
     return rows[name]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.checkpoints import golden
+from tests.encoders.encoded import encode_files
 from xray_captioning.cli import main
-from xray_captioning.encoders.encoding import encode_files
 from xray_captioning.encoders.onnx_files import regions_of
 from xray_captioning.errors import BundleError, ConfigError, MissingExtraError
 

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import parity
 from tests.checkpoints import golden
+from tests.encoders.encoded import encode_files
 from xray_captioning.backend import keras, ops
 from xray_captioning.cli import main
 from xray_captioning.cli.options import make_config
@@ -16,7 +17,7 @@ from xray_captioning.config import NORMALISATION, RESIZE, RESIZES, load_preset
 from xray_captioning.data.images import normalise, read_images
 from xray_captioning.data.resizing import seen_part
 from xray_captioning.encoders import ENCODERS, saved, torch_networks
-from xray_captioning.encoders.encoding import encode_files, encoder_config
+from xray_captioning.encoders.encoding import encoder_config
 from xray_captioning.encoders.filling import load_pytorch
 from xray_captioning.encoders.saved import new_encoder
 from xray_captioning.encoders.torch_networks import normalised

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from tests.checkpoints import golden
+from tests.encoders.encoded import encode_files
 from xray_captioning.backend import keras, ops
 from xray_captioning.config import Config
 from xray_captioning.data.images import normalise, read_images
 from xray_captioning.data.resizing import filter_weights, rule_of
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.backbones import find_backbone
-from xray_captioning.encoders.encoding import encode_files
 from xray_captioning.encoders.saved import adopted
 from xray_captioning.encoders.vision_transformers import Tower, build_tower, load_tower, tower_of
 from xray_captioning.errors import BundleError, ConfigError

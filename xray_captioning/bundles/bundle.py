@@ -218,10 +218,11 @@ def model_card(values: dict[str, Any], calibration: dict[str, Any] | None = None
     return card.render(**values, calibration=calibration)
 
 
-def write_texts(aside: Path, values: dict[str, Any], tokenizer: Any, calibration: Any) -> None:
-    """Write what a bundle and an exported folder hold beside the networks of a captioner."""
+def write_texts(aside: Path, values: dict[str, Any], tokenizer: Any = None, calibration: Any = None) -> None:
+    """Write what a bundle and an exported folder hold beside the networks; an encoder has no tokenizer."""
     (aside / "captioner.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-    tokenizer.to_json(aside / "tokenizer.json")
+    if tokenizer is not None:
+        tokenizer.to_json(aside / "tokenizer.json")
     (aside / "README.md").write_text(model_card(values, calibration.about if calibration else None), "utf-8")
     if calibration is not None:
         calibration.save(aside)

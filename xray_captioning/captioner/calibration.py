@@ -29,9 +29,10 @@ NUMBERS, ARRAYS = "calibration.json", "calibration.h5"
 NOT_CONFIDENT = "not confident"
 
 Array = NDArray[Any]
+Search = DecodingConfig | None
 # By search, the slope and the intercept of the line from a mean log-probability to the log-odds of
 # being right. A file of before says no search: its line, under None, is taken for any.
-Lines = Mapping[DecodingConfig | None, tuple[float, float]]
+Lines = Mapping[Search, tuple[float, float]]
 
 
 class UnfamiliarImageWarning(UserWarning):
@@ -49,10 +50,8 @@ class Calibration:
     # JSON values: what it was fitted on, and how well it does on other studies.
     about: dict[str, Any] = field(default_factory=dict)
 
-    def confidence(self, log_probability: float, search: DecodingConfig | None = None) -> float | None:
-        """Return the probability in [0, 1] that a sentence of a mean log-probability is right, None
-        for captions of a search that it was not fitted for.
-        """
+    def confidence(self, log_probability: float, search: Search = None) -> float | None:
+        """Return the probability in [0, 1] that a sentence is right, None for a search that it was not fitted for."""
         line = self.lines.get(search, self.lines.get(None))
         if line is None:
             return None
@@ -67,18 +66,12 @@ class Calibration:
         return np.divide(distances(pooled, present, self.centre, self.precision), self.radius)
 
     def calibrated(
-        self,
-        captions: Sequence[Any],
-        pooled: Array,
-        present: Array,
-        search: DecodingConfig | None = None,
-        drawn: bool = False,
+        self, captions: Sequence[Any], pooled: Array, present: Array, search: Search = None, drawn: bool = False
     ) -> list[Any]:
-        """Return captions with the confidence of their sentences and the novelty of their studies.
-
-        The features of the same studies are those of :func:`pooled_views`. Confidence stays None
-        where no fit holds: of a search that it was not fitted for, of words that were sampled at
-        random (`drawn`), and of images whose novelty is above 1.
+        """Return captions with the confidence of their sentences and the novelty of their studies. The features of
+        the same studies are those of :func:`pooled_views`. Confidence stays None where no fit holds: of a search
+        that it was not fitted for, of words that were sampled at random (`drawn`), and of images whose novelty is
+        above 1.
         """
         found = []
         for caption, novelty in zip(captions, self.novelty(pooled, present).tolist()):
@@ -121,7 +114,7 @@ def load_calibration(folder: Path) -> Calibration | None:
         raise BundleError(f"{folder}/{NUMBERS}: does not fit {ARRAYS}; {advice}") from error
 
 
-def _line(values: dict[str, Any]) -> tuple[DecodingConfig | None, tuple[float, float]]:
+def _line(values: dict[str, Any]) -> tuple[Search, tuple[float, float]]:
     names = DecodingConfig.__struct_fields__
     search = {name: values[name] for name in names if name in values}
     found = msgspec.convert(search, DecodingConfig) if search else None
@@ -184,10 +177,9 @@ def is_unfamiliar(caption: Any) -> bool:
 def stated(
     caption: Any, probabilities: dict[str, float] | None = None, show_unfamiliar: bool = False
 ) -> tuple[Any, dict[str, float] | None]:
-    """Return what may be said of a study: its caption, and the probability of each finding.
-
-    Of unfamiliar images no finding has a probability, as no sentence has a confidence, and the
-    caption is empty unless it is asked for (`show_unfamiliar`). Every front end goes by this.
+    """Return what may be said of a study: its caption, and the probability of each finding. Of unfamiliar images no
+    finding has a probability, as no sentence has a confidence, and the caption is empty unless it is asked for
+    (`show_unfamiliar`). Every front end goes by this.
     """
     if not is_unfamiliar(caption):
         return caption, probabilities
@@ -203,13 +195,9 @@ def warn_if_unfamiliar(
     """Warn once, with their number, of studies whose novelty is above 1; return whether any is."""
     found = [(novelty or 0) > 1 for novelty in novelties]
     if any(found):
-        warnings.warn(
-            f"the images of {sum(found)} of {len(found)} studies are unlike those this model was "
-            "trained on (novelty above 1); what it says of them means nothing, and "
-            f"{consequence}",
-            UnfamiliarImageWarning,
-            stacklevel,
-        )
+        which = f"the images of {sum(found)} of {len(found)} studies are unlike those this model was trained on"
+        said = f"{which} (novelty above 1); what it says of them means nothing, and {consequence}"
+        warnings.warn(said, UnfamiliarImageWarning, stacklevel)
     return any(found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from xray_captioning.captioner import calibration as applied
 from xray_captioning.captioner.caption import Alternative, Caption, Sentence, spelled_sentences, word_means, words_of
 from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch
 from xray_captioning.captioner.graphs import BATCH, GraphModel
-from xray_captioning.captioner.studies import Study, Views, arranged_studies
+from xray_captioning.captioner.studies import Studies, Study, Views, arranged_studies
 from xray_captioning.config import Config
 from xray_captioning.data.encoding import encode_studies, finding_probabilities
 from xray_captioning.data.features import Features, one_ahead
@@ -186,23 +186,18 @@ class Captioner:
         export_captioner(self, Path(folder), form, precision, images)
 
     def caption(
-        self,
-        studies: Sequence[Study],
-        beam_size: int | None = None,
-        sampling: Sampling | None = None,
-        views: Views | None = None,
+        self, studies: Studies, beam_size: int | None = None, sampling: Sampling | None = None, views: Views = None
     ) -> list[Caption]:
         """Write a caption for each study.
 
         Parameters
         ----------
         studies : sequence of sequences of images
-            The images of each study, frontal first; at most as many as the model has views. An
-            image is a path, the bytes of a file, an image of Pillow in any mode, or pixels,
-            (height, width, 3) or grey, (height, width) or (height, width, 1): whole numbers, read
-            as a file of 8 or 16 bits (:func:`xray_captioning.data.levels.white`), or
-            floating-point from 0 to 1, and nothing else.
-            None stands where the study lacks a view: ``[None, "lateral.png"]``.
+            The images of each study, frontal first; at most as many as the model has views. An image is a path, the
+            bytes of a file, an image of Pillow in any mode, or pixels, (height, width, 3) or grey, (height, width)
+            or (height, width, 1): whole numbers, read as a file of 8 or 16 bits
+            (:func:`xray_captioning.data.levels.white`), or floating-point from 0 to 1, and nothing else. None
+            stands where the study lacks a view: ``[None, "lateral.png"]``.
         beam_size : int, optional
             1 is greedy; the bundle's own choice when absent.
         sampling : Sampling, optional
@@ -236,11 +231,7 @@ class Captioner:
         return captions
 
     def caption_iter(
-        self,
-        studies: Iterable[Study],
-        beam_size: int | None = None,
-        sampling: Sampling | None = None,
-        views: Views | None = None,
+        self, studies: Studies, beam_size: int | None = None, sampling: Sampling | None = None, views: Views = None
     ) -> Iterator[Caption]:
         """Yield captions one by one, for any number of studies; otherwise as :meth:`caption`.
 
@@ -253,7 +244,7 @@ class Captioner:
             warned = warned or applied.warn_if_unfamiliar(caption.novelty for caption in captions)
             yield from captions
 
-    def features(self, studies: Sequence[Study], views: Views | None = None) -> Features:
+    def features(self, studies: Studies, views: Views = None) -> Features:
         """Encode studies, given as :meth:`caption` takes them.
 
         Returns
@@ -275,7 +266,7 @@ class Captioner:
         empty = np.zeros((0, regions, self.encoder.channels), "float32")
         return Features(empty, np.zeros((0, regions), bool))
 
-    def findings(self, studies: Sequence[Study], views: Views | None = None) -> list[dict[str, float]]:
+    def findings(self, studies: Studies, views: Views = None) -> list[dict[str, float]]:
         """Classify findings in the images of studies, given as :meth:`caption` takes them.
 
         Returns
@@ -318,12 +309,12 @@ class Captioner:
         parts = (Features(*(array[i : i + most] for array in features)) for i in starts)
         return [caption for part in parts for caption in write(part)]
 
-    def _placed(self, studies: Iterable[Study], views: Views | None) -> Iterator[Study]:
+    def _placed(self, studies: Studies, views: Views) -> Iterator[Study]:
         if self.config.model.encoder == FEATURES:
             self.encoder.encode(())  # refuses before any image is read
         return arranged_studies(studies, self.config.image.views, views)
 
-    def _encoded(self, studies: Iterable[Study], views: Views | None) -> Iterator[Features]:
+    def _encoded(self, studies: Studies, views: Views) -> Iterator[Features]:
         placed = self._placed(studies, views)
 
         def following() -> Features | None:
@@ -351,13 +342,9 @@ class Captioner:
     def rules(self) -> Rules:
         """Return the special tokens and rules of this model's captions."""
         tokenizer, text = self.tokenizer, self.config.text
-        return Rules(
-            tokenizer.start_id,
-            tokenizer.end_id,
-            text.maximum_length - 1,
-            banned=(0, tokenizer.start_id, tokenizer.unknown_id) if text.prettify else (),
-            no_repeat_ngram=self.config.decoding.no_repeat_ngram,
-        )
+        banned = (0, tokenizer.start_id, tokenizer.unknown_id) if text.prettify else ()
+        ends = tokenizer.start_id, tokenizer.end_id
+        return Rules(*ends, text.maximum_length - 1, banned, self.config.decoding.no_repeat_ngram)
 
     def _caption(self, found: SearchResult) -> Caption:
         rows = [words_of(tokens, self.tokenizer) for tokens in found.tokens]

@@ -30,16 +30,12 @@ class CompiledSearch:
         self._compiled = lru_cache(KEPT)(partial(_Compiled, model))
 
     def prepare(
-        self,
-        rules: Rules,
-        beam_size: int = 1,  # 1 is greedy search, or sampling where `sampling` is given
-        length_penalty: float = 0.0,  # of a beam search
-        sampling: Sampling | None = None,
+        self, rules: Rules, beam_size: int = 1, length_penalty: float = 0.0, sampling: Sampling | None = None
     ) -> Search:
         """Return a function that captions one batch after another.
 
-        It takes `Features` of at most ``BATCH_SIZES[-1]`` studies as arrays, and returns a
-        `SearchResult` of arrays. Settings that cannot work raise `ConfigError`.
+        It takes `Features` of at most ``BATCH_SIZES[-1]`` studies as arrays, and returns a `SearchResult` of arrays.
+        A beam of 1 is greedy search, or sampling where that is given. Settings that cannot work raise `ConfigError`.
         """
         _check(beam_size, sampling)
         if sampling is None:
@@ -62,10 +58,9 @@ class CompiledSearch:
 
 
 class _Compiled:
-    """One compiled search, for batches of any size.
-
-    Fixed in it are the rules, the beam size, and with how many candidates a step of sampling works,
-    0 being all and None no sampling. All else is given to it as arrays, which may hold any number.
+    """One compiled search, for batches of any size. Fixed in it are the rules, the beam size, and with how many
+    candidates a step of sampling works, 0 being all and None no sampling. All else is given to it as arrays, which
+    may hold any number.
     """
 
     def __init__(self, model: Any, rules: Rules, beam_size: int, width: int | None):

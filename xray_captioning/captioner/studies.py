@@ -13,10 +13,11 @@ from xray_captioning.data.studies import VIEWS
 from xray_captioning.errors import DataError, ImageError
 
 Study = Sequence[Image | None]  # the images of a study; None stands for a view that it lacks
-Views = Sequence[str] | Sequence[Sequence[str] | None]  # of the images of all, or of each
+Studies = Iterable[Study]
+Views = Sequence[str] | Sequence[Sequence[str] | None] | None  # of the images of all, or of each
 
 
-def arranged_studies(studies: Iterable[Study], count: int, views: Views | None = None) -> Iterator[Study]:
+def arranged_studies(studies: Studies, count: int, views: Views = None) -> Iterator[Study]:
     """Yield the images of studies, as `Captioner.caption` takes them, in their views' places."""
     for number, (study, names) in enumerate(_with_views(studies, views)):
         _check_study(number, study, names, count)
@@ -33,7 +34,7 @@ def _plain(image: Image | None) -> Image | None:
     return os.fspath(image) if isinstance(image, os.PathLike) else image
 
 
-def _with_views(studies: Iterable[Study], views: Views | None) -> Iterator[tuple[Study, Sequence[str] | None]]:
+def _with_views(studies: Studies, views: Views) -> Iterator[tuple[Study, Sequence[str] | None]]:
     """Yield each study with the names of its views, None where they are not given."""
     if isinstance(views, str):
         raise DataError(f"views is {views!r}; give a list of a name for each image")
@@ -53,19 +54,15 @@ def _check_study(number: int, study: Study, names: Sequence[str] | None, most: i
         raise DataError(f"study {number}: expected a list of one to {most} images, got {study!r:.99}")
     for image in study:
         if not (image is None or _is_image(image)):
-            raise DataError(
-                f"study {number}: an image is of type {type(image).__name__}; give its path, "
-                "the bytes of its file, an image of Pillow, or pixels as a NumPy array"
-            )
+            advice = "give its path, the bytes of its file, an image of Pillow, or pixels as a NumPy array"
+            raise DataError(f"study {number}: an image is of type {type(image).__name__}; {advice}")
     if len(study) > most:
         raise DataError(f"study {number}: {len(study)} images given, but this model looks at {most}; choose among them")
     if names is None:
         return
     if len(names) != len(study) or not set(names) <= set(VIEWS) or any(x is None for x in study):
-        raise DataError(
-            f"study {number}: views are {list(names)!r:.99} of {len(study)} images; give each "
-            f"image one of {', '.join(VIEWS)}"
-        )
+        advice = f"give each image one of {', '.join(VIEWS)}"
+        raise DataError(f"study {number}: views are {list(names)!r:.99} of {len(study)} images; {advice}")
 
 
 def _is_image(given: object) -> bool:

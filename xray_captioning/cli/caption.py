@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -321,7 +322,7 @@ def encode(
     check_suffix(out)
     from xray_captioning.captioner.studies import arranged_studies
     from xray_captioning.encoders.encoding import BATCH as SLICE
-    from xray_captioning.encoders.encoding import batch_encoder, encode_files, encoder_config, lost_images
+    from xray_captioning.encoders.encoding import batch_encoder, encoder_config, lost_images, study_encoder
 
     changes = dict(parse_assignment(text) for text in assignments)
     if wrong := set(changes) - {f"image.{name}" for name in ("size", "resize", "normalisation")}:
@@ -334,11 +335,11 @@ def encode(
         raise DataError(f"{source.data}: none of its images is there; give --images")
     views = max(len(study.images) for study in studies)
     placed = list(arranged_studies([study.images for study in studies], views))
-    encoded = encode_files(placed, encoder, changes=changes, **given)
-    about = {**encoded.about, "left_out": left_out}
+    run, about = study_encoder(views, encoder, changes=changes, **given)
+    about["left_out"] = left_out
     with engine.spread() as spread:
         make = partial(batch_encoder, views, encoder, given["weights"], changes, given["layer"])
         slices = (placed[start : start + SLICE] for start in range(0, len(placed), SLICE))
-        spread_out = spread and (part for parts in spread(make, slices, lost_images) for part in parts)
-        write_features(out, [study.name for study in studies], spread_out or encoded.batches(), about, dtype)
+        batches = chain.from_iterable(spread(make, slices, lost_images)) if spread else map(run, slices)
+        write_features(out, [study.name for study in studies], batches, about, dtype)
     click.echo(f"{out}: {' x '.join(map(str, open_features(out).regions.shape))}", err=True)

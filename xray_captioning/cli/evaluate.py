@@ -26,18 +26,7 @@ CLINICAL = ("clinical_f1", "micro_f1", "example_f1", "false_positives")
 @options.declared("evaluate", "features", "prediction", "only-common", "set", "split", "cache")
 @options.engine
 @options.seed
-def evaluate(
-    source: options.Source,
-    out: Path,
-    bundles: tuple[str, ...],
-    files: tuple[Path, ...],
-    prediction: tuple[str, ...],
-    beams: tuple[int, ...],
-    assignments: tuple[str, ...],
-    seed: int | None,
-    engine: options.Engine,
-    **given: Any,
-) -> None:
+def evaluate(source: options.Source, out: Path, bundles: tuple[str, ...], engine: options.Engine, **given: Any) -> None:
     """Score bundles, other systems' texts and baselines on the same studies.
 
     Without --bundle and --captions the shipped bundle is evaluated; with --protocol only the
@@ -49,7 +38,8 @@ def evaluate(
     from xray_captioning.comparison.evaluate import evaluate as compare
     from xray_captioning.comparison.evaluate import read_systems
 
-    protocol, report = given["protocol"], given["report"]
+    files, prediction, assignments, beams = map(given.pop, ("files", "prediction", "assignments", "beams"))
+    protocol, report, given["seed"] = given["protocol"], given["report"], given["seed"] or 0
     named = bundles if bundles or files or protocol else [options.DEFAULT]
     with engine.spread() as workers:
         written = compare(
@@ -58,7 +48,6 @@ def evaluate(
             out,
             changes=dict(parse_assignment(text) for text in assignments),
             beams=tuple(dict.fromkeys(beams)) or (1, 3),
-            seed=seed or 0,
             workers=workers,
             **given,
         )
@@ -87,14 +76,7 @@ def _show(found: dict[str, Any], written: list[dict[str, Any]]) -> None:
 @click.command()
 @options.declared("score", "prediction", "only-common")
 @options.no_seed
-def score(
-    reports: Path,
-    hypotheses: Path,
-    reference: str | None,
-    prediction: tuple[str, ...],
-    only_common: bool,
-    convention: str | None,
-) -> None:
+def score(convention: str | None, **files: Any) -> None:
     """Score hypotheses against references under three protocols; texts split at whitespace.
 
     Texts are matched by id where both files have ids, and by their order where neither has.
@@ -103,7 +85,7 @@ def score(
     from xray_captioning.metrics.bleu import BLEU_PROTOCOLS
     from xray_captioning.metrics.scores import score as measure
 
-    systems = list(read_pairs(reports, hypotheses, reference, prediction, only_common))
+    systems = list(read_pairs(**files))
     for pairs in systems:
         if len(systems) > 1:
             click.echo(pairs.system)
@@ -131,15 +113,7 @@ def review(context: click.Context, seed: int | None) -> None:
     click.option("--data", type=options.existing, help="Studies whose images the sheets show."), labels=False
 )
 @options.seed
-def export(
-    source: options.Source,
-    captions: Path,
-    systems: tuple[str, str],
-    out: Path,
-    studies: int,
-    seed: int | None,
-    **drawn: int,
-) -> None:
+def export(source: options.Source, out: Path, studies: int, seed: int | None, **drawn: Any) -> None:
     """Write one folder for each reader, and the key.
 
     The key tells which system wrote which text: no reader may see it.
@@ -152,7 +126,7 @@ def export(
         there = with_images(source.load())
         shown = map(list, map(zip, there["images"], there["views"]))
         views = dict(zip(there["study_id"], shown))
-    key = export_study(captions, systems, out, views, studies, seed=seed or 0, **drawn)
+    key = export_study(out=out, views=views, studies=studies, seed=seed or 0, **drawn)
     asked = f" ({studies} were asked for)" if len(key.studies) < studies else ""
     click.echo(f"{len(key.studies)} studies{asked}, {key.identical} with the same text twice")
     to_send = [f"to send: {out / sheet.reader}" for sheet in key.sheets]

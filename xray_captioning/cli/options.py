@@ -167,9 +167,7 @@ def make_config(
     encoder: str | None = None,
     weights: str | None = None,
 ) -> Config:
-    """Return a preset, or a configuration, with its fields overridden: another encoder than its own, or
-    a folder of weights, brings the images that it needs, but for the fields that are set.
-    """
+    """Return a preset or configuration with fields set; another encoder, or a folder, brings its images."""
     changes: dict[str, Any] = dict(parse_assignment(text) for text in assignments)
     changes |= {"model.encoder": encoder} if encoder else {}
     other = {"training": "encoder_training", "encoder_training": "training"}[group]

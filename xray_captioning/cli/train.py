@@ -12,7 +12,6 @@ import click
 from xray_captioning.bundles.bundle import FEATURES, find_bundle, model_card, read_bundle, read_config, rewrite_bundle
 from xray_captioning.cli import options
 from xray_captioning.config import Config, presets
-from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.provenance import TrainedOn, check_unseen, choose_split, describe_data, record_training
 from xray_captioning.data.splits import Split
 from xray_captioning.errors import ConfigError
@@ -153,12 +152,7 @@ def _check(out: Path, config: Config, resume: bool, bundle: str | None, group: s
 @options.declared("import-legacy")
 @options.no_seed
 def import_legacy(
-    weights: Path,
-    tokenizer: Path | None,
-    start_word: str | None,
-    end_word: str | None,
-    out: Path,
-    normalisation: str | None,
+    weights: Path, tokenizer: Path | None, out: Path, normalisation: str | None, **words: str | None
 ) -> None:
     """Turn the attention captioner, or CheXNet, into a bundle in --out.
 
@@ -174,7 +168,7 @@ def import_legacy(
         return
     from xray_captioning.legacy import load_attention_captioner
 
-    load_attention_captioner(weights, tokenizer, start_word, end_word).save(out)
+    load_attention_captioner(weights, tokenizer, **words).save(out)
     click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} IMAGE")
 
 
@@ -207,23 +201,14 @@ def _check_out(out: Path, kind: str) -> None:
 @options.source()
 @options.seed
 def calibrate(
-    source: options.Source,
-    bundle: str,
-    part: str,
-    fit: Path | None,
-    check: Path | None,
-    plot: Path | None,
-    beams: tuple[int, ...],
-    allow_worse: bool,
-    features: Path | None,
-    split: Path | None,
-    seed: int | None,
+    source: options.Source, bundle: str, part: str, fit: Path | None, check: Path | None, plot: Path | None, **more: Any
 ) -> None:
     """Fit the confidence of a bundle's sentences, and when its images are unfamiliar.
 
     The studies must not be those that it was trained on. The bundle then gives each sentence a
     confidence and each study a novelty; its weights stay as they are.
     """
+    beams, allow_worse, features, split, seed = map(more.pop, ("beams", "allow_worse", "features", "split", "seed"))
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: is a picture; let its name end in .png")
     folder = find_bundle(bundle)
@@ -232,10 +217,10 @@ def calibrate(
     if features is not None and (fit or check):
         raise ConfigError("--features are of the studies of --data; leave out --fit and --check")
     read_bundle(folder, "captioner", images=features is None)
-    source, to_fit, to_check = source.beside(fit, check)
+    source, *others = source.beside(fit, check)
     studies = source._replace(need_images=features is None).load()
     given = features_of(features, studies)
-    parts, further, measured = _read(folder, studies, split, part, to_fit, to_check, given)
+    parts, further, measured = _read(folder, studies, split, part, others, given)
 
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.encoders.encoding import check_fits
@@ -265,19 +250,13 @@ def calibrate(
 
 
 def _read(
-    folder: Path,
-    studies: pd.DataFrame,
-    split: Path | None,
-    part: str,
-    fit: options.Source,
-    check: options.Source,
-    given: StudyFeatures | None,
+    folder: Path, studies: pd.DataFrame, split: Path | None, part: str, others: list[options.Source], given: Any
 ) -> tuple[Split, pd.DataFrame | None, pd.DataFrame]:
     """Return the split, other studies to fit on, if any, and those to measure on: all unseen."""
     from xray_captioning.data.targets import usable_studies
     from xray_captioning.training.calibration import part_studies
 
-    config, further = read_config(folder, "captioner"), None
+    (fit, check), config, further = others, read_config(folder, "captioner"), None
     models = {str(folder): TrainedOn.load(folder)}
     parts = choose_split(studies, studies, config, split, models, part)
     if fit.data:

@@ -1,7 +1,6 @@
 """Chained context aggregation over each view's feature map, then additive attention.
 
-Shapes below: N maps (every view of every study is one), R = rows * columns regions of a map,
-C channels.
+Shapes below: N maps (every view of every study is one), R = rows * columns regions of a map, C channels.
 """
 
 from typing import Any
@@ -14,19 +13,14 @@ from xray_captioning.decoders.recurrent import GlobalAttention
 
 
 def pooling_scales(rows: int, columns: int) -> list[int]:
-    """Return the powers of two from 2 that are smaller than the longer side of a map.
-
-    A larger scale would average the whole map, as the global flow does already.
-    """
+    """Return the powers of two from 2 below a map's longer side; a larger one would be as the global flow."""
     return [2**power for power in range(1, (max(rows, columns) - 1).bit_length())]
 
 
 def pool_and_spread(length: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the matrices that average a line of regions into cells, and draw it again; float64.
-
-    The first (cells, length) takes the mean of each `scale` regions, the last cell what is left
-    over; the second (length, cells) interpolates between the cells' centres, constant beyond the
-    outermost.
+    """Return the matrices that average a line of regions into cells, and draw it again; float64. The first (cells,
+    length) takes the mean of each `scale` regions, the last cell what is left over; the second (length, cells)
+    interpolates between the cells' centres, constant beyond the outermost.
     """
     cell = np.arange(length) // scale
     members = (cell == np.arange(cell[-1] + 1)[:, None]).astype(float)
@@ -62,10 +56,7 @@ class Convolution(keras.layers.Layer):
 
 @registered
 class ContextFlow(keras.layers.Layer):
-    """A shallow encoder-decoder: pool two maps side by side, convolve twice, interpolate back.
-
-    The pooling's cells are `scale` regions wide and high, clipped to the map.
-    """
+    """A shallow encoder-decoder: pool two maps into cells of `scale` regions, convolve twice, interpolate back."""
 
     def __init__(self, rows: int, columns: int, channels: int, scale: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -79,7 +70,6 @@ class ContextFlow(keras.layers.Layer):
         ]
 
     def build(self, maps_shape: Any) -> None:
-        """Build both convolutions; the maps' shape is known."""
         for convolution, channels in zip(self.convolutions, (2 * self.channels, self.channels)):
             convolution.build((None, None, channels))
         self.built = True
@@ -114,14 +104,13 @@ class ContextAggregation(keras.layers.Layer):
     The views share all weights and are aggregated separately; the attention joins them. The
     regions of a view the study does not have are zero and stay zero.
 
-    The design and its terms are those of Tang et al., arXiv:2002.12041 (chained context
-    aggregation, with pre-fusion, re-fusion and the attention that guides the latter), the steps
-    those of its authors' program (CANet in github.com/BebDong/MXNetSeg). The selection is that of
-    Hu et al., arXiv:1709.01507, the gain that of Touvron et al., arXiv:2103.17239. What differs:
-    the normalisation is over the channels of a region, not over a batch, so that what a study
-    gives does not depend on the others it is trained with; the map is added, where a segmentation
-    brings fine detail back by a decoder over earlier maps; every 3x3 convolution is separable,
-    the fusion's too; the number of context flows follows from the map.
+    The design and its terms are those of Tang et al., arXiv:2002.12041 (chained context aggregation, with
+    pre-fusion, re-fusion and the attention that guides the latter), the steps those of its authors' program (CANet
+    in github.com/BebDong/MXNetSeg). The selection is that of Hu et al., arXiv:1709.01507, the gain that of Touvron
+    et al., arXiv:2103.17239. What differs: the normalisation is over the channels of a region, not over a batch, so
+    that what a study gives does not depend on the others it is trained with; the map is added, where a segmentation
+    brings fine detail back by a decoder over earlier maps; every 3x3 convolution is separable, the fusion's too;
+    the number of context flows follows from the map.
 
     ``grid`` is the number of views, rows and columns.
     """
@@ -131,7 +120,6 @@ class ContextAggregation(keras.layers.Layer):
         self.grid = tuple(grid)
 
     def build(self, features_shape: Any) -> None:
-        """Build from the shapes of the features, regions (batch, regions, channels) first."""
         channels = features_shape[0][-1]
         _, rows, columns = self.grid
         maps, dtype = (None, rows * columns, channels), self.dtype_policy.name
@@ -170,10 +158,8 @@ class ContextAggregation(keras.layers.Layer):
 
 @registered
 class ContextAttention(GlobalAttention):
-    """:class:`ContextAggregation` of the regions, then :class:`GlobalAttention` over them.
-
-    The aggregation is part of ``start``, hence done once a study. ``grid`` is the number of views,
-    rows and columns of the regions.
+    """:class:`ContextAggregation` of the regions, then :class:`GlobalAttention` over them. The aggregation is part
+    of ``start``, hence done once a study. ``grid`` is the number of views, rows and columns of the regions.
     """
 
     def __init__(self, vocabulary_size: int, grid: Any = (2, 7, 7), **kwargs: Any) -> None:
@@ -181,7 +167,6 @@ class ContextAttention(GlobalAttention):
         self.context = ContextAggregation(grid, name="context", dtype=self.dtype_policy.name)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
-        """Build from the shapes of the features, regions (batch, regions, channels) first."""
         self.context.build(features_shape)
         super().build(features_shape, tokens_shape)
 

@@ -13,12 +13,12 @@ State = Any  # nested tensors; every leaf has a leading batch axis, so that sear
 class Decoder(keras.layers.Layer):
     """Features and tokens in, logits out.
 
-    A subclass defines ``start``, ``step`` and ``call``, and ``call`` must equal repeated ``step``.
-    What does not change while decoding is computed in ``start``. Search calls ``start`` and
-    ``step`` directly, without ``__call__``: a decoder therefore builds its sub-layers in
-    ``build`` and casts its inputs itself. Keras writes the constructor's arguments into
-    ``get_config`` as long as they are numbers, texts or tuples of them, so pass a data type by
-    its name.
+    A subclass defines ``start``, ``step`` and ``call``, and ``call`` must equal repeated ``step``. What does not
+    change while decoding is computed in ``start``. Search calls ``start`` and ``step`` directly, without
+    ``__call__``: a decoder therefore casts its inputs itself, and builds its sub-layers in ``build``, which is given
+    the shapes of the features, regions (batch, regions, channels) first, and of the tokens. Keras writes
+    the constructor's arguments into ``get_config`` as long as they are numbers, texts or tuples of them, so pass a
+    data type by its name.
 
     The state is a dict. A decoder that attends to regions keeps the weights of the last step in
     its ``"attention"``, shape (batch, regions), summing to one.
@@ -87,11 +87,9 @@ def masked_softmax(scores: Any, mask: Any) -> Any:
 
 
 class WordDecoder(Decoder):
-    """A decoder that begins with word vectors and ends with one logit for each word.
-
-    Its subclasses call :meth:`add_embedding`, make their own layers, and call
-    :meth:`add_logits`, in this order. Keras draws the random weights of layers in the order in
-    which they are made, so another order would give a seed other weights.
+    """A decoder that begins with word vectors and ends with one logit for each word. Its subclasses call
+    :meth:`add_embedding`, make their own layers, and call :meth:`add_logits`, in this order. Keras draws the random
+    weights of layers in the order in which they are made, so another order would give a seed other weights.
     """
 
     def add_embedding(self, width: int) -> None:
@@ -99,20 +97,14 @@ class WordDecoder(Decoder):
         self.embedding = keras.layers.Embedding(self.vocabulary_size, width, name="embedding", dtype=self.dtype_policy)
 
     def add_logits(self, dropout: float, tied: bool, bias: bool = True) -> None:
-        """Make the dropout and the layer from hidden vectors to float32 logits.
-
-        If `tied`, the word vectors are its weights; `bias` is a learned number for each word.
-        """
+        """Make the dropout and the layer of float32 logits; if `tied`, the word vectors are its weights."""
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         kind = TiedLogits if tied else keras.layers.Dense
         first = self.embedding if tied else self.vocabulary_size
         self.logits = kind(first, use_bias=bias, name="logits", dtype="float32")
 
     def call(self, features: Features, tokens: Any, training: bool | None = None, packed: bool = False) -> Any:
-        """Return logits, as :meth:`Decoder.call`; if `packed`, of rows of :class:`Words`.
-
-        A subclass' ``hidden`` returns what they are made of.
-        """
+        """Return the logits of what a subclass' ``hidden`` returns, if `packed` of rows of :class:`Words`."""
         return self.logits(self.hidden(features, tokens, training, packed))
 
     def build_words(self, units: int) -> None:
@@ -124,10 +116,9 @@ class WordDecoder(Decoder):
 
 @registered
 class TiedLogits(keras.layers.Layer):
-    """Similarity of a hidden vector to every word vector, with or without a bias for each word.
-
-    A hidden vector of another width than the word vectors is projected first. The owner of
-    `embedding` builds it before this layer is called (Press and Wolf, arXiv:1608.05859).
+    """Similarity of a hidden vector to every word vector, with or without a bias for each word. A hidden vector of
+    another width than the word vectors is projected first. The owner of `embedding` builds it before this layer is
+    called (Press and Wolf, arXiv:1608.05859).
     """
 
     def __init__(self, embedding: Any, use_bias: bool, **kwargs: Any) -> None:
@@ -136,18 +127,15 @@ class TiedLogits(keras.layers.Layer):
         self.project = keras.layers.Dense(embedding.output_dim, name="project", dtype="float32")
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, of the word vectors their own configuration."""
         embedding = keras.saving.serialize_keras_object(self.embedding)
         return {**super().get_config(), "embedding": embedding, "use_bias": self.use_bias}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TiedLogits:
-        """Make a layer with word vectors of its own."""
         embedding = keras.saving.deserialize_keras_object(config["embedding"])
         return cls(**{**config, "embedding": embedding})
 
     def build(self, hidden_shape: Any) -> None:
-        """Build for hidden vectors of ``hidden_shape[-1]`` channels."""
         self.projected = hidden_shape[-1] != self.embedding.output_dim
         if self.projected:
             self.project.build(hidden_shape)

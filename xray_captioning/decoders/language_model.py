@@ -15,11 +15,12 @@ from xray_captioning.checkpoints import read_arrays
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array
 from xray_captioning.decoders.transformer import Gpt2
-from xray_captioning.errors import BundleError, ConfigError, DataError, MissingExtraError, require
-from xray_captioning.files import downloading, read_json
+from xray_captioning.errors import BundleError, ConfigError, DataError, MissingExtraError, in_one_line, require
+from xray_captioning.files import downloading, read_json, read_toml
 from xray_captioning.text.tokenizer import BytePairTokenizer
 
 DECODER = "gpt2"
+GPT2 = read_toml(__file__, "gpt2.toml")
 _AGAIN = "download the model again"
 _SCRATCH = "train a small GPT-2 from nothing: --set model.language_model="
 
@@ -42,45 +43,37 @@ class LanguageModel(NamedTuple):
 
 
 def resolve_language_model(config: Config) -> tuple[Config, LanguageModel | None]:
-    """Read the language model that a configuration names, and fit the configuration to it.
-
-    Returned are the configuration with the sizes of the language model, and that model; where it
-    names none, the configuration as it is and None. A model that cannot be had or does not fit is
-    a ConfigError, a damaged folder a BundleError, a missing package a MissingExtraError.
+    """Read the language model that a configuration names, and fit the configuration to it. Returned are the
+    configuration with the sizes of the language model, and that model; where it names none, the configuration as it
+    is and None. A model that cannot be had or does not fit is a ConfigError, a damaged folder a BundleError, a
+    missing package a MissingExtraError.
     """
     name = config.model.language_model
     if not name:
         return config, None
     if config.model.decoder != DECODER:
-        raise ConfigError(
-            f"model.language_model is {name!r}, which the decoder {config.model.decoder!r} cannot "
-            f"use; set model.decoder to {DECODER!r} or leave model.language_model empty"
-        )
+        used = f"model.language_model is {name!r}, which the decoder {config.model.decoder!r} cannot use"
+        raise ConfigError(f"{used}; set model.decoder to {DECODER!r} or leave model.language_model empty")
     found = _read(name)
     if config.text.maximum_length > len(found.positions):
-        raise ConfigError(
-            f"text.maximum_length is {config.text.maximum_length}, but {name} reads "
-            f"{len(found.positions)} tokens; set it lower"
-        )
+        reads = f"{name} reads {len(found.positions)} tokens; set it lower"
+        raise ConfigError(f"text.maximum_length is {config.text.maximum_length}, but {reads}")
     return config.replace({f"model.{key}": size for key, size in found.sizes.items()}), found
 
 
 def load_language_model(decoder: Gpt2, found: LanguageModel) -> None:
     """Copy a language model's weights into a decoder of its sizes.
 
-    Only the attention to the image is new. Its last projection starts at zero (as in Flamingo,
-    Alayrac et al., arXiv:2204.14198), so that the first captions are the language model's and the
-    first gradients go to that projection: noise added to every block would destroy what was learned
-    before. The start token gets the vector of the end of a text, after which GPT-2 begins a new
-    one; padding gets the mean word vector, whose probability cannot exceed one divided by the
-    number of words.
+    Only the attention to the image is new. Its last projection starts at zero (as in Flamingo, Alayrac et al.,
+    arXiv:2204.14198), so that the first captions are the language model's and the first gradients go to that
+    projection: noise added to every block would destroy what was learned before. The start token gets the vector of
+    the end of a text, after which GPT-2 begins a new one; padding gets the mean word vector, whose probability
+    cannot exceed one divided by the number of words.
     """
     own = {"units": decoder.units, "layers": len(decoder.blocks), "heads": decoder.heads}
     if own != found.sizes or decoder.vocabulary_size != found.tokenizer.vocabulary_size:
-        raise ConfigError(
-            f"the decoder has {own} and {decoder.vocabulary_size} tokens, but the language model "
-            f"{found.sizes} and {found.tokenizer.vocabulary_size}; build it for that model"
-        )
+        wanted = f"the language model {found.sizes} and {found.tokenizer.vocabulary_size}; build it for that model"
+        raise ConfigError(f"the decoder has {own} and {decoder.vocabulary_size} tokens, but {wanted}")
     words = found.words[: len(found.tokenizer.vocabulary)]
     end = words[found.tokenizer.end_id - 1]
     _set(decoder.embedding, [np.vstack([words.mean(axis=0), words, end])], "wte")
@@ -90,7 +83,7 @@ def load_language_model(decoder: Gpt2, found: LanguageModel) -> None:
         own = block.self_attention
         attention = own.query, own.key, own.value, own.output_layer
         layers = block.norms[0], *attention, block.norms[2], block.expand, block.contract
-        for name, layer in zip(_HUB_LAYERS, layers):
+        for name, layer in zip(GPT2["layers"], layers):
             _set(layer, found.layers[f"h.{i}.{name}"], f"h.{i}.{name}")
         for variable in block.cross_attention.output_layer.trainable_variables:
             variable.assign(np.zeros(variable.shape))
@@ -100,10 +93,8 @@ def _set(layer: Any, arrays: list[Any], name: str) -> None:
     expected = [tuple(weight.shape) for weight in layer.weights]
     received = [np.shape(array) for array in arrays]
     if expected != received:
-        raise BundleError(
-            f"the language model's {name} has arrays of shapes {received}, expected {expected}; "
-            "give a GPT-2 whose config.json fits its weights"
-        )
+        shapes = f"has arrays of shapes {received}, expected {expected}"
+        raise BundleError(f"the language model's {name} {shapes}; give a GPT-2 whose config.json fits its weights")
     layer.set_weights(arrays)
 
 
@@ -112,10 +103,8 @@ def _read(name: str) -> LanguageModel:
     if folder.is_dir():
         return _read_folder(folder)
     if "://" not in name and (os.sep in name or name.startswith((".", "~"))):
-        raise ConfigError(
-            f"{name}: no such folder; give one with config.json and model.safetensors, or a "
-            "keras-hub preset such as gpt2_base_en or hf://distilbert/distilgpt2"
-        )
+        advice = "or a keras-hub preset such as gpt2_base_en or hf://distilbert/distilgpt2"
+        raise ConfigError(f"{name}: no such folder; give one with config.json and model.safetensors, {advice}")
     return _read_preset(name)
 
 
@@ -127,8 +116,7 @@ def _read_folder(folder: Path) -> LanguageModel:
     except MissingExtraError:
         raise
     except Exception as error:  # whatever a damaged file makes the reader raise
-        reason = " ".join(str(error).split())
-        raise BundleError(f"{folder}: no GPT-2 that can be used ({reason:.300}); download it again") from error
+        raise BundleError(f"{folder}: no GPT-2 that can be used ({in_one_line(error)}); download it again") from error
     if len(found.words) < len(found.tokenizer.vocabulary):
         raise BundleError(f"{folder}: has fewer word vectors than words; download it again")
     return found
@@ -140,33 +128,18 @@ def _read_preset(name: str) -> LanguageModel:
     except MissingExtraError as error:
         raise MissingExtraError(f"{error}, or {_SCRATCH}") from error
     if "://" not in name and name not in hub.models.GPT2Backbone.presets:
-        raise ConfigError(
-            f"model.language_model is {name!r}, which is no folder and no preset of keras-hub; "
-            f"presets are {', '.join(hub.models.GPT2Backbone.presets)}"
-        )
+        known = f"no preset of keras-hub; presets are {', '.join(hub.models.GPT2Backbone.presets)}"
+        raise ConfigError(f"model.language_model is {name!r}, which is no folder and {known}")
     try:
         with downloading():
             return _from_keras_hub(name)
     except Exception as error:  # each of the hubs behind it has its own
-        reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"the language model {name} cannot be had ({reason:.300}); connect to the network "
-            f"once, give a folder of GPT-2 files (--set model.language_model=FOLDER), or {_SCRATCH}"
-        ) from error
-
-
-# What the decoder computes. A model with other settings would give other numbers.
-_EXPECTED: dict[str, tuple[Any, ...]] = {
-    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
-    "layer_norm_epsilon": (1e-5,),
-    "scale_attn_weights": (True,),
-    "scale_attn_by_inverse_layer_idx": (False,),
-    "tie_word_embeddings": (True,),
-}
+        advice = f"go online once, give a folder of GPT-2 files (--set model.language_model=FOLDER), or {_SCRATCH}"
+        raise ConfigError(f"the language model {name} cannot be had ({in_one_line(error)}); {advice}") from error
 
 
 def _from_hugging_face(folder: Path, settings: dict[str, Any]) -> LanguageModel:
-    for key, allowed in _EXPECTED.items():
+    for key, allowed in GPT2["expected"].items():
         if settings.get(key, allowed[0]) not in allowed:
             raise DataError(f"{key} is {settings[key]!r} in config.json, expected {allowed[0]!r}")
     arrays = {name.removeprefix("transformer."): values for name, values in read_arrays(folder).items()}
@@ -195,19 +168,6 @@ def _byte_pairs(vocabulary: Any, merges: list[Any]) -> BytePairTokenizer:
     return BytePairTokenizer.from_lists(vocabulary, lines)
 
 
-# The layers of a block, in its order, as keras-hub names them.
-_HUB_LAYERS = {
-    "ln_1": "self_attention_layer_norm",
-    "attn.query": "self_attention/query",
-    "attn.key": "self_attention/key",
-    "attn.value": "self_attention/value",
-    "attn.c_proj": "self_attention/attention_output",
-    "ln_2": "feedforward_layer_norm",
-    "mlp.c_fc": "feedforward_intermediate_dense",
-    "mlp.c_proj": "feedforward_output_dense",
-}
-
-
 def _from_keras_hub(name: str) -> LanguageModel:
     models = require("keras_hub", "GPT-2", "hub").models
     backbone = models.GPT2Backbone.from_preset(name)
@@ -219,7 +179,7 @@ def _from_keras_hub(name: str) -> LanguageModel:
         arrays.setdefault(variable.path.rpartition("/")[0], []).append(array)
     layers = {"ln_f": arrays["layer_norm"]}
     for i in range(backbone.num_layers):
-        for short, long in _HUB_LAYERS.items():
+        for short, long in GPT2["layers"].items():
             kernel, bias = arrays[f"transformer_layer_{i}/{long}"]
             # Attention's kernels and biases have an axis for the heads.
             kernel = kernel.reshape(units, units) if kernel.ndim == 3 else kernel

@@ -41,30 +41,21 @@ DECODERS = {
     "gpt2": DecoderRow(Gpt2, _BLOCKS),
 }
 
-Grid = tuple[int, int, int]
-
 
 def check_decoder(config: ModelConfig) -> tuple[DecoderRow, dict[str, Any]]:
-    """Refuse a decoder that cannot be built, before anything is downloaded or computed for it.
-
-    Returns its row and the value of each field of its own.
-    """
+    """Refuse a decoder that cannot be built before anything is downloaded; return its row and its own fields."""
     row = find_model(DECODERS, "decoder", config.decoder)
     if "heads" in row.fields and config.units % config.heads:
-        raise ConfigError(
-            f"model.units is {config.units}, which {config.heads} heads cannot divide; "
-            "change model.units or model.heads"
-        )
+        units = f"model.units is {config.units}, which {config.heads} heads cannot divide"
+        raise ConfigError(f"{units}; change model.units or model.heads")
     return row, _own_fields(config, row)
 
 
 def _own_fields(config: ModelConfig, row: DecoderRow) -> dict[str, Any]:
     names = _field_names(row.config)
     if unknown := sorted(set(config.options) - set(names)):
-        raise ConfigError(
-            f"model.options.{unknown[0]}: the decoder {config.decoder!r} has no such field of its "
-            f"own; it has {', '.join(names) or 'none'}"
-        )
+        known = f"has no such field of its own; it has {', '.join(names) or 'none'}"
+        raise ConfigError(f"model.options.{unknown[0]}: the decoder {config.decoder!r} {known}")
     try:
         made = row.config and msgspec.convert(config.options, row.config)
     except msgspec.ValidationError as error:
@@ -80,23 +71,20 @@ def _field_names(config: type | None) -> list[str]:
 def register_decoder(name: str, cls: type[Decoder], config: type | None = None, fields: Sequence[str] = ()) -> None:
     """Make a decoder of one's own known by a name.
 
-    The entry-point group ``xray_captioning.decoders`` is how commands find it
-    (docs/own_models.md).
+    The entry-point group ``xray_captioning.decoders`` is how commands find it (docs/own_models.md).
 
     Parameters
     ----------
     name : str
         What ``model.decoder`` calls it.
     cls : subclass of Decoder
-        Made with the number of words, the values of both kinds of fields, and ``name`` and
-        ``dtype``.
+        Made with the number of words, the values of both kinds of fields, and ``name`` and ``dtype``.
     config : type, optional
         A dataclass, or msgspec.Struct, of fields of its own, which have defaults:
         ``--set model.options.FIELD=VALUE``.
     fields : sequence of str
-        The fields of :class:`~xray_captioning.config.ModelConfig` that it is made from, such as
-        ``units``, and ``grid`` (views, rows and columns of regions) and ``maximum_length`` (tokens
-        of a caption).
+        The fields of :class:`~xray_captioning.config.ModelConfig` that it is made from, such as ``units``, and
+        ``grid`` (views, rows and columns of regions) and ``maximum_length`` (tokens of a caption).
 
     Raises
     ------
@@ -116,10 +104,9 @@ def register_decoder(name: str, cls: type[Decoder], config: type | None = None, 
 
 @registered
 class RegionHead(keras.layers.Layer):
-    """Project each region, add its learned position, normalise, apply dropout.
-
-    The projection is shared by all regions of all views; the normalisation is over the channels of
-    a region ("layer") or over the real regions of a batch ("batch").
+    """Project each region, add its learned position, normalise, apply dropout. The projection is shared by all
+    regions of all views; the normalisation is over the channels of a region ("layer") or over the real regions of a
+    batch ("batch").
     """
 
     def __init__(self, channels: int, normalisation: str, positions: bool, dropout: float, **kwargs: Any) -> None:
@@ -132,7 +119,6 @@ class RegionHead(keras.layers.Layer):
         self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
 
     def build(self, features_shape: Any) -> None:
-        """Build from the shapes of the features, regions (batch, regions, channels) first."""
         _, regions, _ = features_shape[0]
         self.project.build(features_shape[0])
         self.norm.build((None, regions, self.channels))
@@ -156,18 +142,17 @@ class RegionHead(keras.layers.Layer):
 
 @registered
 class CaptionModel(keras.Model):
-    """Encoder features and tokens in, logits out; built as soon as it is made.
-
-    ``grid`` is the number of views, rows and columns of the encoder's regions, each of ``channels``
-    channels; a caption has at most ``maximum_length`` tokens. ``trained_on`` says which studies it
-    was trained on, where they are known, and goes into a ``.keras`` file.
+    """Encoder features and tokens in, logits out; built as soon as it is made. ``grid`` is the number of views,
+    rows and columns of the encoder's regions, each of ``channels`` channels; a caption has at most
+    ``maximum_length`` tokens. ``trained_on`` says which studies it was trained on, where they are known, and goes
+    into a ``.keras`` file.
     """
 
     def __init__(
         self,
         config: ModelConfig,
         vocabulary_size: int,
-        grid: Grid,
+        grid: Any,
         channels: int,
         maximum_length: int = 60,
         **kwargs: Any,
@@ -205,17 +190,14 @@ class CaptionModel(keras.Model):
         return model
 
     def build(self, input_shape: Any) -> None:
-        """Build head and decoder; the sizes were given to the constructor."""
         self.head.build(self.features_shape)
         regions, mask = self.features_shape
         self.decoder.build(Features((*regions[:2], self.head.channels), mask), (None, None))
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """Return logits (batch, time, vocabulary), float32, by teacher forcing.
-
-        `inputs` are ``regions`` (batch, regions, channels), ``mask`` (batch, regions) and
-        ``tokens`` (batch, time).
+        """Return logits (batch, time, vocabulary), float32, by teacher forcing. `inputs` are ``regions`` (batch,
+        regions, channels), ``mask`` (batch, regions) and ``tokens`` (batch, time).
         """
         features = self.head(Features(inputs["regions"], inputs["mask"]), training=training)
         return self.decoder(features, inputs["tokens"], training=training)

@@ -1,15 +1,15 @@
 """Recurrent layers over whole captions, whose loops keep only what is sequential.
 
-What words add to the gates is computed before the loop, in one product. The gradients of weights
-are single products after the loop that goes back; adding them up step by step, as a differentiated
-loop does, takes as long as all the rest. Products are in the kernel's data type, everything else in
-that of the inputs.
+What words add to the gates is computed before the loop, in one product. The gradients of weights are single
+products after the loop that goes back; adding them up step by step, as a differentiated loop does, takes as long as
+all the rest. Products are in the kernel's data type, everything else in that of the inputs.
 
 Shapes below: T time, B batch (fewer at steps that some captions do not have), U units, R regions,
 A width of the attention, G = 3 U for a GRU and 4 U for an LSTM. A cell's ``forward`` takes
 ``hidden @ kernel + bias`` (B, G or more), what a word adds (B, G) and the states, hidden first, and
-returns states and what ``backward`` needs. This takes the gradients of those states and sums over
-later steps; it returns the gradients of both inputs and of the states before, and the sums.
+returns states and what ``backward`` needs. This takes the gradients of those states and sums over later steps; it
+returns the gradients of both inputs and of the states before, and the sums. ``sums`` returns what has their shapes
+(B, ...), ``gradients`` makes of them the gradients of what the cell was made from.
 """
 
 from typing import Any
@@ -19,10 +19,9 @@ from xray_captioning.decoders.decoder import masked_softmax
 
 
 class Words:
-    """The words of captions as rows, in the order in which a recurrent layer reads them.
-
-    Rows are (T, B, ...), or, if `packed`, (words, ...) without the padding behind captions: all
-    first words, the longest caption's first, then all second words.
+    """The words of captions as rows, in the order in which a recurrent layer reads them. Rows are (T, B, ...), or,
+    if `packed`, (words, ...) without the padding behind captions: all first words, the longest caption's first,
+    then all second words.
     """
 
     def __init__(self, tokens: Any, packed: bool = False) -> None:
@@ -59,10 +58,7 @@ class Words:
 
 
 def recurrence(cell: Any, words: Words, inputs: Any, states: list[Any], kernel: Any, bias: Any, *fixed: Any) -> Any:
-    """Return the hidden states, rows of U, of inputs, rows of G, and first states (B, U).
-
-    `cell` is made from `fixed`, which has gradients, too.
-    """
+    """Return the hidden states, rows of U, of inputs, rows of G, and first states (B, U); `fixed` makes the cell."""
     count = len(states)
 
     def run(inputs: Any, kernel: Any, bias: Any, *rest: Any) -> Any:
@@ -115,7 +111,6 @@ class Gru:
     """A GRU that resets after the product, as Keras' own."""
 
     def forward(self, product: Any, x: Any, before: Any) -> Any:
-        """Read a word."""
         units = before[0].shape[-1]
         gates = ops.sigmoid(product[:, : 2 * units] + x[:, : 2 * units])
         past = product[:, 2 * units : 3 * units]
@@ -123,7 +118,6 @@ class Gru:
         return [new + gates[:, :units] * (before[0] - new)], [gates, new, past]
 
     def backward(self, d: Any, before: Any, kept: Any, sums: Any) -> Any:
-        """Go back over a word."""
         gates, new, past = kept
         update, reset = ops.split(gates, 2, axis=-1)
         d_before = d[0] * update
@@ -134,20 +128,17 @@ class Gru:
         return d_product, ops.concatenate([d_gates, d_new], axis=-1), [d_before], sums
 
     def sums(self) -> Any:
-        """Return what has the shapes (B, ...) of the sums."""
         return []
 
     def gradients(self, sums: Any, words: Words, kept: Any, d_x: Any) -> Any:
-        """Return the gradients of what the cell was made from."""
         return []
 
 
 class AttentiveGru(Gru):
-    """That GRU, to which the weighted mean of regions is added at each step, too.
-
-    `keys` (B, R, A), `regions` and `mask` (B, R) are of regions, `energy` (A, 1) is V; the query
-    follows the gates in the product. Few regions are given as what they add to the gates,
-    (B, R, G), many as they are, (B, R, C), with the `kernel` (C, G) that makes this of their mean.
+    """That GRU, to which the weighted mean of regions is added at each step, too. `keys` (B, R, A), `regions` and
+    `mask` (B, R) are of regions, `energy` (A, 1) is V; the query follows the gates in the product. Few regions are
+    given as what they add to the gates, (B, R, G), many as they are, (B, R, C), with the `kernel` (C, G) that makes
+    this of their mean.
     """
 
     def __init__(self, keys: Any, regions: Any, mask: Any, energy: Any, kernel: Any = None) -> None:
@@ -155,7 +146,6 @@ class AttentiveGru(Gru):
         self.kernel = kernel
 
     def forward(self, product: Any, x: Any, before: Any) -> Any:
-        """Attend, then read a word."""
         studies, query = ops.shape(x)[0], product[:, x.shape[-1] :]
         energies = ops.matmul(self._inner(query), self.energy)[..., 0]
         weights = masked_softmax(energies, self.mask[:studies] > 0.5)
@@ -168,7 +158,6 @@ class AttentiveGru(Gru):
         return ops.tanh(self.keys[: ops.shape(query)[0]] + query[:, None])
 
     def backward(self, d: Any, before: Any, kept: Any, sums: Any) -> Any:
-        """Go back over a word."""
         *kept, query, weights = kept
         d_product, d_x, d_before, _ = super().backward(d, before, kept, sums)
         regions, inner = self.regions[: ops.shape(query)[0]], self._inner(query)
@@ -186,11 +175,9 @@ class AttentiveGru(Gru):
         return d_x if self.kernel is None else multiply(d_x, ops.transpose(self.kernel))
 
     def sums(self) -> Any:
-        """Return what has the shapes (B, ...) of the sums."""
         return [self.keys, self.mask, self.keys[:, 0]]
 
     def gradients(self, sums: Any, words: Words, kept: Any, d_x: Any) -> Any:
-        """Return the gradients of what the cell was made from."""
         parts, d_energies, d_v = sums
         d_keys = (d_energies[..., None] - parts) * self.energy[:, 0]
         weights, d_x = ops.transpose(words.spread(kept[-1]), (1, 2, 0)), words.spread(d_x)
@@ -208,7 +195,6 @@ class Lstm(Gru):
     """An LSTM."""
 
     def forward(self, product: Any, x: Any, before: Any) -> Any:
-        """Read a word."""
         enter, keep, new, out = ops.split(product + x, 4, axis=-1)
         enter, keep, out, new = *map(ops.sigmoid, (enter, keep, out)), ops.tanh(new)
         cell = keep * before[1] + enter * new
@@ -216,7 +202,6 @@ class Lstm(Gru):
         return [out * seen, cell], [enter, keep, new, out, seen]
 
     def backward(self, d: Any, before: Any, kept: Any, sums: Any) -> Any:
-        """Go back over a word."""
         enter, keep, new, out, seen = kept
         d_cell = d[1] + d[0] * out * (1 - seen * seen)
         d_enter, d_keep = d_cell * new * enter * (1 - enter), d_cell * before[1] * keep * (1 - keep)

@@ -10,11 +10,10 @@ MANY = 64  # regions; fewer are projected before the loop, which spares it a pro
 
 
 class RecurrentDecoder(WordDecoder):
-    """Word vectors, a recurrent layer ``rnn``, logits; dropout on word vectors and before logits.
-
-    A subclass defines ``start``, ``read`` for a word, which returns what it says and what changes,
-    and ``read_all`` for the rows of captions, float32. It may change ``merged``. The state is
-    ``units`` wide, word vectors are ``embedding`` wide.
+    """Word vectors, a recurrent layer ``rnn``, logits; dropout on word vectors and before logits. A subclass
+    defines ``start``, ``read`` for a word, which returns what it says and what changes, and ``read_all`` for the
+    rows of captions, float32. It may change ``merged``. The state is ``units`` wide, word vectors are ``embedding``
+    wide.
     """
 
     def __init__(
@@ -71,13 +70,11 @@ class _Recurrent(RecurrentDecoder):
     reads_image = True  # starts from the image vector and reads it beside every word
 
     def add_layers(self) -> None:
-        """Make the layers of the image vector and of the words."""
         dtype = self.dtype_policy
         self.image = keras.layers.Dense(self.units, "relu", name="image", dtype=dtype)
         self.rnn = self.layer(self.units, return_sequences=True, name="rnn", dtype=dtype)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
-        """Build from the shapes of the features, regions (batch, regions, channels) first."""
         self.image.build((None, features_shape[0][-1]))
         width = self.embedding.output_dim + (self.units if self.reads_image else 0)
         self.rnn.build((None, None, width))
@@ -116,10 +113,8 @@ class _Recurrent(RecurrentDecoder):
 
 @registered
 class LstmDecoder(_Recurrent):
-    """An LSTM that starts from the image vector and reads it beside every word.
-
-    As Vinyals et al., Show and Tell, arXiv:1411.4555; the image joins every step as in Mao et al.,
-    arXiv:1412.6632.
+    """An LSTM that starts from the image vector and reads it beside every word. As Vinyals et al., Show and Tell,
+    arXiv:1411.4555; the image joins every step as in Mao et al., arXiv:1412.6632.
     """
 
 
@@ -133,9 +128,8 @@ class GruDecoder(_Recurrent):
 
 @registered
 class SimpleDecoder(_Recurrent):
-    """An LSTM over the words alone; a dense layer before the logits joins image and words.
-
-    This is the "merge" architecture of Tanti et al., arXiv:1708.02043.
+    """An LSTM over the words alone; a dense layer before the logits joins image and words. This is the "merge"
+    architecture of Tanti et al., arXiv:1708.02043.
     """
 
     reads_image = False
@@ -145,12 +139,10 @@ class SimpleDecoder(_Recurrent):
         self.merge = keras.layers.Dense(self.units, "relu", name="merge", dtype=self.dtype_policy)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
-        """Build from the shapes of the features, regions (batch, regions, channels) first."""
         super().build(features_shape, tokens_shape)
         self.merge.build((None, None, self.units))
 
     def merged(self, hidden: Any, image: Any) -> Any:
-        """Join image and words."""
         return self.merge(hidden + image)
 
 
@@ -169,7 +161,6 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
         self.gru = keras.layers.GRUCell(units, reset_after=True, name="gru", dtype=dtype)
 
     def build(self, input_shape: Any) -> None:
-        """Build every sub-layer; ``input_shape`` is that of word vectors."""
         self.key.build((None, self.regions, self.channels))
         self.query.build((None, self.units))
         self.energy.build((None, self.regions, self.attention))
@@ -188,10 +179,10 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
 class GlobalAttention(RecurrentDecoder):
     """Show, attend and tell over a fixed set of regions, with a GRU.
 
-    At each step the energies of the regions are ``V tanh(W1 regions + W2 hidden)``; the context
-    is their softmax-weighted mean; the GRU reads context and word vector; a dense layer gives
-    the logits. Additive attention is that of Bahdanau et al., arXiv:1409.0473, section A.1.2, over
-    image regions as in Xu et al., arXiv:1502.03044. ``attention`` is the width of its hidden layer.
+    At each step the energies of the regions are ``V tanh(W1 regions + W2 hidden)``; the context is their
+    softmax-weighted mean; the GRU reads context and word vector; a dense layer gives the logits. Additive attention
+    is that of Bahdanau et al., arXiv:1409.0473, section A.1.2, over image regions as in Xu et al.,
+    arXiv:1502.03044. ``attention`` is the width of its hidden layer.
     """
 
     def __init__(self, vocabulary_size: int, attention: int = 512, **kwargs: Any) -> None:
@@ -199,7 +190,6 @@ class GlobalAttention(RecurrentDecoder):
         self.attention = attention
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
-        """Build from the shapes of the features, regions (batch, regions, channels) first."""
         _, regions, channels = features_shape[0]
         sizes, dtype = (self.units, self.attention, regions, channels), self.dtype_policy.name
         self.cell = AdditiveAttentionGRUCell(*sizes, name="cell", dtype=dtype)
@@ -231,24 +221,15 @@ class GlobalAttention(RecurrentDecoder):
         cell, gru, wide = self.cell, self.cell.gru, self.wide
         regions, mask = wide(state["regions"]), wide(state["mask"])
         of_regions, of_words = ops.split(gru.kernel, [regions.shape[-1]], axis=0)
-        first, bias = gru.bias[0], gru.bias[1]
         real = wide(ops.not_equal(tokens, 0))[..., None]
         many = regions.shape[1] > MANY
         # An update gate that is wide open lets nothing of padding into the state.
         shut = 1e4 * wide(ops.arange(3 * self.units) < self.units)
-        x = multiply(vectors, of_words) + wide(first) + (1 - real) * shut
-        hidden = recurrence(
-            AttentiveGru,
-            words,
-            x,
-            [wide(state["hidden"])],
-            ops.concatenate([gru.recurrent_kernel, cell.query.kernel], axis=1),
-            wide(ops.concatenate([bias, cell.query.bias])),
-            wide(state["keys"]),
-            regions if many else multiply(regions, of_regions),
-            mask,
-            # A softmax does not see this bias, but its gradient, nought, has to exist.
-            wide(cell.energy.kernel) + 0 * wide(cell.energy.bias),
-            *([of_regions] if many else []),
-        )
-        return hidden * real
+        x = multiply(vectors, of_words) + wide(gru.bias[0]) + (1 - real) * shut
+        kernel = ops.concatenate([gru.recurrent_kernel, cell.query.kernel], axis=1)
+        bias = wide(ops.concatenate([gru.bias[1], cell.query.bias]))
+        # A softmax does not see this bias, but its gradient, nought, has to exist.
+        energy = wide(cell.energy.kernel) + 0 * wide(cell.energy.bias)
+        seen = [regions, mask, energy, of_regions] if many else [multiply(regions, of_regions), mask, energy]
+        given = [wide(state["hidden"])], kernel, bias, wide(state["keys"]), *seen
+        return recurrence(AttentiveGru, words, x, *given) * real

@@ -12,10 +12,7 @@ from xray_captioning.decoders.recurrence import Words
 
 @registered
 class CachedAttention(keras.layers.Layer):
-    """Multi-head scaled dot-product attention whose keys and values can be kept.
-
-    ``width`` channels are divided among ``heads`` (Vaswani et al., arXiv:1706.03762, section 3.2).
-    """
+    """Multi-head attention (Vaswani et al., arXiv:1706.03762, section 3.2) whose keys and values can be kept."""
 
     def __init__(self, heads: int, width: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -27,7 +24,6 @@ class CachedAttention(keras.layers.Layer):
         self.output_layer = keras.layers.Dense(width, name="output", dtype=dtype)
 
     def build(self, x_shape: Any, source_shape: Any) -> None:
-        """Build for queries of x (B, T, width), keys and values of a source (B, S, channels)."""
         self.query.build(x_shape)
         self.key.build(source_shape)
         self.value.build(source_shape)
@@ -39,10 +35,9 @@ class CachedAttention(keras.layers.Layer):
         return self._split(self.key(source), words), self._split(self.value(source), words)
 
     def call(self, x: Any, memory: tuple[Any, Any], mask: Any, words: Words | None = None) -> tuple[Any, Any]:
-        """Attend from x (B, T, width) to a memory where ``mask`` (B or 1, T or 1, S) is True.
-
-        Return the output (B, T, width) and the float32 weights (B, T, S), their mean over heads.
-        With `words` x and the output are their packed rows.
+        """Attend from x (B, T, width) to a memory where ``mask`` (B or 1, T or 1, S) is True. Return the output (B,
+        T, width) and the float32 weights (B, T, S), their mean over heads. With `words` x and the output are their
+        packed rows.
         """
         keys, values = memory
         query = self._split(self.query(x), words) * (self.width // self.heads) ** -0.5
@@ -64,10 +59,7 @@ class CachedAttention(keras.layers.Layer):
 
 @registered
 class Block(keras.layers.Layer):
-    """Self-attention, cross-attention and a feed-forward layer, each after a normalisation.
-
-    Dropout is on what each adds; the GELU may be computed by a hyperbolic tangent.
-    """
+    """Self-attention, cross-attention, a feed-forward layer: each after a normalisation, before a dropout."""
 
     def __init__(self, heads: int, width: int, dropout: float, approximate_gelu: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -81,7 +73,6 @@ class Block(keras.layers.Layer):
         self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
 
     def build(self, x_shape: Any, regions_shape: Any) -> None:
-        """Build for x (B, T, width) and regions (B, R, channels)."""
         for norm in self.norms:
             norm.build(x_shape)
         self.self_attention.build(x_shape, x_shape)
@@ -118,10 +109,9 @@ class Block(keras.layers.Layer):
 class Transformer(WordDecoder):
     """Causal self-attention over the words, cross-attention to the regions.
 
-    The keys and values of earlier words are kept in the state, so that a step costs the same
-    however many words there are. As Vaswani et al., arXiv:1706.03762; normalisation before each
-    sub-layer as in Xiong et al., arXiv:2002.04745. ``units`` is the width of the blocks,
-    ``maximum_length`` the most tokens of a caption.
+    The keys and values of earlier words are kept in the state, so that a step costs the same however many words
+    there are. As Vaswani et al., arXiv:1706.03762; normalisation before each sub-layer as in Xiong et al.,
+    arXiv:2002.04745. ``units`` is the width of the blocks, ``maximum_length`` the most tokens of a caption.
     """
 
     # The two choices in which GPT-2 differs.
@@ -151,7 +141,6 @@ class Transformer(WordDecoder):
         self.add_logits(dropout, tied_embeddings, self.logits_bias)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
-        """Build from the shapes of the features, regions (batch, regions, channels) first."""
         x_shape = (None, None, self.units)
         self.position.build((None,))
         for block in self.blocks:
@@ -175,11 +164,9 @@ class Transformer(WordDecoder):
         }
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Read one token, add its keys and values to the past, return logits and state.
-
-        The beams of a study are treated as words of one text, each of which attends only to the
-        places of its own lineage. The keys of the study's regions are then read once for all
-        beams.
+        """Read one token, add its keys and values to the past, return logits and state. The beams of a study are
+        treated as words of one text, each of which attends only to the places of its own lineage. The keys of the
+        study's regions are then read once for all beams.
         """
         study, place = state["study"], self._place(token, state)
         images, image_mask = study["images"], study["mask"][:, None]
@@ -246,11 +233,10 @@ def _written(past: Any, new: Any, place: Any) -> Any:
 class Gpt2(Transformer):
     """GPT-2, each of whose blocks attends to the regions after it has attended to the words.
 
-    Learned positions, normalisation before each sub-layer and at the end, GELU by a hyperbolic
-    tangent, logits from the word vectors without a bias: where the cross-attention adds nothing,
-    this is GPT-2 (Radford et al., "Language Models are Unsupervised Multitask Learners", 2019).
-    Cross-attention is added to a pretrained one as in Rothe et al., arXiv:1907.12461, by
-    :func:`xray_captioning.decoders.language_model.load_language_model`.
+    Learned positions, normalisation before each sub-layer and at the end, GELU by a hyperbolic tangent, logits from
+    the word vectors without a bias: where the cross-attention adds nothing, this is GPT-2 (Radford et al.,
+    "Language Models are Unsupervised Multitask Learners", 2019). Cross-attention is added to a pretrained one as in
+    Rothe et al., arXiv:1907.12461, by :func:`xray_captioning.decoders.language_model.load_language_model`.
     """
 
     approximate_gelu = True

@@ -16,11 +16,10 @@ layers = keras.layers
 
 
 class Backbone(NamedTuple):
-    """How a named encoder is built, and what one must know to use it.
-
-    ``build(size, published)`` is as :func:`register_encoder` takes it. Regions are joined for the finding
-    classifier by their mean, as CheXNet does, or by adding their evidence (log-sum-exp of their logits),
-    which finds small things much sooner and gives each finding a place.
+    """How a named encoder is built, and what one must know to use it. ``build(size, published)`` is as
+    :func:`register_encoder` takes it. Regions are joined for the finding classifier by their mean, as CheXNet does,
+    or by adding their evidence (log-sum-exp of their logits), which finds small things much sooner and gives each
+    finding a place.
     """
 
     build: Callable[[int, bool], Any]
@@ -108,27 +107,16 @@ for _name, _one in registry().items():
         _block = published.NETWORKS[_one.network].last_block
     else:
         continue
-    ENCODERS[_name] = Backbone(
-        partial(published.build, _name),
-        "mean",
-        _block,
-        _one.normalisation,
-        partial(published.load, _name),
-        _one.size,
-        _one.resize,
-    )
+    _build, _load = partial(published.build, _name), partial(published.load, _name)
+    ENCODERS[_name] = Backbone(_build, "mean", _block, _one.normalisation, _load, _one.size, _one.resize)
 
 
 def find_backbone(name: str, network: Mapping[str, Any] | None = None) -> Backbone:
     """Return the backbone of that name, or of a network (``model.network``), or a ConfigError."""
     if network:
         tower = vision_transformers.tower_of(network, f"model.network of {name}")
-        return Backbone(
-            lambda size, published: vision_transformers.build_tower(tower, size),
-            "mean",
-            vision_transformers.last_block(tower),
-            read=lambda model, path: vision_transformers.load_tower(tower, model, path, name),
-        )
+        last, read = vision_transformers.last_block(tower), partial(vision_transformers.load_tower, tower, what=name)
+        return Backbone(lambda size, published: vision_transformers.build_tower(tower, size), "mean", last, read=read)
     return find_model(ENCODERS, "encoder", registered_name(name))
 
 
@@ -145,8 +133,7 @@ def register_encoder(
 ) -> None:
     """Make an encoder of one's own known by a name.
 
-    The entry-point group ``xray_captioning.encoders`` is how commands find it
-    (docs/own_models.md).
+    The entry-point group ``xray_captioning.encoders`` is how commands find it (docs/own_models.md).
 
     Parameters
     ----------
@@ -157,9 +144,8 @@ def register_encoder(
         float32, to (batch, rows, columns, channels), float32. ``published`` asks for its published
         weights; it is False unless there is a `normalisation`.
     normalisation, size, resize
-        The images that the published weights expect, as the fields of
-        :class:`~xray_captioning.config.ImageConfig`; ``size`` in pixels. A normalisation says that
-        there are such weights.
+        The images that the published weights expect, as the fields of :class:`~xray_captioning.config.ImageConfig`;
+        ``size`` in pixels. A normalisation says that there are such weights.
     pooling : {"mean", "evidence"}
         How a study's regions are joined to classify findings.
     last_block : tuple of str

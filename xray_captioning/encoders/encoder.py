@@ -14,10 +14,9 @@ from xray_captioning.config import Config
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.encoders.backbones import Backbone, find_backbone
 from xray_captioning.encoders.lean import lean
-from xray_captioning.errors import ConfigError, MissingExtraError
+from xray_captioning.errors import ConfigError, MissingExtraError, in_one_line
 from xray_captioning.files import downloading
 
-_MADE_OF = ("name_of_backbone", "size", "pool", "network")
 # What to do where published weights cannot be had.
 INSTEAD = "start from a file of weights (--weights FILE) or from nothing (--weights random)"
 
@@ -86,10 +85,8 @@ class Encoder(keras.Model):
         self.backbone = make(name_of_backbone, self.row, size)
         rows, columns, self.channels = self.backbone.output_shape[1:]
         if min(rows, columns) < pool:
-            raise ConfigError(
-                f"model.pool is {pool} but the feature map of {name_of_backbone} at {size} px is "
-                f"{rows}x{columns}; choose a smaller pool or larger images"
-            )
+            has = f"the feature map of {name_of_backbone} at {size} px is {rows}x{columns}"
+            raise ConfigError(f"model.pool is {pool} but {has}; choose a smaller pool or larger images")
         self.grid = (rows // pool, columns // pool)
         self.pooling_layer = keras.layers.AveragePooling2D(pool, name="pool")
         outputs = max(len(self.findings), 1)
@@ -110,8 +107,7 @@ class Encoder(keras.Model):
         Parameters
         ----------
         name : path
-            The folder of a bundle that holds an encoder or a captioner, or the name of a shipped
-            one.
+            The folder of a bundle that holds an encoder or a captioner, or the name of a shipped one.
 
         Returns
         -------
@@ -140,7 +136,7 @@ class Encoder(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, and what it was trained on."""
-        own = {name: getattr(self, name) for name in _MADE_OF}
+        own = {name: getattr(self, name) for name in ("name_of_backbone", "size", "pool", "network")}
         record = self.trained_on and self.trained_on.to_dict()
         known = {"findings": list(self.findings), "trained_on": record}
         return {**super().get_config(), **own, **known}
@@ -197,9 +193,8 @@ class Encoder(keras.Model):
     def unfreeze_last_block(self) -> None:
         """Let the last block of the backbone be trained, and no other weight; none is a ConfigError.
 
-        Batch normalisation stays as it is: its statistics would be those of few studies, and
-        fine-tuning starts from the very function that the frozen encoder is (Keras' guide to transfer
-        learning).
+        Batch normalisation stays as it is: its statistics would be those of few studies, and fine-tuning starts
+        from the very function that the frozen encoder is (Keras' guide to transfer learning).
         """
         block = self.row.last_block
         self.trainable = True  # or none of its layers could be
@@ -208,10 +203,8 @@ class Encoder(keras.Model):
             normalises = isinstance(layer, keras.layers.BatchNormalization)
             layer.trainable = layer.name.startswith(block) and not normalises
         if not self.backbone.trainable_variables:
-            raise ConfigError(
-                f"the encoder {self.name_of_backbone} has no last block to train; leave "
-                "training.encoder_learning_rate at 0 or choose another encoder"
-            )
+            advice = "leave training.encoder_learning_rate at 0 or choose another encoder"
+            raise ConfigError(f"the encoder {self.name_of_backbone} has no last block to train; {advice}")
 
     def classify(self, features: Any, mask: Any) -> Any:
         """Return one logit for each finding.
@@ -254,9 +247,7 @@ def pooled_evidence(logits: Any, mask: Any) -> Any:
 
 @registered
 class FindingModel(keras.Model):
-    """An encoder in training: images and mask in, finding logits out. With `keep_statistics` batch
-    normalisation uses those it has, and does not change them.
-    """
+    """An encoder in training: images and mask in, logits out; `keep_statistics` is of its batch normalisation."""
 
     def __init__(self, encoder: Encoder, keep_statistics: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -272,7 +263,6 @@ class FindingModel(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FindingModel:
-        """Make a model with new weights of what :meth:`get_config` returned."""
         encoder = keras.saving.deserialize_keras_object(config["encoder"])
         return cls(**{**config, "encoder": encoder})
 
@@ -283,9 +273,7 @@ class FindingModel(keras.Model):
         self._network = lambda: network  # not a part of the model, whose layers it has
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """Return logits (batch, findings).
-        `inputs` are ``images`` (batch, views, height, width, 3) and ``mask`` (batch, views).
-        """
+        """Return logits (batch, findings) of images (batch, views, height, width, 3) and mask (batch, views)."""
         network = self._network() if training else None
         training = training and not self.keep_statistics
         features = self.encoder(inputs["images"], training=training, network=network)
@@ -300,10 +288,8 @@ def _new(name: str, row: Backbone, size: int, published: bool = False) -> Any:
         raise ConfigError(f"{name} cannot be built for images of {size} px ({error})") from error
     shape = tuple(getattr(model, "output_shape", ()))
     if not isinstance(model, keras.Model) or len(shape) != 4 or None in shape[1:]:
-        raise ConfigError(
-            f"encoder {name!r} built {type(model).__name__} with output {shape}; it must build a "
-            f"keras.Model from (batch, {size}, {size}, 3) to (batch, rows, columns, channels)"
-        )
+        wanted = f"a keras.Model from (batch, {size}, {size}, 3) to (batch, rows, columns, channels)"
+        raise ConfigError(f"encoder {name!r} built {type(model).__name__} with output {shape}; it must build {wanted}")
     return model
 
 
@@ -318,7 +304,5 @@ def _published(name: str, row: Backbone, size: int) -> Any:
         _new(name, row, size)  # what random weights would not mend is said first
         if isinstance(error, MissingExtraError):
             raise MissingExtraError(f"{error}, or {INSTEAD}") from error
-        reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"the published weights of {name} cannot be had ({reason:.300}); connect to the network once, or {INSTEAD}"
-        ) from error
+        why = f"({in_one_line(error)}); connect to the network once, or {INSTEAD}"
+        raise ConfigError(f"the published weights of {name} cannot be had {why}") from error

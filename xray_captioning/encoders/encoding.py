@@ -1,8 +1,6 @@
 """Images through an encoder: features kept on disk or in a file, and probabilities of findings."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +28,10 @@ from xray_captioning.errors import ConfigError, DataError, XrayCaptioningError
 from xray_captioning.files import sha256_file
 
 BATCH = 32  # studies
+Folder = str | Path | None  # of a cache; None is the usual one
 
 
-def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> ArrayCache:
+def cached_pixels(images: Images, config: Config, folder: Folder) -> ArrayCache:
     """Return grey pixels (size, size), uint8, of `folder` or the usual one, read where missing."""
     image = config.image
     settings = {"pixels": "grey", "version": 2, "size": image.size, "resize": image.resize}
@@ -46,21 +45,11 @@ def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> 
     return cache
 
 
-def cached_features(
-    images: Images, encoder: Encoder, config: Config, folder: str | Path | None, spread: Any = None
-) -> ArrayCache:
-    """Return feature maps (rows, columns, channels), kept likewise by the encoder's weights, and encoded
-    where missing. With `spread` other processes encode batches of images.
-    """
-    settings = {
-        "version": 2,  # of the code that reads and encodes images
-        "encoder": encoder.name_of_backbone,
-        "weights": weights_digest(encoder),
-        "pool": encoder.pool,
-        "size": config.image.size,
-        "resize": config.image.resize,
-        "normalisation": config.image.normalisation,
-    }
+def cached_features(images: Images, encoder: Encoder, config: Config, folder: Folder, spread: Any = None) -> ArrayCache:
+    """Return feature maps (rows, columns, channels), kept by the encoder's weights; `spread` is other processes."""
+    # The version is of the code that reads and encodes images.
+    settings = {"version": 2, "encoder": encoder.name_of_backbone, "weights": weights_digest(encoder)}
+    settings |= {"pool": encoder.pool, **{name: getattr(config.image, name) for name in PIXELS}}
     cache = ArrayCache(folder, settings, config.training.cache_dtype)
     encode = compiled(encoder.encode, encoder)
     cache.fill(_paths(images), lambda some: encode_images(encode, config, some), "encode images", spread)
@@ -72,12 +61,7 @@ def _paths(images: Images) -> list[str]:
 
 
 def study_regions(
-    studies: Studies,
-    encoder: Encoder,
-    config: Config,
-    cache: str | Path | None,
-    given: StudyFeatures | None = None,
-    spread: Any = None,
+    studies: Studies, encoder: Encoder, config: Config, cache: Folder, given: StudyFeatures | None, spread: Any = None
 ) -> Regions:
     """Return what lays out the regions of studies: given ones, or those that are kept of images."""
     if given is not None:
@@ -96,34 +80,6 @@ def classify_studies(
     for start in range(0, len(studies), BATCH):
         encoded = encode_studies(encode, config, studies[start : start + BATCH])
         yield from finding_probabilities(encoder, *encoded)
-
-
-@dataclass
-class EncodedStudies:
-    """Features of studies, which are encoded when they are asked for, and what makes them."""
-
-    batches: Callable[[], Iterator[dict[str, Array]]]  # of arrays by name, a row a study
-    about: dict[str, Any]  # JSON values
-
-    @cached_property
-    def _whole(self) -> dict[str, Array]:
-        parts = list(self.batches())
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    @property
-    def regions(self) -> Array:
-        """Regions (studies, views, rows, columns, channels), float32."""
-        return self._whole["regions"]
-
-    @property
-    def views(self) -> Array:
-        """Views (studies, views), False where a study has no such image: its regions are zero."""
-        return self._whole["views"]
-
-    @property
-    def outputs(self) -> dict[str, Array]:
-        """What a published classifier says of each view, by name; empty without one."""
-        return {n: a for n, a in self._whole.items() if n not in ("regions", "views")}
 
 
 def batch_encoder(views: int, *asked: Any) -> Callable[[list[Any]], list[dict[str, Array]]]:
@@ -156,29 +112,13 @@ def encoder_config(name: str, views: int, changes: dict[str, Any] | None = None,
     return config if name.endswith(".onnx") else adopted(config, weights, given)
 
 
-def encode_files(
-    studies: Sequence[Sequence[Image | None]],
-    name: str,
-    weights: str | None = None,
-    changes: dict[str, Any] | None = None,
-    layer: str | None = None,
-) -> EncodedStudies:
-    """Encode the images of studies, each in their places, None where one is missing; as `study_encoder`."""
-    encode, about = study_encoder(max(len(study) for study in studies), name, weights, changes, layer)
-
-    def batches() -> Iterator[dict[str, Array]]:
-        for start in range(0, len(studies), BATCH):
-            yield encode(studies[start : start + BATCH])
-
-    return EncodedStudies(batches, about)
-
-
 def study_encoder(
     views: int, name: str, weights: str | None = None, changes: dict[str, Any] | None = None, layer: str | None = None
 ) -> tuple[Callable[[Sequence[Sequence[Image | None]]], dict[str, Array]], dict[str, Any]]:
-    """Return what encodes a batch of studies of so many views, and what is to be said about it. `weights`
-    are as `new_encoder` takes them, by default published ones if there are any. An ONNX file has its
-    own, and may have several values to choose one of as the `layer`.
+    """Return what encodes a batch of studies of so many views, each image in its place, and what is to be said about
+    it. Encoded are ``regions`` (studies, views, rows, columns, channels), float32, zero where ``views`` (studies,
+    views) is False, and what a published classifier says of each view. `weights` are as `new_encoder` takes them, by
+    default published ones if there are any; an ONNX file has its own, and perhaps several values: one is the `layer`.
     """
     onnx = name.endswith(".onnx")
     if (weights if onnx else layer) is not None:
@@ -193,14 +133,9 @@ def study_encoder(
     else:
         encoder = new_encoder(config, saved.weights_of(config, weights))
         encode, digest = compiled(encoder.encode, encoder), weights_digest(encoder.backbone)
-    about: dict[str, Any] = {
-        "encoder": name,
-        "layer": layer,
-        "weights": weights,
-        "weights_sha256": digest,
-        "image": {field: getattr(config.image, field) for field in PIXELS},
-        "xray_captioning": __version__,
-    }
+    about: dict[str, Any] = {"encoder": name, "layer": layer, "weights": weights, "weights_sha256": digest}
+    about["image"] = {field: getattr(config.image, field) for field in PIXELS}
+    about["xray_captioning"] = __version__
     if not onnx and encoder.trained_on is not None:
         about["trained_on"] = encoder.trained_on.to_dict()
 
@@ -232,10 +167,8 @@ class GivenFeatures:
 
     def encode(self, images: Any, training: bool | None = None) -> Any:
         """Refuse images."""
-        raise ConfigError(
-            "this captioner was trained on features and sees no images; give it features, or train "
-            "it with the encoder that made them (--encoder)"
-        )
+        advice = "give it features, or train it with the encoder that made them (--encoder)"
+        raise ConfigError(f"this captioner was trained on features and sees no images; {advice}")
 
 
 def features_encoder(
@@ -299,17 +232,12 @@ def check_fits(given: StudyFeatures, config: Config, encoder: Any, about: Mappin
     has = (views, *(side // pool for side in sides), given.channels)
     needs = (config.image.views, *encoder.grid, encoder.channels)
     if has != needs:
-        shapes = [" x ".join(map(str, shape)) for shape in (has, needs)]
-        raise ConfigError(
-            f"{given.source}: a study is {shapes[0]} (views, rows, columns, channels), but "
-            f"{shapes[1]} are needed; give features of the same encoder"
-        )
+        shapes = " (views, rows, columns, channels), but ".join(" x ".join(map(str, shape)) for shape in (has, needs))
+        raise ConfigError(f"{given.source}: a study is {shapes} are needed; give features of the same encoder")
     known = about.get(FEATURES, {}).get("weights_sha256"), given.about.weights_sha256
     if all(known) and known[0] != known[1]:
-        raise ConfigError(
-            f"{given.source}: is of another encoder, or other weights, than the features that this "
-            "captioner was trained on; give features of the same"
-        )
+        than = "than the features that this captioner was trained on; give features of the same"
+        raise ConfigError(f"{given.source}: is of another encoder, or other weights, {than}")
 
 
 def made_by(given: StudyFeatures) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.data.features import Array
-from xray_captioning.errors import BundleError, ConfigError
+from xray_captioning.errors import BundleError, ConfigError, in_one_line
 from xray_captioning.files import load_onnxruntime
 
 
@@ -25,10 +25,8 @@ class OnnxEncoder:
         self.first = len(shape) == 4 and shape[1] in (1, 3)
         channel = shape.pop(1 if self.first else -1) if len(shape) == 4 else None
         if more or channel not in (1, 3) or one.type not in ("tensor(float)", "tensor(float16)"):
-            raise ConfigError(
-                f"{path}: expects {one.name} {one.shape}, {one.type}; an encoder has one input "
-                "of floats, of images with one or three channels"
-            )
+            wanted = "an encoder has one input of floats, of images with one or three channels"
+            raise ConfigError(f"{path}: expects {one.name} {one.shape}, {one.type}; {wanted}")
         self.kept, self.one = channel, shape[0] == 1
         sides = {side for side in shape[1:] if isinstance(side, int)}
         self.size = size or min(sides, default=224)
@@ -46,14 +44,12 @@ class OnnxEncoder:
         try:
             found = [self.session.run([self.layer], {self.input.name: p})[0] for p in parts]
         except Exception as error:  # onnxruntime has many, and no family of them
-            raise BundleError(f"{self.path}: {_line(error)}; set image.size to its own") from error
+            raise BundleError(f"{self.path}: {in_one_line(error, 200)}; set image.size to its own") from error
         values = np.concatenate(found).astype("float32")
         regions = regions_of(values, self.first)
         if regions is None:
-            raise ConfigError(
-                f"{self.path}: {self.layer} has the shape {values.shape}, which is no map, no "
-                "square of tokens and no vector; name another value by --layer"
-            )
+            shape = f"{values.shape}, which is no map, no square of tokens and no vector"
+            raise ConfigError(f"{self.path}: {self.layer} has the shape {shape}; name another value by --layer")
         return regions
 
 
@@ -81,7 +77,7 @@ def _session(path: Path, layer: str | None) -> Any:
         if layer is None or layer in outputs:
             return session
     except Exception as error:
-        raise BundleError(f"{path}: onnxruntime cannot read it ({_line(error)})") from error
+        raise BundleError(f"{path}: onnxruntime cannot read it ({in_one_line(error, 200)})") from error
     try:  # a message behind another is merged with it: here a graph with one more output
         model += _field(7, _field(12, _field(1, layer.encode())))
         return runtime.InferenceSession(model, options, providers=providers)
@@ -92,7 +88,3 @@ def _session(path: Path, layer: str | None) -> Any:
 def _field(number: int, content: bytes) -> bytes:
     size = len(content)  # in two bytes of seven bits each, also where one would do
     return bytes([number << 3 | 2, size & 127 | 128, size >> 7]) + content
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

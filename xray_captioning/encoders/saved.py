@@ -1,7 +1,6 @@
 """Where an encoder's weights come from, and bundles of encoders."""
 
 import hashlib
-import json
 import os
 import tempfile
 import warnings
@@ -13,16 +12,7 @@ import numpy as np
 from msgspec import to_builtins
 
 from xray_captioning.backend import ops
-from xray_captioning.bundles.bundle import (
-    FEATURES,
-    FORMAT,
-    PARTS,
-    find_bundle,
-    model_card,
-    read_bundle,
-    read_config,
-    write_bundle,
-)
+from xray_captioning.bundles import bundle as bundles
 from xray_captioning.checkpoints import read_arrays, read_keras2
 from xray_captioning.checkpoints.hdf5 import is_hdf5, is_keras2
 from xray_captioning.config import Config
@@ -34,7 +24,7 @@ from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.filling import load_densenet121
 from xray_captioning.encoders.torch_networks import classifier, published_file
 from xray_captioning.encoders.vision_transformers import tower_of
-from xray_captioning.errors import BundleError, ConfigError
+from xray_captioning.errors import BundleError, ConfigError, in_one_line
 from xray_captioning.files import read_json
 from xray_captioning.hub.fetch import registered_name, registry
 from xray_captioning.plugins import origin_of
@@ -46,17 +36,16 @@ def trained_before(encoder: Encoder | str | Path | None) -> TrainedOn | None:
     """Return what an encoder, or the bundle that holds it, was trained on, where that is known."""
     if encoder is None or isinstance(encoder, Encoder):
         return encoder and encoder.trained_on
-    folder = find_bundle(encoder)
-    read_bundle(folder, "encoder")
+    folder = bundles.find_bundle(encoder)
+    bundles.read_bundle(folder, "encoder")
     return TrainedOn.load(folder)
 
 
 def is_network(weights: str) -> bool:
     """Whether weights are published ones, random ones or a file's, and not those of a bundle."""
     if not isinstance(weights, (str, os.PathLike)):
-        raise ConfigError(
-            f"expected random, imagenet, or the path of a bundle or file of weights, got {type(weights).__name__}"
-        )
+        wanted = "expected random, imagenet, or the path of a bundle or file of weights"
+        raise ConfigError(f"{wanted}, got {type(weights).__name__}")
     return weights in ("imagenet", "random") or _is_foreign(Path(weights))
 
 
@@ -103,17 +92,13 @@ def _fill_from_bundle(encoder: Encoder, bundle: Path) -> None:
     saved, name = Encoder.load(bundle), encoder.name_of_backbone
     encoder.trained_on = saved.trained_on
     if saved.name_of_backbone != name:
-        raise ConfigError(
-            f"{bundle}: holds the encoder {saved.name_of_backbone}, but the preset asks for "
-            f"{name}; choose a preset with that encoder or --set model.encoder"
-        )
+        asked = f"the preset asks for {name}; choose a preset with that encoder or --set model.encoder"
+        raise ConfigError(f"{bundle}: holds the encoder {saved.name_of_backbone}, but {asked}")
     try:
         encoder.backbone.set_weights(saved.backbone.get_weights())
     except ValueError as error:  # a Vision Transformer knows its positions
-        raise ConfigError(
-            f"{bundle}: its {name} is for images of {saved.size} px, but this run asks for "
-            f"{encoder.size}; add --set image.size={saved.size}"
-        ) from error
+        asked = f"this run asks for {encoder.size}; add --set image.size={saved.size}"
+        raise ConfigError(f"{bundle}: its {name} is for images of {saved.size} px, but {asked}") from error
 
 
 def _warn_of_pixels(config: Config, weights: str | None = None) -> None:
@@ -123,10 +108,9 @@ def _warn_of_pixels(config: Config, weights: str | None = None) -> None:
     for field in ("normalisation",) if whole else ("normalisation", "resize", "size"):
         expected, given = getattr(wanted, field), getattr(config.image, field)
         if expected != given:
+            advice = f"it is {given!r}; add --set image.{field}={expected}"
             warnings.warn(
-                f"the published weights of {row} expect image.{field} {expected!r}, but it is "
-                f"{given!r}; add --set image.{field}={expected}",
-                stacklevel=3,
+                f"the published weights of {row} expect image.{field} {expected!r}, but {advice}", stacklevel=3
             )
 
 
@@ -144,16 +128,14 @@ def starting_encoder(config: Config, name: Encoder | str | Path | None, weights:
         raise ConfigError(f"give weights ({weights}) or an encoder, which has its own; not both")
     if isinstance(name, Encoder):
         return name
-    bundle = find_bundle(name)
-    saved = read_config(bundle, "encoder")
+    bundle = bundles.find_bundle(name)
+    saved = bundles.read_config(bundle, "encoder")
     checked = [("model", "encoder"), *(("image", n) for n in PIXELS)]
     for group, name in checked:
         asked, found = (getattr(getattr(c, group), name) for c in (config, saved))
         if asked != found:
-            raise ConfigError(
-                f"{bundle}: {group}.{name} is {found!r} there, but this run asks for {asked!r}; "
-                f"choose a fitting preset or add --set {group}.{name}={found}"
-            )
+            advice = f"choose a fitting preset or add --set {group}.{name}={found}"
+            raise ConfigError(f"{bundle}: {group}.{name} is {found!r} there, but this run asks for {asked!r}; {advice}")
     encoder = Encoder.load(bundle)
     pool = config.model.pool
     return encoder if encoder.pool == pool else copy_encoder(encoder, pool)
@@ -170,14 +152,12 @@ def save_encoder(folder: Path, config: Config, encoder: Encoder, about: dict[str
     """Write a bundle that holds an encoder and its finding classifier only."""
 
     def write(aside: Path) -> None:
-        values = describe("encoder", config, encoder, about)
-        (aside / "captioner.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+        bundles.write_texts(aside, describe("encoder", config, encoder, about))
         encoder.save_weights(aside / "encoder.weights.h5")
-        (aside / "README.md").write_text(model_card(values), "utf-8")
         if encoder.trained_on is not None:
             encoder.trained_on.save(aside)
 
-    write_bundle(folder, write)
+    bundles.write_bundle(folder, write)
 
 
 def load_weights(model: Any, path: Path, target: str = "captioner.json beside it") -> None:
@@ -194,40 +174,27 @@ def load_weights(model: Any, path: Path, target: str = "captioner.json beside it
 def _difference(model: Any, path: Path) -> str:
     """Say which array of a file has not the shape that the model would save."""
     with tempfile.TemporaryDirectory() as folder:
-        model.save_weights(Path(folder) / "own.weights.h5")
-        own, found = (_shapes(p) for p in (Path(folder) / "own.weights.h5", path))
+        model.save_weights(same := Path(folder) / "own.weights.h5")
+        try:
+            own, found = ({name: a.shape for name, a in read_arrays(p).items()} for p in (same, path))
+        except BundleError:  # which Keras has said already
+            return ""
     names = [name for name in {**own, **found} if own.get(name) != found.get(name)]
     if not found or not names:
         return ""
-    name = names[0]
-    return (
-        f"{len(names)} arrays differ, such as {name}: "
-        f"expected {own.get(name, 'none')}, received {found.get(name, 'none')}"
-    )
-
-
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    try:
-        return {name: values.shape for name, values in read_arrays(path).items()}
-    except BundleError:  # which Keras has said already
-        return {}
+    expected, received = (arrays.get(names[0], "none") for arrays in (own, found))
+    return f"{len(names)} arrays differ, such as {names[0]}: expected {expected}, received {received}"
 
 
 def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any]) -> dict[str, Any]:
     """Return what ``captioner.json`` holds."""
-    parts = {part: getattr(config.model, part) for part in PARTS[kind]}
+    parts = {part: getattr(config.model, part) for part in bundles.PARTS[kind]}
     needs = {part: origin for part in parts if (origin := origin_of(part, parts[part]))}
-    if config.model.encoder == FEATURES:
-        needs = {**needs, FEATURES: {"channels": encoder.channels}}
-    return {
-        "format": FORMAT,
-        "kind": kind,
-        "config": config.to_dict(),
-        "findings": list(encoder.findings),
-        "grid": list(encoder.grid),
-        "about": about,
-        **({"needs": needs} if needs else {}),
-    }
+    if config.model.encoder == bundles.FEATURES:
+        needs = {**needs, bundles.FEATURES: {"channels": encoder.channels}}
+    values: dict[str, Any] = {"format": bundles.FORMAT, "kind": kind, "config": config.to_dict()}
+    values |= {"findings": list(encoder.findings), "grid": list(encoder.grid), "about": about}
+    return {**values, "needs": needs} if needs else values
 
 
 def classifier_of(name: str, weights: str | None, channels: int) -> tuple[Callable[[Any], dict[str, Any]], list[str]]:
@@ -281,7 +248,7 @@ def adopted(config: Config, weights: str | Path | None = None, own: Collection[s
         except (BundleError, ConfigError):
             raise
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:100]
+            reason = in_one_line(error, 100)
             raise BundleError(f"{folder}: its JSON files are damaged ({reason}); get them again") from error
     return config.replace({field: value for field, value in values.items() if field not in own})
 
@@ -299,10 +266,8 @@ def _said(folder: Path, name: str, row: Backbone | None) -> dict[str, Any]:
         tower = tower_of(model, where)
         own = tower_of(published.tower, name) if published else None
         if own is not None and own.model_type != tower.model_type:
-            raise BundleError(
-                f"{where}: is of the kind {tower.model_type}, but {name} is {own.model_type}; give "
-                "the folder of that model"
-            )
+            other = f"{name} is {own.model_type}; give the folder of that model"
+            raise BundleError(f"{where}: is of the kind {tower.model_type}, but {other}")
         if tower != own:
             values["model.network"] = to_builtins(tower)
             vision = model.get("vision_config") or model
@@ -330,10 +295,8 @@ def _pixels(said: Mapping[str, Any], where: Path, row: Backbone | None) -> dict[
     bad = len(sides) > 1 or None in sides or bool(short) != cut or (short or 0) > _LARGEST
     if odd or resample not in _FILTERS or bad:
         what = odd[0] if odd else "size" if resample in _FILTERS else "resample"
-        raise ConfigError(
-            f"{where}: its {what} makes images in a way that is not known here; set image.size, "
-            "image.resize and image.normalisation, and take the file away"
-        )
+        advice = "set image.size, image.resize and image.normalisation, and take the file away"
+        raise ConfigError(f"{where}: its {what} makes images in a way that is not known here; {advice}")
     (side,) = sides
     rule = row and rule_of(row.resize)
     library = "transformers" if kind.endswith("Fast") or rule is None else rule.library

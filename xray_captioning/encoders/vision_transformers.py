@@ -46,13 +46,7 @@ class Tokens(keras.layers.Layer):
         self.classes, self.register_count = classes, register_count
         self.class_token: Any = None
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        own = {"classes": self.classes, "register_count": self.register_count}
-        return {**super().get_config(), **own}
-
     def build(self, shape: tuple[Any, ...]) -> None:
-        """Create the class token, the positions and the registers."""
         _, rows, columns, width = shape
         normal = keras.initializers.TruncatedNormal(stddev=0.02)
         if self.classes:
@@ -60,8 +54,7 @@ class Tokens(keras.layers.Layer):
         count = self.classes + rows * columns
         self.positions = self.add_weight((count, width), normal, name="positions")
         if self.register_count:
-            many = (1, self.register_count, width)
-            self.registers = self.add_weight(many, normal, name="registers")
+            self.registers = self.add_weight((1, self.register_count, width), normal, name="registers")
 
     def call(self, patches: Any) -> Any:
         """Return the tokens."""
@@ -76,9 +69,7 @@ class Tokens(keras.layers.Layer):
 
 
 def vision_transformer(size: int, width: int, blocks: int, heads: int) -> Any:
-    """Build a Vision Transformer of the original kind (arXiv:2010.11929, eq. 1 to 4), from (batch,
-    size, size, 3) to (batch, size // 16, size // 16, width).
-    """
+    """Build a Vision Transformer (arXiv:2010.11929, eq. 1 to 4); its map is (batch, size // 16, size // 16, width)."""
     image = layers.Input((size, size, 3))
     patches = layers.Conv2D(width, PATCH, PATCH, name="patches")(image)
     return keras.Model(image, transformed(patches, blocks, heads), name="vit")
@@ -136,18 +127,10 @@ def _copy_vit(source: Any, target: Any) -> None:
 
 
 def clip(size: int, published: bool) -> Any:
-    """Build the image tower of CLIP (ViT-B/16, arXiv:2103.00020), published or with random weights.
-    It maps (batch, size, size, 3) to (batch, size // 16, size // 16, 768).
-    """
+    """Build CLIP's image tower (ViT-B/16, arXiv:2103.00020); its map is (batch, size // 16, size // 16, 768)."""
     hub = require("keras_hub", "the encoder clip, new or saved", "hub")
-    tower = hub.models.CLIPVisionEncoder(
-        patch_size=PATCH,
-        hidden_dim=WIDTH,
-        num_layers=BLOCKS,
-        num_heads=HEADS,
-        intermediate_dim=4 * WIDTH,
-        image_shape=(size, size, 3),
-    )
+    sizes = {"patch_size": PATCH, "hidden_dim": WIDTH, "num_layers": BLOCKS, "num_heads": HEADS}
+    tower = hub.models.CLIPVisionEncoder(**sizes, intermediate_dim=4 * WIDTH, image_shape=(size, size, 3))
     grid = (size // PATCH, size // PATCH)
     # keras-hub keeps the numbers of the positions as a weight and starts it at zero.
     tower.embedding.position_ids.assign(ops.arange(1 + grid[0] * grid[1])[None])
@@ -190,10 +173,8 @@ def tower_of(values: Mapping[str, Any], where: object) -> Tower:
     kind = str(vision.get("model_type", values.get("model_type")))
     family = kind.removesuffix("_vision_model").removesuffix("_with_registers")
     if family not in _LAYOUTS["defaults"]:
-        raise ConfigError(
-            f"{where}: model_type is {kind[:40]!r}; image encoders that are built here are "
-            f"{', '.join(_LAYOUTS['defaults'])}"
-        )
+        built = f"image encoders that are built here are {', '.join(_LAYOUTS['defaults'])}"
+        raise ConfigError(f"{where}: model_type is {kind[:40]!r}; {built}")
     known = {n: vision[n] for n in Tower.__struct_fields__ if vision.get(n) is not None}
     known = _LAYOUTS["defaults"][family] | known | {"model_type": family}
     if kind.endswith("_with_registers"):
@@ -206,10 +187,8 @@ def tower_of(values: Mapping[str, Any], where: object) -> Tower:
     except (ValidationError, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{where}: {error}; give the folder of a published model") from error
     if tower.hidden_act not in _ACTIVATIONS or tower.hidden_size % tower.num_attention_heads:
-        raise ConfigError(
-            f"{where}: hidden_act {str(tower.hidden_act)[:40]!r} with {tower.num_attention_heads} "
-            f"heads for {tower.hidden_size} channels is not built here"
-        )
+        heads = f"{tower.num_attention_heads} heads for {tower.hidden_size} channels"
+        raise ConfigError(f"{where}: hidden_act {tower.hidden_act[:40]!r} with {heads} is not built here")
     return tower
 
 
@@ -279,11 +258,9 @@ class Scale(keras.layers.Layer):
     """Multiply each channel by a learned number."""
 
     def build(self, shape: tuple[Any, ...]) -> None:
-        """Create the numbers."""
         self.lambda1 = self.add_weight((shape[-1],), "ones", name="lambda1")
 
     def call(self, x: Any) -> Any:
-        """Return the scaled channels."""
         return x * self.lambda1
 
 

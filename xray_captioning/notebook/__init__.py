@@ -287,10 +287,7 @@ def part(studies: pd.DataFrame, split: Split, config: Config, name: str = "test"
 
 
 def examples(
-    studies: pd.DataFrame,
-    rows: Sequence[int],
-    captions: Mapping[str, Sequence[Caption]] | None = None,
-    config: Config | None = None,
+    studies: pd.DataFrame, rows: Sequence[int], captions: Mapping[str, list[Caption]] = {}, config: Config | None = None
 ) -> list[Example]:
     """Lay some rows of studies with references out for a figure, with what systems wrote."""
     # Captions are of all the studies; of the first system the attention is drawn.
@@ -298,7 +295,7 @@ def examples(
     found = []
     for row in rows:
         study = studies.iloc[row]
-        written = {name: texts[row] for name, texts in (captions or {}).items()}
+        written = {name: texts[row] for name, texts in captions.items()}
         texts = {name: " ".join(caption.words) for name, caption in written.items()}
         chosen = select_images(study["images"], study["views"], count)
         first = next(iter(written.values()), None)

@@ -29,11 +29,9 @@ _CIRCLE = np.stack([np.cos(_ANGLE), np.sin(_ANGLE)], axis=-1)
 
 
 class Canvas:
-    """A square image of a view, 'frontal' or 'lateral', and the map from body coordinates onto it.
-
-    Lengths are fractions of the image: `origin` is where the body point (0, 0) lies before
-    `rotation` (degrees, clockwise, about the middle of the image), `scale` what one unit along and
-    down the body corresponds to.
+    """A square image of a view, 'frontal' or 'lateral', and the map from body coordinates onto it. Lengths are
+    fractions of the image: `origin` is where the body point (0, 0) lies before `rotation` (degrees, clockwise,
+    about the middle of the image), `scale` what one unit along and down the body corresponds to.
     """
 
     def __init__(self, view: str, size: int, origin: Point, scale: Point, rotation: float) -> None:
@@ -88,18 +86,14 @@ class Canvas:
         return np.asarray(centre)[..., None, :] + _CIRCLE * np.divide(radii, self.scale)
 
     def blur(self, layer: Layer, sigma: float) -> Field:
-        """The layer blurred by about `sigma` (a fraction of the image), float32 in [0, 1]; wide
-        blurs are made on a smaller image, which is much faster and looks the same.
-        """
+        """The layer blurred by about `sigma` (a fraction of the image), float32 in [0, 1]."""
         pixels = sigma * self.size
         kernel = (3, 3) if pixels < 0.9 else (5, 5)  # binomial: by far the fastest in OpenCV
         shrink = 2 ** min(4, max(0, round(math.log2(pixels))))
-        if shrink == 1:
-            smooth = cv2.GaussianBlur(layer, kernel, 0)
-        else:
-            side = max(4, self.size // shrink)
-            smooth = cv2.resize(layer, (side, side), interpolation=cv2.INTER_AREA)
-            smooth = cv2.GaussianBlur(smooth, kernel, 0)
+        if shrink > 1:  # much faster, and looks the same
+            layer = cv2.resize(layer, (max(4, self.size // shrink),) * 2, interpolation=cv2.INTER_AREA)
+        smooth = cv2.GaussianBlur(layer, kernel, 0)
+        if shrink > 1:
             smooth = cv2.resize(smooth, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
         return np.multiply(smooth, np.float32(1 / 255), dtype=np.float32)
 
@@ -111,9 +105,7 @@ def curve(points: Sequence[Sequence[float]] | Points, closed: bool = False) -> P
 
 
 def film(density: Field, gain: float, contrast: float, noise: float, rng: np.random.Generator) -> Layer:
-    """Return the picture that attenuation, `density` (size, size), changed in place, leaves on a film;
-    `contrast` darkens dark tones, `noise` is the deviation of the grain in grey levels.
-    """
+    """Return the film of a `density` (size, size), changed in place; `noise` is its grain in grey levels."""
     density *= np.float32(-gain)
     grey = cv2.exp(density)
     np.subtract(1, grey, out=grey)

@@ -1,14 +1,12 @@
 """Synthetic two-view chest studies with known findings, written in the Kaggle layout.
 
-The phantoms are schematic radiographs drawn from lines and ellipses, not patients. As on every
-radiograph the patient's right is on the left of the frontal image (an L marks the patient's left);
-on the lateral image the patient looks to the left. `Problems` in the reports table is the truth,
-`MeSH` holds it with side, place and size.
+The phantoms are schematic radiographs drawn from lines and ellipses, not patients. As on every radiograph the
+patient's right is on the left of the frontal image (an L marks the patient's left); on the lateral image the
+patient looks to the left. `Problems` in the reports table is the truth, `MeSH` holds it with side, place and size.
 """
 
 import csv
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -30,8 +28,6 @@ TABLES = read_toml(__file__, "studies.toml")
 _FINDINGS: dict[str, dict[str, Any]] = TABLES["findings"]
 _SENTENCES = read_toml(__file__, "sentences.toml")
 _LONGEST = 7  # sentences in the findings section
-_COUNTED = {"pneumothorax", "effusion", "nodule", "mass", "hernia", "granuloma"}
-_COUNTED |= {"catheter", "line", "pacemaker", "heart"}
 
 
 @dataclass(frozen=True)
@@ -57,9 +53,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Body, position and exposure of one patient before any finding changes them. Lengths are
-    fractions of the image width unless said otherwise.
-    """
+    """One patient's body, position and exposure before any finding; lengths are shares of the image's width."""
 
     half_width: float  # of the inside of the chest
     height: float  # from apex to costophrenic angle
@@ -79,9 +73,7 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class PhantomStudy:
-    """All that is needed to draw a study and to write its report. Each finding draws from its own
-    stream of numbers, so the same body can be drawn with and without it.
-    """
+    """What a study is drawn and worded from; each finding draws its own numbers, whatever else there is."""
 
     anatomy: Anatomy
     findings: tuple[Finding, ...] = ()  # most urgent first; none in a normal study
@@ -223,11 +215,8 @@ def _write_findings(study: PhantomStudy, rng: np.random.Generator) -> str:
 def _further_negatives(study: PhantomStudy) -> list[dict[str, Any]]:
     """What else is truly absent and worth saying."""
     present = {finding.name for finding in study.findings}
-    return [
-        row
-        for row in _SENTENCES["negatives"]
-        if not present.intersection(row["unless"]) and ("beside" not in row or present.intersection(row["beside"]))
-    ]
+    absent = [row for row in _SENTENCES["negatives"] if present.isdisjoint(row["unless"])]
+    return [row for row in absent if "beside" not in row or not present.isdisjoint(row["beside"])]
 
 
 def _phrase(finding: Finding, rng: np.random.Generator) -> str:
@@ -241,17 +230,11 @@ def _sentence(finding: Finding, rng: np.random.Generator) -> str:
     if own and finding.side != BILATERAL and rng.random() < 0.6:
         return _capital(_fill(_choose(own, rng), finding))
     phrase = _phrase(finding, rng)
-    plural = any(word in phrase for word in ("effusions", "fractures", "hyperinflated lungs with"))
-    frames = _SENTENCES["frames"]["plural" if plural else "singular"]
-    return _capital(_choose(frames, rng).format(_article(phrase)))
-
-
-def _article(phrase: str) -> str:
-    """Put `a` or `an` before the phrases that need one."""
-    words = phrase.split()
-    if not _COUNTED.intersection(words) or "enlargement" in words:
-        return phrase
-    return ("an " if phrase[0] in "aeiou" else "a ") + phrase
+    plural = any(word in phrase for word in _SENTENCES["plural"])
+    frame = _choose(_SENTENCES["frames"]["plural" if plural else "singular"], rng)
+    if "enlargement" not in (words := phrase.split()) and not set(words).isdisjoint(_SENTENCES["counted"]):
+        phrase = f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+    return _capital(frame.format(phrase))
 
 
 def _fill(template: str, finding: Finding) -> str:
@@ -279,10 +262,8 @@ _Row = tuple[object, ...]
 
 
 def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
-    """Draw both views of a study as grey images (size, size), uint8, the frontal one first.
-
-    The lateral view is drawn even if `study.lateral` is False. A size of less than 32 pixels is a
-    ConfigError.
+    """Draw both views of a study as grey images (size, size), uint8, the frontal one first. The lateral view is
+    drawn even if `study.lateral` is False. A size of less than 32 pixels is a ConfigError.
     """
     opencv()  # the two below import it when they are
     from xray_captioning.phantom.frontal import draw_frontal
@@ -326,8 +307,13 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
         images = folder / "images" / "images_normalized"
         images.mkdir(parents=True)
         reports, projections = zip(*_write_studies(images, studies, seed, size))
-        _write_table(folder / "indiana_reports.csv", ("uid", "MeSH", "Problems", "image", *SECTIONS), reports)
-        _write_table(folder / "indiana_projections.csv", ("uid", "filename", "projection"), chain(*projections))
+        tables = {
+            "reports": [("uid", "MeSH", "Problems", "image", *SECTIONS), *reports],
+            "projections": [("uid", "filename", "projection"), *chain(*projections)],
+        }
+        for name, rows in tables.items():
+            with (folder / f"indiana_{name}.csv").open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows(rows)
         text = TABLES["readme"].format(studies=studies, seed=seed, size=size)
         (folder / "README.txt").write_text(f"{PHANTOM_README}\n\n{text}", encoding="utf-8")
     return out
@@ -335,11 +321,10 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
 
 def _write_studies(images: Path, studies: int, seed: int, size: int) -> Any:
     """Yield what `write_study` returns of each study; several processes draw many of them."""
-    from joblib import Parallel, delayed
+    from joblib import Parallel, cpu_count, delayed
 
     opencv()  # or what to install
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = max(1, min(cores or 1, MOST_WORKERS, studies // STUDIES_A_WORKER))
+    workers = max(1, min(cpu_count(), MOST_WORKERS, studies // STUDIES_A_WORKER))
     # Not forked, as that can hang after TensorFlow has started, and without the caller's script.
     run = Parallel(workers, backend="loky", return_as="generator")
     written = run(delayed(write_study)(images, seed, index, size) for index in range(studies))
@@ -368,8 +353,3 @@ def _write_images(folder: Path, views: dict[str, _Image]) -> None:
         flags += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
     for name, image in views.items():
         (folder / name).write_bytes(cv2.imencode(".png", image, flags)[1].tobytes())
-
-
-def _write_table(path: Path, header: _Row, rows: Iterable[_Row]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])

@@ -93,16 +93,14 @@ def histograms(panels: Mapping[str, Sequence[float]], label: str, unit: str = "s
 
 
 def scores(
-    rows: Sequence[Mapping[str, Any]],
-    metrics: Sequence[str],
-    intervals: Mapping[str, Mapping[str, Interval]] | None = None,
+    rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], intervals: Mapping[str, Mapping[str, Interval]] = {}
 ) -> Any:
     """Draw scores with intervals, as in ``metrics.json``, a panel a metric; systems that see no image are grey."""
     names = [f"{row['system']} {row['search']}" if row.get("search") else str(row["system"]) for row in rows]
     figure, axes = _figure(len(metrics), 0.9 + ROW * len(rows), shared=True)
     for axis, metric in zip(axes, metrics):
         for place, (name, row) in enumerate(zip(names, rows)):
-            interval = (intervals or {}).get(name, {}).get(metric)
+            interval = intervals.get(name, {}).get(metric)
             _point(axis, row.get(metric), place, interval, _colour(str(row["system"])))
         axis.set_xlabel(METRIC_NAMES.get(metric, metric))
         axis.set_xlim(left=0)

@@ -40,9 +40,8 @@ def strongest(views: Sequence[View]) -> float:
 
 
 def overlay(view: View, top: float) -> Array:
-    """Lay the attention, the strongest colour for the share `top`, over what was seen of an image.
-
-    The result is RGB (height, width, 3), uint8; without attention it is the grey image.
+    """Lay the attention, the strongest colour for the share `top`, over what was seen of an image. The result is
+    RGB (height, width, 3), uint8; without attention it is the grey image.
     """
     grey = np.repeat(view.image[..., None], 3, axis=2)
     if view.attention is None or top <= 0:

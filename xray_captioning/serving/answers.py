@@ -75,6 +75,8 @@ def describe_study(
 def describe_model(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     """Return what is served, and within which limits."""
     config = captioner.config
+    limits = {"body_bytes": settings.body_bytes, "pixels": settings.megapixels * 1_000_000}
+    limits |= {"studies": settings.studies, "beam_size": settings.beam, "seconds": settings.seconds}
     return {
         "name": config.name,
         "encoder": config.model.encoder,
@@ -83,12 +85,6 @@ def describe_model(captioner: Captioner, settings: Settings) -> dict[str, Any]:
         "findings": list(captioner.encoder.findings),
         "beam_size": config.decoding.beam_size,
         "calibrated": captioner.calibration is not None,
-        "limits": {
-            "body_bytes": settings.body_bytes,
-            "pixels": settings.megapixels * 1_000_000,
-            "studies": settings.studies,
-            "beam_size": settings.beam,
-            "seconds": settings.seconds,
-        },
+        "limits": limits,
         "notice": notice(captioner),
     }

@@ -24,9 +24,8 @@ RUNTIME = MODULE, BINARY = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wa
 
 
 def write_page(bundle: Path, out: Path, wasm: str | None = None) -> str:
-    """Write a bundle's page and return where it takes onnxruntime-web from.
-
-    `wasm` is a folder that has it, or "cdn"; None is npm's registry, or a CDN if that does not answer.
+    """Write a bundle's page and return where it takes onnxruntime-web from. `wasm` is a folder that has it, or
+    "cdn"; None is npm's registry, or a CDN if that does not answer.
     """
     with new_folder(out) as folder:
         _write_graphs(bundle, folder / "bundle")
