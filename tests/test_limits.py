@@ -40,7 +40,6 @@ NO_BOUNDS = {
     "data.levels.DEPTHS",
     "data.provenance.MOST_STUDIES",  # named by a card
     "findings.MOST_FREQUENT",
-    "metrics.labels.spelling.LONGEST",  # letters of a word that may be misspelt
     "metrics.ngrams.MAXIMUM_ORDER",
     "phantom.dataset._LONGEST",  # sentences that are drawn
     "phantom.dataset.MOST_WORKERS",
@@ -143,7 +142,7 @@ def test_pictures_of_sheets(monkeypatch, tmp_path):
 
     monkeypatch.setattr(study, "LONGEST", 24)
     (tmp_path / "a.png").write_bytes(saved(GREY, "BMP"))
-    [[picture]] = study._pictures({"1": [("frontal", str(tmp_path / "a.png"))]}).values()
+    [[picture]] = study._pictures({"1": [(str(tmp_path / "a.png"), "frontal")]}).values()
     assert max(images.read_image(b64decode(picture["uri"].partition(",")[2]), None).shape) == 24
 
 
@@ -356,7 +355,7 @@ def test_images_that_are_read_first(tmp_path, monkeypatch):
     from xray_captioning.cli import caption
     from xray_captioning.cli.caption import Study
 
-    studies = [Study([str(tmp_path / "absent.png")], None)]
+    studies = [Study("1", [str(tmp_path / "absent.png")])]
     monkeypatch.setattr(caption, "CHECKED", 0)
     caption._check_images(studies)
     monkeypatch.setattr(caption, "CHECKED", 1)
