@@ -26,7 +26,7 @@ from xray_captioning.data import cache_folder, images, levels, opening, table
 from xray_captioning.data.sources import dicom as dicom_source
 from xray_captioning.data.sources import mimic, texts
 from xray_captioning.data.sources import reading as sources
-from xray_captioning.errors import BundleError, DataError, ImageError
+from xray_captioning.errors import BundleError, ConfigError, DataError, ImageError
 from xray_captioning.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -332,6 +332,23 @@ def test_names_in_hdf5(tmp_path):
             continue
         with pytest.raises(arrays.RefusedError, match="has a name no layer has"):
             hdf5.read_here(tmp_path / "w.h5")
+
+
+@pytest.mark.parametrize(
+    ("field", "most"),
+    [
+        *[("num_hidden_layers", 200), ("hidden_size", 8192), ("intermediate_size", 65536)],
+        *[("patch_size", 256), ("num_register_tokens", 64)],
+    ],
+)
+def test_a_vision_transformer(field, most):
+    pytest.importorskip("keras")
+    from xray_captioning.encoders.vision_transformers import tower_of
+
+    sizes = {"model_type": "vit", "num_attention_heads": 1}
+    assert getattr(tower_of({**sizes, field: most}, "config.json"), field) == most
+    with pytest.raises(ConfigError, match=field):
+        tower_of({**sizes, field: most + 1}, "config.json")
 
 
 # --- captions, commands, network
