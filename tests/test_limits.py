@@ -23,8 +23,7 @@ from xray_captioning.checkpoints import arrays, hdf5, onnx, pickles, pytorch, re
 from xray_captioning.cli import main
 from xray_captioning.config import TextConfig
 from xray_captioning.data import cache_folder, images, levels, opening, table
-from xray_captioning.data.sources import dicom as dicom_source
-from xray_captioning.data.sources import mimic, texts
+from xray_captioning.data.sources import folders, mimic
 from xray_captioning.data.sources import reading as sources
 from xray_captioning.errors import BundleError, ConfigError, DataError, ImageError
 from xray_captioning.text.tokenizer import Tokenizer
@@ -214,17 +213,17 @@ def test_folders_of_texts(tmp_path, monkeypatch):
     for name in ("a.txt", "a.png"):
         (tmp_path / "one").mkdir(exist_ok=True)
         (tmp_path / "one" / name).write_bytes(b"x")
-    assert texts.is_folder_of_reports(tmp_path)
-    monkeypatch.setattr(texts, "_MOST_FOLDERS", 0)
-    assert not texts.is_folder_of_reports(tmp_path)
+    assert folders.is_folder_of_reports(tmp_path)
+    monkeypatch.setattr(folders, "_MOST_FOLDERS", 0)
+    assert not folders.is_folder_of_reports(tmp_path)
 
 
 def test_files_without_a_suffix(tmp_path, monkeypatch):
     (tmp_path / "1").write_bytes(bytes(200))
     (tmp_path / "2").write_bytes(bytes(128) + b"DICM" + bytes(9))
-    assert dicom_source.is_tree(tmp_path)
-    monkeypatch.setattr(dicom_source, "_PROBED", 1)
-    assert not dicom_source.is_tree(tmp_path)
+    assert folders.is_dicom_tree(tmp_path)
+    monkeypatch.setattr(folders, "_PROBED", 1)
+    assert not folders.is_dicom_tree(tmp_path)
 
 
 def test_columns_of_a_message(tmp_path, monkeypatch):
