@@ -6,10 +6,10 @@ FROM python:3.12-slim
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /source
-COPY pyproject.toml setup.cfg README.md LICENSE ./
+COPY pyproject.toml setup.cfg README.md LICENSE constraints/image.txt ./
 COPY xray_captioning xray_captioning
 COPY weights weights
-RUN pip install '.[dicom,serve]' && rm -rf /source/*
+RUN pip install --require-hashes -r image.txt && pip install --no-deps --no-build-isolation . && rm -rf /source/*
 
 RUN useradd --system --no-create-home captions
 USER captions

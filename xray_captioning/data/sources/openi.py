@@ -40,13 +40,12 @@ def read_contents(path: Path) -> Iterator[tuple[str, bytes]]:
         archives = [p for p in _visible(path.iterdir()) if p.name.lower().endswith(ARCHIVES)]
         archive = archives[0] if not files and len(archives) == 1 else None
     else:
-        is_report = path.suffix.lower() == ".xml"
-        files, archive = ([path], None) if is_report else ([], path)
+        files, archive = ([path], None) if path.suffix.lower() == ".xml" else ([], path)
     if archive:
         yield from _archived(archive)
     for file in files:
-        with whole_archive(file):
-            content = file.read_bytes()
+        with whole_archive(file), file.open("rb") as stream:
+            content = stream.read(MAX_REPORT_BYTES + 1)
         yield str(file), content
 
 
@@ -58,10 +57,8 @@ def _archived(path: Path) -> Iterator[tuple[str, bytes]]:
                 name = PurePath(member.name).name
                 if not member.isfile() or not name.endswith(".xml") or name.startswith("."):
                     continue
-                if member.size > MAX_REPORT_BYTES:
-                    raise DataError(f"{path}, {member.name}: {member.size} bytes is no report")
                 file = archive.extractfile(member)
-                yield f"{path}, {member.name}", file.read() if file else b""
+                yield f"{path}, {member.name}", file.read(MAX_REPORT_BYTES + 1) if file else b""
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise DataError(f"{path}: is not a whole .tgz ({error}); download it again") from error
 
@@ -91,6 +88,8 @@ def parse_report(content: bytes, name: str) -> Element:
     def refuse(*_: object) -> None:
         raise DataError(f"{name}: defines XML entities, which no report needs; remove the file")
 
+    if len(content) > MAX_REPORT_BYTES:
+        raise DataError(f"{name}: more than {MAX_REPORT_BYTES:,} bytes are no report; remove the file")
     parser = expat.ParserCreate()
     parser.EntityDeclHandler = refuse  # of any entity: general, parameter or unparsed
     try:
