@@ -1,7 +1,9 @@
 """Wherever writing breaks off: what was there stays, half of something is never read, and it goes on."""
 
 import errno
+import itertools
 import shutil
+import time
 from itertools import product
 
 import pytest
@@ -90,3 +92,20 @@ def test_in_the_middle_of_a_write(name, kill, tmp_path):
         except AssertionError as error:
             raise AssertionError(f"files of at most {size} bytes") from error
     assert (KILLED if kill else TOLD) in ends
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_under_a_clock_that_jumps(name, tmp_path):
+    operation, folder = OPERATIONS[name], tmp_path / "here"
+    _, after, files = whole(operation, folder)
+    begun(operation, folder)
+    years = itertools.cycle((0, 3e8, -3e8, 1e3, -1e9))
+
+    def jumping():
+        real = time.time
+        time.time = lambda: real() + next(years)
+        time.time_ns = lambda: int(1e9 * time.time())
+
+    ended, said = in_child(lambda: operation.work(folder) and None, jumping)
+    assert ended == FINE, said
+    assert (look(operation, folder), names(folder)) == (after, files)

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,8 +53,8 @@ class Handler(BaseHTTPRequestHandler):
         how = self.path.split("/")[1]
         if how == "missing":
             return self.send_error(404)
-        if how in ("elsewhere", "ftp"):
-            target = "/ranged/x" if how == "elsewhere" else "ftp://127.0.0.1/x"
+        if how in ("elsewhere", "ftp", "round"):
+            target = {"elsewhere": "/ranged/x", "ftp": "ftp://127.0.0.1/x"}.get(how, self.path)
             self.send_response(302)
             self.send_header("Location", target)
             return self.end_headers()
@@ -70,7 +72,8 @@ class Handler(BaseHTTPRequestHandler):
         if how != "unnamed":
             self.send_header("ETag", self.server.tag)
         if how != "endless":
-            self.send_header("Content-Length", str(len(body)))
+            lie = {"longer": 1000, "shorter": -1000}.get(how, 0)
+            self.send_header("Content-Length", str(len(body) + lie))
         self.end_headers()
         return self._send(how, body)
 
@@ -81,11 +84,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, how: str, body: bytes) -> None:
         first_time = len(self.server.asked) == 1
-        cut = HALF if first_time and how in ("truncated", "whole", "slow", "unnamed") else None
+        cut = HALF if first_time and how in ("truncated", "whole", "slow", "unnamed", "reset") else None
         # Noted first: the client may be done, and the test look, before this thread goes on.
         self.server.sent.append(len(body[:cut]))
         self.wfile.write(body[:cut])
         self.wfile.flush()
+        if how == "reset" and first_time:  # the connection is broken off and not closed
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
         if how == "slow" and first_time:
             self.server.go_on.wait(60)
 
@@ -281,6 +287,22 @@ def test_every_address_fails(server: Server, tmp_path: Path) -> None:
     assert nobody in message
     assert f"{server.url('missing')}: the server answers 404" in message
     assert f"download it by hand, save it as {tmp_path / 'weights.bin'}" in message
+
+
+@pytest.mark.parametrize("how", ["reset", "longer"])
+def test_after_a_broken_connection_it_goes_on(server: Server, tmp_path: Path, how: str) -> None:
+    file = remote(server.url(how), sha256=SHA256)
+    with suppress(DataError):  # a reset may come after the last byte, or take received ones with it
+        fetch_file(file, tmp_path)
+    assert fetch_file(remote(server.url("ranged"), sha256=SHA256), tmp_path).read_bytes() == CONTENT
+    assert names(tmp_path) == ["weights.bin"]
+
+
+@pytest.mark.parametrize(("how", "message"), [("shorter", "bytes where 102400 are|SHA-256 is"), ("round", "redirect")])
+def test_a_lie_or_a_circle_is_told(server: Server, tmp_path: Path, how: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        fetch_file(remote(server.url(how), sha256=SHA256, size=len(CONTENT)), tmp_path)
+    assert not (tmp_path / "weights.bin").exists()
 
 
 def test_only_https_is_asked(tmp_path: Path) -> None:
