@@ -22,7 +22,8 @@ from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics import bleu, cider, clinical, mentions, rouge
 from xray_captioning.metrics.calibration import wilson
 from xray_captioning.metrics.classification import patient_numbers
-from xray_captioning.metrics.ngrams import BLOCK, checked_pairs, checked_texts, paired
+from xray_captioning.metrics.ngrams import BLOCK, Block, checked_pairs, checked_texts, paired
+from xray_captioning.metrics.scores import word_statistics
 
 # Patients that a score has to stand on before it has an interval, and those with the rarest finding
 # for averages that count an absent finding as 0.
@@ -124,25 +125,23 @@ def study_statistics(
     """
     reports = references if reports is None else reports
     _, (references, hypotheses, reports) = paired(references=references, hypotheses=hypotheses, reports=reports)
-    checked_pairs(references, hypotheses)
     reference, hypothesis = map(clinical.label_matrix, (reports, hypotheses))
-    statistics = common_statistics(references, hypotheses, frequency)
+    statistics = common_statistics(references, hypotheses, frequency, _rouge_score)
     statistics |= mentions.mention_statistics(reports, hypotheses, reference, hypothesis)
-    rows = rouge.rouge_score_rows(references, hypotheses)
-    statistics |= dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rows.T, strict=True))
     return statistics | clinical.finding_statistics(reference, hypothesis)
 
 
 def common_statistics(
-    references: Texts, hypotheses: Texts, frequency: cider.DocumentFrequency | None = None
+    references: Texts, hypotheses: Texts, frequency: cider.DocumentFrequency | None = None, *more: Callable[..., Any]
 ) -> Statistics:
     """Compute those of `study_statistics` that `score` stands on: n, bleu, ROUGE-L and CIDEr."""
-    return {
-        "n": np.ones(len(references), dtype=np.int8),
-        "bleu": bleu.bleu_statistics(references, hypotheses),
-        "ROUGE-L": rouge.rouge_l_rows(references, hypotheses),
-        "CIDEr": cider.cider_rows(references, hypotheses, frequency),
-    }
+    pairs = checked_pairs(references, hypotheses)
+    frequency = cider.document_frequency(references) if frequency is None else frequency
+    return {"n": np.ones(len(pairs), dtype=np.int8), **word_statistics(pairs, frequency, *more)}
+
+
+def _rouge_score(block: Block) -> Statistics:
+    return dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rouge.rouge_score_of(block).T, strict=True))
 
 
 def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Statistics:

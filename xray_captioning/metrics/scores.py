@@ -4,11 +4,16 @@ METEOR is left out on purpose: pycocoevalcap's needs Java, NLTK's needs a downlo
 a METEOR that only matches equal words is another score under the same name.
 """
 
-from xray_captioning.metrics.bleu import bleu
-from xray_captioning.metrics.cider import cider_rows
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.errors import ConfigError
+from xray_captioning.metrics import bleu, cider, rouge
 from xray_captioning.metrics.clinical import clinical_scores
-from xray_captioning.metrics.ngrams import Hypotheses, References, checked_pairs
-from xray_captioning.metrics.rouge import rouge_l_rows
+from xray_captioning.metrics.ngrams import Block, Hypotheses, Pairs, References, blocks, checked_pairs
 
 
 def score(
@@ -54,14 +59,34 @@ def score(
     >>> round(score({7: ["clear"], 8: ["edema"]}, {8: ["edema"], 7: ["clear"]})["BLEU-1"], 6)
     1.0
     """
+    if protocol not in bleu.BLEU_PROTOCOLS:
+        raise ConfigError(f"unknown BLEU protocol {protocol!r}: choose one of {', '.join(bleu.BLEU_PROTOCOLS)}")
     pairs = checked_pairs(references, hypotheses)
     references, hypotheses = [texts for texts, _ in pairs], [text for _, text in pairs]
-    values = bleu(references, hypotheses, protocol)
+    counted = word_statistics(pairs, cider.document_frequency(references))
+    values = bleu.of_protocol(protocol, counted["bleu"], pairs)
     first = [texts[0] for texts in references]
     clinical = clinical_scores(first, hypotheses, None, convention) if convention else {}
     return {
         **{f"BLEU-{order}": float(value) for order, value in enumerate(values, 1)},
-        "ROUGE-L": float(rouge_l_rows(references, hypotheses).mean()),
-        "CIDEr": float(cider_rows(references, hypotheses).mean()),
+        **{name: float(counted[name].mean()) for name in ("ROUGE-L", "CIDEr")},
         **clinical,
     }
+
+
+def word_statistics(
+    pairs: Pairs, frequency: cider.DocumentFrequency, more: Callable[[Block], dict[str, Any]] = lambda block: {}
+) -> dict[str, NDArray[Any]]:
+    """Return, study by study, what `score` stands on: ``bleu``, ``ROUGE-L`` and ``CIDEr``; and what `more`
+    counts of a block.
+    """
+    parts = [
+        {
+            "bleu": bleu.block_statistics(block),
+            "ROUGE-L": rouge.block_scores(block),
+            "CIDEr": cider.block_scores(block, frequency),
+            **more(block),
+        }
+        for block in blocks(pairs)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
