@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xray_captioning.metrics.clinical import label_matrix
 from xray_captioning.metrics.mentions import (
     CAPTION_SHARES,
     asserted_details,
     compare_mentions,
     contradicted_findings,
+    facts,
     mention_statistics,
     prior_reference,
 )
@@ -21,8 +21,7 @@ NORMAL = "the heart is normal in size . the lungs are clear . no effusion or pne
 
 
 def counts(references: list[str], hypotheses: list[str]) -> dict[str, np.ndarray]:
-    labels = map(label_matrix, (references, hypotheses))
-    return mention_statistics(references, hypotheses, *labels)
+    return mention_statistics(facts(references), facts(hypotheses))
 
 
 def details(reference: str, hypothesis: str) -> list[list[int]]:

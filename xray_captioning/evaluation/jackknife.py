@@ -125,10 +125,10 @@ def study_statistics(
     """
     reports = references if reports is None else reports
     _, (references, hypotheses, reports) = paired(references=references, hypotheses=hypotheses, reports=reports)
-    reference, hypothesis = map(clinical.label_matrix, (reports, hypotheses))
     statistics = common_statistics(references, hypotheses, frequency, _rouge_score)
-    statistics |= mentions.mention_statistics(reports, hypotheses, reference, hypothesis)
-    return statistics | clinical.finding_statistics(reference, hypothesis)
+    facts = [mentions.facts(column) for column in (reports, hypotheses)]
+    statistics |= mentions.mention_statistics(*facts)
+    return statistics | clinical.finding_statistics(*map(clinical.labels_of, facts))
 
 
 def common_statistics(
