@@ -16,7 +16,7 @@ from xray_captioning.errors import ConfigError
 from xray_captioning.findings import CHEXPERT, FINDINGS, NO_FINDING
 from xray_captioning.metrics import labeler
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, read_by
-from xray_captioning.metrics.ngrams import in_order, one_text, paired
+from xray_captioning.metrics.ngrams import BLOCK, in_order, one_text, paired
 
 NOT_MENTIONED = -2  # what label_matrix writes where label_report says None
 CHEXPERT_5 = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
@@ -66,11 +66,12 @@ def label_matrix(texts: Iterable[str], convention: str | None = None) -> Labels:
     (:data:`NOT_MENTIONED`) not mentioned.
     """
     rows = labeler.kept_bits(labeler.label_bits, labeler.convention_of(convention))
-    reports = [
-        text if isinstance(text, str) else one_text(f"texts[{row}]", text)
-        for row, text in enumerate(in_order("texts", texts))
-    ]
-    return labels_of(labeler.report_bits(reports, rows))
+    reports, found = in_order("texts", texts), [np.empty((0, len(FINDINGS)), np.int8)]
+    for start in range(0, len(reports), BLOCK):
+        part = enumerate(reports[start : start + BLOCK], start)
+        texts = [text if isinstance(text, str) else one_text(f"texts[{row}]", text) for row, text in part]
+        found.append(labels_of(labeler.report_bits(texts, rows)))
+    return np.concatenate(found)
 
 
 def labels_of(bits: labeler.Bits) -> Labels:

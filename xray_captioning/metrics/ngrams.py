@@ -2,6 +2,7 @@
 n-grams, counted; and how varied texts are.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from functools import cached_property
@@ -53,6 +54,37 @@ def paired(**columns: Any) -> tuple[Sequence[Any], list[Sequence[Any]]]:
     return keys, list(found.values())
 
 
+class PackedTexts(Sequence[str]):
+    """Very many texts as bytes one behind the other: without an object for each, and never changed."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        ends, self._bytes = array("q", [0]), bytearray()
+        for text in texts:
+            self._bytes += text.encode("utf-8", "surrogatepass")
+            ends.append(len(self._bytes))
+        self._ends, self._digest = np.frombuffer(ends, np.int64), blake2b(self._bytes).digest()
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        i = range(len(self))[place]
+        return self._bytes[self._ends[i] : self._ends[i + 1]].decode("utf-8", "surrogatepass")
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[i] for i in range(len(self)))
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PackedTexts):
+            return False
+        return self._digest == other._digest and np.array_equal(self._ends, other._ends)
+
+
 def in_order(name: str, column: Any) -> Sequence[Any]:
     """Return a column as a list, an array of labels as it is; a dictionary is its values."""
     if isinstance(column, str | bytes):
@@ -68,7 +100,7 @@ def in_order(name: str, column: Any) -> Sequence[Any]:
         return labels
     if dimensions != 1:
         raise DataError(f"{name} is a table of {dimensions} dimensions; give one column of it")
-    return column if isinstance(column, list | tuple) else list(column)
+    return column if isinstance(column, list | tuple | PackedTexts) else list(column)
 
 
 def some_texts(where: str, value: Any) -> list[str]:
@@ -94,12 +126,12 @@ def one_text(where: str, value: Any) -> str:
     return texts[0]
 
 
-def checked_texts(name: str, texts: Any) -> list[str]:
-    """Return one column of texts as a list; a DataError calls it `name`."""
-    column = list(in_order(name, texts))
-    if not column:
+def checked_texts(name: str, texts: Any) -> Sequence[str]:
+    """Return one column of texts; a DataError calls it `name`."""
+    column = in_order(name, texts)
+    if not len(column):
         raise DataError(f"{name} has no text; give at least one")
-    for row, text in enumerate(column):
+    for row, text in enumerate(column if not isinstance(column, PackedTexts) else ()):
         _check_text(f"{name}[{row}]", text)
     return column
 
@@ -236,8 +268,15 @@ def distinct_ngrams(texts: Sequence[str], order: int) -> float:
     return len(different) / total if total else 0.0
 
 
+def occurrences(texts: Sequence[str]) -> Ints:
+    """Return how often each different text occurs, by first appearance."""
+    from pandas import factorize
+
+    # Their hashes in the place of very many texts: two that have the same one are not to be met with.
+    return np.bincount(factorize(np.fromiter(map(hash, texts), np.int64, len(texts)))[0])
+
+
 def caption_entropy(texts: Sequence[str]) -> float:
     """Compute the entropy of the distribution of captions (Shannon 1948), 0 to log2(n) bits."""
-    counts = np.array(list(Counter(checked_texts("texts", texts)).values()))
-    shares = counts / counts.sum()
+    shares = occurrences(checked_texts("texts", texts)) / len(texts)
     return float(-(shares * np.log2(shares)).sum()) + 0.0  # no minus zero
