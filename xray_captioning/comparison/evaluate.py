@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.comparison.texts import CaptioningSystem, Task, examples, is_texts, runs_of, system_texts
 from xray_captioning.config import Config
@@ -24,9 +26,10 @@ from xray_captioning.evaluation.claims import CollapseWarning
 from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_rows, features_of
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.result_columns import SYSTEM, role
-from xray_captioning.evaluation.results import evaluate_systems
+from xray_captioning.evaluation.results import LARGE_NOTE, evaluate_systems
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics.labeler import convention_of, read_by
+from xray_captioning.metrics.ngrams import LARGE
 from xray_captioning.plots.charts import save
 from xray_captioning.plots.panels import panel
 
@@ -133,6 +136,8 @@ def evaluate(
     >>> systems = {"mine": ["runs/seed-0", "runs/seed-1", "runs/seed-2"], "theirs": texts}
     >>> rows = xc.evaluate("phantom", systems, "results")  # doctest: +SKIP
     """
+    from pandas import factorize
+
     _check_settings(part, protocol, beams, out=out, cache=cache, report=report)
     convention_of(convention)  # refused before anything is read
     studies, _ = open_studies(studies, need_images=features is None)
@@ -170,13 +175,19 @@ def evaluate(
         whole, test = len(test), test.iloc[common_rows(texts, Studies.of(test, studies))]
         about["left_out"] = whole - len(test)
     asked = Studies.of(test, studies)
-    task = Task(train, test, config, protocol, cache, seed, quick, asked)
+    task = Task(train, test, config, protocol, cache, seed, quick or len(test) > LARGE, asked)
     with read_by(convention):
         found, captions = system_texts(task, models, texts, beams)
-        results = evaluate_systems(asked.ids, found, task.texts, about, group_ids(test), quick, seed)
+        reports, patients = task.texts, factorize(np.array(group_ids(test), dtype=object), sort=True)[0].tolist()
+        shown = dict(zip(asked.ids, test["images"])) if report is not None or images else None
+        if shown is None:  # the table of very many studies takes as much memory as all the rest
+            del studies, usable, train, test, task, texts
+        results = evaluate_systems(asked.ids, found, reports, about, patients, quick, seed)
         results.write(Path(out))
-        if report is not None:
-            write_report(results, report, dict(zip(results.studies, test["images"])))
+        if report is not None and len(asked.ids) <= LARGE:
+            write_report(results, report, shown)
+    if len(asked.ids) > LARGE:
+        warnings.warn(LARGE_NOTE, ResultsWarning, stacklevel=2)
     if images:
         save(panel(examples(task, found, captions)), Path(out) / "panel.png")
     for alarm in results.alarms:

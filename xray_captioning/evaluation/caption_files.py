@@ -20,6 +20,7 @@ from xray_captioning.data.records import DELIMITERS, as_text
 from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import result_columns as roles
+from xray_captioning.metrics.ngrams import kept_texts
 from xray_captioning.text.cleaning import without_common_marks, without_marks
 
 _JSON = re.compile(r"\.(json|jsonl|ndjson)(\.gz)?$", re.IGNORECASE)
@@ -31,12 +32,13 @@ _MISSING = {"nan", "<na>", "null"}  # what pandas writes of a missing value wher
 class TextColumn:
     """What a file says that a system wrote, or what is in the reports."""
 
-    texts: list[Any]  # str, or of reports a list of them
+    texts: Sequence[Any]  # str, or of reports a list of them
     ids: dict[str, list[Any]] = field(default_factory=dict)  # columns that may name the study
     source: str = ""  # the file, for messages
     left_out: tuple[str, ...] = ()  # columns of texts that are not taken for a system
 
 
+Wanted = Callable[[roles.Columns], Sequence[str]] | None
 Texts = Mapping[str, str] | Sequence[str] | TextColumn
 """Text by study id, texts in the order of the evaluated studies, or what a file holds."""
 
@@ -60,7 +62,11 @@ def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, TextColumn
     """Read the texts of systems by name: of the columns `asked` for those that are there, else
     those that are systems' for certain; it is a DataError where that is not certain.
     """
-    columns = read_columns(path)
+
+    def wanted(columns: roles.Columns) -> Sequence[str]:
+        return [*roles.predictions(path, columns, asked), *_ids(path, columns), "error"]
+
+    columns = read_columns(path, wanted)
     chosen = roles.predictions(path, columns, asked)
     others = roles.other_texts(columns, chosen)
     names = {name: path.stem if name == roles.ALONE else name for name in chosen}
@@ -83,16 +89,20 @@ def read_named(path: Path, names: Sequence[str]) -> list[TextColumn]:
     return [_written(path, columns, name) for name in chosen]
 
 
-def read_columns(path: Path) -> roles.Columns:
-    """Read a file of texts as columns of one length, by name; None where there is no value."""
-    with open_bytes(path) as stream:
-        # An Excel workbook is a zip archive.
-        binary = stream.peek(4).startswith((records.PARQUET, ZIP))
+def read_columns(path: Path, wanted: Wanted = None) -> roles.Columns:
+    """Read a file of texts, or a folder of Parquet partitions, as columns of one length, by name; None where
+    there is no value. Of very long tables those that are not `wanted` end early.
+    """
+    binary = path.is_dir()
+    if not binary:
+        with open_bytes(path) as stream:
+            # An Excel workbook is a zip archive.
+            binary = stream.peek(4).startswith((records.PARQUET, ZIP))
     if binary:
-        columns = _by_column(Table(path).records())
+        columns = _by_column(Table(path).records(), wanted)
     else:
         with open_text(path) as file:
-            columns = _of_text(path, file.read(HEAD_BYTES))
+            columns = _of_text(path, file.read(HEAD_BYTES), wanted)
     columns = {str(name): values for name, values in roles.flattened(columns).items()}
     if not any(columns.values()):
         raise DataError(f"{path}: has no row; give one row per study")
@@ -116,7 +126,7 @@ def _written(
     if checked is checked_text:
         texts = without_common_marks(texts)
     ids = {key: [values[row] for row in rows] for key, values in _ids(path, columns).items()}
-    return TextColumn(texts, ids, str(path), left_out)
+    return TextColumn(kept_texts(texts, len(texts)), ids, str(path), left_out)
 
 
 def _ids(path: Path, columns: roles.Columns) -> roles.Columns:
@@ -154,14 +164,22 @@ def _report(value: Any, where: str, number: Any) -> str | list[str]:
     return checked_text(value, where, number)
 
 
-def _by_column(rows: records.Rows) -> roles.Columns:
+def _by_column(rows: records.Rows, wanted: Wanted = None) -> roles.Columns:
     """Return the columns of a table; None where JSON or Parquet has no value."""
     # The fields themselves: a row of a Table is a dictionary, and there may be many of them.
-    names, *found = [values for _, values in rows] or [[]]
-    return {name: list(values) for name, values in zip(names, zip(*found))}
+    names, *found = [values for _, values in islice(rows, 1 + records.BATCH)] or [[]]
+    places = {name: place for place, name in enumerate(names)}
+    columns: roles.Columns = {name: [values[place] for values in found] for name, place in places.items()}
+    kept = wanted(columns) if wanted and len(found) == records.BATCH else names
+    kept = kept if places.keys() | {"error"} >= set(kept) else names  # else one is within another
+    added = [(place, columns[name].append) for name, place in places.items() if name in kept]
+    for _, values in rows:
+        for place, add in added:
+            add(values[place])
+    return columns
 
 
-def _of_text(path: Path, head: str) -> roles.Columns:
+def _of_text(path: Path, head: str, wanted: Wanted = None) -> roles.Columns:
     """Return the columns of a text that begins with `head`: JSON, a table, or one text a line."""
     if _JSON.search(path.name) or re.match(r'\s*(\{\s*"|\[\s*[\[{"])', head):
         if records.is_lines(head, path):
@@ -182,7 +200,7 @@ def _of_text(path: Path, head: str) -> roles.Columns:
             rows = _parsed_rows(file, ",")
         if rows and all(len(row) == 1 for row in rows):
             return {roles.ALONE: [row[0] for row in rows]}
-    return _by_column(Table(path).records())
+    return _by_column(Table(path).records(), wanted)
 
 
 def _shows_table(path: Path, lines: Sequence[str]) -> bool:

@@ -23,12 +23,11 @@ from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics import bleu, cider, clinical, mentions, rouge
 from xray_captioning.metrics.calibration import wilson
 from xray_captioning.metrics.classification import patient_numbers
-from xray_captioning.metrics.ngrams import BLOCK, Block, checked_pairs, checked_texts, paired
+from xray_captioning.metrics.ngrams import BLOCK, LARGE, Block, checked_pairs, checked_texts, paired
 from xray_captioning.metrics.scores import word_statistics
 
 COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")  # metrics of the paired tests
-# Above so many studies less is kept, and counted a system at a time (docs/scale.md).
-LARGE, TOGETHER = 100_000, 1_000_000  # studies; studies of all systems
+TOGETHER = 1_000_000  # studies of all systems, above which these are counted one by one
 WINDOW = 1 << 16  # studies, or patients, at a time
 # Patients that a score has to stand on before it has an interval, and those with the rarest finding
 # for averages that count an absent finding as 0.

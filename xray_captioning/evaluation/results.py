@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from xray_captioning.evaluation import claims, jackknife
 from xray_captioning.evaluation.baselines import DRAWS, ReportTexts, System
-from xray_captioning.evaluation.jackknife import LARGE, Jackknife
+from xray_captioning.evaluation.jackknife import Jackknife
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, LEFT_OUT, SHOWN, TEXT_COLUMNS, finite
 from xray_captioning.files import atomic_path, atomic_write
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics import cider, clinical, mentions, ngrams
+from xray_captioning.metrics.ngrams import LARGE
 
 Row = dict[str, Any]
 Run = tuple[str, ...] | ngrams.PackedTexts  # the texts of a run
@@ -34,8 +35,8 @@ class Results:
     """What :func:`evaluate_systems` found."""
 
     studies: list[str]  # ids
-    references: list[str]  # the texts that words are compared with
-    reports: list[str]  # those whose findings count
+    references: Sequence[str]  # the texts that words are compared with
+    reports: Sequence[str]  # those whose findings count
     systems: list[System]  # systems first, then baselines, then shuffled systems
     rows: list[Row]  # one a system
     found: Jackknife  # of systems and baselines, by column name

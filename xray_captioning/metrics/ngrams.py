@@ -17,6 +17,7 @@ from xray_captioning.errors import DataError
 from xray_captioning.metrics.labels.spelling import Kept
 
 MAXIMUM_ORDER = 4  # BLEU and CIDEr count runs of one to four words
+LARGE = 100_000  # studies, above which less is kept of each (docs/scale.md)
 BLOCK = 5_000  # pairs counted at a time, so that memory does not grow with their number
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -83,6 +84,14 @@ class PackedTexts(Sequence[str]):
         if not isinstance(other, PackedTexts):
             return False
         return self._digest == other._digest and np.array_equal(self._ends, other._ends)
+
+
+def kept_texts(texts: Iterable[Any], number: int) -> Sequence[Any]:
+    """Return so many texts as a list, very many as `PackedTexts`; lists of references as they are."""
+    if number <= LARGE:
+        return list(texts)
+    first, rest = next(found := iter(texts)), found
+    return PackedTexts(chain([first], rest)) if isinstance(first, str) else [first, *rest]
 
 
 def in_order(name: str, column: Any) -> Sequence[Any]:
