@@ -27,8 +27,8 @@ from xray_captioning.metrics.ngrams import BLOCK, LARGE, Block, checked_pairs, c
 from xray_captioning.metrics.scores import word_statistics
 
 COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")  # metrics of the paired tests
-TOGETHER = 1_000_000  # studies of all systems, above which these are counted one by one
-WINDOW = 1 << 16  # studies, or patients, at a time
+TOGETHER = 300_000  # studies of all systems, above which these are counted one by one
+WINDOW = 1 << 14  # studies, or patients, at a time
 # Patients that a score has to stand on before it has an interval, and those with the rarest finding
 # for averages that count an absent finding as 0.
 LEAST_PATIENTS, LEAST_RAREST = 5, 10

@@ -5,6 +5,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,11 @@ def evaluate_systems(
     """
     large = len(studies) > LARGE
     quick, shuffles = quick or large, claims.FEW_SHUFFLES if large else claims.SHUFFLES
-    labelled = _Labels().__getitem__
+    labels = cache(clinical.label_matrix)
+
+    def labelled(column: Sequence[str]) -> clinical.Labels:
+        return labels(_key(column))
+
     groups = list(studies if groups is None else groups)
     own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]
     findings, reports = clinical.counted_findings(texts.training), labelled(texts.reports)
@@ -153,15 +158,6 @@ def evaluate_systems(
         paired_tests=claims.paired_tests(systems, found),
         beats_every_baseline=claims.beats_every_baseline(systems, found),
     )
-
-
-class _Labels(dict[int, clinical.Labels]):
-    """Labels of columns of texts, each read once."""
-
-    def __getitem__(self, texts: Any) -> clinical.Labels:
-        if id(texts) not in self:
-            self[id(texts)] = clinical.label_matrix(texts)
-        return super().__getitem__(id(texts))
 
 
 def _key(run: Sequence[str]) -> Run:

@@ -24,13 +24,13 @@ _EVEN_WEIGHTS = [(1 / order,) * order for order in range(1, ngrams.MAXIMUM_ORDER
 def bleu(references: References, hypotheses: Hypotheses, protocol: str = "coco") -> Floats:
     """Compute BLEU-1 to BLEU-4 of a system by one of `BLEU_PROTOCOLS`: (4,), from 0 to 1."""
     pairs = ngrams.checked_pairs(references, hypotheses)
-    if protocol not in BLEU_PROTOCOLS:
-        raise ConfigError(f"unknown BLEU protocol {protocol!r}: choose one of {', '.join(BLEU_PROTOCOLS)}")
-    return of_protocol(protocol, np.concatenate(list(map(block_statistics, ngrams.blocks(pairs)))), pairs)
+    return of_protocol(protocol, bleu_statistics(references, hypotheses), pairs)
 
 
 def of_protocol(protocol: str, statistics: Ints, pairs: ngrams.Pairs) -> Floats:
     """Return the `bleu` of pairs and their `bleu_statistics`."""
+    if protocol not in BLEU_PROTOCOLS:
+        raise ConfigError(f"unknown BLEU protocol {protocol!r}: choose one of {', '.join(BLEU_PROTOCOLS)}")
     if protocol == "nltk":
         return nltk_bleu_rows([texts for texts, _ in pairs], [text for _, text in pairs]).mean(axis=0)
     if protocol == "legacy":

@@ -197,7 +197,7 @@ def label_bits(convention: str, text: str) -> Bits:
 @cache
 def kept_bits(found: Callable[[str, str], Bits], convention: str) -> Kept[str, bytes]:
     """Return the bytes of what is found in statements, `label_bits` or more."""
-    return Kept(lambda text: found(convention, text).tobytes())
+    return Kept(lambda text: found(convention, text).tobytes(), most=1 << 17)
 
 
 def report_bits(texts: Sequence[str], rows: Kept[str, bytes]) -> Bits:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.errors import ConfigError
 from xray_captioning.metrics import bleu, cider, rouge
 from xray_captioning.metrics.clinical import clinical_scores
 from xray_captioning.metrics.ngrams import Block, Hypotheses, Pairs, References, blocks, checked_pairs
@@ -59,8 +58,6 @@ def score(
     >>> round(score({7: ["clear"], 8: ["edema"]}, {8: ["edema"], 7: ["clear"]})["BLEU-1"], 6)
     1.0
     """
-    if protocol not in bleu.BLEU_PROTOCOLS:
-        raise ConfigError(f"unknown BLEU protocol {protocol!r}: choose one of {', '.join(bleu.BLEU_PROTOCOLS)}")
     pairs = checked_pairs(references, hypotheses)
     references, hypotheses = [texts for texts, _ in pairs], [text for _, text in pairs]
     counted = word_statistics(pairs, cider.document_frequency(references))
