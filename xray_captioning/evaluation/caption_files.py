@@ -25,6 +25,7 @@ from xray_captioning.text.cleaning import without_common_marks, without_marks
 
 _JSON = re.compile(r"\.(json|jsonl|ndjson)(\.gz)?$", re.IGNORECASE)
 _TABLES = re.compile(r"\.(csv|tsv|tab|psv)(\.gz)?$", re.IGNORECASE)
+WRITTEN = ("study", "images", "caption", "log_probability", "error")  # what is used of what `caption` writes
 _MISSING = {"nan", "<na>", "null"}  # what pandas writes of a missing value where it has to be text
 
 
@@ -38,7 +39,6 @@ class TextColumn:
     left_out: tuple[str, ...] = ()  # columns of texts that are not taken for a system
 
 
-Wanted = Callable[[roles.Columns], Sequence[str]] | None
 Texts = Mapping[str, str] | Sequence[str] | TextColumn
 """Text by study id, texts in the order of the evaluated studies, or what a file holds."""
 
@@ -62,11 +62,7 @@ def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, TextColumn
     """Read the texts of systems by name: of the columns `asked` for those that are there, else
     those that are systems' for certain; it is a DataError where that is not certain.
     """
-
-    def wanted(columns: roles.Columns) -> Sequence[str]:
-        return [*roles.predictions(path, columns, asked), *_ids(path, columns), "error"]
-
-    columns = read_columns(path, wanted)
+    columns = read_columns(path)
     chosen = roles.predictions(path, columns, asked)
     others = roles.other_texts(columns, chosen)
     names = {name: path.stem if name == roles.ALONE else name for name in chosen}
@@ -89,20 +85,18 @@ def read_named(path: Path, names: Sequence[str]) -> list[TextColumn]:
     return [_written(path, columns, name) for name in chosen]
 
 
-def read_columns(path: Path, wanted: Wanted = None) -> roles.Columns:
-    """Read a file of texts, or a folder of Parquet partitions, as columns of one length, by name; None where
-    there is no value. Of very long tables those that are not `wanted` end early.
-    """
+def read_columns(path: Path) -> roles.Columns:
+    """Read a file of texts, or a folder of Parquet partitions, as columns of one length; None is no value."""
     binary = path.is_dir()
     if not binary:
         with open_bytes(path) as stream:
             # An Excel workbook is a zip archive.
             binary = stream.peek(4).startswith((records.PARQUET, ZIP))
     if binary:
-        columns = _by_column(Table(path).records(), wanted)
+        columns = _by_column(Table(path).records())
     else:
         with open_text(path) as file:
-            columns = _of_text(path, file.read(HEAD_BYTES), wanted)
+            columns = _of_text(path, file.read(HEAD_BYTES))
     columns = {str(name): values for name, values in roles.flattened(columns).items()}
     if not any(columns.values()):
         raise DataError(f"{path}: has no row; give one row per study")
@@ -119,14 +113,15 @@ def _written(
     """Return a column with those that may name its studies; rows without a value have no text."""
     values = columns[name]
     rows = [row for row, value in enumerate(values) if value is not None]
-    if {"study", "caption", "error"} <= columns.keys():
+    if {*WRITTEN} <= columns.keys():
         # What the command caption wrote says why a study has no caption.
         rows = [row for row in rows if not columns["error"][row]]
     texts = [checked(values[row], f"{path}, {name}, text", row + 1) for row in rows]
     if checked is checked_text:
         texts = without_common_marks(texts)
     ids = {key: [values[row] for row in rows] for key, values in _ids(path, columns).items()}
-    return TextColumn(kept_texts(texts, len(texts)), ids, str(path), left_out)
+    kept = kept_texts(texts, len(texts)) if checked is checked_text else texts
+    return TextColumn(kept, ids, str(path), left_out)
 
 
 def _ids(path: Path, columns: roles.Columns) -> roles.Columns:
@@ -164,22 +159,21 @@ def _report(value: Any, where: str, number: Any) -> str | list[str]:
     return checked_text(value, where, number)
 
 
-def _by_column(rows: records.Rows, wanted: Wanted = None) -> roles.Columns:
+def _by_column(rows: records.Rows) -> roles.Columns:
     """Return the columns of a table; None where JSON or Parquet has no value."""
     # The fields themselves: a row of a Table is a dictionary, and there may be many of them.
-    names, *found = [values for _, values in islice(rows, 1 + records.BATCH)] or [[]]
-    places = {name: place for place, name in enumerate(names)}
-    columns: roles.Columns = {name: [values[place] for values in found] for name, place in places.items()}
-    kept = wanted(columns) if wanted and len(found) == records.BATCH else names
-    kept = kept if places.keys() | {"error"} >= set(kept) else names  # else one is within another
-    added = [(place, columns[name].append) for name, place in places.items() if name in kept]
+    places = {name: place for place, name in enumerate(next(rows, (0, []))[1])}
+    if {*WRITTEN} <= places.keys():  # with the findings and sentences of each, which take more than all texts
+        places = {name: places[name] for name in WRITTEN}
+    columns: roles.Columns = {name: [] for name in places}
+    added = [(place, columns[name].append) for name, place in places.items()]
     for _, values in rows:
         for place, add in added:
             add(values[place])
     return columns
 
 
-def _of_text(path: Path, head: str, wanted: Wanted = None) -> roles.Columns:
+def _of_text(path: Path, head: str) -> roles.Columns:
     """Return the columns of a text that begins with `head`: JSON, a table, or one text a line."""
     if _JSON.search(path.name) or re.match(r'\s*(\{\s*"|\[\s*[\[{"])', head):
         if records.is_lines(head, path):
@@ -200,7 +194,7 @@ def _of_text(path: Path, head: str, wanted: Wanted = None) -> roles.Columns:
             rows = _parsed_rows(file, ",")
         if rows and all(len(row) == 1 for row in rows):
             return {roles.ALONE: [row[0] for row in rows]}
-    return _by_column(Table(path).records(), wanted)
+    return _by_column(Table(path).records())
 
 
 def _shows_table(path: Path, lines: Sequence[str]) -> bool:

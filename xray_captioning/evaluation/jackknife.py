@@ -20,10 +20,10 @@ from scipy.special import stdtr, stdtrit
 from xray_captioning.errors import DataError
 from xray_captioning.files import progress
 from xray_captioning.findings import FINDINGS
-from xray_captioning.metrics import bleu, cider, clinical, mentions, rouge
+from xray_captioning.metrics import bleu, cider, clinical, mentions
 from xray_captioning.metrics.calibration import wilson
 from xray_captioning.metrics.classification import patient_numbers
-from xray_captioning.metrics.ngrams import BLOCK, LARGE, Block, checked_pairs, checked_texts, paired
+from xray_captioning.metrics.ngrams import BLOCK, LARGE, checked_texts, paired
 from xray_captioning.metrics.scores import word_statistics
 
 COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")  # metrics of the paired tests
@@ -149,23 +149,10 @@ def study_statistics(
     """
     reports = references if reports is None else reports
     _, (references, hypotheses, reports) = paired(references=references, hypotheses=hypotheses, reports=reports)
-    statistics = common_statistics(references, hypotheses, frequency, _rouge_score)
+    statistics = word_statistics(references, hypotheses, frequency, rouge_score=True)
     facts = [mentions.facts(column) for column in (reports, hypotheses)]
     statistics |= mentions.mention_statistics(*facts)
     return statistics | clinical.finding_statistics(*map(clinical.labels_of, facts))
-
-
-def common_statistics(
-    references: Texts, hypotheses: Texts, frequency: cider.DocumentFrequency | None = None, *more: Callable[..., Any]
-) -> Statistics:
-    """Compute those of `study_statistics` that `score` stands on: n, bleu, ROUGE-L and CIDEr."""
-    pairs = checked_pairs(references, hypotheses)
-    frequency = cider.document_frequency(references) if frequency is None else frequency
-    return {"n": np.ones(len(pairs), dtype=np.int8), **word_statistics(pairs, frequency, *more)}
-
-
-def _rouge_score(block: Block) -> Statistics:
-    return dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rouge.rouge_score_of(block).T, strict=True))
 
 
 def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Statistics:
@@ -303,17 +290,12 @@ def mean_of_runs(alone: Jackknife, systems: Mapping[str, Sequence[str]]) -> Jack
         found.runs[name] = [alone.scores[run] for run in runs]
         metrics = list(found.runs[name][0])
         found.scores[name] = {m: float(np.mean([alone.scores[run][m] for run in runs])) for m in metrics}
-        found.pseudo[name] = _mean_pseudo([alone.pseudo[run] for run in runs])
+        pseudo = [alone.pseudo[run] for run in runs]  # of moments alone there is no mean
+        several = [m for m, values in pseudo[0].items() if not isinstance(values, Moments)]
+        means = {m: np.mean([one[m] for one in pseudo], axis=0) for m in several if len(runs) > 1}
+        found.pseudo[name] = means if len(runs) > 1 else pseudo[0]
         found.support[name] = {m: min(alone.support[run][m] for run in runs) for m in metrics}
     return found
-
-
-def _mean_pseudo(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the means of pseudo-values over runs, without those of which there are only moments."""
-    if len(runs) == 1:
-        return dict(runs[0])
-    known = [name for name, values in runs[0].items() if not isinstance(values, Moments)]
-    return {name: np.mean([run[name] for run in runs], axis=0) for name in known}
 
 
 def _leave_one_out(sums: Statistics, findings: Sequence[str] | None) -> tuple[dict[str, float], dict[str, Any]]:

@@ -20,6 +20,7 @@ from xray_captioning.files import atomic_path, atomic_write
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics import cider, clinical, mentions, ngrams
 from xray_captioning.metrics.ngrams import LARGE
+from xray_captioning.metrics.scores import word_statistics
 
 Row = dict[str, Any]
 Run = tuple[str, ...] | ngrams.PackedTexts  # the texts of a run
@@ -183,7 +184,7 @@ def _whole_rows(whole: list[str], rows: Mapping[Run, Row]) -> dict[Run, Row]:
     frequency, found = cider.document_frequency(whole), {}
 
     def count(said: Sequence[str], wanted: Sequence[str]) -> jackknife.Statistics:
-        return jackknife.common_statistics(wanted, said, frequency)
+        return word_statistics(wanted, said, frequency)
 
     for run, counted in zip(rows, jackknife.statistics_of_runs(count, list(rows), whole)):
         scores = jackknife.text_scores({n: v.sum(0, keepdims=True, dtype=float) for n, v in counted.items()})

@@ -58,10 +58,8 @@ def _having(block: ngrams.Block) -> Iterator[_Counted]:
 def _merged(parts: Iterable[_Counted]) -> _Counted:
     """Add up the counts of n-grams, which are put in order."""
     grams, counts = (np.concatenate(column) for column in zip((np.empty(0, np.uint64), np.empty(0, int)), *parts))
-    order = np.argsort(grams)
-    grams, counts = grams[order], counts[order]
-    first = np.flatnonzero(np.diff(grams, prepend=~grams[:1]))
-    return grams[first], np.add.reduceat(counts, first) if len(first) else counts
+    different, place = np.unique(grams, return_inverse=True)
+    return different, np.bincount(place, counts, len(different)).astype(np.int64)
 
 
 def cider_rows(references: References, hypotheses: Hypotheses, frequency: DocumentFrequency | None = None) -> Floats:

@@ -8,7 +8,7 @@ et al., JAMIA 2016.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, partial
+from functools import cache
 from itertools import chain
 from typing import TypeAlias, TypeVar
 
@@ -55,7 +55,7 @@ def find_mentions(text: str, convention: str | None = None) -> list[Mention]:
 
     Raises what :func:`label_report` raises.
     """
-    return [m for m in _report(_named, text, convention) if m.finding != statement.OTHER]
+    return [m for m in _said(statement.mentions, text, convention) if m.finding != statement.OTHER]
 
 
 def label_report(text: str, convention: str | None = None) -> dict[str, int | None]:
@@ -97,15 +97,10 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
     >>> {name: label for name, label in labels.items() if label is not None}
     {'Pneumonia': -1, 'Pneumothorax': 0, 'Pleural Effusion': 1}
     """
-    return _report(_labels, text, convention).copy()
-
-
-def _labels(convention: str, text: str) -> dict[str, int | None]:
     labels: dict[str, int | None] = dict.fromkeys(FINDINGS)
     found = False
-    for name, new in _said(statement.labels(convention), text):
-        if new != DENIED and name != "Support Devices":
-            found = True
+    for name, new in _said(statement.labels, text, convention):
+        found |= new != DENIED and name != "Support Devices"
         if name != statement.OTHER and (not labels[name] or new == PRESENT):
             labels[name] = new
     if not found and any(map(str.isalpha, text)):
@@ -154,24 +149,10 @@ def explain_report(text: str, convention: str | None = None) -> Explanation:
     return deciding
 
 
-def _named(convention: str, text: str) -> tuple[Mention, ...]:
-    return tuple(_said(statement.mentions(convention), text))
-
-
-def _said(kept: Kept[str, tuple[T, ...]], text: str) -> Iterator[T]:
-    return chain.from_iterable(map(kept.__getitem__, statements(text)))
-
-
-def _report(found: Callable[[str, str], T], text: str, convention: str | None) -> T:
+def _said(kept: Callable[[str], Kept[str, tuple[T, ...]]], text: str, convention: str | None) -> Iterator[T]:
     if not isinstance(text, str):
         raise DataError(f"a report must be text, not {type(text).__name__}; use an empty string where there is none")
-    return _reports(found, convention_of(convention))[text]
-
-
-@cache
-def _reports(found: Callable[[str, str], T], convention: str) -> Kept[str, T]:
-    """Return what finds something in a report: a comparison labels each many times over."""
-    return Kept(partial(found, convention), 5_000, 1 << 13)
+    return chain.from_iterable(map(kept(convention_of(convention)).__getitem__, statements(text)))
 
 
 Bits: TypeAlias = NDArray[np.uint32]

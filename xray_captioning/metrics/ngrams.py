@@ -79,11 +79,8 @@ class PackedTexts(Sequence[str]):
 
 
 def kept_texts(texts: Iterable[Any], number: int) -> Sequence[Any]:
-    """Return so many texts as a list, very many as `PackedTexts`; lists of references as they are."""
-    if number <= LARGE:
-        return list(texts)
-    first, rest = next(found := iter(texts)), found
-    return PackedTexts(chain([first], rest)) if isinstance(first, str) else [first, *rest]
+    """Return so many texts as a list, very many as `PackedTexts`."""
+    return PackedTexts(texts) if number > LARGE else list(texts)
 
 
 def in_order(name: str, column: Any) -> Sequence[Any]:
