@@ -44,7 +44,7 @@ def evaluate(source: options.Source, out: Path, bundles: tuple[str, ...], engine
     images = given["features"] is None and (bool(named) or not source.is_large())
     with engine.spread() as workers:
         written = compare(
-            source._replace(need_images=images).load(),
+            source._replace(need_images=images).load,  # not its table, which would be kept until the end
             read_systems(named, files, prediction),
             out,
             changes=dict(parse_assignment(text) for text in assignments),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from xray_captioning.evaluation.result_columns import SYSTEM, role
 from xray_captioning.evaluation.results import LARGE_NOTE, evaluate_systems
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics.labeler import convention_of, read_by
-from xray_captioning.metrics.ngrams import LARGE
+from xray_captioning.metrics.ngrams import LARGE, kept_texts
 from xray_captioning.plots.charts import save
 from xray_captioning.plots.panels import panel
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # texts alone are compared without loading Keras
 
 
 def evaluate(
-    studies: pd.DataFrame | str | Path,
+    studies: pd.DataFrame | str | Path | Callable[[], pd.DataFrame],
     systems: Mapping[str, Given],
     out: str | Path = "results",
     *,
@@ -68,8 +68,8 @@ def evaluate(
 
     Parameters
     ----------
-    studies : pandas.DataFrame or path
-        As :func:`xray_captioning.read_studies` returns it, or what it reads. Studies without a
+    studies : pandas.DataFrame, path or callable
+        As :func:`xray_captioning.read_studies` returns it, what it reads, or what returns it. Studies without a
         text and, where there is a captioner, without an image are left out.
     systems : mapping
         By name, a captioner; the folder of a bundle, or the name of a shipped one; or the texts
@@ -140,7 +140,7 @@ def evaluate(
 
     _check_settings(part, protocol, beams, out=out, cache=cache, report=report)
     convention_of(convention)  # refused before anything is read
-    studies, _ = open_studies(studies, need_images=features is None)
+    studies, _ = open_studies(studies() if callable(studies) else studies, need_images=features is None)
     given = features_of(features, studies)
     models, texts = _by_kind(systems, prediction, given, workers)
     every = [run for runs in models.values() for run in runs]
@@ -179,14 +179,14 @@ def evaluate(
     with read_by(convention):
         found, captions = system_texts(task, models, texts, beams)
         reports, patients = task.texts, factorize(np.array(group_ids(test), dtype=object), sort=True)[0].tolist()
-        shown = dict(zip(asked.ids, test["images"])) if report is not None or images else None
-        if shown is None:  # the table of very many studies takes as much memory as all the rest
-            del studies, usable, train, test, task, texts
-        results = evaluate_systems(asked.ids, found, reports, about, patients, quick, seed)
+        ids, shown = kept_texts(asked.ids, len(asked.ids)), dict(zip(asked.ids, test["images"]))
+        if len(ids) > LARGE and not images:  # the table takes as much memory as all the rest
+            del studies, usable, train, test, task, texts, split, asked, shown
+        results = evaluate_systems(ids, found, reports, about, patients, quick, seed)
         results.write(Path(out))
-        if report is not None and len(asked.ids) <= LARGE:
+        if report is not None and len(ids) <= LARGE:
             write_report(results, report, shown)
-    if len(asked.ids) > LARGE:
+    if len(ids) > LARGE:
         warnings.warn(LARGE_NOTE, ResultsWarning, stacklevel=2)
     if images:
         save(panel(examples(task, found, captions)), Path(out) / "panel.png")

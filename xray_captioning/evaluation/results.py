@@ -36,7 +36,7 @@ Labelled = Callable[[Sequence[str]], clinical.Labels]
 class Results:
     """What :func:`evaluate_systems` found."""
 
-    studies: list[str]  # ids
+    studies: Sequence[str]  # ids
     references: Sequence[str]  # the texts that words are compared with
     reports: Sequence[str]  # those whose findings count
     systems: list[System]  # systems first, then baselines, then shuffled systems
@@ -146,7 +146,7 @@ def evaluate_systems(
         return {**dict.fromkeys(SHOWN), "system": system.name, "search": system.search, **own}
 
     return Results(
-        studies=list(studies),
+        studies=studies,
         references=texts.references,
         reports=texts.reports,
         systems=shown,
