@@ -57,7 +57,7 @@ def write(folder: Path, rows: int) -> list[str]:
 
     reports, captions = made_up(rows + TRAINING)
     ids = [f"s{number:07}" for number in range(len(reports))]
-    patients = [f"p{number % (rows // 2) if number >= TRAINING else -number}" for number in range(len(ids))]
+    patients = [f"p{number % (rows // 2)}" if number >= TRAINING else f"t{number}" for number in range(len(ids))]
     parts = ["train"] * TRAINING + ["test"] * rows
     columns = {"study_id": ids, "patient_id": patients, "split": parts, "image": ids, "findings": reports}
     parquet.write_table(pyarrow.table(columns), folder / "reports.parquet")

@@ -245,8 +245,8 @@ def summary_warnings(summary: dict[str, Any], there: Sequence[str] = ()) -> list
 
 def torn(groups: Iterable[str], parts: Iterable[str | None]) -> list[str]:
     """Return the groups, such as patients, with studies in two parts."""
-    placed = {(group, part) for group, part in zip(groups, parts) if part}
-    return sorted(group for group, n in Counter(group for group, _ in placed).items() if n > 1)
+    first: dict[str, str] = {}
+    return sorted({group for group, part in zip(groups, parts) if part and first.setdefault(group, part) != part})
 
 
 def _histogram(counts: Iterable[int]) -> dict[str, int]:

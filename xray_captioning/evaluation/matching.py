@@ -180,10 +180,12 @@ def by_row(system: str, given: Texts, studies: Studies) -> dict[int, int]:
             )
         return {place: place for place in range(len(written.texts))}
     column, rows, number = best_column(written, studies)
-    values = list(zip(written.ids[column], rows))
+    values = written.ids[column]
     # Two texts of one study are refused, whether it is evaluated or not.
-    times = Counter(str(value) if row is None else row for value, row in values)
-    if twice := [value for value, row in values if times[str(value) if row is None else row] > 1]:
+    keys = [str(value) if row is None else row for value, row in zip(values, rows)]
+    if len(set(keys)) < len(keys):
+        times = Counter(keys)
+        twice = [value for value, key in zip(values, keys) if times[key] > 1]
         raise DataError(f"{place} names a study twice, the second time as {column} {twice[-1]}; keep one text of it")
     if written.texts and not number:
         shown = ", ".join(f"{name} {values[0]}" for name, values in written.ids.items() if values)
@@ -191,7 +193,7 @@ def by_row(system: str, given: Texts, studies: Studies) -> dict[int, int]:
             f"{place}: no id is that of an evaluated study or image ({shown or 'none'}; the data has "
             f"{studies.ids[0]}); give the study ids of the data in a column study_id"
         )
-    if unknown := [v for v, row in values if row is None and not studies.is_other(v)]:
+    if unknown := [v for v, row in zip(values, rows) if row is None and not studies.is_other(v)]:
         said = f"{system}: {len(unknown)} of {len(rows)} texts are of no study of the data and are left out"
         warnings.warn(f"{said}, such as that of {unknown[0]}", ResultsWarning, stacklevel=2)
     return {row: place for place, row in enumerate(rows) if row is not None}

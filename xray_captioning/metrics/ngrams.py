@@ -183,7 +183,23 @@ def _code(word: str) -> int:
 # Words and n-grams are compared as numbers of 64 bits. In a collection of twenty million different ones
 # the chance that any two have the same number is one in a hundred thousand.
 _CODES = Kept(_code, most=1 << 18)
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no word before another is lost
+_FACTOR = np.array([0x9E3779B97F4A7C15], np.uint64)  # odd, so that no word before another is lost
+
+
+def numbered(codes: Codes) -> tuple[Ints, Codes]:
+    """Return the number of each by first appearance, and the different ones: a hash table of NumPy's."""
+    bits, factor = np.uint64(62 - len(codes).bit_length()), _FACTOR
+    first, left = np.empty(len(codes), np.int64), np.arange(len(codes))
+    while len(left):
+        slot = codes[left] * factor >> bits
+        table = np.empty(1 << (64 - int(bits)), np.int64)
+        table[slot[::-1]] = left[::-1]  # the first one stays
+        found = table[slot]
+        same = codes[found] == codes[left]
+        first[left[same]] = found[same]
+        left, factor = left[~same], factor * _FACTOR
+    different = first == np.arange(len(codes))
+    return (np.cumsum(different) - 1)[first], codes[different]
 
 
 class Words:
@@ -200,7 +216,6 @@ class Words:
         """For orders 1 to `MAXIMUM_ORDER` the n-grams, numbers by first appearance, and how often each text
         has each: SciPy's csr_array of int64, (texts, n-grams).
         """
-        from pandas import factorize  # its hash table numbers millions a second
         from scipy.sparse import csr_array
 
         found, left = [], np.repeat(self.ends, self.lengths) - np.arange(len(self.codes))
@@ -208,7 +223,7 @@ class Words:
         for order in range(1, MAXIMUM_ORDER + 1):
             if order > 1:
                 grams = grams[:-1] * _FACTOR + self.codes[order - 1 :]
-            columns, different = factorize(grams[left[: len(grams)] >= order])
+            columns, different = numbered(grams[left[: len(grams)] >= order])
             starts = np.append(0, np.cumsum(np.maximum(self.lengths - order + 1, 0)))
             ones = np.ones(len(columns), dtype=np.int64)
             counts = csr_array((ones, columns, starts), (len(self.lengths), max(len(different), 1)))
@@ -268,10 +283,8 @@ def distinct_ngrams(texts: Sequence[str], order: int) -> float:
 
 def occurrences(texts: Sequence[str]) -> Ints:
     """Return how often each different text occurs, by first appearance."""
-    from pandas import factorize
-
     # Their hashes in the place of very many texts: two that have the same one are not to be met with.
-    return np.bincount(factorize(np.fromiter(map(hash, texts), np.int64, len(texts)))[0])
+    return np.bincount(numbered(np.fromiter(map(hash, texts), np.int64, len(texts)).view(np.uint64))[0])
 
 
 def caption_entropy(texts: Sequence[str]) -> float:
