@@ -3,6 +3,8 @@
     python benchmarks/scale.py                              # 2,000 phantom studies of two views
     python benchmarks/scale.py --untrained chexnet_attention --studies 200
     python benchmarks/scale.py --kills 10                   # and as many random kills, each resumed
+    python benchmarks/scale.py evaluate --rows 1000000      # of texts: see scale_evaluate.py
+    python benchmarks/scale.py evaluate --peers
 
 Each way captions the same studies into a file: one process with all threads of the processor, one
 worker with one thread, two workers with one thread each; in turns, the best of --turns counts.
@@ -27,6 +29,8 @@ from serving import untrained
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import scale_evaluate
+
 from xray_captioning.phantom.dataset import write_phantoms
 
 WAYS = {
@@ -40,6 +44,9 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", choices=["caption", "evaluate"], default="caption")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of evaluate")
+    parser.add_argument("--peers", action="store_true", help="evaluate: beside pycocoevalcap")
     parser.add_argument("--studies", type=int, default=2000)
     parser.add_argument("--bundle", default="phantom_attention")
     parser.add_argument("--untrained", metavar="PRESET", help="a bundle of random weights instead")
@@ -47,6 +54,9 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--kills", type=int, default=0)
     given = parser.parse_args()
+    if given.what == "evaluate":
+        scale_evaluate.peers() if given.peers else scale_evaluate.scale(given.rows)
+        return
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "phantoms"
         write_phantoms(data, studies=given.studies, seed=5)

@@ -14,8 +14,8 @@ import numpy as np
 from population import HOSPITAL, ONE_STUDY, OPEN_I, SEVERAL_STUDIES, Pool, draw_findings, draw_pool, read_images
 
 from xray_captioning.evaluation.baselines import System
-from xray_captioning.evaluation.claims import COMPARED, beats_every_baseline, paired_tests, shuffle_test
-from xray_captioning.evaluation.jackknife import Statistics, jackknife_sums, patient_sums
+from xray_captioning.evaluation.claims import beats_every_baseline, paired_tests, shuffle_test
+from xray_captioning.evaluation.jackknife import COMPARED, Statistics, jackknife_sums, patient_sums
 from xray_captioning.metrics.clinical import counted_findings
 
 STUDIES, SETS, SHUFFLES, LEVEL, SEEDS = (200, 600, 2_000), 400, 199, 0.05, 20

@@ -292,3 +292,88 @@ def test_files_of_one_name_of_a_column_are_told_apart(
     error = capfd.readouterr().err
     assert "two.csv: the system's texts are those of pred; remarks not evaluated (--pred" in error
     assert {"one pred", "two pred"} <= set(rows_of(tmp_path / "out"))
+
+
+@pytest.fixture
+def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take sets of more than twenty studies for very large ones, and go through them in small pieces."""
+    from xray_captioning.comparison import evaluate
+    from xray_captioning.data import records
+    from xray_captioning.evaluation import baselines, jackknife, results
+    from xray_captioning.metrics import ngrams
+
+    for module in (evaluate, baselines, jackknife, results, ngrams):
+        monkeypatch.setattr(module, "LARGE", 20)
+    monkeypatch.setattr(jackknife, "TOGETHER", 20)
+    monkeypatch.setattr(jackknife, "WINDOW", 7)
+    monkeypatch.setattr(records, "BATCH", 8)
+
+
+def write_partitions(folder: Path, test_reports: dict[str, str]) -> tuple[Path, Path]:
+    """Write reports and captions as folders of Parquet partitions, with a column of what nobody asked for."""
+    import pandas as pd
+
+    data, captions = folder / "reports", folder / "captions"
+    parts = dict.fromkeys(test_reports, "test") | {f"t{n}": "train" for n in range(6)}
+    texts = [*test_reports.values(), *list(test_reports.values())[:6]]
+    rows = pd.DataFrame({"study_id": list(parts), "patient_id": [f"p{n // 2}" for n in range(len(parts))]})
+    rows = rows.assign(image=[f"{study}.png" for study in parts], split=list(parts.values()), findings=texts)
+    said = rows.iloc[30::-1].assign(mine=texts[30::-1], sentences=[[{"text": "a"}]] * 31)
+    said.loc[::3, "mine"] = "small left pleural effusion ."
+    for out, table in ((data, rows), (captions, said[["study_id", "mine", "sentences"]])):
+        out.mkdir()
+        for number in range(3):
+            table.iloc[number::3].to_parquet(out / f"part-{number}.parquet", index=False)
+    return data, captions
+
+
+def alike(value):
+    """Return values as they are compared: but for the last digits."""
+    if isinstance(value, dict):
+        return {name: alike(one) for name, one in value.items()}
+    return (
+        [alike(one) for one in value]
+        if isinstance(value, list)
+        else f"{value:.9g}"
+        if value.__class__ is float
+        else value
+    )
+
+
+def test_very_many_studies_have_the_same_scores_and_intervals(
+    test_reports: dict[str, str], tmp_path: Path, capfd, request: pytest.FixtureRequest
+) -> None:
+    data, captions = write_partitions(tmp_path, test_reports)
+    line = ["evaluate", "--data", data, "--captions", captions, "--report"]
+    assert run(*line, tmp_path / "a.html", "--out", tmp_path / "usual") == 0
+    request.getfixturevalue("few_are_many")
+    capfd.readouterr()
+    assert run(*line, tmp_path / "b.html", "--out", tmp_path / "large") == 0
+    assert "more than 50,000 studies" in capfd.readouterr().err
+    assert (tmp_path / "a.html").exists()
+    assert not (tmp_path / "b.html").exists()
+    usual, large = (json.loads((tmp_path / out / "metrics.json").read_text()) for out in ("usual", "large"))
+    assert "the small one" in large["note"]
+    rows = {row["system"]: row for row in usual["rows"]}
+    assert [row["system"] for row in large["rows"]] == ["mine", "constant", "constant-clinical_f1", "random"]
+    for row in large["rows"][:-1]:
+        expected = {name: rows[row["system"]][name] for name in row if name != "p_shuffled"}
+        assert alike(row) | {"p_shuffled": None} == alike(expected) | {"p_shuffled": None}
+        for name, interval in large["intervals"][row["system"]].items():
+            known = usual["intervals"][row["system"]][name]
+            assert alike(interval) == alike(known), name
+    assert large["shuffle_tests"]["mine"]["shuffles"] == 199
+    tests = [{(row["rival"], row["metric"]): row for row in found["differences"]} for found in (usual, large)]
+    assert len(both := tests[0].keys() & tests[1].keys()) >= 2
+    assert all(alike(tests[0][pair]) == alike(tests[1][pair]) for pair in both)
+    written = [(tmp_path / out / "captions.csv").read_text().splitlines() for out in ("usual", "large")]
+    assert [line.split(",")[:3] for line in written[0]] == [line.split(",")[:3] for line in written[1]]
+
+
+def test_partitions_with_other_columns_are_refused(test_reports: dict[str, str], tmp_path: Path, capfd) -> None:
+    import pandas as pd
+
+    data, captions = write_partitions(tmp_path, test_reports)
+    pd.DataFrame({"study_id": ["a"]}).to_parquet(captions / "part-3.parquet", index=False)
+    assert run("evaluate", "--data", data, "--captions", captions, "--out", tmp_path / "out") == 2
+    assert "part-3.parquet: lacks columns of the partitions before, study_id, mine, sentences" in capfd.readouterr().err

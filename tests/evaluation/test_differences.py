@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xray_captioning.evaluation.baselines import System
-from xray_captioning.evaluation.claims import COMPARED, beats_every_baseline, fixed_rival, holm, paired_tests
-from xray_captioning.evaluation.jackknife import Jackknife
+from xray_captioning.evaluation.claims import beats_every_baseline, fixed_rival, holm, paired_tests
+from xray_captioning.evaluation.jackknife import COMPARED, Jackknife
 
 probabilities = st.lists(st.floats(0, 1), max_size=12)
 

@@ -69,12 +69,12 @@ def test_an_evaluation_counts_all_runs_at_once_as_if_each_were_alone(monkeypatch
     draws = [random_captions(references, 24, draw) for draw in range(DRAWS)]
     systems = [System("mine", None, references), System("random", None, draws[0], "baseline", draws[1:])]
     texts = ReportTexts(references, whole, whole, references, whole)
-    counted, count = [], ngrams.count_ngrams
-    monkeypatch.setattr(ngrams, "count_ngrams", lambda w: counted.append(len(w)) or count(w))
+    counted, count = [], ngrams.Words
+    monkeypatch.setattr(ngrams, "Words", lambda texts: counted.append(len(texts)) or count(texts))
     found = evaluate_systems([str(i) for i in range(24)], systems, texts, {})
-    # Texts for BLEU, texts for CIDEr: against references and again against those that are not
-    # truncated.
-    assert sorted(counted) == [4, 4, 8, 8]
+    # References and an empty text for the weights of n-grams, then all different texts; and again with
+    # the references that are not truncated.
+    assert counted == [5, 4, 5, 8]
     findings = tuple(found.about["findings"])
     for rows, wanted in ((found.rows, references), (found.whole_rows, whole)):
         for row, system in zip(rows, systems):

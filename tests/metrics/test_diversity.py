@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.errors import DataError
-from xray_captioning.metrics.ngrams import caption_entropy, distinct_ngrams
+from xray_captioning.metrics.ngrams import PackedTexts, caption_entropy, distinct_ngrams, numbered, occurrences
 
 TEXTS = st.lists(st.lists(st.sampled_from("abc"), max_size=6).map(" ".join), min_size=1, max_size=9)
 
@@ -48,3 +49,24 @@ def test_counted_one_by_one(texts: list[str]) -> None:
 def test_refuses_what_is_no_text(function, texts, message: str) -> None:
     with pytest.raises(DataError, match=message):
         function(texts)
+
+
+@given(st.lists(st.text(max_size=8), max_size=6))
+def test_packed_texts_are_the_texts(texts):
+    packed = PackedTexts(texts)
+    assert list(packed) == texts == packed[:]
+    assert packed[1:4:2] == texts[1:4:2]
+    assert [packed[-i] for i in range(1, len(texts) + 1)] == texts[::-1]
+    with pytest.raises(IndexError):
+        packed[len(texts)]
+
+
+@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 9), max_size=40))
+def test_codes_are_numbered_by_first_appearance(codes):
+    number, different = numbered(np.array(codes, dtype=np.uint64))
+    assert different.tolist() == list(dict.fromkeys(codes))
+    assert different[number].tolist() == codes
+
+
+def test_occurrences_are_counted_by_first_appearance():
+    assert occurrences(["b", "a", "b", "c", "b", "a"]).tolist() == [3, 2, 1]

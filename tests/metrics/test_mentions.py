@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.metrics.clinical import label_matrix
+from xray_captioning.metrics.labeler import label_report
 from xray_captioning.metrics.mentions import (
     CAPTION_SHARES,
     asserted_details,
     compare_mentions,
     contradicted_findings,
+    facts,
     mention_statistics,
     prior_reference,
 )
@@ -21,8 +23,7 @@ NORMAL = "the heart is normal in size . the lungs are clear . no effusion or pne
 
 
 def counts(references: list[str], hypotheses: list[str]) -> dict[str, np.ndarray]:
-    labels = map(label_matrix, (references, hypotheses))
-    return mention_statistics(references, hypotheses, *labels)
+    return mention_statistics(facts(references), facts(hypotheses))
 
 
 def details(reference: str, hypothesis: str) -> list[list[int]]:
@@ -182,3 +183,29 @@ def test_a_report_agrees_with_itself(text):
 def test_many_mentions_take_no_longer_than_they_are_many():
     text = "left effusion . no right effusion . " * 20_000
     assert contradicted_findings(text) == set()
+
+
+STATEMENTS = [
+    *("no effusion .", "small left pleural effusion .", "large right effusion", "left pleural effusion .", "clear ."),
+    *("no left effusion .", "possible left basal atelectasis .", "mild right upper atelectasis , unchanged .", "..."),
+    *("scar . no infiltrate .", "picc line in place .", "cardiomegaly has increased since may .", "comparison: 2019 ."),
+]
+
+
+@given(st.lists(st.lists(st.sampled_from(STATEMENTS), max_size=5).map(" ".join), min_size=2, max_size=6))
+@settings(deadline=None, max_examples=60)
+def test_what_is_counted_is_what_the_texts_say(texts):
+    """Statements read once and put together as bits give what each text, read as a whole, says."""
+    references, hypotheses = texts, texts[::-1]
+    found, known, own = counts(references, hypotheses), *([*map(asserted_details, c)] for c in (references, hypotheses))
+    for row, (wanted, said) in enumerate(zip(known, own, strict=True)):
+        for kind in range(3):
+            named = {finding: of[kind] for finding, of in wanted.items() if of[kind]}
+            shared = [finding for finding in named if finding in said]
+            same = sum(said[finding][kind] == named[finding] for finding in shared)
+            assert found["details"][row, kind].tolist() == [len(named), len(shared), same]
+        prior = [bool(prior_reference(text)) for text in (hypotheses[row], references[row])]
+        expected = [prior[0], prior == [True, False], bool(contradicted_findings(hypotheses[row]))]
+        assert found["captions"][row, [0, 1, 3]].tolist() == expected
+    for text, labels in zip(texts, label_matrix(texts).tolist(), strict=True):
+        assert labels == [-2 if label is None else label for label in label_report(text).values()]

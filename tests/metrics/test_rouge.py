@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.metrics.test_bleu import random_pairs
-from xray_captioning.metrics.rouge import _WordOrder, rouge_l_of_constants, rouge_l_rows, rouge_score_rows
+from xray_captioning.metrics.ngrams import Words
+from xray_captioning.metrics.rouge import _common, rouge_l_of_constants, rouge_l_rows, rouge_score_rows
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=12)
 
@@ -33,7 +34,13 @@ def by_table(first: list[str], second: list[str]) -> int:
 @given(st.lists(WORDS, min_size=1, max_size=4), WORDS)
 @settings(deadline=None, max_examples=50)
 def test_longest_common_subsequences_equal_the_table(texts: list[list[str]], words: list[str]) -> None:
-    assert _WordOrder(texts).common(words).tolist() == [by_table(text, words) for text in texts]
+    """Of pairs of texts, and of one text with several."""
+    said = [*texts[1:], words]
+    found = _common(Words([*texts, *said]), np.arange(len(texts), 2 * len(texts)), np.arange(len(texts)))
+    assert found.tolist() == [by_table(*pair) for pair in zip(texts, said, strict=True)]
+    f1 = [rouge_l_rows([" ".join(text)], [" ".join(words)])[0] for text in texts]
+    alone = rouge_l_of_constants([" ".join(text) for text in texts], [" ".join(words)])
+    assert alone[0] == pytest.approx(np.mean(f1), abs=1e-12)
 
 
 def test_one_text_said_of_every_study() -> None:

@@ -41,9 +41,10 @@ def evaluate(source: options.Source, out: Path, bundles: tuple[str, ...], engine
     files, prediction, assignments, beams = map(given.pop, ("files", "prediction", "assignments", "beams"))
     protocol, report, given["seed"] = given["protocol"], given["report"], given["seed"] or 0
     named = bundles if bundles or files or protocol else [options.DEFAULT]
+    images = given["features"] is None and (bool(named) or not source.is_large())
     with engine.spread() as workers:
         written = compare(
-            source._replace(need_images=given["features"] is None).load(),
+            source._replace(need_images=images).load,  # not its table, which would be kept until the end
             read_systems(named, files, prediction),
             out,
             changes=dict(parse_assignment(text) for text in assignments),

@@ -99,10 +99,22 @@ class Source(NamedTuple):
         studies = read_studies(self.data, self.images, None, self.columns, self.need_images)
         return render_captions(studies) if self.captions_from_labels else studies
 
+    def is_large(self) -> bool:
+        """Whether it is a table of so many studies that it is read without images where texts are enough."""
+        from xray_captioning.data.opening import is_zip
+        from xray_captioning.data.sources.captions import longer_than
+        from xray_captioning.data.sources.reading import CAPTIONS, detect
+        from xray_captioning.metrics.ngrams import LARGE
+
+        table = not is_zip(self.data) and (self.columns or detect(self.data).source is CAPTIONS)
+        return bool(table) and longer_than(self.data, LARGE)
+
     def load(self) -> pd.DataFrame:
         """Return the studies, and say once how many images are missing."""
         from xray_captioning.data.studies import summarise
 
+        if not self.need_images:
+            return self.read()
         summary = summarise(studies := self.read())
         if missing := summary["images_missing"]:  # not on standard error, where only errors are written
             there = f"{missing} of {summary['images_named']} images are not there"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.comparison.texts import CaptioningSystem, Task, examples, is_texts, runs_of, system_texts
@@ -24,9 +26,10 @@ from xray_captioning.evaluation.claims import CollapseWarning
 from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_rows, features_of
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.result_columns import SYSTEM, role
-from xray_captioning.evaluation.results import evaluate_systems
+from xray_captioning.evaluation.results import LARGE_NOTE, evaluate_systems
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics.labeler import convention_of, read_by
+from xray_captioning.metrics.ngrams import LARGE, kept_texts
 from xray_captioning.plots.charts import save
 from xray_captioning.plots.panels import panel
 
@@ -38,7 +41,7 @@ if TYPE_CHECKING:  # texts alone are compared without loading Keras
 
 
 def evaluate(
-    studies: pd.DataFrame | str | Path,
+    studies: pd.DataFrame | str | Path | Callable[[], pd.DataFrame],
     systems: Mapping[str, Given],
     out: str | Path = "results",
     *,
@@ -65,8 +68,8 @@ def evaluate(
 
     Parameters
     ----------
-    studies : pandas.DataFrame or path
-        As :func:`xray_captioning.read_studies` returns it, or what it reads. Studies without a
+    studies : pandas.DataFrame, path or callable
+        As :func:`xray_captioning.read_studies` returns it, what it reads, or what returns it. Studies without a
         text and, where there is a captioner, without an image are left out.
     systems : mapping
         By name, a captioner; the folder of a bundle, or the name of a shipped one; or the texts
@@ -133,9 +136,11 @@ def evaluate(
     >>> systems = {"mine": ["runs/seed-0", "runs/seed-1", "runs/seed-2"], "theirs": texts}
     >>> rows = xc.evaluate("phantom", systems, "results")  # doctest: +SKIP
     """
+    from pandas import factorize
+
     _check_settings(part, protocol, beams, out=out, cache=cache, report=report)
     convention_of(convention)  # refused before anything is read
-    studies, _ = open_studies(studies, need_images=features is None)
+    studies, _ = open_studies(studies() if callable(studies) else studies, need_images=features is None)
     given = features_of(features, studies)
     models, texts = _by_kind(systems, prediction, given, workers)
     every = [run for runs in models.values() for run in runs]
@@ -170,13 +175,19 @@ def evaluate(
         whole, test = len(test), test.iloc[common_rows(texts, Studies.of(test, studies))]
         about["left_out"] = whole - len(test)
     asked = Studies.of(test, studies)
-    task = Task(train, test, config, protocol, cache, seed, quick, asked)
+    task = Task(train, test, config, protocol, cache, seed, quick or len(test) > LARGE, asked)
     with read_by(convention):
         found, captions = system_texts(task, models, texts, beams)
-        results = evaluate_systems(asked.ids, found, task.texts, about, group_ids(test), quick, seed)
+        reports, patients = task.texts, factorize(np.array(group_ids(test), dtype=object), sort=True)[0].tolist()
+        ids, shown = kept_texts(asked.ids, len(asked.ids)), dict(zip(asked.ids, test["images"]))
+        if len(ids) > LARGE and not images:  # the table takes as much memory as all the rest
+            del studies, usable, train, test, task, texts, split, asked, shown
+        results = evaluate_systems(ids, found, reports, about, patients, quick, seed)
         results.write(Path(out))
-        if report is not None:
-            write_report(results, report, dict(zip(results.studies, test["images"])))
+        if report is not None and len(ids) <= LARGE:
+            write_report(results, report, shown)
+    if len(ids) > LARGE:
+        warnings.warn(LARGE_NOTE, ResultsWarning, stacklevel=2)
     if images:
         save(panel(examples(task, found, captions)), Path(out) / "panel.png")
     for alarm in results.alarms:

@@ -17,7 +17,7 @@ from xray_captioning.config import Config
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import TrainedOn
-from xray_captioning.data.targets import reference_texts, scored_text, section_texts, study_images
+from xray_captioning.data.targets import cleaned_texts, scored_text, section_texts, study_images
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import R2GEN, ReportTexts, System, baseline_systems
 from xray_captioning.evaluation.caption_files import TextColumn, Texts
@@ -25,6 +25,7 @@ from xray_captioning.evaluation.cases import example, wordiest
 from xray_captioning.evaluation.matching import Studies, in_order, scored_section
 from xray_captioning.files import progress
 from xray_captioning.findings import CONSTANT
+from xray_captioning.metrics.ngrams import kept_texts
 from xray_captioning.plots.panels import Example
 from xray_captioning.text.cleaning import clean
 
@@ -117,7 +118,7 @@ class Task:
     @cached_property
     def texts(self) -> ReportTexts:
         """The references and the training texts."""
-        references, training = (reference_texts(p, self.config) for p in (self.test, self.train))
+        references, training = (kept_texts(cleaned_texts(p, self.config), len(p)) for p in (self.test, self.train))
         if self.protocol != R2GEN:
             return ReportTexts.unaltered(references, training)
         # R2Gen's functions clean the section themselves.
@@ -158,14 +159,14 @@ def system_texts(
     that the captions that the first model wrote with its first search.
     """
     first: list[Caption] = []
-    said: list[tuple[str, str | None, list[list[str]]]] = []
+    said: list[tuple[str, str | None, Sequence[Sequence[str]]]] = []
     for name, runs in texts.items():
         given = [in_order(name, run, task.studies) for run in runs]
         if not task.protocol:
             section = task.config.text.section
             given = [scored_section(name, run, section) for run in given]
         cleaning = task.config.text.cleaning
-        said.append((name, None, [[clean(text, cleaning) for text in run] for run in given]))
+        said.append((name, None, [kept_texts((clean(t, cleaning) for t in run), len(run)) for run in given]))
     for name, captioners in models.items():
         written = [_captions(run, task, beams) for run in captioners]
         first = first or written[0][0]

@@ -233,7 +233,7 @@ def choose_split(
         found = split if isinstance(split, Split) else Split.from_json(split)
         splits.check_split(found, studies)
     else:
-        digest = data_digest(studies)
+        digest = data_digest(studies) if any(models.values()) else None
         own = (model.split for model in models.values() if model and model.data == digest)
         # Fractions that only a preset names give way to a split of the source.
         usual = load_preset(config.name) if config.name in presets() else Config()

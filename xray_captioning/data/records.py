@@ -241,20 +241,26 @@ def _is_list_of(kind: type, entry: Any) -> bool:
 
 # --- Parquet and Excel, each read by a package that is an extra ---
 
-PARQUET = b"PAR1"
+PARQUET, PARTITION = b"PAR1", ".parquet"
 BATCH = 10_000  # rows in memory at a time
 _NAMELESS = "has a value in a column without a name; name it"
 
 
 def parquet(path: Path) -> Rows:
-    """Yield the rows of a Parquet file."""
-    package = require("pyarrow.parquet", f"the Parquet file {path}", "parquet")
-    with open_bytes(path) as stream, _whole(path, "Parquet file"):
-        file = package.ParquetFile(stream)
-        yield 0, [name.strip() for name in file.schema_arrow.names]
-        batches = ([c.to_pylist() for c in b.columns] for b in file.iter_batches(BATCH))
-        rows = (list(values) for batch in batches for values in zip(*batch, strict=True))
-        yield from enumerate(rows, 1)
+    """Yield the rows of a Parquet file, or of all in a folder of partitions, which have the same columns."""
+    package, known, done = require("pyarrow.parquet", f"the Parquet file {path}", "parquet"), None, 0
+    for part in sorted(path.glob(f"*{PARTITION}")) if path.is_dir() else [path]:
+        with open_bytes(part) as stream, _whole(part, "Parquet file"):
+            file = package.ParquetFile(stream)
+            names = [name.strip() for name in file.schema_arrow.names]
+            if known is None:
+                yield 0, names
+            elif names != known:
+                raise DataError(f"{part}: lacks columns of the partitions before, {', '.join(known)}; write all alike")
+            batches = ([c.to_pylist() for c in b.columns] for b in file.iter_batches(BATCH))
+            rows = (list(values) for batch in batches for values in zip(*batch, strict=True))
+            yield from enumerate(rows, done + 1)
+            known, done = names, done + file.metadata.num_rows
 
 
 def workbook(path: Path) -> Rows:

@@ -113,22 +113,23 @@ def unique_problems(names: Iterable[str]) -> list[str]:
     return [name for name in stripped if name and name.lower() != "normal"]
 
 
-def study_frame(studies: list[Study], origin: Path) -> Studies:
+def study_frame(studies: Iterable[Study], origin: Path) -> Studies:
     """Return the table of studies that a reader found; none, or two with one id, are a DataError.
     Words that a program put around every text are left out; a missing text is None, never NaN.
     """
     import pandas as pd
 
-    if not studies:
+    # By columns, and with one empty list: objects of very many studies would take more than all that is in them.
+    columns, none = {name: list[Any]() for name in COLUMNS}, list[Any]()
+    getters = [(attrgetter(name), values.append) for name, values in columns.items()]
+    for study in studies:
+        for get, add in getters:
+            value = get(study)
+            add(none if value == [] else value)
+    if not columns["study_id"]:
         raise DataError(f"{origin}: holds no studies; check that this is the right file or folder")
-    check_unique((study.study_id for study in studies), origin)
-    for section in SECTIONS:
-        texts = list(map(attrgetter(section), studies))
-        kept = without_common_marks(texts)
-        for study, text in zip(studies, kept, strict=True) if kept is not texts else ():
-            setattr(study, section, text)
-    # By columns: a dict for each of very many studies would take more than all that is in them.
-    columns = {name: list(map(attrgetter(name), studies)) for name in COLUMNS}
+    check_unique(columns["study_id"], origin)
+    columns |= {section: without_common_marks(columns[section]) for section in SECTIONS}
     frame = pd.DataFrame(columns, dtype=object)
     frame["rendered"] = frame["rendered"].astype(bool)
     return frame
@@ -244,8 +245,8 @@ def summary_warnings(summary: dict[str, Any], there: Sequence[str] = ()) -> list
 
 def torn(groups: Iterable[str], parts: Iterable[str | None]) -> list[str]:
     """Return the groups, such as patients, with studies in two parts."""
-    placed = {(group, part) for group, part in zip(groups, parts) if part}
-    return sorted(group for group, n in Counter(group for group, _ in placed).items() if n > 1)
+    first: dict[str, str] = {}
+    return sorted({group for group, part in zip(groups, parts) if part and first.setdefault(group, part) != part})
 
 
 def _histogram(counts: Iterable[int]) -> dict[str, int]:

@@ -119,6 +119,8 @@ def column_key(name: str) -> str:
 
 def _records(path: Path, columns: Sequence[str] | None) -> tuple[str, partial[records.Rows]]:
     """Return what the rows of a file are counted in, and what reads them, by what it holds."""
+    if path.is_dir():
+        return "row", partial(records.parquet, path)
     with open_bytes(path) as stream:
         head = stream.peek(4)
     if head.startswith(records.PARQUET):

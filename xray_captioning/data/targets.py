@@ -1,6 +1,7 @@
 """The reference text of each study, the text a model is trained to write, and its images."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 from xray_captioning.config import Config
 from xray_captioning.data.feature_files import StudyFeatures
@@ -8,6 +9,8 @@ from xray_captioning.data.images import known_views
 from xray_captioning.data.studies import UNKNOWN, Studies, select_images, with_images
 from xray_captioning.errors import DataError
 from xray_captioning.text.cleaning import clean
+
+_WORD = re.compile("[a-wyzA-WYZ]{4}")
 
 
 def usable_studies(
@@ -19,8 +22,9 @@ def usable_studies(
     images = given is None if images is None else images
     present = with_images(studies) if images else studies
     present = present if given is None else given.there(present)
-    texts = reference_texts(present, config)
-    usable = present[[bool(text) for text in texts]].reset_index(drop=True)
+    # Of a word of four such letters something is left by every cleaning, which takes long of very many texts.
+    there = (_WORD.search(text) or clean(text, config.text.cleaning) for text in section_texts(present, config))
+    usable = present[list(map(bool, there))].reset_index(drop=True)
     if usable.empty:
         what = f"no study has {'both an image on disk and ' if images else ''}text in its {config.text.section}"
         raise DataError(f"{what}; check the data, or choose another section with --set text.section=...")
@@ -31,7 +35,12 @@ def usable_studies(
 
 def reference_texts(studies: Studies, config: Config) -> list[str]:
     """Return each study's section, cleaned as the configuration says; empty where absent."""
-    return [clean(text, config.text.cleaning) for text in section_texts(studies, config)]
+    return list(cleaned_texts(studies, config))
+
+
+def cleaned_texts(studies: Studies, config: Config) -> Iterator[str]:
+    """Yield what `reference_texts` returns."""
+    return (clean(text, config.text.cleaning) for text in section_texts(studies, config))
 
 
 def section_texts(studies: Studies, config: Config) -> list[str]:

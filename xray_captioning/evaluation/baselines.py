@@ -13,6 +13,7 @@ from xray_captioning.files import read_toml
 from xray_captioning.findings import CONSTANT, FINDINGS, MOST_FREQUENT, ORACLE, RANDOM, RETRIEVAL
 from xray_captioning.metrics import bleu, cider, clinical, rouge
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN
+from xray_captioning.metrics.ngrams import LARGE
 from xray_captioning.text.cleaning import clean_r2gen
 
 Array = NDArray[Any]
@@ -41,9 +42,9 @@ class System(NamedTuple):
 
     name: str
     search: str | None  # ``greedy``, ``beam-3`` …, or None where nothing was searched
-    texts: list[str]
+    texts: Sequence[str]
     kind: str = "system"  # or what it is compared with: "baseline", "shuffled"
-    others: Sequence[list[str]] = ()  # of further runs: training seeds, or random draws
+    others: Sequence[Sequence[str]] = ()  # of further runs: training seeds, or random draws
 
     @property
     def column(self) -> str:
@@ -51,12 +52,12 @@ class System(NamedTuple):
         return f"{self.name} {self.search}" if self.search else self.name
 
     @property
-    def runs(self) -> list[list[str]]:
+    def runs(self) -> list[Sequence[str]]:
         """Texts of every run; the system's scores are the mean over them."""
         return [self.texts, *self.others]
 
     @property
-    def columns(self) -> dict[str, list[str]]:
+    def columns(self) -> dict[str, Sequence[str]]:
         """Columns of ``captions.csv``: one a run of a system, the first draw of what is random."""
         if self.kind != "system" or not self.others:
             return {self.column: self.texts}
@@ -69,19 +70,19 @@ class ReportTexts(NamedTuple):
     rare word that becomes ``<unk>`` may be a finding or a "without".
     """
 
-    references: list[str]  # of the evaluated studies
-    reports: list[str]  # of the same studies
-    training: list[str]  # of the training studies; a system may repeat one of them
-    targets: list[str]  # the same as the protocol alters references
+    references: Sequence[str]  # of the evaluated studies
+    reports: Sequence[str]  # of the same studies
+    training: Sequence[str]  # of the training studies; a system may repeat one of them
+    targets: Sequence[str]  # the same as the protocol alters references
     whole: list[str] | None = None  # the references, where a protocol truncates them, before that
 
     @classmethod
-    def unaltered(cls, references: list[str], training: list[str]) -> Self:
+    def unaltered(cls, references: Sequence[str], training: Sequence[str]) -> Self:
         """Return texts that no protocol alters."""
         return cls(references, references, training, training)
 
     @classmethod
-    def as_r2gen(cls, reports: list[str], training: list[str], asis: list[str], learned: list[str]) -> Self:
+    def as_r2gen(cls, reports: Texts, training: Texts, asis: Texts, learned: Texts) -> Self:
         """Return cleaned texts, and references that R2Gen's evaluation makes of uncleaned ones."""
         vocabulary = r2gen_vocabulary(learned)
         references, whole = (r2gen_references(asis, vocabulary, most) for most in (MAXIMUM_WORDS, None))
@@ -124,7 +125,8 @@ def baseline_systems(
     runs = {name: [[text] * count] for name, text in fixed.items()}
     if not quick:
         runs[MOST_FREQUENT] = [[most_frequent_caption(training)] * count]
-    runs[RANDOM] = [random_captions(training, count, (seed, draw)) for draw in range(DRAWS)]
+    draws = DRAWS if count <= LARGE else 1
+    runs[RANDOM] = [random_captions(training, count, (seed, draw)) for draw in range(draws)]
     for name, arrays in pooled.items():
         shown = RETRIEVAL if len(pooled) == 1 else retrieval_name(name)
         runs[shown] = [retrieval_captions(keys, training, asked) for keys, asked in arrays]

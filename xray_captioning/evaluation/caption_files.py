@@ -20,10 +20,12 @@ from xray_captioning.data.records import DELIMITERS, as_text
 from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import result_columns as roles
+from xray_captioning.metrics.ngrams import kept_texts
 from xray_captioning.text.cleaning import without_common_marks, without_marks
 
 _JSON = re.compile(r"\.(json|jsonl|ndjson)(\.gz)?$", re.IGNORECASE)
 _TABLES = re.compile(r"\.(csv|tsv|tab|psv)(\.gz)?$", re.IGNORECASE)
+WRITTEN = ("study", "images", "caption", "log_probability", "error")  # what is used of what `caption` writes
 _MISSING = {"nan", "<na>", "null"}  # what pandas writes of a missing value where it has to be text
 
 
@@ -31,7 +33,7 @@ _MISSING = {"nan", "<na>", "null"}  # what pandas writes of a missing value wher
 class TextColumn:
     """What a file says that a system wrote, or what is in the reports."""
 
-    texts: list[Any]  # str, or of reports a list of them
+    texts: Sequence[Any]  # str, or of reports a list of them
     ids: dict[str, list[Any]] = field(default_factory=dict)  # columns that may name the study
     source: str = ""  # the file, for messages
     left_out: tuple[str, ...] = ()  # columns of texts that are not taken for a system
@@ -84,10 +86,12 @@ def read_named(path: Path, names: Sequence[str]) -> list[TextColumn]:
 
 
 def read_columns(path: Path) -> roles.Columns:
-    """Read a file of texts as columns of one length, by name; None where there is no value."""
-    with open_bytes(path) as stream:
-        # An Excel workbook is a zip archive.
-        binary = stream.peek(4).startswith((records.PARQUET, ZIP))
+    """Read a file of texts, or a folder of Parquet partitions, as columns of one length; None is no value."""
+    binary = path.is_dir()
+    if not binary:
+        with open_bytes(path) as stream:
+            # An Excel workbook is a zip archive.
+            binary = stream.peek(4).startswith((records.PARQUET, ZIP))
     if binary:
         columns = _by_column(Table(path).records())
     else:
@@ -109,14 +113,15 @@ def _written(
     """Return a column with those that may name its studies; rows without a value have no text."""
     values = columns[name]
     rows = [row for row, value in enumerate(values) if value is not None]
-    if {"study", "caption", "error"} <= columns.keys():
+    if {*WRITTEN} <= columns.keys():
         # What the command caption wrote says why a study has no caption.
         rows = [row for row in rows if not columns["error"][row]]
     texts = [checked(values[row], f"{path}, {name}, text", row + 1) for row in rows]
     if checked is checked_text:
         texts = without_common_marks(texts)
     ids = {key: [values[row] for row in rows] for key, values in _ids(path, columns).items()}
-    return TextColumn(texts, ids, str(path), left_out)
+    kept = kept_texts(texts, len(texts)) if checked is checked_text else texts
+    return TextColumn(kept, ids, str(path), left_out)
 
 
 def _ids(path: Path, columns: roles.Columns) -> roles.Columns:
@@ -157,8 +162,15 @@ def _report(value: Any, where: str, number: Any) -> str | list[str]:
 def _by_column(rows: records.Rows) -> roles.Columns:
     """Return the columns of a table; None where JSON or Parquet has no value."""
     # The fields themselves: a row of a Table is a dictionary, and there may be many of them.
-    names, *found = [values for _, values in rows] or [[]]
-    return {name: list(values) for name, values in zip(names, zip(*found))}
+    places = {name: place for place, name in enumerate(next(rows, (0, []))[1])}
+    if {*WRITTEN} <= places.keys():  # with the findings and sentences of each, which take more than all texts
+        places = {name: places[name] for name in WRITTEN}
+    columns: roles.Columns = {name: [] for name in places}
+    added = [(place, columns[name].append) for name, place in places.items()]
+    for _, values in rows:
+        for place, add in added:
+            add(values[place])
+    return columns
 
 
 def _of_text(path: Path, head: str) -> roles.Columns:

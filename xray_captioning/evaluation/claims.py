@@ -7,9 +7,8 @@ rivals needs no correction: an intersection-union test. Sources: ``docs/statisti
 """
 
 import math
-from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
-from itertools import combinations, product
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import chain, combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,19 +16,18 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.baselines import System
-from xray_captioning.evaluation.jackknife import Comparison, Jackknife
+from xray_captioning.evaluation.jackknife import COMPARED, Comparison, Jackknife
 from xray_captioning.evaluation.table import finite
-from xray_captioning.findings import CONSTANT, ORACLE
+from xray_captioning.findings import CONSTANT, FINDINGS, ORACLE
 from xray_captioning.metrics import clinical, ngrams
 
 Array = NDArray[Any]
 Row = dict[str, Any]
 
-COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")  # metrics of the paired tests
 LEVEL = 0.05  # of every test, and of every statement that a table makes
 COLLAPSED, NO_BETTER = "collapsed", "no better than a fixed report"
 TOO_FEW = "too few studies"  # to tell
-SHUFFLES = 1_999  # of a test; with them .05 is a whole number of the 2,000 ranks
+SHUFFLES, FEW_SHUFFLES = 1_999, 199  # of a test, with which .05 is a whole number of ranks; of a large set
 WORDS = "word_f1"  # F1 of the different words of a caption and of its reference, mean over studies
 _NAMES = {"clinical_f1": "clinical F1", WORDS: "F1 of words"}
 
@@ -76,15 +74,20 @@ class Alarm(NamedTuple):
         return self._asdict() | {"shuffle_test": test, "comparisons": list(map(comparison_values, self.comparisons))}
 
 
-def caption_spread(references: Sequence[str], texts: Sequence[str], training: Sequence[str]) -> Spread:
-    """Measure how varied a system's captions are, and how many abnormal studies it recognises."""
-    true, said = (clinical.asserted(column) & clinical.IS_FINDING for column in (references, texts))
+def caption_spread(
+    references: clinical.Texts, texts: Sequence[str], training: Sequence[str], labels: clinical.Labels | None = None
+) -> Spread:
+    """Measure how varied a system's captions are, and how many abnormal studies it recognises; `labels` are
+    those of the captions, where they are known.
+    """
+    columns: tuple[clinical.Texts, ...] = (references, texts if labels is None else labels)
+    true, said = (clinical.asserted(column) & clinical.IS_FINDING for column in columns)
     abnormal = true.any(axis=1)
-    known, hits = frozenset(training), (true & said).any(axis=1) & abnormal
+    known, hits, times = frozenset(training), (true & said).any(axis=1) & abnormal, ngrams.occurrences(texts)
     return Spread(
         copied=sum(text in known for text in texts) / len(texts),
-        distinct=len(set(texts)),
-        top_share=max(Counter(texts).values()) / len(texts),
+        distinct=len(times),
+        top_share=int(times.max()) / len(texts),
         entropy=ngrams.caption_entropy(texts),
         abnormal_recall=float(clinical.share(hits.sum(), abnormal.sum())),
     )
@@ -146,33 +149,36 @@ def shuffled_orders(patients: Sequence[Hashable], number: int, seed: int) -> Ite
 
 
 def shuffle_test(
-    reports: Sequence[str],
-    runs: Sequence[Sequence[str]],
+    reports: Any,
+    runs: Sequence[Any],
     patients: Sequence[Hashable],
     seed: int = 0,
     shuffles: int = SHUFFLES,
     findings: Sequence[str] | None = None,
 ) -> ShuffleTest:
     """Test whether captions go better with their own studies than with others'. `runs` are a system's,
-    shuffled alike and averaged; `findings` those of ``clinical_f1``. ``least_p`` bounds ``p`` where all
-    patients have equally many studies; else captions unlike the references may come a little below it.
+    shuffled alike and averaged, texts or labels as `reports` are; `findings` those of ``clinical_f1``.
+    ``least_p`` bounds ``p`` where all patients have equally many studies; else captions unlike the
+    references may come a little below it.
     """
     if len(set(patients)) < 2:
         raise DataError("captions of one patient cannot be given to others; give at least two")
-    orders = [np.arange(len(reports)), *shuffled_orders(patients, shuffles, seed)]
     present = clinical.asserted(reports)
     counted = present & clinical.finding_columns(findings)
     some = bool(counted.any())
-    scored = [
-        _clinical_f1(present, clinical.asserted(texts), orders, findings) if some else _word_f1(reports, texts, orders)
-        for texts in runs
-    ]
-    own, *others = np.mean(scored, axis=0)
+    alike = counted @ _PLACES if some else _words(reports)[1]
+    counters = [_hits(present, clinical.asserted(run)) if some else _word_f1(reports, run) for run in runs]
+    scored, unchanged = [], -1  # the first order changes nothing
+    for order in chain([np.arange(len(reports))], shuffled_orders(patients, shuffles, seed)):
+        scored.append([count(order) for count in counters])
+        unchanged += bool((alike[order] == alike).all())
+    scores = np.array(scored)
+    if some:
+        scores = np.nan_to_num(clinical.scores_from_counts(scores, findings)["clinical_f1"])
+    own, *others = np.mean(np.ascontiguousarray(scores.T), axis=0)
     # Sums in another order differ in the last digits: a system that always says the same is equal.
     reached = int((np.array(others) >= own - 1e-9).sum())
     mean = float(np.mean(others))
-    alike = counted @ (1 << np.arange(counted.shape[1])) if some else _words(reports)[1]
-    unchanged = sum(bool((alike[order] == alike).all()) for order in orders[1:])
     return ShuffleTest(
         metric="clinical_f1" if some else WORDS,
         score=float(own),
@@ -185,25 +191,30 @@ def shuffle_test(
     )
 
 
-def _clinical_f1(present: Array, said: Array, orders: Sequence[Array], findings: Sequence[str] | None) -> Array:
-    """Score each order of captions, (orders,), from labels (studies, 18) that are made once."""
-    positives = present.sum(axis=0)
-    counts = np.empty((len(orders), len(positives), 3), dtype=np.int64)
-    for count, order in zip(counts, orders):
-        given = said[order]
-        hits = (given & present).sum(axis=0)
-        count[:] = np.column_stack([hits, given.sum(axis=0) - hits, positives - hits])
-    return np.nan_to_num(clinical.scores_from_counts(counts, findings)["clinical_f1"])
+_PLACES = 1 << np.arange(len(FINDINGS), dtype=np.int32)  # of findings as the bits of a number
 
 
-def _word_f1(reports: Sequence[str], texts: Sequence[str], orders: Sequence[Array]) -> Array:
-    """Score each order of captions, (orders,), from the F1 of every caption with every report."""
+def _hits(present: Array, said: Array) -> Callable[[Array], Array]:
+    """Return what counts, (18, 3), true and false positives and false negatives of captions in an order."""
+    positives, wanted, own = present.sum(axis=0), present @ _PLACES, said @ _PLACES
+
+    def count(order: Array) -> Array:
+        given = own[order]
+        both = given & wanted
+        hits, every = (np.array([np.count_nonzero(of & place) for place in _PLACES]) for of in (both, given))
+        return np.column_stack([hits, every - hits, positives - hits])
+
+    return count
+
+
+def _word_f1(reports: Sequence[str], texts: Sequence[str]) -> Callable[[Array], float]:
+    """Return what scores captions in an order, from the F1 of every caption with every report."""
     (wanted, row), (said, column) = (_words(column) for column in (reports, texts))
     words = sorted(frozenset().union(*wanted, *said))
     one, other = (np.array([[word in own for word in words] for own in sets], np.float32) for sets in (wanted, said))
     total = one.sum(axis=1)[:, None] + other.sum(axis=1)
     pairs = 2 * (one @ other.T) / np.maximum(total, 1)
-    return np.array([pairs[row, column[order]].mean(dtype=np.float64) for order in orders])
+    return lambda order: float(pairs[row, column[order]].mean(dtype=np.float64))
 
 
 def _words(texts: Sequence[str]) -> tuple[list[frozenset[str]], Array]:

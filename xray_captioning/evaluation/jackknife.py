@@ -10,6 +10,7 @@ needs only sums of what is counted study by study. Sources and checks: ``docs/st
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,11 +20,15 @@ from scipy.special import stdtr, stdtrit
 from xray_captioning.errors import DataError
 from xray_captioning.files import progress
 from xray_captioning.findings import FINDINGS
-from xray_captioning.metrics import bleu, cider, clinical, mentions, rouge
+from xray_captioning.metrics import bleu, cider, clinical, mentions
 from xray_captioning.metrics.calibration import wilson
 from xray_captioning.metrics.classification import patient_numbers
-from xray_captioning.metrics.ngrams import BLOCK, checked_pairs, checked_texts, paired
+from xray_captioning.metrics.ngrams import BLOCK, LARGE, checked_texts, paired
+from xray_captioning.metrics.scores import word_statistics
 
+COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")  # metrics of the paired tests
+TOGETHER = 300_000  # studies of all systems, above which these are counted one by one
+WINDOW = 1 << 14  # studies, or patients, at a time
 # Patients that a score has to stand on before it has an interval, and those with the rarest finding
 # for averages that count an absent finding as 0.
 LEAST_PATIENTS, LEAST_RAREST = 5, 10
@@ -37,6 +42,26 @@ Texts: TypeAlias = Sequence[str]
 MEANS = ("ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2", "ROUGE-L-F1")  # of words, over studies
 
 Array = NDArray[np.float64]
+
+
+class Moments:
+    """What is asked of pseudo-values that are not compared, in the place of very many."""
+
+    def __init__(self, values: Array) -> None:
+        self._number, self._mean, self._variance = len(values), values.mean(), values.var(ddof=1)
+
+    def __len__(self) -> int:
+        return self._number
+
+    def mean(self) -> float:
+        """Return the mean of the values."""
+        return float(self._mean)
+
+    def var(self, ddof: int) -> float:
+        """Return their variance; `ddof` is 1."""
+        return float(self._variance)
+
+
 Interval = tuple[float, float]
 NO_INTERVAL = (float("nan"), float("nan"))
 
@@ -64,7 +89,7 @@ class Jackknife:
     """Scores of several systems on the same studies, by system and metric."""
 
     scores: dict[str, dict[str, float]]
-    pseudo: dict[str, dict[str, Array]]  # (patients,), in the same order for all systems
+    pseudo: dict[str, dict[str, Any]]  # (patients,), in the same order for all systems, or `Moments`
     support: dict[str, dict[str, int]]  # patients that a score stands on
     runs: dict[str, list[dict[str, float]]] = field(default_factory=dict)  # each run's scores
 
@@ -74,7 +99,7 @@ class Jackknife:
 
     def _interval(self, system: str, metric: str, score: float) -> Interval:
         least = LEAST_RAREST if metric.startswith("macro_f1") else LEAST_PATIENTS
-        if self.support[system][metric] < least:
+        if self.support[system][metric] < least or metric not in self.pseudo[system]:
             return NO_INTERVAL
         pseudo, highest = self.pseudo[system][metric], HIGHEST.get(metric, 1.0)
         error, freedom = self._error(pseudo, metric, system)
@@ -104,7 +129,7 @@ class Jackknife:
         p = _two_sided(score - other, error, freedom, carrying)
         return Comparison(rival, metric, score, other, score - other, low, high, p)
 
-    def _error(self, pseudo: Array, metric: str, *systems: str) -> tuple[float, float]:
+    def _error(self, pseudo: Any, metric: str, *systems: str) -> tuple[float, float]:
         """Return a standard error, over patients and the systems' runs, and its freedom."""
         runs = [np.array([run[metric] for run in self.runs.get(name, [])]) for name in systems]
         known = [sample for sample in (pseudo, *runs) if len(sample) > 1]
@@ -124,34 +149,27 @@ def study_statistics(
     """
     reports = references if reports is None else reports
     _, (references, hypotheses, reports) = paired(references=references, hypotheses=hypotheses, reports=reports)
-    checked_pairs(references, hypotheses)
-    reference, hypothesis = map(clinical.label_matrix, (reports, hypotheses))
-    statistics = common_statistics(references, hypotheses, frequency)
-    statistics |= mentions.mention_statistics(reports, hypotheses, reference, hypothesis)
-    rows = rouge.rouge_score_rows(references, hypotheses)
-    statistics |= dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rows.T, strict=True))
-    return statistics | clinical.finding_statistics(reference, hypothesis)
-
-
-def common_statistics(
-    references: Texts, hypotheses: Texts, frequency: cider.DocumentFrequency | None = None
-) -> Statistics:
-    """Compute those of `study_statistics` that `score` stands on: n, bleu, ROUGE-L and CIDEr."""
-    return {
-        "n": np.ones(len(references), dtype=np.int8),
-        "bleu": bleu.bleu_statistics(references, hypotheses),
-        "ROUGE-L": rouge.rouge_l_rows(references, hypotheses),
-        "CIDEr": cider.cider_rows(references, hypotheses, frequency),
-    }
+    statistics = word_statistics(references, hypotheses, frequency, rouge_score=True)
+    facts = [mentions.facts(column) for column in (reports, hypotheses)]
+    statistics |= mentions.mention_statistics(*facts)
+    return statistics | clinical.finding_statistics(*map(clinical.labels_of, facts))
 
 
 def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Statistics:
     """Add up the statistics of each patient's studies, by `patient_numbers`: (patients, ...)."""
     order = np.argsort(patients, kind="stable")
     starts = np.flatnonzero(np.diff(patients[order], prepend=-1))
+    kinds = {name: float if values.dtype.kind == "f" else np.int32 for name, values in statistics.items()}
     return {
-        name: np.add.reduceat(values[order], starts, axis=0, dtype=np.float64) for name, values in statistics.items()
+        name: _narrow(np.add.reduceat(values[order], starts, axis=0, dtype=kinds[name]))
+        for name, values in statistics.items()
     }
+
+
+def _narrow(counts: NDArray[Any]) -> NDArray[Any]:
+    """Return counts in as few bytes as they fit in, other numbers as they are."""
+    whole = counts.dtype.kind == "i" and counts.size
+    return counts.astype(np.min_scalar_type(-1 - int(counts.max()))) if whole else counts
 
 
 def scores_from_sums(sums: Statistics, findings: clinical.Findings = None) -> dict[str, NDArray[Any]]:
@@ -174,8 +192,8 @@ def support(sums: Statistics, findings: clinical.Findings = None) -> dict[str, i
     return counted
 
 
-def _finding_support(counts: NDArray[Any], columns: NDArray[np.bool_]) -> dict[str, int]:
-    positive = counts[..., [0, 2]].sum(-1) > 0
+def _finding_support(counts: Any, columns: NDArray[np.bool_]) -> dict[str, int]:
+    positive = counts[..., [0, 2]].any(-1)
     patients = positive.sum(0)
     averaged = patients[columns & counts.any((0, 2))]
     counted = {
@@ -214,7 +232,7 @@ def jackknife(
     if not systems:
         raise DataError("there is no system to score; give at least one")
     checked_texts("references", references)
-    reports = references if reports is None else checked_texts("reports", reports)
+    reports = references if reports is None or reports is references else checked_texts("reports", reports)
     patients = patient_numbers(groups, len(references))
     for name, texts in systems.items():
         if len(checked_texts(name, texts)) != len(references):
@@ -224,29 +242,36 @@ def jackknife(
     def count(said: Sequence[str], *known: Sequence[str]) -> Statistics:
         return study_statistics(known[0], said, known[1], frequency)
 
-    runs = statistics_of_runs(count, list(systems.values()), references, reports)
-    sums = (patient_sums(run, patients) for run in runs)
-    return jackknife_sums(zip(systems, sums, strict=True), findings)
+    runs = list(systems.values())
+    batches = [runs] if len(runs) * len(references) <= TOGETHER else [[run] for run in runs]
+    counted = chain.from_iterable(statistics_of_runs(count, batch, references, reports) for batch in batches)
+    return jackknife_sums(zip(systems, (patient_sums(run, patients) for run in counted), strict=True), findings)
 
 
 def statistics_of_runs(
     count: Callable[..., Statistics], runs: Sequence[Sequence[str]], *columns: Sequence[str]
 ) -> Iterator[Statistics]:
     """Yield the statistics that `count` makes of columns of texts, a run's first, then `columns`
-    (references, reports). No row depends on another: equal ones are counted once.
+    (references, reports). No row depends on another: equal ones near each other are counted once.
     """
+    windows = (slice(start, start + WINDOW) for start in range(0, len(columns[0]), WINDOW))
+    parts = [_of_window(count, [column[part] for column in (*columns, *runs)], len(runs)) for part in windows]
+    for own in zip(*parts, strict=True):
+        yield {name: np.concatenate([part[name] for part in own]) for name in own[0]}
+
+
+def _of_window(count: Callable[..., Statistics], columns: Sequence[Sequence[str]], runs: int) -> list[Statistics]:
     number: dict[tuple[str, ...], int] = {}
     # Study by study, so that what is counted of a reference serves all runs.
     rows = [
-        [number.setdefault((text, *known), len(number)) for text in said]
-        for known, said in zip(zip(*columns, strict=True), zip(*runs, strict=True), strict=True)
+        [number.setdefault((text, *row[:-runs]), len(number)) for text in row[-runs:]]
+        for row in zip(*columns, strict=True)
     ]
     pairs = list(number)
     starts = progress(range(0, len(pairs), BLOCK), "scores", leave=False)
     parts = [count(*zip(*pairs[start : start + BLOCK], strict=True)) for start in starts]
-    counted = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    for row in np.array(rows).T:
-        yield {name: values[row] for name, values in counted.items()}
+    counted = {name: _narrow(np.concatenate([part[name] for part in parts])) for name in parts[0]}
+    return [{name: values[row] for name, values in counted.items()} for row in np.array(rows).T]
 
 
 def jackknife_sums(systems: Iterable[tuple[str, Statistics]], findings: Sequence[str] | None = None) -> Jackknife:
@@ -265,23 +290,32 @@ def mean_of_runs(alone: Jackknife, systems: Mapping[str, Sequence[str]]) -> Jack
         found.runs[name] = [alone.scores[run] for run in runs]
         metrics = list(found.runs[name][0])
         found.scores[name] = {m: float(np.mean([alone.scores[run][m] for run in runs])) for m in metrics}
-        found.pseudo[name] = {m: np.mean([alone.pseudo[run][m] for run in runs], axis=0) for m in metrics}
+        pseudo = [alone.pseudo[run] for run in runs]  # of moments alone there is no mean
+        several = [m for m, values in pseudo[0].items() if not isinstance(values, Moments)]
+        means = {m: np.mean([one[m] for one in pseudo], axis=0) for m in several if len(runs) > 1}
+        found.pseudo[name] = means if len(runs) > 1 else pseudo[0]
         found.support[name] = {m: min(alone.support[run][m] for run in runs) for m in metrics}
     return found
 
 
-def _leave_one_out(sums: Statistics, findings: Sequence[str] | None) -> tuple[dict[str, float], dict[str, Array]]:
+def _leave_one_out(sums: Statistics, findings: Sequence[str] | None) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the scores of all patients, and each patient's pseudo-values: (patients,)."""
-    total = {name: values.sum(0, keepdims=True) for name, values in sums.items()}
+    total = {name: values.sum(0, keepdims=True, dtype=np.float64) for name, values in sums.items()}
     whole = scores_from_sums(total, findings)
     scores = {name: float(values[0]) for name, values in whole.items()}
     number = len(sums["n"])
     if number == 1:
         return scores, {name: np.array([score]) for name, score in scores.items()}
-    found = scores_from_sums({name: total[name] - values for name, values in sums.items()}, findings)
-    # A patient without whom there is no score counts as if nothing changed.
-    changes = {name: np.where(np.isfinite(found[name]), score - found[name], 0.0) for name, score in scores.items()}
-    return scores, {name: score + (number - 1) * changes[name] for name, score in scores.items()}
+    pseudo: dict[str, Any] = {name: np.empty(number) for name in scores}
+    for part in (slice(start, start + WINDOW) for start in range(0, number, WINDOW)):
+        found = scores_from_sums({name: total[name] - values[part] for name, values in sums.items()}, findings)
+        for name, score in scores.items():
+            # A patient without whom there is no score counts as if nothing changed.
+            change = np.where(np.isfinite(found[name]), score - found[name], 0.0)
+            pseudo[name][part] = score + (number - 1) * change
+    for name in () if number <= LARGE else pseudo.keys() - set(COMPARED):
+        pseudo[name] = Moments(pseudo[name])
+    return scores, pseudo
 
 
 def _two_sided(difference: float, error: float, freedom: float, patients: int) -> float:

@@ -16,6 +16,7 @@ from xray_captioning.errors import DataError
 from xray_captioning.evaluation import caption_files
 from xray_captioning.evaluation.caption_files import TextColumn, Texts, checked_text
 from xray_captioning.evaluation.table import LEFT_OUT
+from xray_captioning.metrics.ngrams import kept_texts
 from xray_captioning.text.sections import has_headings, split_report
 
 if TYPE_CHECKING:
@@ -167,8 +168,8 @@ def named(rows: Iterable[Hashable]) -> int:
     return len(set(rows) - {None})
 
 
-def by_row(system: str, given: Texts, studies: Studies) -> dict[int, str]:
-    """Return a system's texts by the number of their study, or a DataError where none is sure."""
+def by_row(system: str, given: Texts, studies: Studies) -> dict[int, int]:
+    """Return the places of a system's texts by the number of their study, or a DataError where none is sure."""
     written = _as_written(system, given)
     place = f"{written.source}: system {system}" if written.source else f"system {system}"
     if not written.ids:
@@ -177,12 +178,14 @@ def by_row(system: str, given: Texts, studies: Studies) -> dict[int, str]:
                 f"{place} has {len(written.texts)} texts without a study_id, but {len(studies.ids)} "
                 "studies are evaluated; give one for each, in the order of the data, or name their studies"
             )
-        return dict(enumerate(written.texts))
+        return {place: place for place in range(len(written.texts))}
     column, rows, number = best_column(written, studies)
-    values = list(zip(written.ids[column], rows))
+    values = written.ids[column]
     # Two texts of one study are refused, whether it is evaluated or not.
-    times = Counter(str(value) if row is None else row for value, row in values)
-    if twice := [value for value, row in values if times[str(value) if row is None else row] > 1]:
+    keys = [str(value) if row is None else row for value, row in zip(values, rows)]
+    if len(set(keys)) < len(keys):
+        times = Counter(keys)
+        twice = [value for value, key in zip(values, keys) if times[key] > 1]
         raise DataError(f"{place} names a study twice, the second time as {column} {twice[-1]}; keep one text of it")
     if written.texts and not number:
         shown = ", ".join(f"{name} {values[0]}" for name, values in written.ids.items() if values)
@@ -190,14 +193,15 @@ def by_row(system: str, given: Texts, studies: Studies) -> dict[int, str]:
             f"{place}: no id is that of an evaluated study or image ({shown or 'none'}; the data has "
             f"{studies.ids[0]}); give the study ids of the data in a column study_id"
         )
-    if unknown := [v for v, row in values if row is None and not studies.is_other(v)]:
+    if unknown := [v for v, row in zip(values, rows) if row is None and not studies.is_other(v)]:
         said = f"{system}: {len(unknown)} of {len(rows)} texts are of no study of the data and are left out"
         warnings.warn(f"{said}, such as that of {unknown[0]}", ResultsWarning, stacklevel=2)
-    return {row: text for row, text in zip(rows, written.texts) if row is not None}
+    return {row: place for place, row in enumerate(rows) if row is not None}
 
 
-def in_order(system: str, given: Texts, studies: Studies) -> list[str]:
+def in_order(system: str, given: Texts, studies: Studies) -> Sequence[str]:
     """Return a system's texts in the order of the studies; a study without one is a DataError."""
+    given = _as_written(system, given)
     found = by_row(system, given, studies)
     missing = [study for row, study in enumerate(studies.ids) if row not in found]
     if missing:
@@ -206,17 +210,18 @@ def in_order(system: str, given: Texts, studies: Studies) -> list[str]:
             f"{len(studies.ids)} evaluated studies are missing); give one for each, or evaluate "
             "only those that every system has a text for: --only-common (only_common=True)"
         )
-    if empty := sum(not text.strip() for text in found.values()):
-        said = f"{system}: {empty} of {len(found)} texts are empty and count as such"
+    texts = kept_texts((given.texts[found[row]] for row in range(len(studies.ids))), len(studies.ids))
+    if empty := sum(not text.strip() for text in texts):
+        said = f"{system}: {empty} of {len(texts)} texts are empty and count as such"
         warnings.warn(said, ResultsWarning, stacklevel=2)
-    return [found[row] for row in range(len(studies.ids))]
+    return texts
 
 
-def scored_section(system: str, texts: list[str], section: str) -> list[str]:
+def scored_section(system: str, texts: Sequence[str], section: str) -> Sequence[str]:
     """Return the section of texts that are whole reports, and say so; others are as they stand."""
     if section not in ("findings", "impression"):
         return texts
-    cut = [getattr(split_report(text), section) or text for text in texts]
+    cut = kept_texts((getattr(split_report(text), section) or text for text in texts), len(texts))
     if whole := sum(map(has_headings, texts)):
         said = f"{system}: {whole} of {len(texts)} texts have headings; their {section} is scored"
         warnings.warn(said, ResultsWarning, stacklevel=2)
@@ -261,7 +266,7 @@ class Pairs(NamedTuple):
 
     system: str
     references: list[list[str]]  # one or more a study
-    hypotheses: list[str]
+    hypotheses: Sequence[str]
     counts: dict[str, int]  # ``n`` and, where only common studies were asked for, ``left_out``
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from xray_captioning.evaluation import table
 from xray_captioning.evaluation.baselines import System, merged_rows
 from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradiction_summary
-from xray_captioning.evaluation.claims import COMPARED, Row, beaten
+from xray_captioning.evaluation.claims import Row, beaten
+from xray_captioning.evaluation.jackknife import COMPARED
 from xray_captioning.evaluation.results import Results
 from xray_captioning.files import atomic_write, read_toml
 from xray_captioning.findings import CONSTANT, SHUFFLED

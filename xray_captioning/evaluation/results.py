@@ -1,35 +1,44 @@
 """The results of an evaluation: all scores of some systems on the same studies, and two files."""
 
+import csv
 import json
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from functools import cache
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from xray_captioning.evaluation import claims, jackknife, table
+from xray_captioning.evaluation import claims, jackknife
 from xray_captioning.evaluation.baselines import DRAWS, ReportTexts, System
 from xray_captioning.evaluation.jackknife import Jackknife
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, LEFT_OUT, SHOWN, TEXT_COLUMNS, finite
-from xray_captioning.files import atomic_write
+from xray_captioning.files import atomic_path, atomic_write
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics import cider, clinical, mentions, ngrams
+from xray_captioning.metrics.ngrams import LARGE
+from xray_captioning.metrics.scores import word_statistics
 
 Row = dict[str, Any]
-Run = tuple[str, ...]
+Run = tuple[str, ...] | ngrams.PackedTexts  # the texts of a run
+LARGE_NOTE = (
+    f"more than {LARGE:,} studies: the table is the small one, `random` one draw, no page is written, a test of "
+    f"captions given to other patients has {claims.FEW_SHUFFLES} shuffles"
+)
 Tests = Mapping[str, claims.ShuffleTest]
+Labelled = Callable[[Sequence[str]], clinical.Labels]
 
 
 @dataclass(frozen=True)
 class Results:
     """What :func:`evaluate_systems` found."""
 
-    studies: list[str]  # ids
-    references: list[str]  # the texts that words are compared with
-    reports: list[str]  # those whose findings count
+    studies: Sequence[str]  # ids
+    references: Sequence[str]  # the texts that words are compared with
+    reports: Sequence[str]  # those whose findings count
     systems: list[System]  # systems first, then baselines, then shuffled systems
     rows: list[Row]  # one a system
     found: Jackknife  # of systems and baselines, by column name
@@ -44,10 +53,9 @@ class Results:
         """Write ``metrics.json`` and ``captions.csv``; docs/evaluation.md says what is in them."""
         columns = {name: texts for s in self.systems for name, texts in s.columns.items()}
         columns |= {n: [str(v)] * len(self.studies) for n, v in self.left_out.items()}
-        names = ["study_id", "reference", *columns]
         lines = zip(self.studies, self.references, *columns.values(), strict=True)
-        rows = [dict(zip(names, line, strict=True)) for line in lines]
-        atomic_write(out / "captions.csv", table.format_csv(rows, names))
+        with atomic_path(out / "captions.csv") as aside, open(aside, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(chain([["study_id", "reference", *columns]], lines))
         values = {
             **self.about,
             **({"note": self.note} if self.note else {}),
@@ -73,11 +81,10 @@ class Results:
 
     @property
     def note(self) -> str:
-        """The same as a sentence for people, empty where only_common was not asked for."""
-        if not self.left_out:
-            return ""
-        number, left = len(self.studies), self.left_out[LEFT_OUT]
-        return f"only {number} of {number + left} studies: {left} lack a text of some system"
+        """The same as sentences for people, and what a large set goes without; often empty."""
+        number, left = len(self.studies), self.left_out.get(LEFT_OUT)
+        said = [] if left is None else [f"only {number} of {number + left} studies: {left} lack a text of some system"]
+        return "; ".join([*said, LARGE_NOTE] if number > LARGE else said)
 
     def intervals(self, column: str) -> dict[str, list[float] | None]:
         """Return the 95 % intervals of a system's scores, None for none, as of shuffled systems."""
@@ -102,39 +109,51 @@ def evaluate_systems(
     `about` goes to ``metrics.json``. All studies of one of the `groups`, patients, are one observation.
     A row has the columns of `SHOWN` and, unless quick, every score of `jackknife`, ``distinct-1``,
     ``distinct-2`` and a `Spread`, means over runs. Quick has no rows for shuffled systems; all tests
-    are the same.
+    are the same. So are sets of more than `LARGE` studies, with fewer shuffles: `LARGE_NOTE`.
     """
+    large = len(studies) > LARGE
+    quick, shuffles = quick or large, claims.FEW_SHUFFLES if large else claims.SHUFFLES
+    labels = cache(clinical.label_matrix)
+
+    def labelled(column: Sequence[str]) -> clinical.Labels:
+        return labels(_key(column))
+
     groups = list(studies if groups is None else groups)
     own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]
-    findings = clinical.counted_findings(texts.training)
-    tests = {s.column: claims.shuffle_test(texts.reports, s.runs, groups, seed, findings=findings) for s in own}
+    findings, reports = clinical.counted_findings(texts.training), labelled(texts.reports)
+    some = (clinical.asserted(reports) & clinical.finding_columns(findings)).any()
+    read = labelled if some else list  # without a finding it is words that are compared
+    tests = {
+        s.column: claims.shuffle_test(read(texts.reports), list(map(read, s.runs)), groups, seed, shuffles, findings)
+        for s in own
+    }
     orders = [] if quick else list(claims.shuffled_orders(groups, DRAWS, seed))
     shuffled = {s.column: _shuffled(s, orders) for s in own if orders}
     shown = [*systems, *shuffled.values()]
     # What systems share is scored once: the different runs have numbers.
-    runs = {run: str(n) for n, run in enumerate(dict.fromkeys(tuple(run) for s in shown for run in s.runs))}
+    runs = {run: str(n) for n, run in enumerate(dict.fromkeys(_key(run) for s in shown for run in s.runs))}
     named = dict(zip(runs.values(), runs))
     alone = jackknife.jackknife(texts.references, named, groups, texts.reports, findings)
-    found = jackknife.mean_of_runs(alone, {s.column: [runs[tuple(run)] for run in s.runs] for s in systems})
-    rows = {run: _row(run, texts, alone, number, quick) for run, number in runs.items()}
+    found = jackknife.mean_of_runs(alone, {s.column: [runs[_key(run)] for run in s.runs] for s in systems})
+    rows = {run: _row(run, texts, alone, number, None if quick else labelled) for run, number in runs.items()}
     whole = _whole_rows(texts.whole, rows) if texts.whole else {}
-    supported = clinical.supported_findings(texts.reports, findings)
+    supported = clinical.supported_findings(reports, findings)
     metric = "clinical_f1" if any(supported.values()) else "BLEU-4"
     notes = _notes(tests, shuffled, {name: about[name] for name in (LEFT_OUT,) if name in about})
 
     def mean(system: System, rows: Mapping[Run, Row]) -> Row:
-        own = mean_row([rows[tuple(run)] for run in system.runs]) | notes[system.column]
+        own = mean_row([rows[_key(run)] for run in system.runs]) | notes[system.column]
         return {**dict.fromkeys(SHOWN), "system": system.name, "search": system.search, **own}
 
     return Results(
-        studies=list(studies),
+        studies=studies,
         references=texts.references,
         reports=texts.reports,
         systems=shown,
         rows=[mean(s, rows) for s in shown],
         found=found,
         shuffle_tests=tests,
-        alarms=list(_alarms(systems, texts, found, tests, metric)),
+        alarms=list(_alarms(systems, texts, found, tests, metric, labelled)),
         about={**about, "findings": supported},
         whole_rows=[mean(s, whole) for s in shown if whole],
         paired_tests=claims.paired_tests(systems, found),
@@ -142,16 +161,21 @@ def evaluate_systems(
     )
 
 
-def _row(run: Run, texts: ReportTexts, alone: Jackknife, number: str, quick: bool) -> Row:
-    """Return the row of a run, which `alone` has by its number."""
+def _key(run: Sequence[str]) -> Run:
+    return run if isinstance(run, ngrams.PackedTexts) else tuple(run)
+
+
+def _row(run: Any, texts: ReportTexts, alone: Jackknife, number: str, labelled: Labelled | None) -> Row:
+    """Return the row of a run, which `alone` has by its number; without labels the small one."""
     found, support = alone.scores[number], alone.support[number]
     row = {name: finite(found[name]) for name in (*TEXT_COLUMNS, *CLINICAL_COLUMNS)}
-    row |= {"sides": finite(found["side_recall"]), "distinct": len(set(run)), "n": len(run)}
-    if quick:
+    row |= {"sides": finite(found["side_recall"]), "distinct": len(ngrams.occurrences(run)), "n": len(run)}
+    if labelled is None:
         return row
     row |= {f"{kind}_support": support[f"{kind}_agreement"] for kind in mentions.DETAILS}
     distinct = {f"distinct-{n}": ngrams.distinct_ngrams(run, n) for n in (1, 2)}
-    more = {**found, **claims.caption_spread(texts.reports, run, texts.training)._asdict()}
+    spread = claims.caption_spread(labelled(texts.reports), run, texts.training, labelled(run))
+    more = {**found, **spread._asdict()}
     return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}
 
 
@@ -160,7 +184,7 @@ def _whole_rows(whole: list[str], rows: Mapping[Run, Row]) -> dict[Run, Row]:
     frequency, found = cider.document_frequency(whole), {}
 
     def count(said: Sequence[str], wanted: Sequence[str]) -> jackknife.Statistics:
-        return jackknife.common_statistics(wanted, said, frequency)
+        return word_statistics(wanted, said, frequency)
 
     for run, counted in zip(rows, jackknife.statistics_of_runs(count, list(rows), whole)):
         scores = jackknife.text_scores({n: v.sum(0, keepdims=True, dtype=float) for n, v in counted.items()})
@@ -205,12 +229,12 @@ def _notes(tests: Tests, shuffled: Mapping[str, System], everywhere: Row) -> dic
 
 
 def _alarms(
-    systems: Sequence[System], texts: ReportTexts, found: Jackknife, tests: Tests, metric: str
+    systems: Sequence[System], texts: ReportTexts, found: Jackknife, tests: Tests, metric: str, labelled: Labelled
 ) -> Iterator[claims.Alarm]:
-    constant = claims.fixed_rival(systems, metric)
+    constant, reports = claims.fixed_rival(systems, metric), labelled(texts.reports)
     for system in (s for s in systems if s.kind == "system"):
         name = system.column
-        spreads = [claims.caption_spread(texts.reports, run, texts.training) for run in system.runs]
+        spreads = [claims.caption_spread(reports, run, texts.training, labelled(run)) for run in system.runs]
         spread = claims.Spread(**mean_row([one._asdict() for one in spreads]))
         rival = found.compare(name, constant, metric) if constant else None
         if alarm := claims.collapse_alarm(name, spread, tests.get(name), rival):

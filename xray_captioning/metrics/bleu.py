@@ -23,11 +23,16 @@ _EVEN_WEIGHTS = [(1 / order,) * order for order in range(1, ngrams.MAXIMUM_ORDER
 
 def bleu(references: References, hypotheses: Hypotheses, protocol: str = "coco") -> Floats:
     """Compute BLEU-1 to BLEU-4 of a system by one of `BLEU_PROTOCOLS`: (4,), from 0 to 1."""
+    pairs = ngrams.checked_pairs(references, hypotheses)
+    return of_protocol(protocol, bleu_statistics(references, hypotheses), pairs)
+
+
+def of_protocol(protocol: str, statistics: Ints, pairs: ngrams.Pairs) -> Floats:
+    """Return the `bleu` of pairs and their `bleu_statistics`."""
     if protocol not in BLEU_PROTOCOLS:
         raise ConfigError(f"unknown BLEU protocol {protocol!r}: choose one of {', '.join(BLEU_PROTOCOLS)}")
     if protocol == "nltk":
-        return nltk_bleu_rows(references, hypotheses).mean(axis=0)
-    statistics = bleu_statistics(references, hypotheses)
+        return nltk_bleu_rows([texts for texts, _ in pairs], [text for _, text in pairs]).mean(axis=0)
     if protocol == "legacy":
         return legacy_bleu_rows(statistics).mean(axis=0)
     return bleu_from_statistics(statistics.sum(axis=0))
@@ -37,27 +42,26 @@ def bleu_statistics(references: References, hypotheses: Hypotheses) -> Ints:
     """Count what BLEU is made of: int64, (studies, 10): clipped matches of orders 1 to 4, n-grams of the
     hypothesis of orders 1 to 4, its length, and that of the closest reference (the shorter of two).
     """
-    return np.concatenate([_count(b) for b in ngrams.blocks(ngrams.checked_pairs(references, hypotheses))])
+    return np.concatenate([block_statistics(b) for b in ngrams.blocks(ngrams.checked_pairs(references, hypotheses))])
 
 
-def _count(pairs: ngrams.Pairs) -> Ints:
-    texts = ngrams.distinct_texts(pairs)
-    lengths = np.array([len(words) for words in texts.words])
-    length, others = lengths[texts.hypothesis], lengths[texts.reference]
+def block_statistics(block: ngrams.Block) -> Ints:
+    """Return the `bleu_statistics` of a block's pairs."""
+    length, others = block.words.lengths[block.hypothesis], block.words.lengths[block.reference]
     # The closest one comes first, of two as close the shorter one.
-    order = np.lexsort((others, abs(others - length[texts.pair]), texts.pair))
-    first = np.flatnonzero(np.diff(texts.pair, prepend=-1))
-    return np.column_stack([_matches(texts, first), _totals(length), length, others[order][first]])
+    order = np.lexsort((others, abs(others - length[block.pair]), block.pair))
+    return np.column_stack([_matches(block), _totals(length), length, others[order][block.first]])
 
 
-def _matches(texts: ngrams.DistinctTexts, first: Ints) -> Ints:
-    """Count n-grams that a reference has, too, (pairs, 4); `first` is where those of a pair begin."""
-    last = np.append(first[1:], len(texts.pair)) - 1
-    chosen = [texts.reference[np.minimum(first + n, last)] for n in range((last - first).max() + 1)]
+def _matches(block: ngrams.Block) -> Ints:
+    """Count n-grams that a reference has, too, (pairs, 4)."""
+    last = np.append(block.first[1:], len(block.pair)) - 1
+    several = (last - block.first).max() + 1
+    chosen = [block.reference[np.minimum(block.first + n, last)] for n in range(several)]
     columns = []
-    for _, counts in ngrams.count_ngrams(texts.words):
+    for _, counts in block.words.counts:
         wanted = reduce(lambda one, other: one.maximum(other), (counts[rows] for rows in chosen))
-        columns.append(counts[texts.hypothesis].minimum(wanted).sum(axis=1))
+        columns.append(counts[block.hypothesis].minimum(wanted).sum(axis=1))
     return np.stack(columns, axis=1)
 
 
@@ -70,7 +74,7 @@ def bleu_of_constants(references: Sequence[str], candidates: Sequence[str]) -> F
     """Return what `bleu` gives each fixed text (``coco``), to rounding: (candidates, 4)."""
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
     columns = []
-    for _, counts in ngrams.count_ngrams([*said, *wanted]):
+    for _, counts in ngrams.Words([*said, *wanted]).counts:
         own, others = counts[: len(said)], counts[len(said) :]
         most = max(int(own.max()), 1)
         columns.append(ngrams.levels(own, most) @ ngrams.levels(others, most).sum(axis=0))

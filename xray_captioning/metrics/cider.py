@@ -2,14 +2,13 @@
 equations 3 and 4, with sigma 6 and orders 1 to 4, times 10.
 """
 
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from xray_captioning.metrics import ngrams
-from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References, in_order
+from xray_captioning.metrics.ngrams import Codes, Floats, Hypotheses, Ints, References, in_order
 
 _SIGMA = 6.0
 _CANDIDATES = 256  # compared with all references at a time, to bound memory
@@ -19,18 +18,48 @@ class DocumentFrequency(NamedTuple):
     """How common n-grams are in the references of a collection."""
 
     studies: int
-    having: Counter[tuple[str, ...]]  # studies of which some reference has an n-gram
+    grams: Codes  # in order: those that references of several studies have, and 0
+    having: Ints  # studies of which some reference has it
+
+    def of(self, grams: Codes) -> Ints:
+        """Return in how many studies some reference has each n-gram; what no study has counts as if one had."""
+        place = np.searchsorted(self.grams, grams, side="right") - 1
+        return np.where(self.grams[place] == grams, self.having[place], 1)
 
 
 def document_frequency(references: References) -> DocumentFrequency:
     """Count in how many studies some reference has each n-gram."""
     texts = in_order("references", references)
-    having: Counter[tuple[str, ...]] = Counter()
-    for several, _ in ngrams.checked_pairs(texts, [""] * len(texts)):
-        words = [text.split() for text in several]
-        orders = range(1, ngrams.MAXIMUM_ORDER + 1)
-        having.update({gram for one in words for n in orders for gram in ngrams.runs(one, n)})
-    return DocumentFrequency(len(texts), having)
+    merged, waiting = _merged([]), list[_Counted]()
+    for start in range(0, len(texts), ngrams.BLOCK):
+        part = enumerate(texts[start : start + ngrams.BLOCK], start)
+        block = ngrams.Block([(ngrams.some_texts(f"references[{row}]", text), "") for row, text in part])
+        waiting.append(_merged(_having(block)))
+        # Merged when they are as many as what there is, so that time is nearly linear.
+        if sum(len(grams) for grams, _ in waiting) > len(merged[0]):
+            merged, waiting = _merged([merged, *waiting]), []
+    grams, having = _merged([merged, *waiting])
+    return DocumentFrequency(len(texts), np.append(np.uint64(0), grams[having > 1]), np.append(1, having[having > 1]))
+
+
+_Counted: TypeAlias = tuple[Codes, Ints]
+
+
+def _having(block: ngrams.Block) -> Iterator[_Counted]:
+    from scipy.sparse import csr_array
+
+    starts = np.append(block.first, len(block.pair))
+    ones = np.ones(len(block.pair), dtype=np.int64)
+    of_study = csr_array((ones, block.reference, starts), (len(block.first), len(block.texts)))
+    for grams, counts in block.words.counts:
+        yield grams, np.bincount((of_study @ counts).indices, minlength=len(grams))
+
+
+def _merged(parts: Iterable[_Counted]) -> _Counted:
+    """Add up the counts of n-grams, which are put in order."""
+    grams, counts = (np.concatenate(column) for column in zip((np.empty(0, np.uint64), np.empty(0, int)), *parts))
+    different, place = np.unique(grams, return_inverse=True)
+    return different, np.bincount(place, counts, len(different)).astype(np.int64)
 
 
 def cider_rows(references: References, hypotheses: Hypotheses, frequency: DocumentFrequency | None = None) -> Floats:
@@ -39,23 +68,23 @@ def cider_rows(references: References, hypotheses: Hypotheses, frequency: Docume
     """
     pairs = ngrams.checked_pairs(references, hypotheses)
     common = document_frequency([texts for texts, _ in pairs]) if frequency is None else frequency
-    return np.concatenate([_block_scores(block, common) for block in ngrams.blocks(pairs)])
+    return np.concatenate([block_scores(block, common) for block in ngrams.blocks(pairs)])
 
 
-def _block_scores(pairs: ngrams.Pairs, frequency: DocumentFrequency) -> Floats:
-    texts = ngrams.distinct_texts(pairs)
-    said, wanted = texts.hypothesis[texts.pair], texts.reference
+def block_scores(block: ngrams.Block, frequency: DocumentFrequency) -> Floats:
+    """Return the `cider_rows` of a block's pairs."""
+    said, wanted = block.hypothesis[block.pair], block.reference
     similarity = np.zeros(len(wanted))
-    for grams, counts in ngrams.count_ngrams(texts.words):
+    for grams, counts in block.words.counts:
         rarity, scale = _weights(grams, counts, frequency)
         # An n-gram of the hypothesis counts at most as often as the reference has it: repeating a
         # rare word does not pay.
         shared = counts[said].minimum(counts[wanted]).multiply(counts[wanted]) @ rarity
         similarity += shared * scale[said] * scale[wanted]
-    lengths = _word_pairs(texts.words)
+    lengths = _word_pairs(block.words.lengths)
     similarity *= np.exp(-((lengths[said] - lengths[wanted]) ** 2) / (2 * _SIGMA**2))
-    totals = np.bincount(texts.pair, weights=similarity, minlength=len(pairs))
-    return 10.0 * totals / np.bincount(texts.pair) / ngrams.MAXIMUM_ORDER
+    totals = np.bincount(block.pair, weights=similarity, minlength=len(block.first))
+    return 10.0 * totals / np.bincount(block.pair) / ngrams.MAXIMUM_ORDER
 
 
 def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> Floats:
@@ -63,9 +92,9 @@ def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> 
     from scipy.sparse import hstack
 
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
-    frequency = document_frequency(references)
+    frequency, words = document_frequency(references), ngrams.Words([*said, *wanted])
     similarity = np.zeros((len(said), len(wanted)))
-    for grams, counts in ngrams.count_ngrams([*said, *wanted]):
+    for grams, counts in words.counts:
         rarity, scale = _weights(grams, counts, frequency)
         own, others = counts[: len(said)], counts[len(said) :]
         most = max(int(own.max()), 1)
@@ -74,20 +103,20 @@ def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> 
             part = slice(start, start + _CANDIDATES)
             shared = (ngrams.levels(own[part], most) @ weighted).toarray()
             similarity[part] += shared * scale[: len(said)][part, None] * scale[len(said) :]
-    similarity *= np.exp(-((_word_pairs(said)[:, None] - _word_pairs(wanted)) ** 2) / (2 * _SIGMA**2))
+    length = _word_pairs(words.lengths)
+    similarity *= np.exp(-((length[: len(said), None] - length[len(said) :]) ** 2) / (2 * _SIGMA**2))
     return 10.0 * similarity.mean(axis=1) / ngrams.MAXIMUM_ORDER
 
 
-def _weights(grams: Sequence[tuple[str, ...]], counts: Any, frequency: DocumentFrequency) -> tuple[Floats, Floats]:
+def _weights(grams: Codes, counts: Any, frequency: DocumentFrequency) -> tuple[Floats, Floats]:
     """Return the weight of each n-gram, squared, and one over each text's norm."""
-    # The logarithm of the quotient: exactly 0 for what every study has. An n-gram that no
-    # reference has counts as if one study had it.
-    seen = np.array([frequency.having.get(gram, 1) for gram in grams or [()]], dtype=np.float64)
+    # The logarithm of the quotient: exactly 0 for what every study has.
+    seen = frequency.of(grams).astype(np.float64) if len(grams) else np.ones(1)
     rarity = np.log(frequency.studies / seen) ** 2
     norms = np.sqrt(counts.power(2) @ rarity)
     return rarity, np.divide(1, norms, out=np.zeros(len(norms)), where=norms > 0)
 
 
-def _word_pairs(texts: list[list[str]]) -> Ints:
+def _word_pairs(lengths: Ints) -> Ints:
     """Return the length that pycocoevalcap compares: the number of word pairs."""
-    return np.array([max(len(words) - 1, 0) for words in texts])
+    return np.maximum(lengths - 1, 0)

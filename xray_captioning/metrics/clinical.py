@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import ConfigError
 from xray_captioning.findings import CHEXPERT, FINDINGS, NO_FINDING
-from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, label_report, read_by
-from xray_captioning.metrics.ngrams import in_order, one_text, paired
+from xray_captioning.metrics import labeler
+from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, read_by
+from xray_captioning.metrics.ngrams import BLOCK, in_order, one_text, paired
 
 NOT_MENTIONED = -2  # what label_matrix writes where label_report says None
 CHEXPERT_5 = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
@@ -64,10 +65,23 @@ def label_matrix(texts: Iterable[str], convention: str | None = None) -> Labels:
     :data:`xray_captioning.findings.FINDINGS`: 1 present, 0 denied, -1 uncertain, -2
     (:data:`NOT_MENTIONED`) not mentioned.
     """
-    reports = (one_text(f"texts[{row}]", t) for row, t in enumerate(in_order("texts", texts)))
-    labels = (label for text in reports for label in label_report(text, convention).values())
-    flat = (NOT_MENTIONED if label is None else label for label in labels)
-    return np.fromiter(flat, dtype=np.int8).reshape(-1, len(FINDINGS))
+    rows = labeler.kept_bits(labeler.label_bits, labeler.convention_of(convention))
+    reports, found = in_order("texts", texts), [np.empty((0, len(FINDINGS)), np.int8)]
+    for start in range(0, len(reports), BLOCK):
+        part = enumerate(reports[start : start + BLOCK], start)
+        texts = [text if isinstance(text, str) else one_text(f"texts[{row}]", text) for row, text in part]
+        found.append(labels_of(labeler.report_bits(texts, rows)))
+    return np.concatenate(found)
+
+
+def labels_of(bits: labeler.Bits) -> Labels:
+    """Return the labels of reports, (n, 18), from `labeler.report_bits`."""
+    labels = np.full((len(bits), len(FINDINGS)), NOT_MENTIONED, dtype=np.int8)
+    for label in (DENIED, UNCERTAIN, PRESENT):  # the last outweighs the others
+        labels[bits[:, :-1] & labeler.LABEL_BITS[label] > 0] = label
+    nothing = bits[:, -1] & (labeler.LETTERS | labeler.ABNORMAL) == labeler.LETTERS
+    labels[nothing, FINDINGS.index(NO_FINDING)] = PRESENT
+    return labels
 
 
 def asserted(texts: Texts, uncertain: bool = True) -> NDArray[np.bool_]:

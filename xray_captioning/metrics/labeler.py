@@ -5,12 +5,15 @@ CheXpert's (Irvin et al., AAAI 2019); how the Indiana University reports were co
 et al., JAMIA 2016.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache, partial
+from functools import cache
 from itertools import chain
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.findings import FINDINGS, NO_FINDING
@@ -52,7 +55,7 @@ def find_mentions(text: str, convention: str | None = None) -> list[Mention]:
 
     Raises what :func:`label_report` raises.
     """
-    return [m for m in _report(_named, text, convention) if m.finding != statement.OTHER]
+    return [m for m in _said(statement.mentions, text, convention) if m.finding != statement.OTHER]
 
 
 def label_report(text: str, convention: str | None = None) -> dict[str, int | None]:
@@ -94,15 +97,10 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
     >>> {name: label for name, label in labels.items() if label is not None}
     {'Pneumonia': -1, 'Pneumothorax': 0, 'Pleural Effusion': 1}
     """
-    return _report(_labels, text, convention).copy()
-
-
-def _labels(convention: str, text: str) -> dict[str, int | None]:
     labels: dict[str, int | None] = dict.fromkeys(FINDINGS)
     found = False
-    for name, new in _said(statement.labels(convention), text):
-        if new != DENIED and name != "Support Devices":
-            found = True
+    for name, new in _said(statement.labels, text, convention):
+        found |= new != DENIED and name != "Support Devices"
         if name != statement.OTHER and (not labels[name] or new == PRESENT):
             labels[name] = new
     if not found and any(map(str.isalpha, text)):
@@ -151,21 +149,46 @@ def explain_report(text: str, convention: str | None = None) -> Explanation:
     return deciding
 
 
-def _named(convention: str, text: str) -> tuple[Mention, ...]:
-    return tuple(_said(statement.mentions(convention), text))
-
-
-def _said(kept: Kept[str, tuple[T, ...]], text: str) -> Iterator[T]:
-    return chain.from_iterable(map(kept.__getitem__, statements(text)))
-
-
-def _report(found: Callable[[str, str], T], text: str, convention: str | None) -> T:
+def _said(kept: Callable[[str], Kept[str, tuple[T, ...]]], text: str, convention: str | None) -> Iterator[T]:
     if not isinstance(text, str):
         raise DataError(f"a report must be text, not {type(text).__name__}; use an empty string where there is none")
-    return _reports(found, convention_of(convention))[text]
+    return chain.from_iterable(map(kept(convention_of(convention)).__getitem__, statements(text)))
+
+
+Bits: TypeAlias = NDArray[np.uint32]
+"""What is said, a column a finding and one for the rest, `REST`: of a report the "or" of its statements."""
+
+LABEL_BITS, BITS = {PRESENT: 1, UNCERTAIN: 2, DENIED: 4}, 3  # and how many these are
+REST, LETTERS, ABNORMAL, REST_BITS = len(FINDINGS), 1, 2, 2
+_FIRST = {written: np.array([0] * REST + [LETTERS * written], np.uint32).tobytes() for written in (False, True)}
+_BLOCK = 5_000  # texts at a time
+
+
+def label_bits(convention: str, text: str) -> Bits:
+    """Return what labels a statement of lower case gives findings: (19,)."""
+    row = np.zeros(REST + 1, np.uint32)
+    for name, label in statement.labels(convention)[text]:
+        if label != DENIED and name != "Support Devices":
+            row[REST] |= ABNORMAL
+        if name != statement.OTHER:
+            row[FINDINGS.index(name)] |= LABEL_BITS[label]
+    return row
 
 
 @cache
-def _reports(found: Callable[[str, str], T], convention: str) -> Kept[str, T]:
-    """Return what finds something in a report: a comparison labels each many times over."""
-    return Kept(partial(found, convention), 5_000, 1 << 13)
+def kept_bits(found: Callable[[str, str], Bits], convention: str) -> Kept[str, bytes]:
+    """Return the bytes of what is found in statements, `label_bits` or more."""
+    return Kept(lambda text: found(convention, text).tobytes(), most=1 << 17)
+
+
+def report_bits(texts: Sequence[str], rows: Kept[str, bytes]) -> Bits:
+    """Return the bits of reports, by those of statements: (n, 19). Equal texts are read once."""
+    if len(texts) > _BLOCK:
+        starts = range(0, len(texts), _BLOCK)
+        return np.concatenate([report_bits(texts[start : start + _BLOCK], rows) for start in starts])
+    number: dict[str, int] = {}
+    own = [number.setdefault(text, len(number)) for text in texts]
+    found = [_FIRST[any(map(str.isalpha, t))] + b"".join(map(rows.__getitem__, statements(t))) for t in number]
+    every = np.frombuffer(b"".join(found), np.uint32).reshape(-1, REST + 1)
+    ends = np.cumsum([len(rows) // every.strides[0] for rows in found])
+    return np.bitwise_or.reduceat(every, np.append(0, ends[:-1]))[own] if texts else every

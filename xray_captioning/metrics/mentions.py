@@ -7,18 +7,20 @@ contradict its report or itself, and leave out what the report asserts.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.metrics import clinical
-from xray_captioning.metrics.clinical import Labels
-from xray_captioning.metrics.labeler import DENIED, Mention, find_mentions
-from xray_captioning.metrics.labels.details import SEVERITIES
+from xray_captioning.findings import FINDINGS
+from xray_captioning.metrics import clinical, labeler
+from xray_captioning.metrics.labeler import DENIED, Bits, Mention, find_mentions
+from xray_captioning.metrics.labels.details import SEVERITIES, ZONES
 from xray_captioning.metrics.labels.layout import statements
 from xray_captioning.metrics.labels.rules import alternatives
+from xray_captioning.metrics.labels.statement import mentions as kept_mentions
 from xray_captioning.metrics.ngrams import one_text, paired
 
 DETAILS = ("side", "zone", "severity")
@@ -43,12 +45,13 @@ _HEADED = re.compile(r"\bcomparisons?\s*:\s*(?!no\b|none|not |n/a|unavailable)\w
 
 def prior_reference(text: str) -> str:
     """Return the first words of a text that speak of an earlier image, "" where none do."""
-    for statement in statements(text):
-        later = _LATER.search(statement)
-        if found := _PRIOR.search(statement, 0, later.start() if later else len(statement)):
-            return found.group()
-    headed = _HEADED.search(text)
-    return headed.group() if headed else ""
+    found = next(filter(None, map(_earlier, statements(text))), None) or _HEADED.search(text)
+    return found.group() if found else ""
+
+
+def _earlier(statement: str) -> re.Match[str] | None:
+    later = _LATER.search(statement)
+    return _PRIOR.search(statement, 0, later.start() if later else len(statement))
 
 
 def contradicted_findings(text: str) -> set[str]:
@@ -77,8 +80,12 @@ def asserted_details(text: str) -> Details:
     """Return the findings that a report asserts, certain or not, with the sides and zones of all mentions
     of each together (bilateral is both sides) and the greatest severity.
     """
+    return _asserted(find_mentions(text))
+
+
+def _asserted(mentions: Iterable[Mention]) -> Details:
     found: dict[str, list[Mention]] = {}
-    for mention in find_mentions(text):
+    for mention in mentions:
         if mention.label != DENIED:
             found.setdefault(mention.finding, []).append(mention)
     return {finding: _details(mentions) for finding, mentions in found.items()}
@@ -92,45 +99,64 @@ def _details(mentions: Sequence[Mention]) -> tuple[frozenset[str], ...]:
     return sides, frozenset(_LEVELS.get(zone, zone) for zone in zones), frozenset(greatest)
 
 
-def mention_statistics(
-    references: Sequence[str], hypotheses: Sequence[str], reference: Labels, hypothesis: Labels
-) -> dict[str, NDArray[np.int8]]:
-    """Count, int8, what every share of :func:`mention_scores` is of, study by study.
+# What is said of a finding, in the bits behind its labels.
+_LEVEL_NAMES = dict.fromkeys(_LEVELS.get(zone, zone) for zone in ZONES)
+_KINDS = [("left", "right"), tuple(_LEVEL_NAMES), tuple(SEVERITIES)]
+_BITS = {name: 1 << bit for bit, name in enumerate((*chain(*_KINDS), "asserted", "present", "denied"), labeler.BITS)}
+_MASKS = [sum(_BITS[name] for name in names) for names in _KINDS]
+_PRIOR_BIT, _ITSELF_BIT = 1 << labeler.REST_BITS, 2 << labeler.REST_BITS  # of the column for the rest
+
+
+def facts(texts: Sequence[str]) -> Bits:
+    """Return what texts say of findings, (n, 19), see `labeler.report_bits`: all that is compared."""
+    found = labeler.report_bits(texts, labeler.kept_bits(_fact_bits, labeler.convention_of()))
+    both, rest = _BITS["present"] | _BITS["denied"], found[:, -1]
+    asked = {row: texts[row] for row in np.flatnonzero((found[:, :-1] & both == both).any(axis=1)).tolist()}
+    against = {text for text in set(asked.values()) if contradicted_findings(text)}
+    rest[[row for row, text in asked.items() if text in against]] |= _ITSELF_BIT
+    rest[[":" in text and _HEADED.search(text) is not None for text in texts]] |= _PRIOR_BIT
+    for name in SEVERITIES:  # of each finding the greatest
+        found[found & _MASKS[2] >= 2 * _BITS[name]] &= ~np.uint32(_BITS[name])
+    return found
+
+
+def _fact_bits(convention: str, text: str) -> Bits:
+    row = labeler.label_bits(convention, text)
+    mentions = [one for one in kept_mentions(convention)[text] if one.finding in FINDINGS]
+    for finding, of in _asserted(mentions).items():
+        row[FINDINGS.index(finding)] |= sum(_BITS[name] for name in chain(("asserted",), *of))
+    for one in mentions:
+        row[FINDINGS.index(one.finding)] |= _BITS[one.status] if one.status in ("present", "denied") else 0
+    row[-1] |= _PRIOR_BIT * bool(_earlier(text))
+    return row
+
+
+def mention_statistics(reference: Bits, hypothesis: Bits) -> dict[str, NDArray[np.int8]]:
+    """Count, int8, what every share of :func:`mention_scores` is of, study by study, from `facts`.
 
     ``details`` (n, 3, 3): for side, zone and severity, the findings for which the reference names one;
     those of them that the hypothesis asserts; those with the same there. ``captions`` (n, 4): whether
     each of `CAPTION_SHARES` holds. ``omitted`` (n, 2): findings that the reference asserts; those not
     mentioned.
     """
-    texts = {*references, *hypotheses}
-    details = {text: asserted_details(text) for text in texts}
-    prior = {text: bool(prior_reference(text)) for text in texts}
-    itself = {text: bool(contradicted_findings(text)) for text in set(hypotheses)}
-    pairs = list(zip(references, hypotheses, strict=True))
-    captions = (
-        [prior[own] for _, own in pairs],
-        [prior[own] and not prior[report] for report, own in pairs],
-        clinical.opposed(reference, hypothesis).any(axis=1),
-        [itself[own] for _, own in pairs],
-    )
-    wanted = clinical.asserted(reference) & clinical.IS_FINDING
-    omitted = wanted & (hypothesis == clinical.NOT_MENTIONED)
+    labels = [clinical.labels_of(bits) for bits in (reference, hypothesis)]
+    prior, known = (bits[:, -1] & _PRIOR_BIT > 0 for bits in (hypothesis, reference))
+    itself = hypothesis[:, -1] & _ITSELF_BIT > 0
+    captions = (prior, prior & ~known, clinical.opposed(*labels).any(axis=1), itself)
+    wanted = clinical.asserted(labels[0]) & clinical.IS_FINDING
+    omitted = wanted & (labels[1] == clinical.NOT_MENTIONED)
+    said, own = reference[:, :-1], hypothesis[:, :-1]
+    details = []
+    for mask in _MASKS:
+        named = said & mask > 0
+        shared = named & (own & _BITS["asserted"] > 0)
+        details.append([named, shared, shared & ((said ^ own) & mask == 0)])
     counts = {
-        "details": [_same_details(details[one], details[two]) for one, two in pairs],
+        "details": np.moveaxis(np.sum(details, axis=-1), -1, 0),
         "captions": np.stack(captions, axis=1),
         "omitted": np.stack([wanted.sum(axis=1), omitted.sum(axis=1)], axis=1),
     }
-    return {name: np.asarray(values, dtype=np.int8) for name, values in counts.items()}
-
-
-def _same_details(reference: Details, hypothesis: Details) -> list[list[int]]:
-    counts = []
-    for kind in range(len(DETAILS)):
-        named = {finding: of[kind] for finding, of in reference.items() if of[kind]}
-        shared = [finding for finding in named if finding in hypothesis]
-        same = sum(hypothesis[finding][kind] == named[finding] for finding in shared)
-        counts.append([len(named), len(shared), same])
-    return counts
+    return {name: np.ascontiguousarray(values, dtype=np.int8) for name, values in counts.items()}
 
 
 def mention_scores(sums: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
@@ -168,5 +194,5 @@ def compare_mentions(references: Sequence[str], hypotheses: Sequence[str]) -> di
     """
     keys, columns = paired(references=references, hypotheses=hypotheses)
     texts = [[one_text(f"texts[{k}]", t) for k, t in zip(keys, column)] for column in columns]
-    counts = mention_statistics(*texts, *map(clinical.label_matrix, texts))  # type: ignore[arg-type]
+    counts = mention_statistics(*map(facts, texts))
     return clinical.of_one_sample(mention_scores, counts)

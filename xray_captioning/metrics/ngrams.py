@@ -2,21 +2,27 @@
 n-grams, counted; and how varied texts are.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, ValuesView
-from itertools import combinations
-from typing import Any, NamedTuple, TypeAlias
+from functools import cached_property
+from hashlib import blake2b
+from itertools import chain, combinations
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
+from xray_captioning.metrics.labels.spelling import Kept
 
 MAXIMUM_ORDER = 4  # BLEU and CIDEr count runs of one to four words
+LARGE = 50_000  # studies, above which less is kept of each (docs/scale.md)
 BLOCK = 5_000  # pairs counted at a time, so that memory does not grow with their number
 
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
+Codes: TypeAlias = NDArray[np.uint64]
 
 Hypotheses: TypeAlias = Sequence[str] | Mapping[Any, str] | Mapping[Any, Sequence[str]]
 """A text of each study: in the order of the references, or by id where those are by id."""
@@ -49,6 +55,34 @@ def paired(**columns: Any) -> tuple[Sequence[Any], list[Sequence[Any]]]:
     return keys, list(found.values())
 
 
+class PackedTexts(Sequence[str]):
+    """Very many texts as bytes one behind the other: without an object for each, and never changed."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        ends, self._bytes = array("q", [0]), bytearray()
+        for text in texts:
+            self._bytes += text.encode("utf-8", "surrogatepass")
+            ends.append(len(self._bytes))
+        self._ends = np.frombuffer(ends, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        i = range(len(self))[place]
+        return self._bytes[self._ends[i] : self._ends[i + 1]].decode("utf-8", "surrogatepass")
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[i] for i in range(len(self)))
+
+
+def kept_texts(texts: Iterable[Any], number: int) -> Sequence[Any]:
+    """Return so many texts as a list, very many as `PackedTexts`."""
+    return PackedTexts(texts) if number > LARGE else list(texts)
+
+
 def in_order(name: str, column: Any) -> Sequence[Any]:
     """Return a column as a list, an array of labels as it is; a dictionary is its values."""
     if isinstance(column, str | bytes):
@@ -64,7 +98,7 @@ def in_order(name: str, column: Any) -> Sequence[Any]:
         return labels
     if dimensions != 1:
         raise DataError(f"{name} is a table of {dimensions} dimensions; give one column of it")
-    return column if isinstance(column, list | tuple) else list(column)
+    return column if isinstance(column, list | tuple | PackedTexts) else list(column)
 
 
 def some_texts(where: str, value: Any) -> list[str]:
@@ -90,12 +124,12 @@ def one_text(where: str, value: Any) -> str:
     return texts[0]
 
 
-def checked_texts(name: str, texts: Any) -> list[str]:
-    """Return one column of texts as a list; a DataError calls it `name`."""
-    column = list(in_order(name, texts))
-    if not column:
+def checked_texts(name: str, texts: Any) -> Sequence[str]:
+    """Return one column of texts; a DataError calls it `name`."""
+    column = in_order(name, texts)
+    if not len(column):
         raise DataError(f"{name} has no text; give at least one")
-    for row, text in enumerate(column):
+    for row, text in enumerate(column if not isinstance(column, PackedTexts) else ()):
         _check_text(f"{name}[{row}]", text)
     return column
 
@@ -134,54 +168,93 @@ def checked_pairs(references: References, hypotheses: Hypotheses) -> Pairs:
     """Check references and hypotheses as the room's docstring says, and put them side by side."""
     keys, columns = paired(references=references, hypotheses=hypotheses)
     return [
-        (some_texts(f"references[{key}]", reference), one_text(f"hypotheses[{key}]", hypothesis))
+        (
+            [reference] if isinstance(reference, str) else some_texts(f"references[{key}]", reference),
+            hypothesis if isinstance(hypothesis, str) else one_text(f"hypotheses[{key}]", hypothesis),
+        )
         for key, reference, hypothesis in zip(keys, *columns, strict=True)
     ]
 
 
-def blocks(pairs: Pairs) -> Iterator[Pairs]:
-    """Cut pairs into runs of at most `BLOCK`."""
-    return (pairs[start : start + BLOCK] for start in range(0, len(pairs), BLOCK))
+def _code(word: str) -> int:
+    return int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 
-class DistinctTexts(NamedTuple):
-    """The different texts of some pairs, each once, and which of them the pairs are made of."""
-
-    words: list[list[str]]  # of each text
-    hypothesis: Ints  # number of the text, (pairs,)
-    reference: Ints  # of all pairs, one behind the other, (references,)
-    pair: Ints  # that a reference is of, (references,)
+# Words and n-grams are compared as numbers of 64 bits. In a collection of twenty million different ones
+# the chance that any two have the same number is one in a hundred thousand.
+_CODES = Kept(_code, most=1 << 18)
+_FACTOR = np.array([0x9E3779B97F4A7C15], np.uint64)  # odd, so that no word before another is lost
 
 
-def distinct_texts(pairs: Pairs) -> DistinctTexts:
-    """Number the different texts of pairs, so that what a text has is counted once."""
-    number: dict[str, int] = {}
-    said = [number.setdefault(hypothesis, len(number)) for _, hypothesis in pairs]
-    wanted = [number.setdefault(text, len(number)) for texts, _ in pairs for text in texts]
-    pair = np.repeat(np.arange(len(pairs)), [len(texts) for texts, _ in pairs])
-    return DistinctTexts([text.split() for text in number], np.array(said), np.array(wanted), pair)
+def numbered(codes: Codes) -> tuple[Ints, Codes]:
+    """Return the number of each by first appearance, and the different ones: a hash table of NumPy's."""
+    bits, factor = np.uint64(62 - len(codes).bit_length()), _FACTOR
+    first, left = np.empty(len(codes), np.int64), np.arange(len(codes))
+    while len(left):
+        slot = codes[left] * factor >> bits
+        table = np.empty(1 << (64 - int(bits)), np.int64)
+        table[slot[::-1]] = left[::-1]  # the first one stays
+        found = table[slot]
+        same = codes[found] == codes[left]
+        first[left[same]] = found[same]
+        left, factor = left[~same], factor * _FACTOR
+    different = first == np.arange(len(codes))
+    return (np.cumsum(different) - 1)[first], codes[different]
 
 
-def runs(words: Sequence[str], order: int) -> list[tuple[str, ...]]:
-    """Return the n-grams of a text: every `order` words in a row."""
-    return list(zip(*(words[start:] for start in range(order))))
+class Words:
+    """Texts, lists of words, as the numbers of their words, one behind the other."""
+
+    def __init__(self, texts: Sequence[Sequence[str]]) -> None:
+        self.lengths = np.array([len(words) for words in texts], dtype=np.int64)
+        self.ends = np.cumsum(self.lengths)
+        words = chain.from_iterable(texts)
+        self.codes: Codes = np.fromiter(map(_CODES.__getitem__, words), np.uint64, int(self.lengths.sum()))
+
+    @cached_property
+    def counts(self) -> list[tuple[Codes, Any]]:
+        """For orders 1 to `MAXIMUM_ORDER` the n-grams, numbers by first appearance, and how often each text
+        has each: SciPy's csr_array of int64, (texts, n-grams).
+        """
+        from scipy.sparse import csr_array
+
+        found, left = [], np.repeat(self.ends, self.lengths) - np.arange(len(self.codes))
+        grams = self.codes
+        for order in range(1, MAXIMUM_ORDER + 1):
+            if order > 1:
+                grams = grams[:-1] * _FACTOR + self.codes[order - 1 :]
+            columns, different = numbered(grams[left[: len(grams)] >= order])
+            starts = np.append(0, np.cumsum(np.maximum(self.lengths - order + 1, 0)))
+            ones = np.ones(len(columns), dtype=np.int64)
+            counts = csr_array((ones, columns, starts), (len(self.lengths), max(len(different), 1)))
+            counts.sum_duplicates()
+            found.append((different, counts))
+        return found
 
 
-def count_ngrams(texts: Sequence[list[str]]) -> Iterator[tuple[list[tuple[str, ...]], Any]]:
-    """Yield, for orders 1 to `MAXIMUM_ORDER`, the n-grams that texts, lists of words, have, and how
-    often each text has each: SciPy's csr_array of int64, (texts, n-grams).
-    """
-    from scipy.sparse import csr_array
+class Block:
+    """Some pairs, and their different texts, each once, so that what a text has is counted once."""
 
-    for order in range(1, MAXIMUM_ORDER + 1):
-        number: dict[tuple[str, ...], int] = {}
-        every = [runs(words, order) for words in texts]
-        columns = [number.setdefault(gram, len(number)) for grams in every for gram in grams]
-        starts = np.cumsum([0, *map(len, every)])
-        ones = np.ones(len(columns), dtype=np.int64)
-        counts = csr_array((ones, columns, starts), (len(texts), max(len(number), 1)))
-        counts.sum_duplicates()
-        yield list(number), counts
+    def __init__(self, pairs: Pairs) -> None:
+        number: dict[str, int] = {}
+        said = [number.setdefault(hypothesis, len(number)) for _, hypothesis in pairs]
+        wanted = [number.setdefault(text, len(number)) for texts, _ in pairs for text in texts]
+        several = np.array([len(texts) for texts, _ in pairs])
+        self.texts = list(number)
+        self.hypothesis = np.array(said)  # number of the text, (pairs,)
+        self.reference = np.array(wanted)  # of all pairs, one behind the other, (references,)
+        self.pair = np.repeat(np.arange(len(pairs)), several)  # that a reference is of, (references,)
+        self.first = np.cumsum(several) - several  # where the references of a pair begin, (pairs,)
+
+    @cached_property
+    def words(self) -> Words:
+        """The texts, split at whitespace."""
+        return Words([text.split() for text in self.texts])
+
+
+def blocks(pairs: Pairs) -> Iterator[Block]:
+    """Cut pairs into blocks of at most `BLOCK`."""
+    return (Block(pairs[start : start + BLOCK]) for start in range(0, len(pairs), BLOCK))
 
 
 def levels(counts: Any, most: int) -> Any:
@@ -201,14 +274,20 @@ def distinct_ngrams(texts: Sequence[str], order: int) -> float:
     different: set[tuple[str, ...]] = set()
     total = 0
     for text, times in Counter(checked_texts("texts", texts)).items():
-        grams = runs(text.split(), order)
+        words = text.split()
+        grams = list(zip(*(words[start:] for start in range(order))))
         different.update(grams)
         total += times * len(grams)
     return len(different) / total if total else 0.0
 
 
+def occurrences(texts: Sequence[str]) -> Ints:
+    """Return how often each different text occurs, by first appearance."""
+    # Their hashes in the place of very many texts: two that have the same one are not to be met with.
+    return np.bincount(numbered(np.fromiter(map(hash, texts), np.int64, len(texts)).view(np.uint64))[0])
+
+
 def caption_entropy(texts: Sequence[str]) -> float:
     """Compute the entropy of the distribution of captions (Shannon 1948), 0 to log2(n) bits."""
-    counts = np.array(list(Counter(checked_texts("texts", texts)).values()))
-    shares = counts / counts.sum()
+    shares = occurrences(checked_texts("texts", texts)) / len(texts)
     return float(-(shares * np.log2(shares)).sum()) + 0.0  # no minus zero

@@ -7,13 +7,12 @@ in plain Python for every pair, so it is written here and tested against it.
 """
 
 import re
-from collections import Counter
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References, checked_pairs
+from xray_captioning.metrics.ngrams import Block, Floats, Hypotheses, Ints, References, Words, blocks, checked_pairs
 
 _BETA_SQUARED = 1.2**2
 _ALPHANUMERIC = re.compile("[a-z0-9]+")
@@ -23,25 +22,33 @@ def rouge_l_rows(references: References, hypotheses: Hypotheses) -> Floats:
     """Compute the COCO ROUGE-L of every study, (studies,), from 0 to 1; a system's is their mean.
     As in pycocoevalcap an empty text is one empty word.
     """
-    best = []
-    for texts, hypothesis in checked_pairs(references, hypotheses):
-        precision, recall = _shares(_WordOrder([_words(text) for text in texts]), hypothesis)
-        best.append((precision.max(), recall.max()))
-    return _f_measure(*np.array(best).T)
+    return np.concatenate([block_scores(block) for block in blocks(checked_pairs(references, hypotheses))])
+
+
+def block_scores(block: Block) -> Floats:
+    """Return the `rouge_l_rows` of a block's pairs."""
+    said, wanted = block.hypothesis[block.pair], block.reference
+    own, others = block.words.lengths[said], block.words.lengths[wanted]
+    longest = np.where(own + others == 0, 1, _common(block.words, said, wanted))
+    shares = (longest / np.maximum(lengths, 1) for lengths in (own, others))
+    return _f_measure(*(np.maximum.reduceat(share, block.first) for share in shares))
 
 
 def rouge_l_of_constants(references: Sequence[str], candidates: Sequence[str]) -> Floats:
     """Return the mean of what `rouge_l_rows` gives each fixed text, to rounding: (candidates,)."""
-    order = _WordOrder([_words(text) for text in references])
-    return np.array([_f_measure(*_shares(order, text)).mean() for text in candidates])
-
-
-def _words(text: str) -> list[str]:
-    return text.split() or [""]
+    texts, said = ([text.split() or [""] for text in column] for column in (references, candidates))
+    table = _WordOrder([len(text) for text in texts])
+    places: dict[str, int] = {}
+    for start, text in zip(table.starts.tolist(), texts, strict=True):
+        for place, word in enumerate(text, start):
+            places[word] = places.get(word, 0) | 1 << place
+    longest = (table.common(places.get(word, 0) for word in words) for words in said)
+    scores = (_f_measure(common / len(words), common / table.lengths) for common, words in zip(longest, said))
+    return np.array([of_texts.mean() for of_texts in scores])
 
 
 class _WordOrder:
-    """Texts prepared for the longest subsequence that each shares with another (Hyyrö 2004).
+    """Finds the longest subsequence that each of some texts shares with another (Hyyrö 2004).
 
     They lie one behind the other in one large integer, a bit a word and a free bit after each. One row
     of the usual table is such an integer (a zero where the length grows by one), so that a row of all
@@ -49,33 +56,48 @@ class _WordOrder:
     bit.
     """
 
-    def __init__(self, texts: Sequence[Sequence[str]]) -> None:
-        self.lengths = np.array([len(text) for text in texts])
-        ends = np.cumsum(self.lengths + 1)
-        self.starts, self.bits = ends - self.lengths - 1, int(ends[-1])
-        self.places: dict[str, int] = {}
-        for start, text in zip(self.starts.tolist(), texts, strict=True):
-            for place, word in enumerate(text, start):
-                self.places[word] = self.places.get(word, 0) | 1 << place
-        free = sum(1 << end - 1 for end in ends.tolist())
-        self.everywhere = (1 << self.bits) - 1 - free
+    def __init__(self, lengths: Sequence[int] | Ints) -> None:
+        self.lengths = np.asarray(lengths)
+        self.ends = np.cumsum(self.lengths + 1)
+        self.starts = self.ends - self.lengths - 1
 
-    def common(self, words: Sequence[str]) -> Ints:
-        """Return the length of the longest common subsequence with each text, shape (texts,)."""
-        row = self.everywhere
-        for word in words:
-            matched = row & self.places.get(word, 0)
-            row = (row + matched | row - matched) & self.everywhere
-        data = np.frombuffer(row.to_bytes(self.bits // 8 + 1, "little"), np.uint8)
+    def common(self, matches: Iterable[int]) -> Ints:
+        """Return the length of the longest common subsequence with each text, (texts,), from where texts
+        have the first word of what is compared with them, the second one, and so on.
+        """
+        real = np.ones(self.ends[-1], dtype=bool)
+        real[self.ends - 1] = False
+        row = everywhere = _as_integer(real)
+        for places in matches:
+            matched = row & places
+            row = (row + matched | row - matched) & everywhere
+        data = np.frombuffer(row.to_bytes(len(real) // 8 + 1, "little"), np.uint8)
         ones = np.add.reduceat(np.unpackbits(data, bitorder="little"), self.starts, dtype=np.int64)
         return self.lengths - ones
 
 
-def _shares(order: _WordOrder, hypothesis: str) -> tuple[Floats, Floats]:
-    """Return precision and recall of a hypothesis against each text."""
-    words = _words(hypothesis)
-    common = order.common(words)
-    return common / len(words), common / order.lengths
+def _as_integer(bits: NDArray[np.bool_]) -> int:
+    return int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")
+
+
+def _common(words: Words, said: Ints, wanted: Ints) -> Ints:
+    """Return the length of the longest common subsequence of pairs of texts, by number: (pairs,)."""
+    order = np.argsort(-words.lengths[said], kind="stable")  # the rows of short texts are done early
+    table = _WordOrder(words.lengths[wanted[order]])
+    codes, places = np.append(words.codes, np.uint64(0)), np.arange(table.ends[-1])
+    begin = (words.ends - words.lengths)[wanted[order]] - table.starts
+    there = codes[places + np.repeat(begin, table.lengths + 1)]
+    own, first = words.lengths[said[order]], (words.ends - words.lengths)[said[order]]
+
+    def matches() -> Iterator[int]:
+        for place in range(own[0]):
+            number = np.searchsorted(-own, -place)  # of texts that have a word there
+            asked = np.repeat(codes[first[:number] + place], table.lengths[:number] + 1)
+            yield _as_integer(asked == there[: len(asked)])
+
+    found = np.empty(len(order), dtype=np.int64)
+    found[order] = table.common(matches())
+    return found
 
 
 def _f_measure(precision: Floats, recall: Floats) -> Floats:
@@ -86,19 +108,16 @@ def _f_measure(precision: Floats, recall: Floats) -> Floats:
 
 def rouge_score_rows(references: References, hypotheses: Hypotheses) -> Floats:
     """Compute the F1 of ROUGE-1, ROUGE-2 and ROUGE-L, (studies, 3), as rouge-score does."""
-    best = []
-    for texts, hypothesis in checked_pairs(references, hypotheses):
-        said = _ALPHANUMERIC.findall(hypothesis.lower())
-        scores = [_f1s(_ALPHANUMERIC.findall(text.lower()), said) for text in texts]
-        best.append([max(column) for column in zip(*scores, strict=True)])
-    return np.array(best)
+    return np.concatenate([rouge_score_of(block) for block in blocks(checked_pairs(references, hypotheses))])
 
 
-def _f1s(target: list[str], said: list[str]) -> list[float]:
-    words = len(target) + len(said)
-    unigrams = (Counter(target) & Counter(said)).total()
-    bigrams = (Counter(pairwise(target)) & Counter(pairwise(said))).total()
-    longest = int(_WordOrder([target]).common(said)[0])
+def rouge_score_of(block: Block) -> Floats:
+    """Return the `rouge_score_rows` of a block's pairs."""
+    words = Words([_ALPHANUMERIC.findall(text.lower()) for text in block.texts])
+    said, wanted = block.hypothesis[block.pair], block.reference
+    common = [counts[said].minimum(counts[wanted]).sum(axis=1) for _, counts in words.counts[:2]]
+    common.append(_common(words, said, wanted))
+    both = words.lengths[said] + words.lengths[wanted]
     # F1 of what is common from the sizes of both sides together.
-    counts = ((unigrams, words), (bigrams, words - 2), (longest, words))
-    return [2 * common / both if common else 0.0 for common, both in counts]
+    columns = (2 * same / np.maximum(sizes, 1) for same, sizes in zip(common, (both, both - 2, both)))
+    return np.maximum.reduceat(np.column_stack(list(columns)), block.first)

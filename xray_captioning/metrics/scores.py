@@ -4,11 +4,14 @@ METEOR is left out on purpose: pycocoevalcap's needs Java, NLTK's needs a downlo
 a METEOR that only matches equal words is another score under the same name.
 """
 
-from xray_captioning.metrics.bleu import bleu
-from xray_captioning.metrics.cider import cider_rows
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.metrics import bleu, cider, rouge
 from xray_captioning.metrics.clinical import clinical_scores
-from xray_captioning.metrics.ngrams import Hypotheses, References, checked_pairs
-from xray_captioning.metrics.rouge import rouge_l_rows
+from xray_captioning.metrics.ngrams import Hypotheses, References, blocks, checked_pairs
 
 
 def score(
@@ -56,12 +59,31 @@ def score(
     """
     pairs = checked_pairs(references, hypotheses)
     references, hypotheses = [texts for texts, _ in pairs], [text for _, text in pairs]
-    values = bleu(references, hypotheses, protocol)
+    counted = word_statistics(references, hypotheses)
+    values = bleu.of_protocol(protocol, counted["bleu"], pairs)
     first = [texts[0] for texts in references]
     clinical = clinical_scores(first, hypotheses, None, convention) if convention else {}
     return {
         **{f"BLEU-{order}": float(value) for order, value in enumerate(values, 1)},
-        "ROUGE-L": float(rouge_l_rows(references, hypotheses).mean()),
-        "CIDEr": float(cider_rows(references, hypotheses).mean()),
+        **{name: float(counted[name].mean()) for name in ("ROUGE-L", "CIDEr")},
         **clinical,
     }
+
+
+def word_statistics(
+    references: References,
+    hypotheses: Hypotheses,
+    frequency: cider.DocumentFrequency | None = None,
+    rouge_score: bool = False,
+) -> dict[str, NDArray[Any]]:
+    """Return, study by study, what `score` stands on: ``n``, ``bleu``, ``ROUGE-L``, ``CIDEr``; on request
+    also the F1 of rouge-score. CIDEr weighs n-grams by `frequency`, by default that in these references.
+    """
+    pairs, parts = checked_pairs(references, hypotheses), []
+    frequency = cider.document_frequency([texts for texts, _ in pairs]) if frequency is None else frequency
+    for block in blocks(pairs):
+        parts.append({"n": np.ones(len(block.first), np.int8), "bleu": bleu.block_statistics(block)})
+        parts[-1] |= {"ROUGE-L": rouge.block_scores(block), "CIDEr": cider.block_scores(block, frequency)}
+        if rouge_score:
+            parts[-1] |= dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rouge.rouge_score_of(block).T, strict=True))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

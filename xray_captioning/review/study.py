@@ -163,7 +163,8 @@ def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None)
     if alone := sorted(first.keys() ^ second.keys()):
         what = f"{len(alone)} studies have a text of one system only, such as {studies.ids[alone[0]]}"
         raise DataError(f"{path}: {what}; give both")
-    return {studies.ids[n]: (" ".join(text.split()), " ".join(second[n].split())) for n, text in first.items()}
+    one, other = ([" ".join(text.split()) for text in written.texts] for written in columns)
+    return {studies.ids[n]: (one[place], other[second[n]]) for n, place in first.items()}
 
 
 def sheet_files(sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: Pictures | None) -> dict[str, bytes]:

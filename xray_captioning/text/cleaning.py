@@ -21,6 +21,7 @@ _REMOVED_TEXT = re.compile(
     rf"(?:(?<!{_ALNUM})[a-z]-)?(?:x{{3,}}|(?<![^\W\d_])x{{2}}(?!{_ALNUM}))(?:'[a-z](?!{_ALNUM}))?"
 )
 _TITLE = re.compile(rf"(?<!{_ALNUM})(dr|mr|mrs|ms|vs)\.")
+_DOTTED, _DIGIT = re.compile(r"\.[a-z]\."), re.compile(r"\d")
 _INITIALS = re.compile(rf"(?<!{_ALNUM})(?:[a-z]\.){{2,}}")
 _BRACKETED_ITEM = re.compile(r"(?:^|(?<=[.,\n]))\s*\(?\d{1,2}\)")
 _BARE_DECIMAL = re.compile(r"(?<![\w.])\.(?=\d)")
@@ -35,12 +36,12 @@ def clean_plain(text: str) -> str:
     numbers go, "10mm" becomes "10 mm", every sentence ends in " .". Twice changes nothing.
     """
     text = unicodedata.normalize("NFC", text.lower()).translate(_PUNCTUATION)
-    text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
-    text = _REMOVED_TEXT.sub(" ", text)
+    if _DOTTED.search(text):  # most texts have nothing of this
+        text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
+    text = _REMOVED_TEXT.sub(" ", text) if "xx" in text else text
     text = _TITLE.sub(r"\1 ", text)
-    text = _BRACKETED_ITEM.sub(" ", text)
-    text = _BARE_DECIMAL.sub("0.", text)
-    text = _ATTACHED_UNIT.sub(r" \1", text)
+    if _DIGIT.search(text):
+        text = _ATTACHED_UNIT.sub(r" \1", _BARE_DECIMAL.sub("0.", _BRACKETED_ITEM.sub(" ", text)))
     return "".join(_plain_sentence(words) for words in _split(_TOKEN.findall(text))).strip()
 
 

@@ -287,3 +287,15 @@ def test_different_reports_of_one_study_are_not_one_report(tmp_path, rows):
         read_studies(path)
     path.write_text("image,study_id,report\n" + rows.replace("Findings: ", ""))
     assert read_studies(path)["findings"].tolist() == ["Clear. Effusion."]
+
+
+def test_a_row_a_study_without_images_is_read_alike(tmp_path):
+    """Rows of one study are gathered first; where each is of another the table is read row by row."""
+    head, rows = (
+        "study,image,findings,patient,split\n",
+        ["s1,a.png,start Clear lungs. end,p,train\n", "s2,b.png,,,test\n"],
+    )
+    write(tmp_path, "captions.csv", head + "".join(rows))
+    alone = read_studies(tmp_path, need_images=False)
+    write(tmp_path, "captions.csv", head + "".join([*rows, rows[1]]))
+    pd.testing.assert_frame_equal(alone, read_studies(tmp_path, need_images=False))

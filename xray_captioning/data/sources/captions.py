@@ -4,16 +4,16 @@ arXiv:1504.00325) and Karpathy and Fei-Fei's of COCO's images (CVPR 2015).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from xray_captioning.data.opening import HEAD_BYTES, TABLE_SUFFIXES, read_text
-from xray_captioning.data.records import read_json
+from xray_captioning.data.records import PARTITION, read_json
 from xray_captioning.data.sources import layout
-from xray_captioning.data.sources.layout import LAYOUTS, Columns, StudyRow, make_studies, rows
+from xray_captioning.data.sources.layout import LAYOUTS, Columns, StudyRow, make_studies, one_study, rows
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.studies import PART_NAMES, PARTS, Study, check_unique, named_part
 from xray_captioning.data.table import Table, is_image_name, needed_part
@@ -33,13 +33,27 @@ class CaptionsTable(NamedTuple):
     folder: str = ""
 
 
-def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> list[Study]:
+def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> Iterable[Study]:
     """Read a table of images and captions, or tables that are the parts of a split. In a folder: ``captions.*``;
     else ``train.csv`` and its like, alike otherwise; else ``train/metadata.csv`` and its like, beside their images;
     else the only table that is there.
     """
-    found = (rows(_opened(table.path), layout.USUAL, columns, table.part, table.folder) for table in _tables(path))
-    return make_studies(chain.from_iterable(found), finder.find)
+
+    def found() -> Iterator[StudyRow]:
+        for table in _tables(path):
+            yield from rows(_opened(table.path), layout.USUAL, columns, table.part, table.folder)
+
+    if (columns or {}).get("image") == "":  # of one row each very many studies fit in memory
+        ids = [row.study for row in found()]
+        if all(ids) and len(set(ids)) == len(ids):
+            return (one_study(row.study, [row], finder.find) for row in found())
+    return make_studies(found(), finder.find)
+
+
+def longer_than(path: Path, number: int) -> bool:
+    """Whether the tables of a path have more rows than this."""
+    found = chain.from_iterable(islice(_opened(table.path).records(), 1, None) for table in _tables(path))
+    return next(islice(found, number, None), None) is not None
 
 
 def columns_of(path: Path, columns: Columns | None = None) -> tuple[dict[str, str], list[str]]:
@@ -63,6 +77,8 @@ def tables_of(folder: Path) -> list[CaptionsTable]:
         return [CaptionsTable(_only(usual))]
     plain = [path for path in there if not path.name.lower().endswith(".txt")]
     tables = [path for path in plain if path.name.lower().endswith(_OWN_FORMAT)] or plain
+    if len(tables) > 1 and not _parts(tables) and all(path.suffix == PARTITION for path in tables):
+        return [CaptionsTable(folder)]
     if found := _parts(tables) or _part_folders(folder):
         return sorted(found, key=lambda table: PARTS.index(table.part or "test"))
     return [CaptionsTable(_only(tables))] if tables else []

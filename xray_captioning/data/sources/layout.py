@@ -185,7 +185,7 @@ def make_studies(found: Iterable[StudyRow], find: Callable[[str], str]) -> list[
         groups.setdefault(row.study or "\0" + "\0".join(row.images), []).append(row)
     names = _names(groups)
     # Each group is dropped once it is a study: there may be very many.
-    return [_study(names.get(key, key), groups.pop(key), find) for key in list(groups)]
+    return [one_study(names.get(key, key), groups.pop(key), find) for key in list(groups)]
 
 
 def _names(groups: Mapping[str, list[StudyRow]]) -> dict[str, str]:
@@ -201,7 +201,8 @@ def _names(groups: Mapping[str, list[StudyRow]]) -> dict[str, str]:
     return {key: stem if count[stem] == 1 else paths[key] for key, stem in stems.items()}
 
 
-def _study(study_id: str, group: list[StudyRow], find: Callable[[str], str]) -> Study:
+def one_study(study_id: str, group: list[StudyRow], find: Callable[[str], str]) -> Study:
+    """Return the study that these rows make."""
     views: dict[str, str] = {}
     for row in group:
         view = named_view(row.view) if row.view and len(row.images) == 1 else UNKNOWN

@@ -5,7 +5,7 @@ A reader returns a list of `xray_captioning.data.studies.Study`; `READERS` lists
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -28,7 +28,7 @@ class Source:
 
     name: str
     patterns: tuple[str, ...]  # globs of the files in a folder of this source
-    read: Callable[[Path, ImageFinder], list[Study]]
+    read: Callable[[Path, ImageFinder], Iterable[Study]]
     suffixes: tuple[str, ...] = ()  # endings, in lower case, of a file that is given by itself
     one_file: bool = False
     fits: Callable[[Path], bool] | None = None
@@ -172,7 +172,7 @@ def read_studies(
         columns = {"image": "", **(columns or {})}
     with collected_seldom():
         if columns:
-            studies = captions.read(found.path, finder, columns)
+            studies: Iterable[Study] = captions.read(found.path, finder, columns)
         else:
             studies = found.source.read(found.source.to_open(found.path), finder)
         frame = study_frame(studies, origin)
