@@ -131,6 +131,8 @@ def _encoder(captioner: Any) -> dict[str, Network]:
 
 
 def _normalised(images: Any, image: ImageConfig) -> Any:
+    if image.normalisation == "unit":
+        return images
     mean, deviation = np.array(SCHEMES[image.normalisation], "float32")
     scaled = (images - mean) / deviation
     return scaled[..., ::-1] if image.normalisation == "caffe" else scaled

@@ -44,15 +44,16 @@ SCHEMES = {
 }
 
 
-def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area") -> Pixels:
-    """Read images in parallel as `read_image` does: (n, size, size, 3); a warning of several is one."""
+def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area", parallel: bool = True) -> Pixels:
+    """Read images, in `parallel` where the caller is no thread of many, as `read_image` does:
+    (n, size, size, 3); a warning of several is one.
+    """
     told: list[tuple[str, str]] = []
     read = partial(read_image, size=size, resize=resize, note=lambda *what: told.append(what))
     images = np.empty((len(sources), size, size, 3), np.float32)
-    in_files = not all(isinstance(source, np.ndarray) for source in sources)
+    parallel &= not all(isinstance(source, np.ndarray) for source in sources)  # copied sooner than threads start
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:  # cv2 and zlib free the GIL
-        # Arrays are copied in less time than threads take.
-        for target, pixels in zip(images, (pool.map if in_files else map)(read, sources)):
+        for target, pixels in zip(images, (pool.map if parallel else map)(read, sources)):
             target[:] = pixels
     warn_together(told)
     return images

@@ -42,35 +42,30 @@ class SearchResult(NamedTuple):
 
 
 def run_until_done(
-    advance: Callable[[Any, Carried], tuple[Any, Carried]], carried: Carried, maximum_length: int
+    advance: Callable[[Any, Carried], tuple[Any, Carried]], carried: Carried, maximum_length: int, time: Any = 0
 ) -> Carried:
     """Repeat ``advance(time, carried) -> time + 1, carried`` until every study is done.
 
-    Of a large batch the last quarter goes on alone, so that a few long captions do not cost a step of
+    Of a large batch the last part goes on alone, so that a few long captions do not cost a step of
     the whole batch each. Leaves of ``carried`` have a leading batch axis; ``"done"`` is (batch,) bool;
     ``"state"`` is not part of the result.
     """
-    ops = array_namespace(carried["done"])
-
-    def more_than(few: int) -> Callable[[Any, Carried], Any]:
-        def going(time: Any, carried: Carried) -> Any:
-            unfinished = ops.sum(ops.cast(ops.logical_not(carried["done"]), "int32"))
-            return ops.logical_and(time < maximum_length, unfinished > few)
-
-        return going
-
-    batch = carried["done"].shape[0]
+    ops, batch = array_namespace(carried["done"]), carried["done"].shape[0]
     few = batch // _SHRINK_DIVISOR if batch >= _SHRINK_FROM else 0
-    time = ops.convert_to_tensor(0, "int32")
-    time, carried = ops.while_loop(more_than(few), advance, (time, carried))
+    if ops is numpy_ops:  # nothing is compiled
+        few = batch // 2
+
+    def going(time: Any, carried: Carried) -> Any:
+        unfinished = ops.sum(ops.cast(ops.logical_not(carried["done"]), "int32"))
+        return ops.logical_and(time < maximum_length, unfinished > few)
+
+    time, carried = ops.while_loop(going, advance, (ops.convert_to_tensor(time, "int32"), carried))
     state = carried.pop("state")
     if not few:
         return carried
     rows = ops.argsort(ops.cast(carried["done"], "int32"))[:few]  # the unfinished come first
     whole = {**carried, "state": state}
-    last = map_structure(lambda x: ops.take(x, rows, axis=0), whole)
-    _, last = ops.while_loop(more_than(0), advance, (time, last))
-    del last["state"]
+    last = run_until_done(advance, map_structure(lambda x: ops.take(x, rows, axis=0), whole), maximum_length, time)
 
     def put_back(whole: Any, part: Any) -> Any:
         # TensorFlow cannot update an empty array: the attention of a decoder without any.
