@@ -164,9 +164,9 @@ def test_a_manifest_names_nothing_outside_its_folder(folder, tmp_path):
         load(copied)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", [*SCHEMES, "0.5,0.4,0.3/0.25,0.5,0.125"])
 def test_pixels_are_scaled_in_the_graph_as_they_are_outside(scheme):
-    pixels = np.random.default_rng(0).random((2, 4, 4, 3), "float32")
+    pixels = np.random.default_rng(0).random((2, 32, 32, 3), "float32")
     image = tiny().config.replace({"image.normalisation": scheme}).image
     expected = normalise(pixels, scheme)
     np.testing.assert_allclose(export._normalised(pixels, image), expected, rtol=1e-5, atol=1e-5)

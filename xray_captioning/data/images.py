@@ -164,13 +164,19 @@ def normalise(images: NDArray[Any], scheme: str) -> Pixels:
     images = np.asarray(images, np.float32)
     if scheme == "unit":
         return images
-    # Whole lines of pixels at a time, because NumPy is slow over a last axis of three.
     line = images.shape[-2] if images.ndim > 1 else 1
-    own = [part.split(",") for part in scheme.split("/")]
-    mean, deviation = np.tile(np.array(SCHEMES.get(scheme, own), np.float32), line)
+    mean, deviation = scaling(scheme, line)
     lines = images.reshape(*images.shape[:-2], 3 * line)
     scaled = ((lines - mean) / deviation).reshape(images.shape)
     return scaled[..., ::-1] if scheme == "caffe" else scaled
+
+
+def scaling(scheme: str, line: int) -> Pixels:
+    """Return mean and deviation of lines of so many pixels, (2, 3 * line): NumPy and onnxruntime are
+    slow over a last axis of three.
+    """
+    own = [part.split(",") for part in scheme.split("/")]
+    return np.tile(np.array(SCHEMES.get(scheme, own), np.float32), line)
 
 
 def augment(images: Pixels, rng: np.random.Generator) -> Pixels:
