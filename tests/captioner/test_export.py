@@ -208,6 +208,17 @@ def test_a_damaged_export_is_refused(folder, tmp_path, damage, said):
         load(copied)
 
 
+@pytest.mark.parametrize("opened", [load, open_captioner, find_export])
+def test_a_mistyped_field_is_one_line(folder, tmp_path, opened):
+    def mistype(aside):
+        text = (aside / "captioner.json").read_text("utf-8")
+        (aside / "captioner.json").write_text(text.replace('"format": "onnx"', '"format": "onxx"'), "utf-8")
+
+    rewrite_bundle(shutil.copytree(folder, tmp_path / "copy"), mistype)
+    with pytest.raises(BundleError, match=r"captioner\.json: Invalid enum value 'onxx' - at `\$\.export\.format`"):
+        opened(tmp_path / "copy")
+
+
 def test_keras_does_not_load_an_export(folder):
     with pytest.raises(BundleError, match="holds exported graphs"):
         Captioner.load(folder)
