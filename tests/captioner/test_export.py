@@ -8,10 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from xray_captioning.bundles.bundle import MANIFEST, find_bundle, rewrite_bundle
 from xray_captioning.captioner import export
 from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.captioner.graphs import RUNTIMES
 from xray_captioning.cli import main
 from xray_captioning.config import Config
 from xray_captioning.data.features import Features
@@ -19,8 +21,10 @@ from xray_captioning.data.images import SCHEMES, normalise
 from xray_captioning.decoders import DECODERS
 from xray_captioning.decoders.model import new_model
 from xray_captioning.encoders import Encoder
+from xray_captioning.encoders.vision_transformers import build_tower, tower_of
 from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.files import sha256_file
+from xray_captioning.hub.fetch import registry
 from xray_captioning.runtime import find_export, load, open_captioner
 from xray_captioning.text.tokenizer import Tokenizer
 
@@ -170,6 +174,29 @@ def test_pixels_are_scaled_in_the_graph_as_they_are_outside(scheme):
     image = tiny().config.replace({"image.normalisation": scheme}).image
     expected = normalise(pixels, scheme)
     np.testing.assert_allclose(export._normalised(pixels, image), expected, rtol=1e-5, atol=1e-5)
+
+
+def tiny_towers():
+    """The Vision Transformers that are registered, each kind once and as small as can be."""
+    sizes = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 20}
+    kinds: dict[str, list[str]] = {}
+    for name, one in registry().items():
+        if one.tower:
+            tower = replace(tower_of(one.tower, name), **sizes, patch_size=8)
+            kinds.setdefault(tower, []).append(name)
+    return [pytest.param(tower, id=" ".join(names)) for tower, names in kinds.items()]
+
+
+@pytest.mark.parametrize("tower", tiny_towers())
+def test_every_kind_of_vision_transformer_is_exported(tower, tmp_path):
+    model, rng = build_tower(tower, 32), np.random.default_rng(0)
+    model.set_weights([rng.normal(0, 0.4, array.shape) for array in model.get_weights()])
+    axes = {"images": ("float32", ("images", 32, 32, 3))}, {"maps": ("images", 4, 4, 12)}
+    export.WRITERS["onnx"](export.Network(lambda given: {"maps": model(given["images"])}, *axes), tmp_path / "a.onnx")
+    run = RUNTIMES["onnx"]["onnx"](tmp_path / "a.onnx", ["maps"], "float32")
+    pixels = rng.normal(size=(3, 32, 32, 3)).astype("float32")
+    found, expected = run({"images": pixels})[0], np.asarray(model(pixels))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_axes_have_names(folder):
