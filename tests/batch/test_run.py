@@ -264,7 +264,7 @@ def test_what_a_file_is_called_decides_nothing_and_that_is_said(
 
 def test_a_lone_lateral_is_read_in_its_own_place(folder: Path, tiny_run: Path) -> None:
     captioner, path = Captioner.load(tiny_run), str(min(folder.iterdir()))
-    (row,) = batch.caption_rows(captioner, [Study("1", [None, path])])
+    ((row,),) = batch.captioned(captioner, iter([[Study("1", [None, path])]]))
     (expected,) = captioner.caption([[path]], views=["lateral"])
     assert (row["images"], row["caption"]) == ([path], expected.text)
     assert row["log_probability"] == pytest.approx(expected.log_probability, abs=1e-5)

@@ -65,7 +65,7 @@ def caption_to_file(
         with progress(total=len(studies), desc="caption", unit="study") as bar:
             bar.update(done)
             batches = (list(studies[start : start + SIZE]) for start in range(done, len(studies), SIZE))
-            here = _captioned(captioner, batches, beam_size, show_unfamiliar, given)
+            here = captioned(captioner, batches, beam_size, show_unfamiliar, given)
             for rows in spread(batches) if spread else here:
                 table.append(file, rows)
                 bar.update(len(rows))
@@ -89,21 +89,16 @@ def warn_of_empty(found: Iterable[tuple[str | None, float | None]], show_unfamil
         warnings.warn(f"{said}; train it longer, or try another --beam", stacklevel=2)
 
 
-def caption_rows(
-    captioner: Captioner, studies: Sequence[Study], beam_size: int | None = None, show_unfamiliar: bool = False
-) -> list[Row]:
-    """Return a row of JSON values for each study of a batch; ``error`` says why one has no caption."""
-    return next(_captioned(captioner, iter([studies]), beam_size, show_unfamiliar))
-
-
-def _captioned(
+def captioned(
     captioner: Captioner,
     batches: Iterator[Sequence[Study]],
-    beam_size: int | None,
-    show_unfamiliar: bool,
+    beam_size: int | None = None,
+    show_unfamiliar: bool = False,
     given: StudyFeatures | None = None,
 ) -> Iterator[list[Row]]:
-    """Yield the rows of batches; while one is captioned the next one is encoded."""
+    """Yield for each batch a row of JSON values for each of its studies; ``error`` says why one has no
+    caption. While a batch is captioned the next one is encoded.
+    """
 
     def following() -> tuple[list[Row], Features | None] | None:
         batch = next(batches, None)
@@ -111,7 +106,7 @@ def _captioned(
 
     for rows, features in one_ahead(following):
         readable = [row for row in rows if row["error"] is None]
-        found = predict(captioner, features, beam_size) if readable else ()
+        found = () if features is None else predict(captioner, features, beam_size)
         for row, prediction in zip(readable, found, strict=True):
             row.update(_rounded(_result(*stated(*prediction, show_unfamiliar))))
         yield rows
@@ -157,7 +152,7 @@ def batch_captioner(
     from xray_captioning.runtime import open_captioner
 
     captioner = open_captioner(folder, runtime)
-    return lambda batch: caption_rows(captioner, batch, beam_size, show_unfamiliar)
+    return lambda batch: next(captioned(captioner, iter([batch]), beam_size, show_unfamiliar))
 
 
 def lost_row(study: Study) -> Row:

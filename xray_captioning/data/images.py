@@ -45,9 +45,7 @@ SCHEMES = {
 
 
 def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area", parallel: bool = True) -> Pixels:
-    """Read images, in `parallel` where the caller is no thread of many, as `read_image` does:
-    (n, size, size, 3); a warning of several is one.
-    """
+    """Read images as `read_image` does, `parallel` or one by one: (n, size, size, 3); a warning of several is one."""
     told: list[tuple[str, str]] = []
     read = partial(read_image, size=size, resize=resize, note=lambda *what: told.append(what))
     images = np.empty((len(sources), size, size, 3), np.float32)
@@ -172,9 +170,7 @@ def normalise(images: NDArray[Any], scheme: str) -> Pixels:
 
 
 def scaling(scheme: str, line: int) -> Pixels:
-    """Return mean and deviation of lines of so many pixels, (2, 3 * line): NumPy and onnxruntime are
-    slow over a last axis of three.
-    """
+    """Return mean and deviation for whole lines of pixels, (2, 3 * line): a last axis of three is slow."""
     own = [part.split(",") for part in scheme.split("/")]
     return np.tile(np.array(SCHEMES.get(scheme, own), np.float32), line)
 

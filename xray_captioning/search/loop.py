@@ -12,7 +12,8 @@ Step = Callable[[Any, Any], tuple[Any, Any]]
 Carried = dict[str, Any]
 
 # A batch of so many studies is reduced to its unfinished ones when only a quarter is left. In a
-# smaller batch that gains less than the second loop costs to compile.
+# smaller batch that gains less than the second loop costs to compile. Of arrays, for which nothing is
+# compiled, every half goes on alone.
 _SHRINK_FROM = 64
 _SHRINK_DIVISOR = 4
 IMPOSSIBLE = -1e9
@@ -51,9 +52,7 @@ def run_until_done(
     ``"state"`` is not part of the result.
     """
     ops, batch = array_namespace(carried["done"]), carried["done"].shape[0]
-    few = batch // _SHRINK_DIVISOR if batch >= _SHRINK_FROM else 0
-    if ops is numpy_ops:  # nothing is compiled
-        few = batch // 2
+    few = batch // 2 if ops is numpy_ops else batch // _SHRINK_DIVISOR if batch >= _SHRINK_FROM else 0
 
     def going(time: Any, carried: Carried) -> Any:
         unfinished = ops.sum(ops.cast(ops.logical_not(carried["done"]), "int32"))
@@ -64,8 +63,8 @@ def run_until_done(
     if not few:
         return carried
     rows = ops.argsort(ops.cast(carried["done"], "int32"))[:few]  # the unfinished come first
-    whole = {**carried, "state": state}
-    last = run_until_done(advance, map_structure(lambda x: ops.take(x, rows, axis=0), whole), maximum_length, time)
+    last = map_structure(lambda x: ops.take(x, rows, axis=0), {**carried, "state": state})
+    last = run_until_done(advance, last, maximum_length, time)
 
     def put_back(whole: Any, part: Any) -> Any:
         # TensorFlow cannot update an empty array: the attention of a decoder without any.
