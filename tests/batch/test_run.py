@@ -264,7 +264,7 @@ def test_what_a_file_is_called_decides_nothing_and_that_is_said(
 
 def test_a_lone_lateral_is_read_in_its_own_place(folder: Path, tiny_run: Path) -> None:
     captioner, path = Captioner.load(tiny_run), str(min(folder.iterdir()))
-    (row,) = batch.caption_rows(captioner, [Study("1", [None, path])])
+    ((row,),) = batch.captioned(captioner, iter([[Study("1", [None, path])]]))
     (expected,) = captioner.caption([[path]], views=["lateral"])
     assert (row["images"], row["caption"]) == ([path], expected.text)
     assert row["log_probability"] == pytest.approx(expected.log_probability, abs=1e-5)
@@ -298,18 +298,18 @@ def test_ten_kills_change_nothing(
 ) -> None:
     images = sorted(map(str, phantoms.glob("images/*/*.png")))[:16]
     studies = [batch.Study(image, [image]) for image in images]
-    captioner, rng, calls, counted = (Captioner.load(tiny_run), random.Random(3), list[str](), batch.caption_rows)
+    captioner, rng, calls, counted = (Captioner.load(tiny_run), random.Random(3), list[str](), batch.predict)
 
-    def count(captioner, studies, *options):
-        calls.extend(study.name for study in studies)
-        return counted(captioner, studies, *options)
+    def count(captioner, features, *options):
+        calls.extend(["one"] * len(features.mask))
+        return counted(captioner, features, *options)
 
     for suffix in ("csv", "jsonl", "parquet"):
         whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"killed.{suffix}"
         batch.caption_to_file(captioner, "digest", studies, whole)
         calls.clear()
         with monkeypatch.context() as counting:
-            counting.setattr(batch, "caption_rows", count)
+            counting.setattr(batch, "predict", count)
             for _ in range(10):
                 with monkeypatch.context() as patch:
                     killed_writing(patch, rng.randrange(2), rng.random())

@@ -15,6 +15,9 @@ from xray_captioning.bundles.bundle import (
 )
 from xray_captioning.errors import BundleError
 
+GRAPH = {"inputs": {"a": ["float32", ["rows", 3]]}, "outputs": {"b": ["rows"]}}
+GRAPHS = dict.fromkeys(("encoder", "start", "step"), GRAPH)
+EXPORT = {"format": "onnx", "channels": 8, "graphs": GRAPHS}  # as one of an older version may be
 VALUES: dict[str, object] = {"config": {}, "findings": ["Edema"], "grid": [7, 7]}
 FILES = ("encoder.weights.h5", "decoder.weights.h5", "tokenizer.json", "README.md")
 
@@ -111,6 +114,15 @@ def test_a_damaged_manifest(tmp_path: Path, content: str | None, message: str) -
         ("grid", [7, 0], r"Expected `int` >= 1 - at `\$.grid\[1\]`"),
         ("kind", "x", "Invalid enum value 'x'"),
         ("needs", {"features": {"channels": "x"}}, r"Expected `int`, got `str` - at `\$.needs"),
+        ("export", None, r"Expected `object`, got `null` - at `\$.export`"),
+        ("export", {**EXPORT, "format": "onxx"}, r"Invalid enum value 'onxx' - at `\$.export.format`"),
+        ("export", {**EXPORT, "channels": "8"}, r"Expected `int`, got `str` - at `\$.export.channels`"),
+        ("export", {**EXPORT, "precision": "int4"}, r"Invalid enum value 'int4' - at `\$.export.precision`"),
+        ("export", {**EXPORT, "bundle": 3}, r"Expected `str . null`, got `int` - at `\$.export.bundle`"),
+        ("export", {**EXPORT, "graphs": {"encoder": GRAPH, "start": GRAPH}}, "Object missing required field `step`"),
+        ("export", {**EXPORT, "graphs": {**GRAPHS, "steps": GRAPH}}, "Object contains unknown field `steps`"),
+        ("export", {**EXPORT, "graphs": {**GRAPHS, "step": {"inputs": {}}}}, "Object missing required field `outputs`"),
+        ("export", {**EXPORT, "graphs": {**GRAPHS, "step": {**GRAPH, "inputs": {"a": 3}}}}, "Expected `array`"),
     ],
 )
 def test_a_field_of_another_kind(tmp_path, name, value, message):

@@ -8,10 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from xray_captioning.bundles.bundle import MANIFEST, find_bundle, rewrite_bundle
 from xray_captioning.captioner import export
 from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.captioner.graphs import RUNTIMES
 from xray_captioning.cli import main
 from xray_captioning.config import Config
 from xray_captioning.data.features import Features
@@ -19,8 +21,10 @@ from xray_captioning.data.images import SCHEMES, normalise
 from xray_captioning.decoders import DECODERS
 from xray_captioning.decoders.model import new_model
 from xray_captioning.encoders import Encoder
+from xray_captioning.encoders.vision_transformers import build_tower, tower_of
 from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.files import sha256_file
+from xray_captioning.hub.fetch import registry
 from xray_captioning.runtime import find_export, load, open_captioner
 from xray_captioning.text.tokenizer import Tokenizer
 
@@ -164,12 +168,35 @@ def test_a_manifest_names_nothing_outside_its_folder(folder, tmp_path):
         load(copied)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", [*SCHEMES, "0.5,0.4,0.3/0.25,0.5,0.125"])
 def test_pixels_are_scaled_in_the_graph_as_they_are_outside(scheme):
-    pixels = np.random.default_rng(0).random((2, 4, 4, 3), "float32")
+    pixels = np.random.default_rng(0).random((2, 32, 32, 3), "float32")
     image = tiny().config.replace({"image.normalisation": scheme}).image
     expected = normalise(pixels, scheme)
     np.testing.assert_allclose(export._normalised(pixels, image), expected, rtol=1e-5, atol=1e-5)
+
+
+def tiny_towers():
+    """The Vision Transformers that are registered, each kind once and as small as can be."""
+    sizes = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 20}
+    kinds: dict[str, list[str]] = {}
+    for name, one in registry().items():
+        if one.tower:
+            tower = replace(tower_of(one.tower, name), **sizes, patch_size=8)
+            kinds.setdefault(tower, []).append(name)
+    return [pytest.param(tower, id=" ".join(names)) for tower, names in kinds.items()]
+
+
+@pytest.mark.parametrize("tower", tiny_towers())
+def test_every_kind_of_vision_transformer_is_exported(tower, tmp_path):
+    model, rng = build_tower(tower, 32), np.random.default_rng(0)
+    model.set_weights([rng.normal(0, 0.4, array.shape) for array in model.get_weights()])
+    axes = {"images": ("float32", ("images", 32, 32, 3))}, {"maps": ("images", 4, 4, 12)}
+    export.WRITERS["onnx"](export.Network(lambda given: {"maps": model(given["images"])}, *axes), tmp_path / "a.onnx")
+    run = RUNTIMES["onnx"]["onnx"](tmp_path / "a.onnx", ["maps"], "float32")
+    pixels = rng.normal(size=(3, 32, 32, 3)).astype("float32")
+    found, expected = run({"images": pixels})[0], np.asarray(model(pixels))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_axes_have_names(folder):
@@ -180,7 +207,9 @@ def test_axes_have_names(folder):
 
     session = onnxruntime.InferenceSession(str(folder / "step.onnx"))
     assert {one.name for one in session.get_inputs()} == set(graphs["step"]["inputs"])
-    assert all(one.shape[0] == "rows" for one in session.get_inputs())
+    shared = {one.name for one in session.get_inputs() if one.shape[0] == "studies"}  # by the beams of a study
+    assert shared == {"state.study.regions", "state.study.keys", "state.study.mask"}
+    assert all(one.shape[0] == "rows" for one in session.get_inputs() if one.name not in shared)
     # What no step changes is not returned, and so not copied.
     assert {one.name for one in session.get_outputs()} == {"logits", "next.hidden", "next.attention"}
 
@@ -204,6 +233,17 @@ def test_a_damaged_export_is_refused(folder, tmp_path, damage, said):
     damage(copied / "step.onnx")
     with pytest.raises(BundleError, match=rf"step\.onnx: {said}"):
         load(copied)
+
+
+@pytest.mark.parametrize("opened", [load, open_captioner, find_export])
+def test_a_mistyped_field_is_one_line(folder, tmp_path, opened):
+    def mistype(aside):
+        text = (aside / "captioner.json").read_text("utf-8")
+        (aside / "captioner.json").write_text(text.replace('"format": "onnx"', '"format": "onxx"'), "utf-8")
+
+    rewrite_bundle(shutil.copytree(folder, tmp_path / "copy"), mistype)
+    with pytest.raises(BundleError, match=r"captioner\.json: Invalid enum value 'onxx' - at `\$\.export\.format`"):
+        opened(tmp_path / "copy")
 
 
 def test_keras_does_not_load_an_export(folder):

@@ -182,10 +182,11 @@ def test_the_decoder_aggregates_once_and_attends_to_every_region():
     decoder = ContextAttention(11, grid, units=6, embedding=5, attention=4)
     decoder.build(Features((None, 6, CHANNELS), (None, 6)))
     state = decoder.start(features)
-    np.testing.assert_allclose(ops.convert_to_numpy(state["regions"]), aggregated(decoder.context, features), atol=1e-6)
+    regions = ops.convert_to_numpy(state["study"]["regions"])
+    np.testing.assert_allclose(regions, aggregated(decoder.context, features), atol=1e-6)
     _, after = decoder.step(ops.convert_to_tensor([3, 4]), state)
     assert after["attention"].shape == (2, 6)
-    assert after["regions"] is state["regions"]
+    assert after["study"] is state["study"]
 
 
 def test_config_round_trip():

@@ -72,7 +72,7 @@ def part_of(out: Path) -> Path:
 
 
 def write_rows(rows: Iterable[Row], out: Path, findings: Sequence[str] = ()) -> None:
-    """Write rows of `batch.run.caption_rows`; Parquet's schema has the findings that the encoder classifies."""
+    """Write rows of `batch.run.captioned`; Parquet's schema has the findings that the encoder classifies."""
     with atomic_path(out) as aside:
         if out.suffix.lower() == ".csv":
             _write_csv(rows, aside)

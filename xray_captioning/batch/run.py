@@ -19,7 +19,7 @@ from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner, predict
 from xray_captioning.config import ImageConfig
 from xray_captioning.data.feature_files import StudyFeatures
-from xray_captioning.data.features import Features
+from xray_captioning.data.features import Features, one_ahead
 from xray_captioning.data.images import Image, arranged, read_image
 from xray_captioning.errors import DataError, XrayCaptioningError
 from xray_captioning.files import progress
@@ -65,7 +65,7 @@ def caption_to_file(
         with progress(total=len(studies), desc="caption", unit="study") as bar:
             bar.update(done)
             batches = (list(studies[start : start + SIZE]) for start in range(done, len(studies), SIZE))
-            here = (caption_rows(captioner, batch, beam_size, show_unfamiliar, given) for batch in batches)
+            here = captioned(captioner, batches, beam_size, show_unfamiliar, given)
             for rows in spread(batches) if spread else here:
                 table.append(file, rows)
                 bar.update(len(rows))
@@ -89,34 +89,44 @@ def warn_of_empty(found: Iterable[tuple[str | None, float | None]], show_unfamil
         warnings.warn(f"{said}; train it longer, or try another --beam", stacklevel=2)
 
 
-def caption_rows(
+def captioned(
     captioner: Captioner,
-    studies: Sequence[Study],
+    batches: Iterator[Sequence[Study]],
     beam_size: int | None = None,
     show_unfamiliar: bool = False,
     given: StudyFeatures | None = None,
-) -> list[Row]:
-    """Return a row of JSON values for each study of a batch; ``error`` says why one has no caption."""
-    errors, features = _seen(captioner, studies, given)
-    rows = [_row(study, error) for study, error in zip(studies, errors)]
-    readable = [row for row in rows if row["error"] is None]
-    if readable:
-        for row, found in zip(readable, predict(captioner, features, beam_size)):
-            row.update(_rounded(_result(*stated(*found, show_unfamiliar))))
-    return rows
+) -> Iterator[list[Row]]:
+    """Yield for each batch a row of JSON values for each of its studies; ``error`` says why one has no
+    caption. While a batch is captioned the next one is encoded.
+    """
+
+    def following() -> tuple[list[Row], Features | None] | None:
+        batch = next(batches, None)
+        return None if batch is None else _seen(captioner, batch, given)
+
+    for rows, features in one_ahead(following):
+        readable = [row for row in rows if row["error"] is None]
+        found = () if features is None else predict(captioner, features, beam_size)
+        for row, prediction in zip(readable, found, strict=True):
+            row.update(_rounded(_result(*stated(*prediction, show_unfamiliar))))
+        yield rows
 
 
 def _seen(
     captioner: Captioner, studies: Sequence[Study], given: StudyFeatures | None
-) -> tuple[list[str | None], Features]:
-    """Return what is wrong with each study, None where nothing is, and the others' features."""
+) -> tuple[list[Row], Features | None]:
+    """Return the rows of studies, with what is wrong with each, and the features of those without error."""
     if given is not None:
         places = given.of(study.name for study in studies)
-        return [None] * len(studies), Features(*given.read(places, captioner.config.model.pool))
+        return [_row(s) for s in studies], Features(*given.read(places, captioner.config.model.pool))
+    with contextlib.suppress(XrayCaptioningError, OSError):  # all at once, which is quicker
+        features = captioner.features([study.images for study in studies], [study.views for study in studies])
+        return [_row(study) for study in studies], features
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         read = list(pool.map(lambda study: _read(study, captioner.config.image), studies))
     pixels = [pixels for pixels, error in read if error is None]
-    return [error for _, error in read], captioner.features(pixels)
+    rows = [_row(study, error) for study, (_, error) in zip(studies, read)]
+    return rows, captioner.features(pixels) if pixels else None
 
 
 def _read(study: Study, image: ImageConfig) -> tuple[list[Image | None], str | None]:
@@ -142,7 +152,7 @@ def batch_captioner(
     from xray_captioning.runtime import open_captioner
 
     captioner = open_captioner(folder, runtime)
-    return lambda batch: caption_rows(captioner, batch, beam_size, show_unfamiliar)
+    return lambda batch: next(captioned(captioner, iter([batch]), beam_size, show_unfamiliar))
 
 
 def lost_row(study: Study) -> Row:
@@ -150,7 +160,7 @@ def lost_row(study: Study) -> Row:
     return _row(study, "the process that read it ended twice; its images may take more memory than there is")
 
 
-def _row(study: Study, error: str | None) -> Row:
+def _row(study: Study, error: str | None = None) -> Row:
     images = [table.printable(path) for path in study.images if path is not None]
     known = {"study": table.printable(study.name), "images": images, "error": error}
     return {name: known.get(name) for name in table.COLUMNS}

@@ -25,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, ValidationError, convert
+from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError, convert
 
 from xray_captioning.config import Config
 from xray_captioning.errors import BundleError, ConfigError
@@ -53,6 +53,26 @@ class _Need(Struct):
     package: str = ""
 
 
+class _Graph(Struct):
+    inputs: dict[str, tuple[str, list[str | int]]]
+    outputs: dict[str, list[str | int]]
+
+
+class _Graphs(Struct, forbid_unknown_fields=True):
+    encoder: _Graph
+    start: _Graph
+    step: _Graph
+    classifier: _Graph | UnsetType = UNSET
+
+
+class _Export(Struct):
+    format: Literal["onnx", "openvino", "litert", "saved_model"]
+    channels: Annotated[int, Meta(ge=1)]
+    graphs: _Graphs
+    bundle: str | None = None
+    precision: Literal["float32", "bfloat16", "int8"] = "float32"
+
+
 class _Values(Struct):
     """What captioner.json has to hold, whatever else it does."""
 
@@ -62,6 +82,7 @@ class _Values(Struct):
     grid: tuple[Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1)]]
     about: _Told
     needs: dict[str, _Need] = {}
+    export: _Export | UnsetType = UNSET
 
 
 _AGAIN = "copy the whole bundle again"
@@ -170,7 +191,12 @@ def _read_files(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
             raise BundleError(f"{path}: missing; {_AGAIN}")
         if sha256_file(path) != digest:
             raise BundleError(f"{path}: altered since it was saved; {_AGAIN}")
-    about = read_json(folder / "captioner.json", _NOT_WHOLE)
+    return digests, read_values(folder)
+
+
+def read_values(folder: Path) -> dict[str, Any]:
+    """Return ``captioner.json`` with fields as they should be, or raise `BundleError`."""
+    about: dict[str, Any] = read_json(folder / "captioner.json", _NOT_WHOLE)
     if about.get("format") != FORMAT:
         advice = "install the version of xray-captioning that wrote it"
         raise BundleError(f"{folder}: bundle format {about.get('format')}, expected {FORMAT}; {advice}")
@@ -178,7 +204,7 @@ def _read_files(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
         convert(about, _Values)
     except ValidationError as error:
         raise BundleError(f"{folder}/captioner.json: {error}; {_AGAIN}") from error
-    return digests, about
+    return about
 
 
 def _check_packages(folder: Path, kind: str, about: dict[str, Any]) -> None:

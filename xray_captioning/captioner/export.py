@@ -14,7 +14,7 @@ from xray_captioning.captioner.graphs import BATCH, SUFFIXES, GraphEncoder, Grap
 from xray_captioning.config import ImageConfig
 from xray_captioning.data.encoding import as_array
 from xray_captioning.data.features import Features
-from xray_captioning.data.images import SCHEMES, Image, normalise, read_images
+from xray_captioning.data.images import Image, normalise, read_images, scaling
 from xray_captioning.encoders.saved import describe
 from xray_captioning.errors import BundleError, ConfigError, require
 from xray_captioning.files import load_onnxruntime
@@ -131,8 +131,11 @@ def _encoder(captioner: Any) -> dict[str, Network]:
 
 
 def _normalised(images: Any, image: ImageConfig) -> Any:
-    mean, deviation = np.array(SCHEMES[image.normalisation], "float32")
-    scaled = (images - mean) / deviation
+    if image.normalisation == "unit":
+        return images
+    (mean, deviation), size = scaling(image.normalisation, image.size), image.size
+    lines = ops.reshape(images, (-1, size, 3 * size))
+    scaled = ops.reshape((lines - mean) / deviation, (-1, size, size, 3))
     return scaled[..., ::-1] if image.normalisation == "caffe" else scaled
 
 
@@ -194,10 +197,10 @@ def _write_onnx(network: Network, path: Path) -> None:
                 dimension.dim_param = axis
     path.write_bytes(model.SerializeToString())
     if network.images is not None:
-        _quantise(path, network.images)
+        quantise(path, network.images)
 
 
-def _quantise(path: Path, images: Any) -> None:
+def quantise(path: Path, images: Any) -> None:
     """Rewrite a graph so that it computes with whole numbers of 8 bits, scaled by what images give."""
     load_onnxruntime("int8", "export")
     tools = require("onnxruntime.quantization", "int8", "export")

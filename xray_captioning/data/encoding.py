@@ -30,7 +30,7 @@ def encode_images(encode: Any, config: Config, images: Sequence[Image], batch: i
     image = config.image
 
     def maps(part: list[Image]) -> Array:
-        pixels = read_images(part, image.size, image.resize)
+        pixels = read_images(part, image.size, image.resize, len(images) <= size)
         padded = pad_rows(normalise(pixels, image.normalisation), len(part) if batch else power_of_two(len(part)))
         return as_array(encode(padded))[: len(part)]
 

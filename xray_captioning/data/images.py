@@ -44,15 +44,14 @@ SCHEMES = {
 }
 
 
-def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area") -> Pixels:
-    """Read images in parallel as `read_image` does: (n, size, size, 3); a warning of several is one."""
+def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area", parallel: bool = True) -> Pixels:
+    """Read images as `read_image` does, `parallel` or one by one: (n, size, size, 3); a warning of several is one."""
     told: list[tuple[str, str]] = []
     read = partial(read_image, size=size, resize=resize, note=lambda *what: told.append(what))
     images = np.empty((len(sources), size, size, 3), np.float32)
-    in_files = not all(isinstance(source, np.ndarray) for source in sources)
+    parallel &= not all(isinstance(source, np.ndarray) for source in sources)  # copied sooner than threads start
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:  # cv2 and zlib free the GIL
-        # Arrays are copied in less time than threads take.
-        for target, pixels in zip(images, (pool.map if in_files else map)(read, sources)):
+        for target, pixels in zip(images, (pool.map if parallel else map)(read, sources)):
             target[:] = pixels
     warn_together(told)
     return images
@@ -163,13 +162,17 @@ def normalise(images: NDArray[Any], scheme: str) -> Pixels:
     images = np.asarray(images, np.float32)
     if scheme == "unit":
         return images
-    # Whole lines of pixels at a time, because NumPy is slow over a last axis of three.
     line = images.shape[-2] if images.ndim > 1 else 1
-    own = [part.split(",") for part in scheme.split("/")]
-    mean, deviation = np.tile(np.array(SCHEMES.get(scheme, own), np.float32), line)
+    mean, deviation = scaling(scheme, line)
     lines = images.reshape(*images.shape[:-2], 3 * line)
     scaled = ((lines - mean) / deviation).reshape(images.shape)
     return scaled[..., ::-1] if scheme == "caffe" else scaled
+
+
+def scaling(scheme: str, line: int) -> Pixels:
+    """Return mean and deviation for whole lines of pixels, (2, 3 * line): a last axis of three is slow."""
+    own = [part.split(",") for part in scheme.split("/")]
+    return np.tile(np.array(SCHEMES.get(scheme, own), np.float32), line)
 
 
 def augment(images: Pixels, rng: np.random.Generator) -> Pixels:

@@ -42,7 +42,7 @@ class RecurrentDecoder(WordDecoder):
     def hidden(self, features: Features, tokens: Any, training: bool | None, packed: bool = False) -> Any:
         """Return what the logits are made of, (batch, time, units), or packed rows of it."""
         words = Words(tokens, packed)
-        state = {name: words.sorted(x) for name, x in self.start(features).items()}
+        state = keras.tree.map_structure(words.sorted, self.start(features))
         tokens = words.rows(words.sorted(tokens))
         vectors = self.dropout(self.embedding(tokens), training=training)
         hidden = self.read_all(words, tokens, self.wide(vectors), state)
@@ -168,10 +168,17 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
         self.built = True
 
     def call(self, words: Any, hidden: Any, regions: Any, keys: Any, mask: Any) -> Any:
-        """Read word vectors (batch, embedding); return the hidden state and the weights."""
-        energy = self.energy(ops.tanh(keys + self.query(hidden)[:, None, :]))[..., 0]
-        weights = masked_softmax(energy, mask > 0.5)
-        context = ops.einsum("br,brc->bc", ops.cast(weights, regions.dtype), regions)
+        """Read word vectors (batch, embedding); return the hidden state and the weights.
+
+        `regions`, `keys` and `mask` are of studies, whose captions are neighbours in the batch.
+        """
+        query = ops.reshape(self.query(hidden), (ops.shape(keys)[0], -1, 1, self.attention))
+        inner = ops.tanh(ops.expand_dims(keys, 1) + query)
+        energy = ops.matmul(inner, self.energy.kernel)[..., 0] + self.energy.bias
+        weights = masked_softmax(energy, ops.expand_dims(mask, 1) > 0.5)
+        # No einsum: exported, it would turn the regions round at each step.
+        context = ops.matmul(ops.cast(weights, regions.dtype), regions)
+        context, weights = (ops.reshape(x, (-1, x.shape[-1])) for x in (context, weights))
         return self.gru(ops.concatenate([context, words], axis=-1), [hidden])[0], weights
 
 
@@ -197,20 +204,18 @@ class GlobalAttention(RecurrentDecoder):
         self.build_words(self.units)
 
     def start(self, features: Features) -> State:
-        """Return zero hidden state, the regions and their keys."""
+        """Return zero hidden state, and of the study its regions and their keys."""
         regions, mask = (ops.cast(part, self.compute_dtype) for part in features)
         return {
             "hidden": ops.zeros((ops.shape(regions)[0], self.units), dtype=self.compute_dtype),
-            "regions": regions,
-            "keys": self.cell.key(regions),
-            "mask": mask,
+            "study": {"regions": regions, "keys": self.cell.key(regions), "mask": mask},
             "attention": ops.zeros_like(mask),
         }
 
     def read(self, token: Any, vector: Any, state: State) -> tuple[Any, State]:
         """Read one word. Padding is not read: the state stays, and zeros are returned."""
         before, real = state["hidden"], ops.not_equal(token, 0)[:, None]
-        given = (state[name] for name in ("regions", "keys", "mask"))
+        given = (state["study"][name] for name in ("regions", "keys", "mask"))
         read, weights = self.cell(vector, before, *given)
         hidden = ops.where(real, read, before)
         attention = ops.cast(weights, state["attention"].dtype)
@@ -219,7 +224,7 @@ class GlobalAttention(RecurrentDecoder):
     def read_all(self, words: Words, tokens: Any, vectors: Any, state: State) -> Any:
         """Read all words as :meth:`read` does one."""
         cell, gru, wide = self.cell, self.cell.gru, self.wide
-        regions, mask = wide(state["regions"]), wide(state["mask"])
+        regions, keys, mask = (wide(state["study"][name]) for name in ("regions", "keys", "mask"))
         of_regions, of_words = ops.split(gru.kernel, [regions.shape[-1]], axis=0)
         real = wide(ops.not_equal(tokens, 0))[..., None]
         many = regions.shape[1] > MANY
@@ -231,5 +236,5 @@ class GlobalAttention(RecurrentDecoder):
         # A softmax does not see this bias, but its gradient, nought, has to exist.
         energy = wide(cell.energy.kernel) + 0 * wide(cell.energy.bias)
         seen = [regions, mask, energy, of_regions] if many else [multiply(regions, of_regions), mask, energy]
-        given = [wide(state["hidden"])], kernel, bias, wide(state["keys"]), *seen
+        given = [wide(state["hidden"])], kernel, bias, keys, *seen
         return recurrence(AttentiveGru, words, x, *given) * real

@@ -37,7 +37,7 @@ def cached_pixels(images: Images, config: Config, folder: Folder) -> ArrayCache:
     settings = {"pixels": "grey", "version": 2, "size": image.size, "resize": image.resize}
 
     def grey(paths: Sequence[str]) -> Array:
-        pixels = read_images(paths, image.size, image.resize)
+        pixels = read_images(paths, image.size, image.resize, False)
         return np.rint(pixels.mean(axis=-1).clip(0, 1) * 255).astype("uint8")
 
     cache = ArrayCache(folder, settings)

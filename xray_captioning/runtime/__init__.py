@@ -2,15 +2,16 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
-from xray_captioning.bundles.bundle import MANIFEST, find_bundle, read_bundle
+from xray_captioning.bundles.bundle import MANIFEST, find_bundle, read_bundle, read_values
 from xray_captioning.captioner.calibration import load_calibration
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.captioner.graphs import RUNTIMES, open_graphs
 from xray_captioning.config import Config
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.errors import ConfigError
-from xray_captioning.files import read_json, sha256_file
+from xray_captioning.files import sha256_file
 from xray_captioning.text.tokenizer import load_tokenizer
 
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai_edge_litert", "saved_model": "tensorflow"}
@@ -49,11 +50,10 @@ def load(name: str | Path, runtime: str | None = None) -> Captioner:
         raise ConfigError(f"{folder}: holds no export of its present state; write one: {advice}")
     read_bundle(folder, "captioner", exported=True)  # not altered either
     values = read_bundle(found, "captioner", exported=True)
-    known = RUNTIMES[values["export"]["format"]]
+    known = RUNTIMES[form := values["export"]["format"]]
     if runtime is not None and runtime not in known:
-        form = values["export"]["format"]
         raise ConfigError(f"{found}: {form} graphs are not run by {runtime}; export others")
-    runtime = runtime or next(iter([*_installed(found), *known]))
+    runtime = runtime or next(iter([*_installed(values), *known]))
     return Captioner(
         Config.from_dict(values["config"], f"{found}/captioner.json"),
         *open_graphs(found, values, runtime),
@@ -68,16 +68,15 @@ def find_export(folder: Path) -> Path | None:
     """Return where a bundle's graphs are, None where it has none that were exported since."""
     found = [place for place in (folder, folder / "export") if (place / MANIFEST).is_file()]
     for place in found:
-        export = read_json(place / "captioner.json", "copy the folder again").get("export")
-        if export and (place == folder or export["bundle"] == sha256_file(folder / MANIFEST)):
+        export = read_values(place).get("export")
+        if export and (place == folder or export.get("bundle") == sha256_file(folder / MANIFEST)):
             return place
     return None
 
 
-def _installed(folder: Path) -> list[str]:
+def _installed(values: dict[str, Any]) -> list[str]:
     """Return what is there of the runtimes that run an export's graphs."""
-    form = read_json(folder / "captioner.json", "copy the folder again")["export"]["format"]
-    return [one for one in RUNTIMES[form] if importlib.util.find_spec(PACKAGES[one])]
+    return [one for one in RUNTIMES[values["export"]["format"]] if importlib.util.find_spec(PACKAGES[one])]
 
 
 def open_captioner(name: str | Path, runtime: str | None = None) -> Captioner:
@@ -85,5 +84,5 @@ def open_captioner(name: str | Path, runtime: str | None = None) -> Captioner:
     folder = find_bundle(name)
     if runtime is None:
         found = find_export(folder)
-        runtime = None if found and (found == folder or _installed(found)) else KERAS
+        runtime = None if found and (found == folder or _installed(read_values(found))) else KERAS
     return Captioner.load(folder) if runtime == KERAS else load(folder, runtime)

@@ -184,7 +184,8 @@ def _choose(tree: Any, places: Any) -> Any:
     ops = array_namespace(places)
 
     def chosen(x: Any) -> Any:
-        index = ops.reshape(places, (*places.shape, *(1,) * (len(x.shape) - 2)))
-        return ops.take_along_axis(x, index, axis=1)
+        (studies, most), rest = x.shape[:2], x.shape[2:]
+        rows = ops.arange(studies)[:, None] * most + places  # whole rows are quick to copy
+        return ops.take(ops.reshape(x, (studies * most, *rest)), rows, axis=0)
 
     return map_structure(chosen, tree)

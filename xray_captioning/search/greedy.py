@@ -49,8 +49,10 @@ def sample_search(
     def sampled(logits: Any, time: Any, carried: Carried) -> tuple[Any, Any]:
         wide = min(width or logits.shape[1], logits.shape[1])
         gains, tokens = loop.continuations(logits, carried["tokens"], time, rules, wide)
-        if width:
-            gains, tokens = _likeliest(gains, tokens, sampling.top_k)
+        if width:  # tokens that the rules forbid may stand among others
+            gains, order = ops.top_k(gains, wide)
+            tokens = ops.take_along_axis(tokens, ops.cast(order, "int32"), axis=1)
+            gains = ops.where(ops.arange(wide) < sampling.top_k, gains, IMPOSSIBLE)
         column = draw(gains, ops.take(carried["noise"], time, axis=1), sampling)[:, None]
         gains, tokens = (ops.take_along_axis(x, column, axis=1) for x in (gains, tokens))
         return gains[:, 0], tokens[:, 0]
@@ -72,14 +74,6 @@ def draw(gains: Any, noise: Any, sampling: Sampling) -> Any:
     # Below 1 by more than the rounding of float32, so that a column is always found.
     level = ops.minimum(noise, 1 - 1e-6)[:, None] * upto[:, -1:]
     return ops.sum(ops.cast(upto <= level, "int32"), axis=-1)
-
-
-def _likeliest(gains: Any, tokens: Any, top_k: Any) -> tuple[Any, Any]:
-    """Forbid all but the ``top_k`` likeliest of tokens (rows, width), the likeliest first."""
-    ops, width = array_namespace(gains), gains.shape[1]
-    gains, order = ops.top_k(gains, width)  # tokens that the rules forbid may stand among others
-    tokens = ops.take_along_axis(tokens, ops.cast(order, "int32"), axis=1)
-    return ops.where(ops.arange(width) < top_k, gains, IMPOSSIBLE), tokens
 
 
 def _search(state: Any, step: Step, real: Any, rules: Rules, choose: Choose, extra: Carried) -> SearchResult:

@@ -12,7 +12,8 @@ Step = Callable[[Any, Any], tuple[Any, Any]]
 Carried = dict[str, Any]
 
 # A batch of so many studies is reduced to its unfinished ones when only a quarter is left. In a
-# smaller batch that gains less than the second loop costs to compile.
+# smaller batch that gains less than the second loop costs to compile. Of arrays, for which nothing is
+# compiled, every half goes on alone.
 _SHRINK_FROM = 64
 _SHRINK_DIVISOR = 4
 IMPOSSIBLE = -1e9
@@ -42,35 +43,28 @@ class SearchResult(NamedTuple):
 
 
 def run_until_done(
-    advance: Callable[[Any, Carried], tuple[Any, Carried]], carried: Carried, maximum_length: int
+    advance: Callable[[Any, Carried], tuple[Any, Carried]], carried: Carried, maximum_length: int, time: Any = 0
 ) -> Carried:
     """Repeat ``advance(time, carried) -> time + 1, carried`` until every study is done.
 
-    Of a large batch the last quarter goes on alone, so that a few long captions do not cost a step of
+    Of a large batch the last part goes on alone, so that a few long captions do not cost a step of
     the whole batch each. Leaves of ``carried`` have a leading batch axis; ``"done"`` is (batch,) bool;
     ``"state"`` is not part of the result.
     """
-    ops = array_namespace(carried["done"])
+    ops, batch = array_namespace(carried["done"]), carried["done"].shape[0]
+    few = batch // 2 if ops is numpy_ops else batch // _SHRINK_DIVISOR if batch >= _SHRINK_FROM else 0
 
-    def more_than(few: int) -> Callable[[Any, Carried], Any]:
-        def going(time: Any, carried: Carried) -> Any:
-            unfinished = ops.sum(ops.cast(ops.logical_not(carried["done"]), "int32"))
-            return ops.logical_and(time < maximum_length, unfinished > few)
+    def going(time: Any, carried: Carried) -> Any:
+        unfinished = ops.sum(ops.cast(ops.logical_not(carried["done"]), "int32"))
+        return ops.logical_and(time < maximum_length, unfinished > few)
 
-        return going
-
-    batch = carried["done"].shape[0]
-    few = batch // _SHRINK_DIVISOR if batch >= _SHRINK_FROM else 0
-    time = ops.convert_to_tensor(0, "int32")
-    time, carried = ops.while_loop(more_than(few), advance, (time, carried))
+    time, carried = ops.while_loop(going, advance, (ops.convert_to_tensor(time, "int32"), carried))
     state = carried.pop("state")
     if not few:
         return carried
     rows = ops.argsort(ops.cast(carried["done"], "int32"))[:few]  # the unfinished come first
-    whole = {**carried, "state": state}
-    last = map_structure(lambda x: ops.take(x, rows, axis=0), whole)
-    _, last = ops.while_loop(more_than(0), advance, (time, last))
-    del last["state"]
+    last = map_structure(lambda x: ops.take(x, rows, axis=0), {**carried, "state": state})
+    last = run_until_done(advance, last, maximum_length, time)
 
     def put_back(whole: Any, part: Any) -> Any:
         # TensorFlow cannot update an empty array: the attention of a decoder without any.
