@@ -8,6 +8,7 @@ import numpy as np
 
 from xray_captioning.backend import keras
 from xray_captioning.data.datasets import BatchDataset
+from xray_captioning.encoders.saved import save_weights
 from xray_captioning.errors import BundleError
 from xray_captioning.evaluation.table import format_csv
 from xray_captioning.files import atomic_path, atomic_write
@@ -59,7 +60,7 @@ class RunState(keras.callbacks.Callback):
                 )
         if self.best == epoch:
             with atomic_path(self.folder / BEST) as temporary:
-                self.model.save_weights(temporary)
+                save_weights(self.model, temporary)
         self._write_state()
         self._write_log()
         if self.finished:
