@@ -253,14 +253,9 @@ class FindingModel(keras.Model):
     """
 
     def __init__(
-        self,
-        encoder: Encoder,
-        keep_statistics: bool = False,
-        checkpointing: bool = False,
-        upper: Any = None,
-        **more: Any,
+        self, encoder: Encoder, keep_statistics: bool = False, checkpointing: bool = False, upper: Any = None, **kw: Any
     ) -> None:
-        super().__init__(**more)
+        super().__init__(**kw)
         self.encoder, self.keep_statistics, self.checkpointing = encoder, keep_statistics, checkpointing
         self._upper: Callable[[], Any] = lambda: upper  # not a part of the model, whose layers it has
         self._network, self.built = self._upper, True
