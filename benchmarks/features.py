@@ -6,10 +6,16 @@ a memory map's would be. With --memory the same run reads an array instead, for 
 
     python benchmarks/features.py --folder FOLDER
     python benchmarks/features.py --folder FOLDER --studies 400 --memory
+    python benchmarks/features.py --folder FOLDER --studies 3955 --views 2 --regions 49 --channels 1024
+    python benchmarks/features.py --folder FOLDER --studies 100 --views 2 --encode chexnet
+
+The third is the published collection's size; the last one encodes made-up images instead, in a process
+of its own, too, and says what that held.
 """
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -29,20 +35,40 @@ REPORTS = (
 PART = 32  # studies that are made at a time
 
 
-def make(folder: Path, studies: int, regions: int, channels: int) -> None:
-    """Write made-up features, float16, and as many texts."""
+def make(folder: Path, studies: int, views: int, regions: int, channels: int) -> None:
+    """Write made-up features, float16, a square of regions for each view, and as many texts."""
     from xray_captioning.data.feature_files import write_features
+
+    side = math.isqrt(regions)
 
     def parts() -> Iterator[dict[str, Any]]:
         rng = np.random.default_rng(0)
         for start in range(0, studies, PART):
-            shape = (min(PART, studies - start), regions, channels)
+            shape = (min(PART, studies - start), views, side, side, channels)
             yield {"regions": rng.random(shape, "float32") - np.float32(0.5)}
 
     ids = [f"s{number}" for number in range(studies)]
     write_features(folder / "features.npz", ids, parts(), {}, "float16")
     rows = (f"{name},{REPORTS[number % len(REPORTS)]}" for number, name in enumerate(ids))
     (folder / "texts.csv").write_text("\n".join(["study_id,report", *rows]) + "\n")
+
+
+def encode(folder: Path, studies: int, views: int, network: str) -> None:
+    """Encode made-up images, each another one; print the seconds of all."""
+    import cv2
+
+    from xray_captioning.cli import main as command
+
+    rng, rows, start = np.random.default_rng(0), ["study_id,image,report"], time.perf_counter()
+    (folder / "images").mkdir(exist_ok=True)
+    for number in range(studies * views):
+        cv2.imwrite(str(folder / f"images/{number}.png"), rng.integers(0, 255, (256, 256), "uint8"))
+        rows.append(f"s{number // views},{number}.png,{REPORTS[number % len(REPORTS)]}")
+    (folder / "captions.csv").write_text("\n".join(rows) + "\n")
+    line = ["encode", "--data", str(folder), "--encoder", network, "--weights", "random"]
+    if command([*line, "--out", str(folder / "made.npz")]):
+        raise SystemExit("encode failed")
+    print(json.dumps({"all": time.perf_counter() - start}))
 
 
 def fit(folder: Path, in_memory: bool, preset: str, changes: dict[str, Any]) -> None:
@@ -95,23 +121,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--studies", type=int, default=3000)
+    parser.add_argument("--views", type=int, default=1)
+    parser.add_argument("--encode", metavar="NETWORK", help="encode made-up images instead")
     parser.add_argument("--regions", type=int, default=1369)
     parser.add_argument("--channels", type=int, default=768)
     parser.add_argument("--preset", default="phantom_attention")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--memory", action="store_true", help="also from an array in memory")
-    parser.add_argument("--fit", choices=["file", "memory"], help=argparse.SUPPRESS)
+    parser.add_argument("--fit", choices=["file", "memory", "encode"], help=argparse.SUPPRESS)
     asked = parser.parse_args()
     from xray_captioning.config import parse_assignment
 
+    if asked.fit == "encode":
+        encode(asked.folder, asked.studies, asked.views, asked.encode)
+        return
     if asked.fit:
         changes = dict(parse_assignment(text) for text in asked.set)
         fit(asked.folder, asked.fit == "memory", asked.preset, changes)
         return
     asked.folder.mkdir(parents=True, exist_ok=True)
-    if not (asked.folder / "texts.csv").is_file():
-        make(asked.folder, asked.studies, asked.regions, asked.channels)
-    for way in ("file", "memory") if asked.memory else ("file",):
+    if not asked.encode and not (asked.folder / "texts.csv").is_file():
+        make(asked.folder, asked.studies, asked.views, asked.regions, asked.channels)
+    for way in ["encode"] if asked.encode else ["file", *["memory"] * asked.memory]:
         row = measured([sys.executable, *sys.argv, "--fit", way])
         print(way, {name: round(value, 1) for name, value in row.items()}, flush=True)
 

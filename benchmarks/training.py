@@ -2,7 +2,9 @@
 
     python benchmarks/training.py [--against CHECKOUT] [DECODER …] [--quick] [--runs N]
     python benchmarks/training.py --data STUDIES …      an epoch over their impressions
-    python benchmarks/training.py encoder …             DenseNet121 at 224 px, 16 images a step
+    python benchmarks/training.py encoder …             DenseNet121 at 224 px, 16 images a step; also with
+                                                        checkpointing, with lower layers frozen (trained
+                                                        from conv4_ on), and with outputs of these kept
 
 The attention preset's sizes: 64 studies, 18 regions of 1,024 channels, 512 units, captions of 6 to
 30 tokens of 1,387, AdamW and a bound on the gradients' norm. `--against` is another checkout of
@@ -26,6 +28,7 @@ from typing import Any
 import numpy as np
 
 REGIONS, CHANNELS, HEAD, UNITS, EMBEDDING, WORDS, TIME = 18, 1024, 512, 512, 300, 1387, 30
+WAYS = ["checkpointing", *(f"{first} on{kept}" for first in ("conv4_", "conv5_") for kept in ("", ", kept"))]
 DROPOUT, RATE, DECAY, NORM, FINDINGS = 0.2, 1e-4, 0.01, 1.0, 14
 Step = Callable[[], Any]
 
@@ -81,21 +84,32 @@ def pictures(count: int, pixels: int = 224) -> tuple[np.ndarray, np.ndarray]:
     return rng.random((count, pixels, pixels, 3), np.float32), labels
 
 
-def encoder_step(precision: str, count: int, network: str = "chexnet", pixels: int = 224) -> Step:
-    """The step of :func:`xray_captioning.train_encoder` on studies of one image."""
+def encoder_step(precision: str, count: int, network: str = "chexnet", pixels: int = 224, way: str = "") -> Step:
+    """The step of :func:`xray_captioning.train_encoder` on studies of one image; `way` is one of WAYS."""
     from xray_captioning.backend import keras
     from xray_captioning.config import load_preset
     from xray_captioning.encoders import Encoder, FindingModel
     from xray_captioning.training.captions import compile_model
     from xray_captioning.training.losses import MaskedBinaryCrossentropy
 
+    how: dict[str, Any] = {"checkpointing": True} if way == "checkpointing" else {}
+    first, _, kept = way.partition(" on")
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy({"bfloat16": "mixed_bfloat16"}.get(precision, precision))
-    model = FindingModel(Encoder(network, pixels, findings=["finding"] * FINDINGS))
+    encoder = Encoder(network, pixels, findings=["finding"] * FINDINGS)
+    images, labels = pictures(count, pixels)
+    if first and not how:
+        from xray_captioning.encoders.parts import cut
+
+        lower, upper = cut(encoder, first)
+        lower.trainable = False
+        if kept:
+            how, shape = {"upper": upper}, (count, *upper.input_shape[1:])
+            images = np.random.default_rng(1).random(shape, np.float32)
+    model = FindingModel(encoder, **how)
     keras.config.set_dtype_policy(before)
     options = load_preset("chexnet_attention").encoder_training
     compile_model(model, MaskedBinaryCrossentropy([1.0] * FINDINGS), options, 100)
-    images, labels = pictures(count, pixels)
     inputs = {"images": images[:, None], "mask": np.ones((count, 1), bool)}
     return lambda: model.train_on_batch(inputs, labels)
 
@@ -199,7 +213,9 @@ KINDS["products"] = products_step
 
 def serve(kind: str, decoder: str, precision: str, studies: int, data: str = "") -> None:
     """Run a step for each line that comes in, and answer with its seconds."""
-    step = KINDS[kind](decoder, precision, studies, data)
+    size = max(studies // 4, 2)  # of an encoder's batch
+    known = kind not in WAYS
+    step = KINDS[kind](decoder, precision, studies, data) if known else encoder_step(precision, size, way=kind)
     for _ in range(1 if data else 3):
         step()
     for _ in iter(sys.stdin.readline, ""):
@@ -230,7 +246,7 @@ def seconds(process: Any) -> float:
 
 def measure(decoder: str, precision: str, options: Any) -> None:
     """Print the rows of one decoder in one precision."""
-    kinds = ["here"] + ["against"] * bool(options.against)
+    kinds = ["here"] + ["against"] * bool(options.against) + WAYS * (decoder == "encoder")
     if not options.data:
         kinds += ["PyTorch"] * bool(importlib.util.find_spec("torch"))
         kinds += ["products"] * (decoder == "global_attention")

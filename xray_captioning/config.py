@@ -143,12 +143,19 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EncoderTrainingConfig(TrainingConfig, frozen=True):
-    """How an encoder is fitted to findings; all of its weights are trained."""
+    """How an encoder is fitted to findings."""
 
     classifier_first: bool = False
     """For a network that has learned already. The classifier starts as a logistic regression on
     its features, not at random, so that it does not unlearn them (Kumar et al., arXiv:2202.10054),
     and batch normalisation keeps its statistics."""
+    trainable_from: str = ""
+    """Name, or its beginning, of the first layer that is trained, such as ``conv5_``; those before it
+    stay as they are, batch normalisation with its statistics. Without ``image.augment`` what they
+    make of each image is computed once and kept in the cache. Empty: all layers are trained."""
+    checkpointing: bool = False
+    """Keep in memory only what leads from one part of the network to the next; the rest is computed
+    again on the way back (Chen et al., arXiv:1604.06174). Slower; the same losses."""
 
 
 class CaptionTrainingConfig(TrainingConfig, frozen=True):

@@ -1,9 +1,13 @@
+import errno
+import io
 import json
 import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 
@@ -25,6 +29,7 @@ from xray_captioning.config import DecodingConfig
 from xray_captioning.errors import BundleError
 from xray_captioning.phantom.dataset import render, sample_study
 from xray_captioning.search import Sampling
+from xray_captioning.training.run_state import BEST, RunState
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -158,6 +163,34 @@ def test_captions_are_calibrated(bundle: Path, phantoms: Path, tmp_path: Path) -
     assert again is not None
     np.testing.assert_array_equal(again.precision, captioner.calibration.precision)
     assert "## Confidence" in (tmp_path / "copy" / "README.md").read_text("utf-8")
+
+
+def test_a_full_disk_is_one_error_and_no_file_of_hdf5_is_ever_on_it(bundle, tmp_path, monkeypatch):
+    """HDF5 ends the whole process when a file that it writes does not fit on the disk."""
+    written = []
+
+    class Seen(h5py.File):
+        def __init__(self, name, mode="r", **options):
+            written.extend([name] if mode != "r" else [])
+            super().__init__(name, mode, **options)
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    calibrated(bundle)
+    captioner = Captioner.load(bundle)
+    monkeypatch.setattr("h5py.File", Seen)
+    captioner.save(tmp_path / "saved")
+    state = RunState(tmp_path / "run", None, "loss", 2)
+    state.set_model(SimpleNamespace(save_weights=captioner.model.save_weights))
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for path, save in ((tmp_path / "full", captioner.save), (tmp_path / "run" / BEST, None)):
+        with pytest.raises(OSError, match="No space left") as raised:
+            save(path) if save else state.on_epoch_end(0, {"loss": 1.0})
+        assert raised.value.filename == str(path)
+    assert not [*(tmp_path / "full").iterdir(), *(tmp_path / "run").iterdir()]
+    assert len(written) == 5  # encoder, decoder and calibration; the first of these, and the best weights
+    assert all(isinstance(name, io.BytesIO) for name in written)
 
 
 def test_what_another_bundle_left_behind_is_not_taken(bundle: Path) -> None:

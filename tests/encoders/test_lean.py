@@ -80,9 +80,9 @@ def operations(model, training):
     return [operation.type for operation in graph.get_operations()]
 
 
-@pytest.mark.parametrize("keep_statistics", [True, False])
-def test_a_finding_model_is_trained_so(keep_statistics):
-    model = FindingModel(Encoder("phantom_cnn", 32, findings=["Edema"]), keep_statistics)
+@pytest.mark.parametrize(("keep_statistics", "checkpointing"), [(True, False), (False, False), (False, True)])
+def test_a_finding_model_is_trained_so(keep_statistics, checkpointing):
+    model = FindingModel(Encoder("phantom_cnn", 32, findings=["Edema"]), keep_statistics, checkpointing)
     assert "FusedBatchNormV3" not in operations(model, True)
     model.compile("sgd", "mse", jit_compile=False)
     assert "FusedBatchNormV3" in operations(model, True)

@@ -3,18 +3,20 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import expit
 
-from xray_captioning.backend import ops
+from xray_captioning.backend import ops, seeded
 from xray_captioning.cli import main
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split
 from xray_captioning.encoders import ENCODERS, Encoder
 from xray_captioning.encoders.encoder import mean_region
 from xray_captioning.encoders.encoding import encode_studies
-from xray_captioning.encoders.saved import starting_encoder, weights_of
+from xray_captioning.encoders.saved import new_encoder, starting_encoder, weights_digest, weights_of
 from xray_captioning.errors import ConfigError
+from xray_captioning.training import encoder as training
 from xray_captioning.training.encoder import PENALTY, _LabelledStudies, _measure, logistic_regressions, train_encoder
 from xray_captioning.training.labels import finding_labels, prevalence
 
@@ -53,6 +55,34 @@ def test_a_network_that_has_learned_keeps_that_while_its_classifier_is_found(
         ops.convert_to_numpy(mean_region(regions, mask)), finding_labels(studies)[1][learned.index]
     )
     np.testing.assert_allclose(tuned.classifier.kernel, kernel, atol=2e-3 * np.abs(kernel).max())  # of the solver
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("first", [False, True])
+def test_kept_outputs_of_frozen_layers_train_as_the_layers_themselves(
+    phantoms, tiny_config, tiny_cache, tmp_path, monkeypatch, first
+):
+    changes = {"trainable_from": "block2_", "classifier_first": first, "learning_rate": 0.01}
+    changes = {f"encoder_training.{name}": value for name, value in changes.items()}
+    config, studies = tiny_config.replace({**changes, "image.augment": False}), read_studies(phantoms)
+    for column in ("images", "views"):  # every third study lacks a view
+        studies[column] = [row[: 1 + (i % 3 > 0)] for i, row in enumerate(studies[column])]
+    kept, rows = train_encoder(studies, config, tmp_path / "kept", "random", cache=tiny_cache)
+    parts = training._parts
+    monkeypatch.setattr(training, "_parts", lambda *given: (parts(*given)[0], None))  # as where images vary
+    computed, expected = train_encoder(studies, config, tmp_path / "computed", "random", cache=tiny_cache)
+    losses = [pd.read_csv(tmp_path / name / "log.csv")[["loss", "val_loss"]] for name in ("kept", "computed")]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    for a, b in zip(kept.get_weights(), computed.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert [row["AUROC"] for row in rows] == [row["AUROC"] for row in expected]
+    with seeded(config.encoder_training.seed):
+        start = new_encoder(config, "random", kept.findings)
+    for layer, before in zip(kept.backbone.layers, start.backbone.layers, strict=True):
+        same = all(map(np.array_equal, layer.get_weights(), before.get_weights()))
+        assert same != layer.name.startswith("block2_")
+        assert layer.trainable  # the next run may train them
+    assert weights_digest(Encoder.load(tmp_path / "kept")) == weights_digest(kept)
 
 
 def test_logistic_regressions_are_at_the_minimum_of_their_penalised_loss():

@@ -11,7 +11,7 @@ from xray_captioning.decoders import DECODERS, CaptionModel, recurrent
 from xray_captioning.encoders import Encoder
 from xray_captioning.training.captions import compile_captions
 from xray_captioning.training.losses import WordCrossentropy
-from xray_captioning.training.teacher_forcing import SamplingSchedule, TeacherForcing, TokenAccuracy, TwoRates
+from xray_captioning.training.teacher_forcing import TeacherForcing, TokenAccuracy, TwoRates
 
 EAGERLY = keras.backend.backend() == "tensorflow"  # compiling a step takes longer than the step
 OPTIONS = CaptionTrainingConfig(epochs=3)
@@ -56,7 +56,7 @@ def test_words_without_their_padding_give_the_same_step(name, many, monkeypatch)
         keras.utils.set_random_seed(0)
         config = replace(SMALL, decoder=name, heads=2)
         model = kind(CaptionModel(config, 11, (1, 2, 2), 5), OPTIONS)
-        loss, metrics = WordCrossentropy(0.1), [TokenAccuracy()]
+        loss, metrics = WordCrossentropy(0.1), [TokenAccuracy("token_accuracy")]
         rate = keras.optimizers.SGD(1.0)
         model.compile(rate, loss, weighted_metrics=metrics, run_eagerly=EAGERLY)
         before = model.get_weights()
@@ -103,7 +103,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_words_in_batches_of_any_size(
     """Early stopping and the choice of the best epoch do not depend on it; nor does accuracy."""
     tokens, loss = varied_captions(), WordCrossentropy(0.1)
     model = Bigrams(captions, OPTIONS)
-    model.compile("sgd", loss, weighted_metrics=[TokenAccuracy()], **compiled)
+    model.compile("sgd", loss, weighted_metrics=[TokenAccuracy("token_accuracy")], **compiled)
     targets = np.pad(tokens[:, 1:], [(0, 0), (0, 1)])
     logits, words = ops.convert_to_numpy(model({"tokens": tokens})), targets > 0
     expected = {
@@ -166,10 +166,9 @@ def test_sampled_words_are_the_models_own_and_the_first_token_stays(captions):
 def test_the_share_of_sampled_words_rises_over_the_epochs(captions):
     options = replace(OPTIONS, scheduled_sampling=0.5)
     model = TeacherForcing(captions, options)
-    schedule, shares = SamplingSchedule(options), []
-    schedule.set_model(model)
+    shares = []
     for epoch in range(3):
-        schedule.on_epoch_begin(epoch)
+        model.begin_epoch(epoch)
         shares.append(float(model.share))
     assert shares == [0, 0.25, 0.5]
 

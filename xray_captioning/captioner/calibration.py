@@ -5,6 +5,7 @@ A bundle has both after ``xray-captioning calibrate``; docs/confidence.md define
 search; novelty that of Lee et al. (2018), with one Gaussian instead of one a class.
 """
 
+import io
 import json
 import math
 import warnings
@@ -92,9 +93,10 @@ class Calibration:
         ]
         values = {"lines": lines, "radius": self.radius, "about": self.about}
         (folder / NUMBERS).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-        with h5py.File(folder / ARRAYS, "w") as file:
+        with h5py.File(memory := io.BytesIO(), "w") as file:  # not on a disk, as save_weights
             for name in ("centre", "precision"):
                 file.create_dataset(name, data=np.asarray(getattr(self, name), "float32"))
+        (folder / ARRAYS).write_bytes(memory.getbuffer())
 
 
 def load_calibration(folder: Path) -> Calibration | None:

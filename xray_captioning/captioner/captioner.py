@@ -140,13 +140,13 @@ class Captioner:
         """
         if not self.compiles:
             raise ConfigError("exported graphs are not saved as a bundle; copy their folder")
-        from xray_captioning.encoders.saved import describe
+        from xray_captioning.encoders.saved import describe, save_weights
 
         def write(aside: Path) -> None:
             config = replace(self.config, model=self.model.config)  # with all options
             if config.model.encoder != FEATURES:
-                self.encoder.save_weights(aside / "encoder.weights.h5")
-            self.model.save_weights(aside / "decoder.weights.h5")
+                save_weights(self.encoder, aside / "encoder.weights.h5")
+            save_weights(self.model, aside / "decoder.weights.h5")
             values = describe("captioner", config, self.encoder, self.about)
             write_texts(aside, values, self.tokenizer, self.calibration)
             if self.trained_on is not None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -127,15 +128,26 @@ def feature_inputs(of: Regions) -> Inputs:
 
 def pixel_inputs(cache: ArrayCache, images: Images, views: int, normalisation: str, augmented: bool) -> Inputs:
     """Return what makes ``images`` and ``mask`` (batch, views) of cached grey uint8 (size, size)."""
+    shown = partial(network_pixels, normalisation=normalisation, augmented=augmented)
+    return view_inputs(cache, images, views, shown)
+
+
+def network_pixels(grey: Array, rng: Any, normalisation: str, augmented: bool = False) -> Array:
+    """Return grey uint8 (images, size, size) as a network sees them, (images, size, size, 3)."""
+    values = grey[..., None].astype(np.float32) / np.float32(255)
+    return normalise(np.repeat(augment(values, rng) if augmented else values, 3, axis=-1), normalisation)
+
+
+def view_inputs(
+    cache: ArrayCache, images: Images, views: int, change: Callable[[Array, np.random.Generator], Array], blank: Any = 0
+) -> Inputs:
+    """Return what makes ``images``, changed rows of a cache, where there are none `blank`, and ``mask``."""
 
     def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
-        rows = [study_rows(cache, images[i]) for i in numbers]
-        pixels, mask = stack_views(rows, views)
-        grey = pixels.reshape(-1, *pixels.shape[2:], 1).astype(np.float32) / np.float32(255)
-        if augmented:
-            grey = augment(grey, rng)
-        flat = normalise(np.repeat(grey, 3, axis=-1), normalisation)
-        return {"images": flat.reshape(*pixels.shape, 3), "mask": mask}
+        rows, mask = stack_views([study_rows(cache, images[i]) for i in numbers], views)
+        rows[~mask] = blank
+        shown = change(rows.reshape(-1, *rows.shape[2:]), rng)
+        return {"images": shown.reshape(*mask.shape, *shown.shape[1:]), "mask": mask}
 
     return make
 

@@ -14,6 +14,7 @@ from xray_captioning.config import Config
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.encoders.backbones import Backbone, find_backbone
 from xray_captioning.encoders.lean import lean
+from xray_captioning.encoders.parts import checkpointed
 from xray_captioning.errors import ConfigError, MissingExtraError, in_one_line
 from xray_captioning.files import downloading
 
@@ -247,19 +248,23 @@ def pooled_evidence(logits: Any, mask: Any) -> Any:
 
 @registered
 class FindingModel(keras.Model):
-    """An encoder in training: images and mask in, logits out; `keep_statistics` is of its batch normalisation."""
+    """An encoder in training: images and mask in, logits out; `keep_statistics` is of its batch normalisation, an
+    `upper` part of its network gets what the lower made of the images.
+    """
 
-    def __init__(self, encoder: Encoder, keep_statistics: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.encoder, self.keep_statistics = encoder, keep_statistics
-        self._network: Callable[[], Any] = lambda: None
-        self.built = True
+    def __init__(
+        self, encoder: Encoder, keep_statistics: bool = False, checkpointing: bool = False, upper: Any = None, **kw: Any
+    ) -> None:
+        super().__init__(**kw)
+        self.encoder, self.keep_statistics, self.checkpointing = encoder, keep_statistics, checkpointing
+        self._upper: Callable[[], Any] = lambda: upper  # not a part of the model, whose layers it has
+        self._network, self.built = self._upper, True
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         encoder = keras.saving.serialize_keras_object(self.encoder)
-        own = {"encoder": encoder, "keep_statistics": self.keep_statistics}
-        return {**super().get_config(), **own}
+        own = {name: getattr(self, name) for name in ("keep_statistics", "checkpointing")}
+        return {**super().get_config(), **own, "encoder": encoder}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FindingModel:
@@ -269,12 +274,13 @@ class FindingModel(keras.Model):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile, and make the network that is trained: here once, and in no call of another model."""
         super().compile(*args, **kwargs)
-        network = lean(self.encoder.backbone) if shapes_vary(self) else None
-        self._network = lambda: network  # not a part of the model, whose layers it has
+        network, change = self._upper() or self.encoder.backbone, lean if shapes_vary(self) else lambda x: x
+        network = checkpointed(network, change) if self.checkpointing else change(network)
+        self._network = lambda: network
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return logits (batch, findings) of images (batch, views, height, width, 3) and mask (batch, views)."""
-        network = self._network() if training else None
+        network = self._network() if training else self._upper()
         training = training and not self.keep_statistics
         features = self.encoder(inputs["images"], training=training, network=network)
         return self.encoder.classify(features, self.encoder.region_mask(inputs["mask"]))

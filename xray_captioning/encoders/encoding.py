@@ -11,9 +11,9 @@ from xray_captioning import __version__
 from xray_captioning.backend import compiled
 from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_config
 from xray_captioning.config import Config
-from xray_captioning.data import features
-from xray_captioning.data.datasets import Images
-from xray_captioning.data.encoding import encode_images, encode_studies, finding_probabilities
+from xray_captioning.data import datasets, features
+from xray_captioning.data.datasets import Images, Inputs
+from xray_captioning.data.encoding import as_array, encode_images, encode_studies, finding_probabilities
 from xray_captioning.data.feature_files import Made, StudyFeatures
 from xray_captioning.data.features import Array, ArrayCache, Regions
 from xray_captioning.data.images import Image, read_images
@@ -54,6 +54,23 @@ def cached_features(images: Images, encoder: Encoder, config: Config, folder: Fo
     encode = compiled(encoder.encode, encoder)
     cache.fill(_paths(images), lambda some: encode_images(encode, config, some), "encode images", spread)
     return cache
+
+
+def kept_inputs(
+    images: Images, pixels: ArrayCache, lower: Any, config: Config, folder: Folder
+) -> Callable[..., Inputs]:
+    """Keep what the lower part of a network makes of images; return what makes inputs of some of them."""
+    image, run = config.image, compiled(lambda x: lower(x), lower)
+    settings = {"encoder": config.model.encoder, "before": config.encoder_training.trainable_from}
+    settings |= {"weights": weights_digest(lower), **{name: getattr(image, name) for name in PIXELS}}
+
+    def outputs(shown: Array) -> Array:  # of grey pixels
+        return as_array(run(datasets.network_pixels(shown, None, image.normalisation)))
+
+    cache = ArrayCache(folder, settings, config.training.cache_dtype)
+    cache.fill(_paths(images), lambda some: outputs(np.stack([pixels[path] for path in some])), "frozen layers")
+    blank = outputs(np.zeros((1, image.size, image.size), "uint8"))[0]
+    return lambda some: datasets.view_inputs(cache, some, image.views, lambda maps, _: maps.astype("float32"), blank)
 
 
 def _paths(images: Images) -> list[str]:

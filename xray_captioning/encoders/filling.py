@@ -72,9 +72,8 @@ def check(
     found: Mapping[str, StoredArray],
     extra: Iterable[StoredArray],
 ) -> None:
-    """Raise a BundleError that says which arrays of a file are missing, misshapen or unknown.
-    Of another model it says only which layers that has. `what` names the model in the message; the
-    rest is as `mismatches` takes it.
+    """Raise a BundleError that says which arrays of a file are missing, misshapen or unknown. Of another model it
+    says only which layers that has. `what` names the model in the message; the rest is as `mismatches` takes it.
     """
     extra = list(extra)
     clauses = mismatches(shapes, found, extra)

@@ -1,9 +1,8 @@
 """A network as TensorFlow trains it on a CPU: faster, and with less in memory.
 
-Keras makes batch normalisation of a dozen operations in float32, each of which reads or keeps a whole
-feature map. Here it is one, with the ReLU and the convolution behind it a step that keeps its input
-alone: what the convolution was given is computed again on the way back (Pleiss et al.,
-arXiv:1707.06990).
+Keras makes batch normalisation of a dozen operations in float32, each of which reads or keeps a whole feature map.
+Here it is one, with the ReLU and the convolution behind it a step that keeps its input alone: what the convolution
+was given is computed again on the way back (Pleiss et al., arXiv:1707.06990).
 """
 
 from collections.abc import Callable
@@ -15,7 +14,11 @@ layers = keras.layers
 
 
 def lean(network: Any) -> Any:
-    """Return a network of the same layers and variables, whose normalisations are such steps."""
+    """Return a network of the same layers and variables, whose normalisations are such steps, or itself if it
+    is of a class of its own.
+    """
+    if not hasattr(network, "_nodes_by_depth"):
+        return network
     steps: dict[int, Any] = {}
     done: set[int] = set()  # layers within a step
     for layer in network.layers:
@@ -42,7 +45,7 @@ def _next(layer: Any, network: Any, wanted: Callable[[Any], bool]) -> Any:
 
 
 def _can_be_fused(norm: Any) -> bool:
-    own = norm.center and not (norm.renorm or norm.synchronized)
+    own = norm.center and not (getattr(norm, "renorm", False) or norm.synchronized)
     known = norm.compute_dtype in ("float32", "bfloat16") and norm.input_spec.ndim == 4
     return own and known and norm.axis in (-1, 3)
 

@@ -1,6 +1,7 @@
 """Where an encoder's weights come from, and bundles of encoders."""
 
 import hashlib
+import io
 import os
 import tempfile
 import warnings
@@ -153,11 +154,24 @@ def save_encoder(folder: Path, config: Config, encoder: Encoder, about: dict[str
 
     def write(aside: Path) -> None:
         bundles.write_texts(aside, describe("encoder", config, encoder, about))
-        encoder.save_weights(aside / "encoder.weights.h5")
+        save_weights(encoder, aside / "encoder.weights.h5")
         if encoder.trained_on is not None:
             encoder.trained_on.save(aside)
 
     bundles.write_bundle(folder, write)
+
+
+class _Memory(io.BytesIO):
+    """What Keras takes for a file of weights."""
+
+    def __str__(self) -> str:
+        return ".weights.h5"
+
+
+def save_weights(model: Any, path: Path) -> None:
+    """Write Keras weights. HDF5 never sees the disk: one that is full would end the whole process."""
+    model.save_weights(memory := _Memory())
+    path.write_bytes(memory.getbuffer())
 
 
 def load_weights(model: Any, path: Path, target: str = "captioner.json beside it") -> None:
@@ -174,7 +188,7 @@ def load_weights(model: Any, path: Path, target: str = "captioner.json beside it
 def _difference(model: Any, path: Path) -> str:
     """Say which array of a file has not the shape that the model would save."""
     with tempfile.TemporaryDirectory() as folder:
-        model.save_weights(same := Path(folder) / "own.weights.h5")
+        save_weights(model, same := Path(folder) / "own.weights.h5")
         try:
             own, found = ({name: a.shape for name, a in read_arrays(p).items()} for p in (same, path))
         except BundleError:  # which Keras has said already

@@ -240,9 +240,8 @@ def fit_familiar(features: Array) -> tuple[Array, Array]:
 def usual_radius(found: Array) -> tuple[float, float]:
     """Return a distance that one in a hundred further studies exceeds on average, and that share.
 
-    A further study of the same kind exceeds the k-th smallest of n distances (n,) in (n + 1 - k) /
-    (n + 1) of cases (split conformal prediction: Lei et al., JASA 113, 2018, section 2); for the
-    choice of k see docs/statistics.md.
+    A further study of the same kind exceeds the k-th smallest of n distances (n,) in (n + 1 - k) / (n + 1) of cases
+    (split conformal prediction: Lei et al., JASA 113, 2018, section 2); for the choice of k see docs/statistics.md.
     """
     n = len(found)
     k = min(-(-99 * (n + 1) // 100), n)
@@ -268,10 +267,13 @@ def evaluate_calibration(
             sure = np.array(stated, "float64")[known]
             name = f"calibrated, beam {search.beam_size}" if len(curves) > 1 else "calibrated"
             curves[name] = calibration_scores(sure, right[known], studies[known])
+    scored = {name: _row(curve) for name, curve in curves.items()}
+    share = (first := next(iter(scored.values())))["right"]  # what always stating it scores is the base rate
+    always = {"n": first["n"], "right": share, "Brier": share * (1 - share), "skill": 0.0}
     values = {
         "studies": len(outcomes.present),
         "flagged": float(np.mean(calibration.novelty(outcomes.pooled, outcomes.present) > 1)),
-        "sentences": _with_base_rate({name: _row(found) for name, found in curves.items()}),
+        "sentences": {"base rate": dict.fromkeys(first) | always, **scored},
     }
     return values, curves
 
@@ -284,14 +286,6 @@ _NAMES |= {"calibration_error": "ECE", "error_by_chance": "ECE_by_chance"}
 
 def _row(found: CalibrationScores) -> dict[str, Any]:
     return {_NAMES.get(k, k): value for k, value in found._asdict().items() if k != "bins"}
-
-
-def _with_base_rate(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Put a row before the others: what always stating the share of right sentences scores."""
-    first = next(iter(rows.values()))
-    share = first["right"]
-    known = {"n": first["n"], "right": share, "Brier": share * (1 - share), "skill": 0.0}
-    return {"base rate": dict.fromkeys(first) | known, **rows}
 
 
 def part_studies(studies: pd.DataFrame, split: Split, name: str) -> pd.DataFrame:

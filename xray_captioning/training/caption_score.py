@@ -35,9 +35,8 @@ def monitored_studies(studies: pd.DataFrame, seed: int, most: int = MOST) -> pd.
 class CaptionWriter(keras.callbacks.Callback):
     """Writes greedy captions of validation studies after each epoch.
 
-    The captioner's preprocessing and tokenizer are used, with the weights of the model that is
-    trained; `studies` are those of :func:`monitored_studies`, and `inputs` says what a batch of
-    them holds beside its tokens.
+    The captioner's preprocessing and tokenizer are used, with the weights of the model that is trained; `studies`
+    are those of :func:`monitored_studies`, and `inputs` says what a batch of them holds beside its tokens.
     """
 
     def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs) -> None:
@@ -76,9 +75,8 @@ class CaptionSamples(CaptionWriter):
 class CaptionScore(CaptionWriter):
     """Scores captions after each epoch.
 
-    Callbacks that come later find the score in their logs, under the name ``monitor`` of the
-    configuration. Clinical F1 is over `findings`. No studies, or none that allow the score, are a
-    ConfigError.
+    Callbacks that come later find the score in their logs, under the name ``monitor`` of the configuration.
+    Clinical F1 is over `findings`. No studies, or none that allow the score, are a ConfigError.
     """
 
     def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]) -> None:

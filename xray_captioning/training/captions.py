@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from xray_captioning.backend import device_count, ops, replicas, seeded, training_scope
+from xray_captioning.backend import device_count, keras, ops, replicas, seeded, training_scope
 from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.comparison.evaluate import measure
@@ -89,19 +89,17 @@ def train(
     about : dict, optional
         More JSON values for the bundle, beside what is known of the path of the studies.
     measured : bool
-        Compare the captioner with the baselines on the test studies, and write the table into
-        its bundle.
+        Compare the captioner with the baselines on the test studies, and write the table into its bundle.
     weights : str, optional
         What the configuration's encoder starts from where no other is given: ``random``,
         ``imagenet`` (its published weights, which are downloaded), or a Keras ``.h5`` file of that
         network without its top. When absent the published weights, if there are any.
     features : path, StudyFeatures, tuple or mapping, optional
         Features to train on instead of images: a file that :func:`open_features
-        <xray_captioning.data.feature_files.open_features>` reads, (ids, array), or arrays by
-        study id; (studies, views, rows, columns, channels) or (studies, regions, channels), of any
-        float dtype. They are joined to the studies by id and read batch by batch. The captioner
-        has the encoder that they name, or that is given, if its weights made them; else it writes
-        captions of features only.
+        <xray_captioning.data.feature_files.open_features>` reads, (ids, array), or arrays by study id; (studies,
+        views, rows, columns, channels) or (studies, regions, channels), of any float dtype. They are joined to the
+        studies by id and read batch by batch. The captioner has the encoder that they name, or that is given, if
+        its weights made them; else it writes captions of features only.
     start_from : path, optional
         A bundle whose captioner is trained further, instead of an encoder: with its encoder, its
         decoder's weights and its words, to which those of the studies' texts are added.
@@ -296,7 +294,8 @@ def _fit(captioner: Captioner, data: Batches, run: RunFolder, findings: int, wri
             tuned = saved.copy_encoder(encoder, encoder.pool) if tuned and several else tuned
         model = teacher_forcing.TeacherForcing(fitted, options, tuned, findings)
         compile_captions(model, options, len(data["train"]), run.start)
-        fit(model, data, run, options, [teacher_forcing.SamplingSchedule(options), *written])
+        rising = keras.callbacks.LambdaCallback(on_epoch_begin=model.begin_epoch)
+        fit(model, data, run, options, [rising, *written])
     captions.set_weights(fitted.get_weights())
     if tuned and tuned is not encoder:
         encoder.set_weights(tuned.get_weights())
@@ -305,8 +304,8 @@ def _fit(captioner: Captioner, data: Batches, run: RunFolder, findings: int, wri
 def compile_captions(model: teacher_forcing.TeacherForcing, training: Any, batches: int, start: int = 0) -> None:
     """Compile a caption model in training; an encoder in it has a learning rate of its own."""
     slow = model.encoder.trainable_variables if model.encoder else []
-    loss, metrics = WordCrossentropy(training.label_smoothing, reduction="sum"), [teacher_forcing.TokenAccuracy()]
-    compile_model(model, loss, training, batches, start, metrics, slow)
+    loss, metric = WordCrossentropy(training.label_smoothing, reduction="sum"), teacher_forcing.TokenAccuracy
+    compile_model(model, loss, training, batches, start, [metric("token_accuracy")], slow)
 
 
 def compile_model(

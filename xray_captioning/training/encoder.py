@@ -24,9 +24,10 @@ from xray_captioning.data.studies import with_images
 from xray_captioning.data.targets import study_images
 from xray_captioning.encoders import Encoder, FindingModel, saved
 from xray_captioning.encoders.encoder import mean_region
-from xray_captioning.encoders.encoding import cached_pixels
+from xray_captioning.encoders.encoding import cached_pixels, kept_inputs
+from xray_captioning.encoders.parts import cut
 from xray_captioning.errors import DataError
-from xray_captioning.files import atomic_write, progress
+from xray_captioning.files import atomic_write, progress, say
 from xray_captioning.metrics.classification import classification_table, frequent_findings
 from xray_captioning.training.captions import Batches, compile_model, fit
 from xray_captioning.training.labels import Labels, finding_labels, intercept_shift, prevalence
@@ -128,19 +129,25 @@ class _LabelledStudies(NamedTuple):
 
 def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Path | None) -> list[dict[str, Any]]:
     """Fit an encoder, and return what is measured of it on the test part."""
-    data, options = _datasets(given, run.config, cache), run.config.encoder_training
+    options, (lower, upper) = run.config.encoder_training, _parts(encoder, run.config)
+    if lower and not upper:
+        say("the frozen layers are computed in each step, as images vary: their outputs are kept without image.augment")
+    data = _datasets(given, run.config, cache, lower if upper else None)
     labels = given.labels[given.rows["train"]]
     present = prevalence(labels)
     odds = present / (1 - present)
     # Rare findings get more weight, and the classifier starts at each one's (weighted) frequency.
     weights_of_present, bias = odds**-0.5, np.log(odds)
     if options.classifier_first:
-        kernel, bias = logistic_regressions(_pooled(encoder, data["unvaried"]), labels)
+        kernel, bias = logistic_regressions(_pooled(encoder, data["unvaried"], upper), labels)
         encoder.classifier.kernel.assign(kernel)
     encoder.classifier.bias.assign(bias + np.log(weights_of_present))
     with training_scope(run.devices, options.precision) as anew:
-        own = saved.copy_encoder(encoder, encoder.pool) if anew else encoder
-        fitted = FindingsInTraining(own, options.classifier_first)
+        own = saved.copy_encoder(encoder, encoder.pool) if anew or lower else encoder
+        frozen, rest = _parts(own, run.config)
+        if frozen:
+            frozen.trainable = False
+        fitted = FindingsInTraining(own, options.classifier_first, options.checkpointing, rest)
         for layer in own.backbone.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = replicas() > 1  # statistics of the whole batch
@@ -148,17 +155,25 @@ def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Pa
         compile_model(fitted, loss, options, len(data["train"]), run.start)
         fit(fitted, data, run, options)
     encoder.set_weights(own.get_weights())
-    model = FindingModel(encoder)
+    model = FindingModel(encoder, upper=upper)
     _shift_bias(encoder, -np.log(weights_of_present))
     validation = _calibrated(model, data["val"], given) if len(given.rows["val"]) else None
     return _measure(model, data["test"], given, validation) if len(given.rows["test"]) else []
 
 
-def _pooled(encoder: Encoder, batches: datasets.BatchDataset) -> Array:
+def _parts(encoder: Encoder, config: Config) -> tuple[Any, Any]:
+    """Return the part of a network that stays as it is, and the other where that gets kept outputs of the first."""
+    if not (name := config.encoder_training.trainable_from):
+        return None, None
+    lower, upper = cut(encoder, name)
+    return lower, None if config.image.augment else upper
+
+
+def _pooled(encoder: Encoder, batches: datasets.BatchDataset, upper: Any) -> Array:
     """Return the mean regions (studies, channels) that a network as it is sees."""
 
     def pool(images: Any, mask: Any) -> Any:
-        return mean_region(encoder(images, training=False), encoder.region_mask(mask))
+        return mean_region(encoder(images, training=False, network=upper), encoder.region_mask(mask))
 
     run, rows = compiled(pool, encoder), []
     for number in progress(range(len(batches)), "encode", leave=False):
@@ -211,16 +226,16 @@ def _shift_bias(encoder: Encoder, shift: Array) -> None:
     encoder.classifier.bias.assign(ops.convert_to_numpy(encoder.classifier.bias) + shift)
 
 
-def _datasets(given: _LabelledStudies, config: Config, cache: Path | None) -> Batches:
-    image, options = config.image, config.encoder_training
+def _datasets(given: _LabelledStudies, config: Config, cache: Path | None, lower: Any) -> Batches:
+    image, options, data = config.image, config.encoder_training, {}
     images = study_images(given.studies, config)
     pixels = cached_pixels(images, config, cache)
-    data = {}
+    kept = kept_inputs(images, pixels, lower, config, cache) if lower else None
     for name, rows in {**given.rows, "unvaried": given.rows["train"]}.items():
         chosen, training = [images[i] for i in rows], name == "train"
         varied, seed = image.augment and training, options.seed if training else None
-        inputs = datasets.pixel_inputs(pixels, chosen, image.views, image.normalisation, varied)
-        make = datasets.finding_batch(inputs, given.labels[rows])
+        shown = datasets.pixel_inputs(pixels, chosen, image.views, image.normalisation, varied)
+        make = datasets.finding_batch(kept(chosen) if kept else shown, given.labels[rows])
         data[name] = datasets.BatchDataset(make, len(rows), options.batch_size, seed)
     return data
 

@@ -47,10 +47,9 @@ class Averaged(keras.Model):
 class MaskedBinaryCrossentropy(keras.losses.Loss):
     """Sigmoid cross-entropy of the labels that are known (not not-a-number).
 
-    A present finding has its weight of `positive_weights` (findings,), an absent one has 1. A
-    study's losses are divided by the number of findings, known or not. A divisor that depends on
-    the labels would weigh studies by them: a classifier without images would then not answer with
-    the share of known labels that are present.
+    A present finding has its weight of `positive_weights` (findings,), an absent one has 1. A study's losses are
+    divided by the number of findings, known or not. A divisor that depends on the labels would weigh studies by
+    them: a classifier without images would then not answer with the share of known labels that are present.
     """
 
     def __init__(self, positive_weights: Any, **kwargs: Any) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from xray_captioning.backend import keras
 from xray_captioning.data.datasets import BatchDataset
+from xray_captioning.encoders.saved import save_weights
 from xray_captioning.errors import BundleError
 from xray_captioning.evaluation.table import format_csv
 from xray_captioning.files import atomic_path, atomic_write
@@ -19,11 +20,10 @@ BEST = "best.weights.h5"
 class RunState(keras.callbacks.Callback):
     """Log, best weights, early stopping and a resumable state, written at the end of each epoch.
 
-    Losses after :meth:`restore` are those of a run that was never stopped: every weight, the
-    optimizer, the dropout seeds and the order of `dataset`, whose epoch is set, go on from where
-    they were. `monitor` decides which epoch is best, the lowest loss or the highest score; training
-    stops after `patience` epochs without improvement, which are counted anew where a run is
-    extended.
+    Losses after :meth:`restore` are those of a run that was never stopped: every weight, the optimizer, the dropout
+    seeds and the order of `dataset`, whose epoch is set, go on from where they were. `monitor` decides which epoch
+    is best, the lowest loss or the highest score; training stops after `patience` epochs without improvement, which
+    are counted anew where a run is extended.
     """
 
     def __init__(self, folder: Path, dataset: BatchDataset, monitor: str, patience: int, start: int = 0) -> None:
@@ -59,7 +59,7 @@ class RunState(keras.callbacks.Callback):
                 )
         if self.best == epoch:
             with atomic_path(self.folder / BEST) as temporary:
-                self.model.save_weights(temporary)
+                save_weights(self.model, temporary)
         self._write_state()
         self._write_log()
         if self.finished:

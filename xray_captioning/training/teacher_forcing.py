@@ -107,6 +107,10 @@ class TeacherForcing(Averaged):
         regions = self.encoder(inputs["images"], training=False)
         return Features(regions, self.encoder.region_mask(inputs["mask"]))
 
+    def begin_epoch(self, epoch: int, logs: Any = None) -> None:
+        """Raise the share of the model's own words from 0 to its last value."""
+        self.share.assign(self.options.scheduled_sampling * epoch / max(self.options.epochs - 1, 1))
+
     def _sampled(self, features: Features, tokens: Any) -> Any:
         # Some words of the reference are replaced by those that the model would write.
         said = self.captions.decoder(features, tokens, training=False)
@@ -133,9 +137,6 @@ class TokenAccuracy(keras.metrics.SparseCategoricalAccuracy):
     Of weights (batch, time) Keras takes the mean over time, and with it the padding, first.
     """
 
-    def __init__(self, name: str = "token_accuracy", **kwargs: Any) -> None:
-        super().__init__(name, **kwargs)
-
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count words (batch, time) by their weights, and logits (batch, time, vocabulary)."""
         weights = None if sample_weight is None else ops.reshape(sample_weight, (-1,))
@@ -143,29 +144,15 @@ class TokenAccuracy(keras.metrics.SparseCategoricalAccuracy):
         super().update_state(ops.reshape(y_true, (-1,)), logits, weights)
 
 
-class SamplingSchedule(keras.callbacks.Callback):
-    """Raise the share of the model's own words from 0 to its last value."""
-
-    def __init__(self, options: CaptionTrainingConfig) -> None:
-        super().__init__()
-        self.options = options
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Set the share for an epoch."""
-        done = epoch / max(self.options.epochs - 1, 1)
-        self.model.share.assign(self.options.scheduled_sampling * done)
-
-
 @registered
 class TwoRates(keras.optimizers.AdamW):
     """AdamW with the rate of the variables of `slow` paths times `ratio`; only fast kernels decay.
 
-    A kernel is a matrix or convolution that inputs are multiplied with. What else there is stays:
-    biases, gains and shifts of normalisations, the vectors of words and positions. Weight decay
-    bounds how much a map can amplify its input, and these amplify nothing (Radford et al.,
-    "Improving Language Understanding by Generative Pre-Training", 2018, section 4.1). A word's
-    vector, besides, would shrink in every step, also where the word does not occur, and so most
-    where it is rare (Karpathy's minGPT, ``GPT.configure_optimizers``). Nor do slow variables decay,
+    A kernel is a matrix or convolution that inputs are multiplied with. What else there is stays: biases, gains and
+    shifts of normalisations, the vectors of words and positions. Weight decay bounds how much a map can amplify its
+    input, and these amplify nothing (Radford et al., "Improving Language Understanding by Generative Pre-Training",
+    2018, section 4.1). A word's vector, besides, would shrink in every step, also where the word does not occur,
+    and so most where it is rare (Karpathy's minGPT, ``GPT.configure_optimizers``). Nor do slow variables decay,
     which begin at weights that are worth keeping.
     """
 
