@@ -29,6 +29,7 @@ from xray_captioning.files import sha256_file
 
 BATCH = 32  # studies
 Folder = str | Path | None  # of a cache; None is the usual one
+Compute = Callable[[list[str]], Array]
 
 
 def cached_pixels(images: Images, config: Config, folder: Folder) -> ArrayCache:
@@ -47,13 +48,18 @@ def cached_pixels(images: Images, config: Config, folder: Folder) -> ArrayCache:
 
 def cached_features(images: Images, encoder: Encoder, config: Config, folder: Folder, spread: Any = None) -> ArrayCache:
     """Return feature maps (rows, columns, channels), kept by the encoder's weights; `spread` is other processes."""
+    cache, compute = _feature_cache(encoder, config, folder)
+    cache.fill(_paths(images), compute, "encode images", spread)
+    return cache
+
+
+def _feature_cache(encoder: Encoder, config: Config, folder: Folder) -> tuple[ArrayCache, Compute]:
     # The version is of the code that reads and encodes images.
     settings = {"version": 2, "encoder": encoder.name_of_backbone, "weights": weights_digest(encoder)}
     settings |= {"pool": encoder.pool, **{name: getattr(config.image, name) for name in PIXELS}}
-    cache = ArrayCache(folder, settings, config.training.cache_dtype)
     encode = compiled(encoder.encode, encoder)
-    cache.fill(_paths(images), lambda some: encode_images(encode, config, some), "encode images", spread)
-    return cache
+    cache = ArrayCache(folder, settings, config.training.cache_dtype)
+    return cache, lambda paths: encode_images(encode, config, paths)
 
 
 def _paths(images: Images) -> list[str]:
@@ -88,11 +94,13 @@ def batch_encoder(views: int, *asked: Any) -> Callable[[list[Any]], list[dict[st
     return lambda studies: [encode(studies)]
 
 
-def batch_maps(folder: Path) -> Callable[[list[str]], list[Array]]:
-    """Return what encodes a batch of images, with a bundle's encoder: for another process."""
+def batch_maps(folder: Path, cache: Path | None) -> Callable[[list[str]], list[int]]:
+    """Return what encodes images with a bundle's encoder and keeps their features, counting them: for
+    another process.
+    """
     config, encoder = read_config(folder, "captioner"), Encoder.load(folder)
-    encode = compiled(encoder.encode, encoder)
-    return lambda paths: [encode_images(encode, config, paths)]
+    kept, compute = _feature_cache(encoder, config, cache)
+    return lambda paths: kept.write(paths, compute)
 
 
 def lost_images(images: Any) -> Any:
