@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -316,7 +317,7 @@ print(len(computed))
 def test_two_processes_fill_one_cache_at_the_same_time(tmp_path):
     paths = [str(tmp_path / f"{number}.png") for number in range(120)]
     for number, path in enumerate(paths):
-        open(path, "w").write(str(number))
+        Path(path).write_text(str(number))
     line = [sys.executable, "-c", PROCESS, str(tmp_path / "cache"), json.dumps(paths)]
     both = [subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [one.stdout.readline() for one in both] == ["ready\n"] * 2
@@ -356,7 +357,7 @@ for numbers in np.split(rng.permutation(len(paths)), len(paths) // 2):
 def test_batches_come_of_a_set_that_is_larger_than_memory(tmp_path):
     paths = [str(tmp_path / f"{number}.png") for number in range(64)]
     for number, path in enumerate(paths):
-        open(path, "w").write(str(number))
+        Path(path).write_text(str(number))
     cache = ArrayCache(tmp_path / "cache", {})
     cache.fill(paths, lambda some: np.ones((len(some), 7, 7, 2**12), "float32"))
     assert sum(shard.stat().st_size for shard in cache.files) > 2**25
@@ -384,7 +385,7 @@ def test_more_shards_than_files_may_be_open(tmp_path):
     pytest.importorskip("resource")
     paths = [str(tmp_path / f"{number}.png") for number in range(60)]
     for number, path in enumerate(paths):
-        open(path, "w").write(str(number))
+        Path(path).write_text(str(number))
     line = [sys.executable, "-c", MANY, tmp_path / "cache"]
     found = subprocess.run([*line, "200", *paths], capture_output=True, text=True)
     assert (found.returncode, found.stdout) == (0, "0\n"), found.stderr

@@ -21,7 +21,8 @@ from xray_captioning.config import ImageConfig
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Features, one_ahead
 from xray_captioning.data.images import Image, arranged, read_image
-from xray_captioning.errors import DataError, XrayCaptioningError
+from xray_captioning.data.stores import versions
+from xray_captioning.errors import DataError, StoreError, XrayCaptioningError
 from xray_captioning.files import progress
 
 SIZE = 64  # studies in a batch
@@ -141,6 +142,8 @@ def _read(study: Study, image: ImageConfig) -> tuple[list[Image | None], str | N
             None if path is None else read_image(path, image.size, image.resize)
             for path in arranged(study.images, image.views, study.views)
         ], None
+    except StoreError:  # of all the studies that are left
+        raise
     except (XrayCaptioningError, OSError) as error:
         return [], table.printable(" ".join(str(error).split()))
 
@@ -187,7 +190,12 @@ def _rounded(value: Any) -> Any:
 
 def _digest(studies: Sequence[Study]) -> str:
     """Return the SHA-256 of names, paths, views, and what tells the files there from others."""
-    listed = [[s.name, [[path, *_state(path)] for path in s.images], s.views] for s in studies]
+    stored = versions(path for s in studies for path in s.images if path)
+
+    def told(path: str | None) -> list[Any]:
+        return [path, *(stored.get(path or "", "").split() or _state(path))]
+
+    listed = [[s.name, list(map(told, s.images)), s.views] for s in studies]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 

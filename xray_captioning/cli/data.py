@@ -102,6 +102,8 @@ def prepare(source: options.Source, out: Path | None) -> None:
 def _images_below(source: options.Source) -> list[str]:
     """Return a few images below a folder, or beside a file, wherever there are any."""
     place = source.images or source.data
+    if isinstance(place, str):  # the address of a store
+        return []
     folder = place if place.is_dir() else place.parent
     names = (
         os.path.join(root, name)

@@ -20,6 +20,7 @@ from msgspec import Struct, convert
 
 from xray_captioning.data.features import Array, narrowed
 from xray_captioning.data.records import as_text
+from xray_captioning.data.stores import local
 from xray_captioning.data.studies import Studies
 from xray_captioning.data.table import Table
 from xray_captioning.errors import ConfigError, DataError, require
@@ -150,7 +151,8 @@ def open_features(given: Any) -> StudyFeatures:
     if isinstance(given, StudyFeatures):
         return given
     if isinstance(given, str | Path):
-        return _checked(str(given), _beside(Path(given), _read(Path(given))))
+        path = local(given)
+        return _checked(str(given), _beside(path, _read(path)))
     if isinstance(given, Mapping) and "ids" not in given:
         given = list(given), np.stack(list(given.values()))
     if isinstance(given, tuple) and len(given) == 2:

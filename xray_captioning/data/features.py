@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.data.cache_folder import SETTINGS, allow_files, home_of, note_use, size_limit, trim
+from xray_captioning.data.stores import versions
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_path, atomic_write, progress, remove_leftovers, sha256_file
 
@@ -164,8 +165,9 @@ class ArrayCache:
         for part in map_batches(compute, paths):
             rows.append(narrowed(part, self.dtype, "set training.cache_dtype to float32"))
             done(len(part))
+        stored = versions(paths)
         for path in paths:
-            if _state(path) != seen[path]:  # its new row would get the hash of the old
+            if (stored.get(path) or _state(path)) != seen[path]:  # its new row would get the hash of the old
                 raise DataError(f"{path}: changed while it was read; start again")
         if paths:
             self._add(paths, np.concatenate(rows))
@@ -177,11 +179,15 @@ class ArrayCache:
         found: Array = self.shards[shard][row]
         return found
 
-    def _hash(self, paths: list[str]) -> dict[str, tuple[int, int]]:
+    def _hash(self, paths: list[str]) -> dict[str, Any]:
         """Note the hash of each file; return size and date, which a later change would alter."""
-        states = {path: _state(path) for path in paths}
+        stored = versions(paths)  # of files of a store it has to do
+        states = {path: stored.get(path) or _state(path) for path in paths}
+        here = [path for path in paths if path not in stored]
         with ThreadPoolExecutor() as pool:
-            self.hashes.update(zip(paths, pool.map(sha256_file, paths)))
+            self.hashes.update(zip(here, pool.map(sha256_file, here)))
+        for path, version in stored.items():
+            self.hashes[path] = hashlib.sha256(f"{path} {version}".encode()).hexdigest()
         return states
 
     def _add(self, paths: list[str], rows: Array) -> None:
