@@ -230,12 +230,12 @@ def _write_file(
         digest = sha256_file(bundle.folder / MANIFEST)
         known = {"name": bundle.folder.resolve().name, "digest": digest, "section": bundle.config.text.section}
         report = report_writer({**bundle.values["about"], **known}, studies, *reported) if reported else None
-        captioner = open_captioner(bundle.folder, runtime)
         make = partial(batch_captioner, bundle.folder, runtime, beam, show_unfamiliar)
         with engine.spread() as spread:
+            captioner = None if spread else open_captioner(bundle.folder, runtime)
             over = spread and partial(spread, make, lost=lost_row)
             more = beam, resume, show_unfamiliar, given, over, report
-            errors = caption_to_file(captioner, digest, studies, out, *more)
+            errors = caption_to_file(captioner, digest, studies, out, *more, bundle.values["findings"])
     return len(studies), errors
 
 
