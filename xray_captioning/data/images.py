@@ -24,7 +24,7 @@ from xray_captioning.data.opening import what_else
 from xray_captioning.data.resizing import PICTURES, opencv, resized
 from xray_captioning.data.stores import is_address, read
 from xray_captioning.data.studies import UNKNOWN, select_images
-from xray_captioning.errors import ConfigError, ImageError
+from xray_captioning.errors import ConfigError, ImageError, StoreError, XrayCaptioningError
 from xray_captioning.files import read_toml
 
 if TYPE_CHECKING:
@@ -79,6 +79,22 @@ def arranged(images: Sequence[Image | None], count: int, views: Sequence[str] | 
         what = f"{len(given)} images ({', '.join(names)}), but this model looks at {places}"
         raise ImageError(f"{what}; choose among them")
     return chosen
+
+
+def unreadable(paths: Sequence[str]) -> list[str | None]:
+    """Return why each image cannot be read, None where it can; of a store that is gone a StoreError."""
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
+        return list(pool.map(_unreadable, paths))
+
+
+def _unreadable(path: str) -> str | None:
+    try:
+        read_image(path, size=1, resize="nearest", note=lambda *_: None)
+    except StoreError:
+        raise
+    except (XrayCaptioningError, OSError) as error:
+        return " ".join(str(error).split())
+    return None
 
 
 def read_image(source: Image, size: int | None = 224, resize: str = "area", note: Note = warn) -> Pixels:
