@@ -92,7 +92,7 @@ def test_prepare_reads_images_here_and_there_alike(spread, phantoms, tmp_path, m
     bad.write_text("no image")
     for name, engine in (("here", []), ("ray", ["--engine", "ray"])):
         assert main(["prepare", str(data), "--read-images", "--out", str(tmp_path / name), *engine]) == 0
-        assert "images that cannot be read      1\n" in capsys.readouterr().out
+        assert "images that cannot be read     1\n" in capsys.readouterr().out
         header, row = (tmp_path / name / "unreadable.csv").read_text().splitlines()
         assert header == "image,error"
         assert row.startswith(f'{bad},"{bad}: is none of PNG')

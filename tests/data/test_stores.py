@@ -129,6 +129,9 @@ def test_a_store_that_does_not_answer_or_refuses_is_one_line(server, monkeypatch
     store.clear_instance_cache()
     with pytest.raises(StoreError, match=r"^s3://bucket/a\.png: the store cannot be used .*127\.0\.0\.1:9"):
         read_image("s3://bucket/a.png")
+    for ask in (lambda: those_there(["s3://bucket/a.png"]), lambda: staged("s3://bucket/a.csv", False)):
+        with pytest.raises(StoreError):
+            ask()
     with pytest.raises(StoreError, match=r"nope://x/y: the store cannot be used .*nope"):
         read_image("nope://x/y")
     store.clear_instance_cache()

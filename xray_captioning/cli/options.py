@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from xray_captioning.config import Config, load_preset, parse_assignment
+from xray_captioning.data.stores import is_address, local
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import read_toml
 
@@ -21,30 +22,22 @@ DEFAULT = "phantom_attention"  # the shipped bundle
 
 
 class _Place(click.Path):
-    """A path; where `take` is given that is done with the address of a store, else it is refused."""
+    """A path, or what is made of the address of a store: without `take` it is refused."""
 
     def __init__(self, take: Callable[[str], Any] | None = None, **given: Any) -> None:
         super().__init__(path_type=Path, **given)
         self.take = take
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Return a Path, or what is taken of an address."""
-        if not (isinstance(value, str) and "://" in value):
-            return super().convert(value, param, ctx)
-        if self.take is None:
+        """Return a Path, or what is made of an address."""
+        if is_address(value) and self.take is None:
             self.fail(f"{value}: is the address of a store; give a path of this machine", param, ctx)
-        return self.take(value)
-
-
-def _copy(address: str) -> Path:
-    from xray_captioning.data.stores import local
-
-    return local(address)
+        return self.take(value) if is_address(value) and self.take else super().convert(value, param, ctx)
 
 
 existing = _Place(str, exists=True)
 folder = _Place(file_okay=False)
-file = _Place(_copy, exists=True, dir_okay=False)
+file = _Place(local, exists=True, dir_okay=False)
 new_file = _Place(dir_okay=False)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -108,7 +101,6 @@ class Source(NamedTuple):
         """Return this source and further ones; --columns is for those that are captions tables."""
         from xray_captioning.data.opening import is_zip
         from xray_captioning.data.sources.reading import CAPTIONS, detect
-        from xray_captioning.data.stores import is_address
 
         # Collections have columns of their own. --images is for this source alone.
         places = [self, *(self._replace(data=path, images=None) for path in paths)]

@@ -1,17 +1,16 @@
 """Addresses of stores, such as s3://bucket/folder: the one door to them, which is fsspec (extra `scale`).
 
-Tables come here as files. Of a folder all that is no image is fetched into the folder of caches, and
-of images the names alone, as empty files, by which the readers of sources find them; the table of
-studies then has their addresses, at which they are read when they are needed.
+Tables come here as files: of a folder all that is no image is copied into the folder of caches, and of
+images the names alone, as empty files, by which the readers of sources find them. The table of studies
+then has their addresses, at which they are read when they are needed.
 """
 
 import hashlib
 import os
 import re
 import shutil
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,9 @@ def _store(address: str) -> Iterator[tuple[Any, str]]:
     """Yield the store of an address and the path in it; what goes wrong there is one line."""
     fsspec = require("fsspec.core", "files of a store", "scale")
     try:
-        yield fsspec.url_to_fs(address)
+        store, path = fsspec.url_to_fs(address)
+        store.invalidate_cache()
+        yield store, path
     except XrayCaptioningError:
         raise
     except FileNotFoundError as error:
@@ -53,25 +54,19 @@ def read(address: str, most: int | None = None) -> bytes:
 
 
 def versions(paths: Iterable[str]) -> dict[str, str]:
-    """Return what tells a file of a store from another one at its place, of the addresses among some
-    paths at which there is any; each folder is listed once.
+    """Return, of the addresses among some paths at which there is a file, what tells it from another one
+    at its place; each folder is listed once.
     """
-    wanted = defaultdict(set)
-    for path in filter(is_address, paths):
-        wanted[path.rpartition("/")[0]].add(path)
-    return {path: found for folder, some in wanted.items() for path, found in _list(folder) if path in some}
+    wanted = set(filter(is_address, paths))
+    folders = {path.rpartition("/")[0] for path in wanted}
+    return {path: found for folder in folders for path, found in _list(folder) if path in wanted}
 
 
 def _list(folder: str) -> Iterator[tuple[str, str]]:
-    with _store(folder) as (store, path):
-        store.invalidate_cache()
-        try:
-            listed = store.ls(path, detail=True)
-        except FileNotFoundError:
-            listed = []
-    for about in listed:
-        if about["type"] == "file":
-            yield f"{folder}/{about['name'].rpartition('/')[2]}", _version(about)
+    with _store(folder) as (store, path), suppress(FileNotFoundError):
+        for about in store.ls(path, detail=True):  # `exists` would take any error for an answer
+            if about["type"] == "file":
+                yield f"{folder}/{about['name'].rpartition('/')[2]}", _version(about)
 
 
 def _version(about: dict[str, Any]) -> str:
@@ -85,35 +80,28 @@ def those_there(paths: Iterable[str]) -> set[str]:
 
 
 def local(place: str | os.PathLike[str], known: dict[str, str] | None = None, tables: bool = True) -> Path:
-    """Return a path as it is; of an address a copy of the file or folder there, whose address `known` then
-    tells by the copy's folder.
+    """Return a path as it is; of an address a copy of the file or folder there.
 
-    `known` is given where images may lie below: then, beside a file, too, there is an empty file of the
-    name of each. Without `tables` there are images alone.
+    `known` is given where images may lie below, and then tells the address of the copy's folder: beside a
+    file, too, there is an empty file of each one's name. Without `tables` there are images alone.
     """
     if not is_address(place):
         return Path(place)
     address = str(place).rstrip("/")
     with _store(address) as (store, path):
-        store.invalidate_cache()
         about = store.info(path)
         alone = about["type"] == "file"
         folder, root = (place.rpartition("/")[0] if alone else place for place in (address, path))
         found = {path: about} if alone and known is None else store.find(root, detail=True)
+        # Names may lead anywhere. Some stores have files for folders.
         files = {name[len(root) + 1 :]: about for name, about in found.items() if about["type"] == "file"}
         files = {name: about for name, about in files.items() if not {"", ".", ".."} & set(name.split("/"))}
-        if not files:
-            raise FileNotFoundError(path)
         whole = {name for name in files if tables and (f"{root}/{name}" == path if alone else not is_image(name))}
 
         def fill(target: Path) -> None:
             for name in files:
-                place = Path(target, name)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                if name in whole:
-                    store.get_file(f"{root}/{name}", str(place))
-                else:
-                    place.touch()
+                (copy := Path(target, name)).parent.mkdir(parents=True, exist_ok=True)
+                store.get_file(f"{root}/{name}", str(copy)) if name in whole else copy.touch()
 
         listed = sorted((name, _version(about), name in whole) for name, about in files.items())
         size = sum(files[name]["size"] for name in whole)
@@ -136,27 +124,23 @@ def naming(known: dict[str, str]) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        if known:
-            raise type(error)(addressed(str(error), known)) from error
-        raise
+        raise type(error)(addressed(str(error), known)) from error
 
 
 def staged(out: Any, resume: bool) -> Any:
-    """Return where a file is written that goes to an address, which may not be taken unless a finished
-    run is to be resumed; any other path as it is.
+    """Return where a file is written that goes to an address, which may be taken only by a finished run
+    that is resumed; any other path as it is.
     """
     if not is_address(out):
         return out
-    place = usual_cache() / "outgoing" / hashlib.sha256(out.encode()).hexdigest()[:16] / out.rpartition("/")[2]
-    with _store(out) as (store, path):
-        store.invalidate_cache()
-        there = store.exists(path)
-        if there and not resume:
+    file = usual_cache() / "outgoing" / hashlib.sha256(out.encode()).hexdigest()[:16] / out.rpartition("/")[2]
+    with _store(out) as (store, path), suppress(FileNotFoundError):
+        store.info(path)
+        if not resume:
             raise ConfigError(f"{out}: is there already; choose another --out, or remove it")
-        if there:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            store.get_file(path, str(place))
-    return place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        store.get_file(path, str(file))
+    return file
 
 
 def put(file: Path, out: Any) -> None:
@@ -164,10 +148,8 @@ def put(file: Path, out: Any) -> None:
     if not is_address(out):
         return
     with _store(out) as (store, path):
-        if out.partition(":")[0] in _WHOLE_PUTS:
-            store.put_file(str(file), path)
-        else:
-            aside = f"{path}.part"
-            store.put_file(str(file), aside)
+        aside = path if out.partition(":")[0] in _WHOLE_PUTS else f"{path}.part"
+        store.put_file(str(file), aside)
+        if aside != path:
             store.mv(aside, path)
     shutil.rmtree(file.parent)
