@@ -281,13 +281,8 @@ class _FileArray:
         return self.shape[0]
 
     def __getitem__(self, places: Array) -> Array:
-        found = np.empty((len(places), *self.shape[1:]), self.dtype)
-        size = self.dtype.itemsize * math.prod(self.shape[1:])
-        with self.path.open("rb", buffering=0) as file:
-            for place, row in zip(places.tolist(), found.reshape(len(places), -1)):
-                file.seek(self.offset + place * size)
-                row[:] = np.frombuffer(file.read(size), self.dtype)
-        return found
+        rows: Array = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)[places]  # a copy
+        return rows
 
 
 def check_suffix(out: Path) -> None:
