@@ -43,6 +43,8 @@ SPREAD, SHARES = 32, 64  # of what is spread over other processes: least images 
 DECODED = 32  # images in one batch where none has to be read from a file
 WORKERS = min(max(os.cpu_count() or 2, 2), 4)
 Array = NDArray[Any]
+Compute = Callable[[list[str]], Array]  # of the paths of images
+Spread = Callable[[Iterable[list[str]]], Iterator[list[int]]]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -120,19 +122,12 @@ class ArrayCache:
         self.sums: dict[int, list[str]] = {}  # of the rows of shards that are not compared yet
         self.hashes: dict[str, str] = {}
 
-    def fill(
-        self,
-        paths: Iterable[str],
-        compute: Callable[[list[str]], Array],
-        label: str = "encode",
-        spread: Callable[[Iterable[list[str]]], Iterator[list[int]]] | None = None,
-    ) -> None:
+    def fill(self, paths: Iterable[str], compute: Compute, label: str = "encode", spread: Spread | None = None) -> None:
         """Compute and keep the rows that are not there yet: `compute` in several threads or, in other
         processes that write the shards themselves, `spread`, which yields how many rows were written.
         """
-        unique = list(dict.fromkeys(paths))
-        self._hash(unique)
-        wanted = {self.hashes[path]: path for path in unique}
+        seen = self._hash(list(dict.fromkeys(paths)))
+        wanted = {self.hashes[path]: path for path in seen}
         self._look()
         self._check(wanted)
         missing = [path for found, path in wanted.items() if found not in self.rows]
@@ -148,20 +143,20 @@ class ArrayCache:
                     self._look()
                     left = [path for path in group if self.hashes[path] not in self.rows]
                     bar.update(len(group) - len(left))
-                    self.write(left, compute, bar.update)
+                    self.write(left, compute, seen, bar.update)
                     trim(self.folder.parent, self.limit, keep=self.files)
         self._look()
         if lost := [path for path in missing if self.hashes[path] not in self.rows]:
-            same = "is the cache's folder the same for all workers?"
-            raise DataError(f"{lost[0]}: its row is not in {self.folder}; did the image change? {same} Start again")
+            advice = "start again, with a --cache that all workers share"
+            raise DataError(f"{lost[0]}: has no row in {self.folder}, or changed while it was read; {advice}")
         if spread:
             trim(self.folder.parent, self.limit, keep=self.files)
 
     def write(
-        self, paths: list[str], compute: Callable[[list[str]], Array], done: Callable[[int], Any] = int
+        self, paths: list[str], compute: Compute, seen: Any = None, done: Callable[[int], Any] = int
     ) -> list[int]:
-        """Compute and keep the rows of images as a shard, telling `done` how many; return their number."""
-        seen, rows = self._hash(paths), []
+        """Compute and keep the rows of images, which :meth:`fill` has `seen`, as a shard; count them, for `done`, too."""
+        seen, rows = seen or self._hash(paths), []
         for part in map_batches(compute, paths):
             rows.append(narrowed(part, self.dtype, "set training.cache_dtype to float32"))
             done(len(part))
@@ -186,8 +181,7 @@ class ArrayCache:
         here = [path for path in paths if path not in stored]
         with ThreadPoolExecutor() as pool:
             self.hashes.update(zip(here, pool.map(sha256_file, here)))
-        for path, version in stored.items():
-            self.hashes[path] = hashlib.sha256(f"{path} {version}".encode()).hexdigest()
+        self.hashes |= {path: hashlib.sha256(f"{path} {of}".encode()).hexdigest() for path, of in stored.items()}
         return states
 
     def _add(self, paths: list[str], rows: Array) -> None:

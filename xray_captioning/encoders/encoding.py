@@ -15,7 +15,7 @@ from xray_captioning.data import features
 from xray_captioning.data.datasets import Images
 from xray_captioning.data.encoding import encode_images, encode_studies, finding_probabilities
 from xray_captioning.data.feature_files import Made, StudyFeatures
-from xray_captioning.data.features import Array, ArrayCache, Regions
+from xray_captioning.data.features import Array, ArrayCache, Compute, Regions
 from xray_captioning.data.images import Image, read_images
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.studies import Studies
@@ -29,7 +29,6 @@ from xray_captioning.files import sha256_file
 
 BATCH = 32  # studies
 Folder = str | Path | None  # of a cache; None is the usual one
-Compute = Callable[[list[str]], Array]
 
 
 def cached_pixels(images: Images, config: Config, folder: Folder) -> ArrayCache:
