@@ -55,7 +55,7 @@ def main() -> None:
     for run in (speed, kills, driver, memory, plan, stages):
         command = commands.add_parser(run.__name__)
         command.set_defaults(run=run)
-        command.add_argument("--studies", type=int, default=10_000_000 if run is plan else 2000)
+        command.add_argument("--studies", type=int, default={plan: 10_000_000, memory: 4000}.get(run, 2000))
         command.add_argument("--bundle", default="phantom_attention")
         command.add_argument("--untrained", metavar="PRESET", help="a bundle of random weights instead")
         command.add_argument("--runtime", default="keras" if run is speed else "onnx")
@@ -224,7 +224,7 @@ def memory(given: argparse.Namespace, folder: Path) -> None:
     inputs = feature_inputs(image_regions(cache, [[path] for path in paths], 1))
     make = caption_batch(lambda *asked: {"regions": inputs(*asked)["regions"]}, tokens)
     model.fit(BatchDataset(make, 256, 16, seed=0), verbose=0)  # what it takes to train at all
-    size, room = sum(shard.stat().st_size for shard in cache.files), 2**27
+    size, room = sum(shard.stat().st_size for shard in cache.files), 2**28
     limit = status("self", "VmData") + room
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     model.fit(BatchDataset(make, len(paths), 16, seed=0), verbose=0)

@@ -152,10 +152,8 @@ class ArrayCache:
         if spread:
             trim(self.folder.parent, self.limit, keep=self.files)
 
-    def write(
-        self, paths: list[str], compute: Compute, seen: Any = None, done: Callable[[int], Any] = int
-    ) -> list[int]:
-        """Compute and keep the rows of images, which :meth:`fill` has `seen`, as a shard; count them, for `done`, too."""
+    def write(self, paths: list[str], compute: Compute, seen: Any = None, done: Any = int) -> list[int]:
+        """Compute and keep the rows of images, hashed where they are `seen`, as a shard; tell `done` their number."""
         seen, rows = seen or self._hash(paths), []
         for part in map_batches(compute, paths):
             rows.append(narrowed(part, self.dtype, "set training.cache_dtype to float32"))
