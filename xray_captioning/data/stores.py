@@ -18,9 +18,10 @@ from xray_captioning.data.cache_folder import usual_cache
 from xray_captioning.data.opening import is_image, kept_folder
 from xray_captioning.errors import ConfigError, DataError, StoreError, XrayCaptioningError, require
 
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")
+# Not of the web: a table that somebody sent could make this machine ask any server.
+_ADDRESS = re.compile(r"(s3|s3a|gs|gcs|hdfs|webhdfs|abfs|abfss|az|memory)://")
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "created")  # what stores say of a file, the surest first
-_WHOLE_PUTS = ("s3", "gs", "gcs", "abfs", "az")  # stores that show nothing of a file before all of it is there
+_WHOLE_PUTS = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")  # show nothing before all of a file is there
 
 
 def is_address(place: Any) -> bool:
