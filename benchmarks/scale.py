@@ -4,7 +4,6 @@
     python benchmarks/scale.py speed --untrained chexnet_attention --studies 200
     python benchmarks/scale.py kills --count 10 --seed 0 --studies 1000 --runtime onnx
     python benchmarks/scale.py driver --sizes 1000 10000 100000
-    python benchmarks/scale.py memory                       # training on more features than there is memory
     python benchmarks/scale.py plan --cpu-node 16 1.00 --gpu-node 16 2000 4.00   # prices are yours
 
 `speed` captions the same studies into a file each way: one process with all threads of the
@@ -12,8 +11,7 @@ processor, one worker with one thread, two workers with one thread each; in turn
 --turns counts. Tables are compared (with Keras the last of six digits depends on the number of
 threads). `kills` kills the driver or a worker after a random share of the time; a killed driver's
 command is repeated with --resume until the table is there. `driver` measures the largest memory of
-the process that was started, of tables that name the same few tiny images. `memory` trains a tiny
-decoder with a limit on what the process may allocate. `plan` measures what a study costs in
+the process that was started, of tables that name the same few tiny images. `plan` measures what a study costs in
 each stage, checks the sum against a run with two workers, and says what --studies would take on
 nodes of so many cores (for GPUs, and so many studies a second that one encodes and captions) at
 so much an hour.
@@ -25,7 +23,6 @@ import io
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -52,10 +49,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
-    for run in (speed, kills, driver, memory, plan, stages):
+    for run in (speed, kills, driver, plan, stages):
         command = commands.add_parser(run.__name__)
         command.set_defaults(run=run)
-        command.add_argument("--studies", type=int, default={plan: 10_000_000, memory: 4000}.get(run, 2000))
+        command.add_argument("--studies", type=int, default=10_000_000 if run is plan else 2000)
         command.add_argument("--bundle", default="phantom_attention")
         command.add_argument("--untrained", metavar="PRESET", help="a bundle of random weights instead")
         command.add_argument("--runtime", default="keras" if run is speed else "onnx")
@@ -198,41 +195,6 @@ def status(pid: int | str, name: str) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), 0)
-
-
-def memory(given: argparse.Namespace, folder: Path) -> None:
-    """Train a tiny decoder on cached features of which there are more than may be allocated."""
-    import numpy as np
-
-    from xray_captioning.backend import keras
-    from xray_captioning.data.datasets import BatchDataset, caption_batch, feature_inputs
-    from xray_captioning.data.features import ArrayCache, image_regions
-
-    paths = [str(folder / f"{number}.png") for number in range(given.studies)]
-    for number, path in enumerate(paths):
-        Path(path).write_text(str(number))
-    rng, cache = np.random.default_rng(0), ArrayCache(folder / "cache", {})
-    cache.fill(paths, lambda some: rng.random((len(some), 7, 7, 1024), "float32"))
-    tokens = rng.integers(1, 20, (len(paths), 9)).astype("int32")
-    regions = keras.Input((49, 1024), name="regions")
-    words = keras.Input((None,), name="tokens", dtype="int32")
-    vectors = keras.layers.Embedding(20, 16)(words)
-    context = keras.layers.Dense(16)(keras.layers.GlobalAveragePooling1D()(regions))
-    logits = keras.layers.Dense(20)(keras.layers.GRU(16, return_sequences=True)(vectors, initial_state=context))
-    model = keras.Model({"regions": regions, "tokens": words}, logits)
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    inputs = feature_inputs(image_regions(cache, [[path] for path in paths], 1))
-    make = caption_batch(lambda *asked: {"regions": inputs(*asked)["regions"]}, tokens)
-    model.fit(BatchDataset(make, 256, 16, seed=0), verbose=0)  # what it takes to train at all
-    size, room = sum(shard.stat().st_size for shard in cache.files), 2**28
-    limit = status("self", "VmData") + room
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    model.fit(BatchDataset(make, len(paths), 16, seed=0), verbose=0)
-    print(f"trained on {size / 2**20:.0f} MB of features with {room / 2**20:.0f} MB that may be allocated")
-    try:
-        np.concatenate(cache.shards)
-    except MemoryError:
-        print("which they do not fit into")
 
 
 # --- what a study costs, and what many would ---
