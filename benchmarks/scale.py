@@ -4,6 +4,8 @@
     python benchmarks/scale.py speed --untrained chexnet_attention --studies 200
     python benchmarks/scale.py kills --count 10 --seed 0 --studies 1000 --runtime onnx
     python benchmarks/scale.py driver --sizes 1000 10000 100000
+    python benchmarks/scale.py evaluate --rows 1000000      # of texts: see scale_evaluate.py
+    python benchmarks/scale.py evaluate --peers
     python benchmarks/scale.py plan --cpu-node 16 1.00 --gpu-node 16 2000 4.00   # prices are yours
 
 `speed` captions the same studies into a file each way: one process with all threads of the
@@ -30,6 +32,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import scale_evaluate
 from serving import untrained
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -49,7 +52,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
-    for run in (speed, kills, driver, plan, stages):
+    for run in (speed, kills, driver, evaluate, plan, stages):
         command = commands.add_parser(run.__name__)
         command.set_defaults(run=run)
         command.add_argument("--studies", type=int, default=10_000_000 if run is plan else 2000)
@@ -64,6 +67,9 @@ def main() -> None:
             command.add_argument("--seed", type=int, default=0)
         if run is driver:
             command.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000])
+        if run is evaluate:
+            command.add_argument("--rows", type=int, default=1_000_000)
+            command.add_argument("--peers", action="store_true", help="beside pycocoevalcap")
         if run is plan:
             command.add_argument("--measured", type=int, default=2000, help="phantoms that are measured")
             command.add_argument("--cpu-node", type=float, nargs=2, metavar=("CORES", "PRICE"))
@@ -166,6 +172,14 @@ def workers(driver: int) -> list[int]:
     return tasks
 
 
+# --- texts ---
+
+
+def evaluate(given: argparse.Namespace, _folder: Path) -> None:
+    """Measure the evaluation of texts, or compare it with pycocoevalcap's."""
+    scale_evaluate.peers() if given.peers else scale_evaluate.scale(given.rows)
+
+
 # --- memory ---
 
 
@@ -213,7 +227,7 @@ def stages(given: argparse.Namespace, folder: Path) -> None:
     captioner = open_captioner(find_bundle(given.bundle), given.runtime)
     studies = source_studies(Source(phantoms(given, folder, given.studies)), captioner.config)
     batches = [studies[start : start + run.SIZE] for start in range(0, len(studies), run.SIZE)]
-    run.caption_rows(captioner, batches[0])  # compiles
+    list(run.captioned(captioner, iter(batches[:1])))  # compiles
     took, clock = dict.fromkeys(("decode", "encode", "search", "write"), 0.0), time.process_time
     with open(folder / "journal", "a+b") as file:
         for batch in batches:
