@@ -24,6 +24,10 @@ class ImageError(DataError):
     """An image file is missing, corrupt, empty, too large or not an image."""
 
 
+class StoreError(XrayCaptioningError):
+    """A store, such as that of s3:// addresses, does not answer, or refuses."""
+
+
 class BundleError(XrayCaptioningError, ValueError):
     """A saved model is incomplete, altered or does not fit its configuration."""
 

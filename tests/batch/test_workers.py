@@ -1,9 +1,11 @@
 """Batches on Ray's workers: the order, what workers raise, and workers that die."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -73,11 +75,29 @@ def test_an_address_without_ray_is_one_error(address):
 
 
 def test_options_of_ray_need_ray(capsys, phantoms):
+    assert main(["prepare", str(phantoms), "--engine", "ray"]) == 2
+    assert "reads images: give --read-images" in capsys.readouterr().err
     for options, said in [(["--workers", "2"], "of --engine ray"), (["--engine", "ray"], "give --out")]:
         assert main(["caption", "--data", str(phantoms), *options]) == 2
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
+
+
+def test_prepare_reads_images_here_and_there_alike(spread, phantoms, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("xray_captioning.batch.workers.ray_workers", lambda *_: nullcontext(spread))
+    monkeypatch.setattr("xray_captioning.cli.data.READ", 5)
+    data = shutil.copytree(phantoms, tmp_path / "data")
+    bad = min(data.glob("images/*/900003_*"))
+    bad.write_text("no image")
+    for name, engine in (("here", []), ("ray", ["--engine", "ray"])):
+        assert main(["prepare", str(data), "--read-images", "--out", str(tmp_path / name), *engine]) == 0
+        assert "images that cannot be read     1\n" in capsys.readouterr().out
+        header, row = (tmp_path / name / "unreadable.csv").read_text().splitlines()
+        assert header == "image,error"
+        assert row.startswith(f'{bad},"{bad}: is none of PNG')
+    assert main(["prepare", str(data)]) == 0
+    assert "cannot be read" not in capsys.readouterr().out
 
 
 def test_commands_write_the_same_with_and_without(phantoms, tiny_run, tmp_path):

@@ -42,7 +42,8 @@ def test_the_least_recently_used_leaves_first(tmp_path, files):
         for shard in filled(root, name, files[:1]).files:
             os.utime(shard, ns=(0, 10**18 - age))
     used = filled(root, "a", files[:1])  # the oldest, until it was used again
-    assert trim(root, 2 * used.files[0].stat().st_size) == used.files[0].stat().st_size
+    size = next(iter(used.files)).stat().st_size
+    assert trim(root, 2 * size) == size
     assert sorted('"a"' in c.settings or '"c"' in c.settings for c in caches(root)) == [True, True]
 
 
@@ -128,7 +129,7 @@ def test_kinds_and_last_uses_are_listed_and_emptied_by_name(tmp_path, files, com
         cache = ArrayCache(root, {key: "x"})
         cache.fill(files, compute)
         folders[kind] = cache.folder
-        os.utime(cache.files[0], (0, datetime(year, 5, 6, 7, 8).timestamp()))
+        os.utime(next(iter(cache.files)), (0, datetime(year, 5, 6, 7, 8).timestamp()))
     lines = {line.split()[2]: line for line in command().splitlines()[:-1]}
     assert lines.keys() == set(kinds.values())
     for year, kind in enumerate(kinds.values(), 2001):

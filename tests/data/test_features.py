@@ -1,12 +1,17 @@
 """Features are computed once for each image content and never served stale."""
 
+import json
 import os
 import re
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from xray_captioning.data import features
 from xray_captioning.data.features import BATCH, WORKERS, ArrayCache, map_batches, stack_features, stack_views
 from xray_captioning.errors import DataError
 
@@ -239,3 +244,150 @@ def test_the_first_error_in_order_is_raised_and_the_rest_left():
     with pytest.raises(ValueError, match=f"^{BATCH}$"):
         list(map_batches(work, list(range(BATCH * 200))))
     assert len(done) < BATCH * 200
+
+
+def meanwhile(monkeypatch, other):
+    """Let `other` happen after the first look into the folder, as another process works beside this one."""
+    look = ArrayCache._look
+
+    def looked(cache):
+        look(cache)
+        monkeypatch.setattr(ArrayCache, "_look", look)
+        other()
+
+    monkeypatch.setattr(ArrayCache, "_look", looked)
+
+
+def test_what_another_process_has_written_meanwhile_is_not_computed(tmp_path, files, monkeypatch):
+    monkeypatch.setattr(features, "SHARD", 2)
+    meanwhile(monkeypatch, lambda: ArrayCache(tmp_path / "cache", {}).fill(files[:3], Counting()))
+    compute, cache = Counting(), ArrayCache(tmp_path / "cache", {})
+    cache.fill(files, compute)
+    assert compute.paths == [files[3]]
+    assert [int(cache[f][0, 0]) for f in files] == [ord(c) for c in "abcda"]
+
+
+def test_rows_of_two_processes_that_differ_in_a_digit_are_not_mixed(tmp_path, files):
+    def fill(digit):
+        cache = ArrayCache(tmp_path / "cache", {})
+        cache._hash(files)
+        return cache, cache.write(files[:2], lambda paths: Counting()(paths) + digit)
+
+    first, second = fill(0.0)[0], fill(1e-3)[0]
+    compute, again = Counting(), ArrayCache(tmp_path / "cache", {})
+    again.fill(files[:2], compute)
+    assert not compute.paths  # one's shard beside the other's sums would be damage
+    assert first[files[0]][0, 0] != second[files[0]][0, 0]
+
+
+def test_rows_that_another_process_removes_at_once_stay_in_this_one(tmp_path, files, monkeypatch):
+    opened = ArrayCache._open
+
+    def removed_before(cache, shard):
+        shard.unlink()
+        opened(cache, shard)
+
+    monkeypatch.setattr(ArrayCache, "_open", removed_before)
+    cache = ArrayCache(tmp_path / "cache", {})
+    cache.fill(files, Counting())
+    assert [int(cache[f][0, 0]) for f in files] == [ord(c) for c in "abcda"]
+
+
+PROCESS = """
+import json, sys
+import numpy as np
+from xray_captioning.data import features
+
+features.SHARD = 4
+computed, paths = [], json.loads(sys.argv[2])
+
+def compute(some):
+    computed.extend(some)
+    return np.stack([np.full(3, int(open(path).read()), "float32") for path in some])
+
+print("ready", flush=True)
+sys.stdin.read()
+cache = features.ArrayCache(sys.argv[1], {})
+cache.fill(paths, compute)
+assert [int(cache[path][0]) for path in paths] == list(range(len(paths)))
+print(len(computed))
+"""
+
+
+def test_two_processes_fill_one_cache_at_the_same_time(tmp_path):
+    paths = [str(tmp_path / f"{number}.png") for number in range(120)]
+    for number, path in enumerate(paths):
+        Path(path).write_text(str(number))
+    line = [sys.executable, "-c", PROCESS, str(tmp_path / "cache"), json.dumps(paths)]
+    both = [subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [one.stdout.readline() for one in both] == ["ready\n"] * 2
+    for one in both:
+        one.stdin.close()
+    counts = [int(one.stdout.read()) for one in both]
+    assert [one.wait() for one in both] == [0, 0]
+    assert 120 <= sum(counts) <= 240
+    compute, again = Counting(), ArrayCache(tmp_path / "cache", {})
+    again.fill(paths, compute)
+    assert not compute.paths
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+from xray_captioning.data.features import ArrayCache, image_regions
+
+cache, paths = ArrayCache(sys.argv[1], {}), sys.argv[2:]
+cache.fill(paths, lambda some: 1 / 0)
+in_use = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (in_use + 2**25,) * 2)
+rows = [cache[path] for path in paths]
+try:
+    np.stack(rows)
+except MemoryError:
+    print("does not fit")
+of, rng = image_regions(cache, [[path] for path in paths], 2), np.random.default_rng(0)
+for numbers in np.split(rng.permutation(len(paths)), len(paths) // 2):
+    regions, mask = of(numbers)
+    assert regions.shape == (2, 2 * 7 * 7, 2**12)
+    assert regions[mask].min() == regions[mask].max() == 1
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux")
+def test_batches_come_of_a_set_that_is_larger_than_memory(tmp_path):
+    paths = [str(tmp_path / f"{number}.png") for number in range(64)]
+    for number, path in enumerate(paths):
+        Path(path).write_text(str(number))
+    cache = ArrayCache(tmp_path / "cache", {})
+    cache.fill(paths, lambda some: np.ones((len(some), 7, 7, 2**12), "float32"))
+    assert sum(shard.stat().st_size for shard in cache.files) > 2**25
+    found = subprocess.run([sys.executable, "-c", LIMITED, tmp_path / "cache", *paths], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "does not fit\n"), found.stderr
+
+
+MANY = """
+import resource, sys
+import numpy as np
+from xray_captioning.data import features
+
+features.SHARD = 1
+hard = int(sys.argv[2])
+paths = sys.argv[3:]
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))
+for _ in range(2):
+    cache, computed = features.ArrayCache(sys.argv[1], {}), []
+    cache.fill(paths, lambda some: computed.extend(some) or np.ones((len(some), 2)))
+print(len(computed))
+"""
+
+
+def test_more_shards_than_files_may_be_open(tmp_path):
+    pytest.importorskip("resource")
+    paths = [str(tmp_path / f"{number}.png") for number in range(60)]
+    for number, path in enumerate(paths):
+        Path(path).write_text(str(number))
+    line = [sys.executable, "-c", MANY, tmp_path / "cache"]
+    found = subprocess.run([*line, "200", *paths], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "0\n"), found.stderr
+    found = subprocess.run([*line, "40", *paths], capture_output=True, text=True)
+    assert "may map no more shards; raise its limit (ulimit -n)" in found.stderr

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +22,8 @@ from xray_captioning.config import ImageConfig
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Features, one_ahead
 from xray_captioning.data.images import Image, arranged, read_image
-from xray_captioning.errors import DataError, XrayCaptioningError
+from xray_captioning.data.stores import versions
+from xray_captioning.errors import DataError, StoreError, XrayCaptioningError
 from xray_captioning.files import progress
 
 SIZE = 64  # studies in a batch
@@ -30,7 +32,7 @@ Spread = Callable[[Iterable[list[Study]]], Iterator[list[Row]]]
 
 
 def caption_to_file(
-    captioner: Captioner,
+    captioner: Any,
     bundle: str,
     studies: Sequence[Study],
     out: Path,
@@ -40,14 +42,18 @@ def caption_to_file(
     given: StudyFeatures | None = None,
     spread: Spread | None = None,
     report: Callable[[Iterable[tuple[Study, Row]]], int] | None = None,
+    findings: Sequence[str] = (),
 ) -> int:
     """Write a row for each study, its caption or why it has none, and count those with an error.
 
     A resumed run writes the same bytes as one that was never stopped. `bundle` is a digest; with `given`
-    features no image is read, with `spread` other processes caption the batches; in the end `report` gets the rows.
+    features no image is read, with `spread` other processes caption the batches, and of the captioner, None
+    then, its encoder's `findings` are enough; in the end `report` gets the rows.
     """
     table.check_out(out, resume)
-    if given is not None:
+    if captioner is not None:
+        findings = captioner.encoder.findings
+    if captioner is not None and given is not None:
         from xray_captioning.encoders.encoding import check_fits  # with Keras
 
         check_fits(given, captioner.config, captioner.encoder, captioner.about)
@@ -69,7 +75,7 @@ def caption_to_file(
             for rows in spread(batches) if spread else here:
                 table.append(file, rows)
                 bar.update(len(rows))
-        table.write_rows(table.read_rows(file), out, captioner.encoder.findings)
+        table.write_rows(table.read_rows(file), out, findings)
         errors = sum(row["error"] is not None for row in table.read_rows(file))
         warn_of_empty(((row["caption"], row["novelty"]) for row in table.read_rows(file)), show_unfamiliar)
         if report:  # while the journal is there, which says what wrote the rows, and after a kill goes on here
@@ -80,12 +86,12 @@ def caption_to_file(
 
 def warn_of_empty(found: Iterable[tuple[str | None, float | None]], show_unfamiliar: bool) -> None:
     """Warn of studies, by caption and novelty, of which nothing is said, and say why; once each."""
-    pairs, left = list(found), "their captions are left empty; --show-unfamiliar writes them"
-    shown = "their sentences have no confidence"
-    warn_if_unfamiliar((novelty for _, novelty in pairs), 4, shown if show_unfamiliar else left)
-    written = [text for text, novelty in pairs if show_unfamiliar or not (novelty or 0) > 1]
-    if silent := written.count(""):  # of a study that cannot be read it is None
-        said = f"the model wrote nothing about {silent} of {len(pairs)} studies, so their captions are empty"
+    # Counted, because there may be millions. The caption of a study that cannot be read is None.
+    seen = Counter(((novelty or 0) > 1, text == "") for text, novelty in found)
+    left, shown = "their captions are left empty; --show-unfamiliar writes them", "their sentences have no confidence"
+    warn_if_unfamiliar((1 + strange for strange, _ in seen.elements()), 4, shown if show_unfamiliar else left)
+    if silent := seen[False, True] + show_unfamiliar * seen[True, True]:
+        said = f"the model wrote nothing about {silent} of {seen.total()} studies, so their captions are empty"
         warnings.warn(f"{said}; train it longer, or try another --beam", stacklevel=2)
 
 
@@ -141,6 +147,8 @@ def _read(study: Study, image: ImageConfig) -> tuple[list[Image | None], str | N
             None if path is None else read_image(path, image.size, image.resize)
             for path in arranged(study.images, image.views, study.views)
         ], None
+    except StoreError:  # of all the studies that are left
+        raise
     except (XrayCaptioningError, OSError) as error:
         return [], table.printable(" ".join(str(error).split()))
 
@@ -187,7 +195,12 @@ def _rounded(value: Any) -> Any:
 
 def _digest(studies: Sequence[Study]) -> str:
     """Return the SHA-256 of names, paths, views, and what tells the files there from others."""
-    listed = [[s.name, [[path, *_state(path)] for path in s.images], s.views] for s in studies]
+    stored = versions(path for s in studies for path in s.images if path)
+
+    def told(path: str | None) -> list[Any]:
+        return [path, *(stored.get(path or "", "").split() or _state(path))]
+
+    listed = [[s.name, list(map(told, s.images)), s.views] for s in studies]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 

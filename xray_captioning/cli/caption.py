@@ -16,6 +16,7 @@ from xray_captioning.cli import options
 from xray_captioning.config import Config, parse_assignment
 from xray_captioning.data.feature_files import check_suffix, open_features, write_features
 from xray_captioning.data.opening import IMAGE_SUFFIXES
+from xray_captioning.data.stores import put, staged, those_there
 from xray_captioning.data.studies import LATERAL, UNKNOWN, VIEWS, with_images
 from xray_captioning.errors import ConfigError, DataError
 
@@ -51,7 +52,7 @@ def caption(
     named: tuple[str, ...],
     source: options.Source,
     bundle: str,
-    out: Path | None,
+    out: Any,
     resume: bool,
     views: str | None,
     findings: bool,
@@ -72,25 +73,33 @@ def caption(
         raise ConfigError("--keep-patient is for reports; give --out-dicom or --fhir, too")
     if engine.engine != "local" and (not (out or reported) or features is not None):
         raise ConfigError("--engine ray captions images into a file: give --out, and no --features")
+    file = staged(out, resume)
     if features is not None:
-        _caption_features(features, bundle, out, resume, bool(named or source.data or reported), **asked)
-        return
-    _check_options(named, source, out, resume, findings, bool(reported))
-    shown = _named_views(views, source)
-    model = _read_bundle(bundle, findings)
-    if source.data:
-        studies = source_studies(source, model.config)
+        more = bool(named or source.data or reported)
+        count, errors = _caption_features(features, bundle, file, resume, more, **asked)
     else:
-        studies = named_studies(named, model.config.image.views, shown)
-    if out or reported:
+        _check_options(named, source, file, resume, findings, bool(reported))
+        shown = _named_views(views, source)
+        model = _read_bundle(bundle, findings)
+        if source.data:
+            studies = source_studies(source, model.config)
+        else:
+            studies = named_studies(named, model.config.image.views, shown)
+        if not (file or reported):
+            _print(model, studies, findings, **asked)
+            return
         with TemporaryDirectory() as aside:
-            table = out or Path(aside, "captions.jsonl")
-            _write_file(model, studies, table, resume, engine, reported=reported, **asked)
-    else:
-        _print(model, studies, findings, **asked)
+            table = file or Path(aside, "captions.jsonl")
+            count, errors = _write_file(model, studies, table, resume, engine, reported=reported, **asked)
+    put(file, out)
+    click.echo(f"{out_dicom or fhir or out}: {count} studies, {errors} of them with an error", err=True)
+    if errors:
+        raise click.exceptions.Exit(1)
 
 
-def _caption_features(path: Path, bundle: str, out: Path | None, resume: bool, more: bool, **asked: Any) -> None:
+def _caption_features(
+    path: Any, bundle: str, out: Path | None, resume: bool, more: bool, **asked: Any
+) -> tuple[int, int]:
     if out is None or more:
         raise ConfigError("--features are captioned into a file: give --out, and no images or reports")
     import pandas as pd
@@ -99,10 +108,10 @@ def _caption_features(path: Path, bundle: str, out: Path | None, resume: bool, m
 
     if not (resume and is_whole(out)):
         check_out(out, resume)
-    model, ids = _read_bundle(bundle, False, images=False), open_features(path).ids
-    given = features_of(path, pd.DataFrame({"study_id": ids, "images": [[]] * len(ids)}))
+    model, opened = _read_bundle(bundle, False, images=False), open_features(path)
+    given = features_of(opened, pd.DataFrame({"study_id": opened.ids, "images": [[]] * len(opened.ids)}))
     here = options.Engine("local", None, None)
-    _write_file(model, [Study(name, []) for name in ids], out, resume, here, given=given, **asked)
+    return _write_file(model, [Study(name, []) for name in opened.ids], out, resume, here, given=given, **asked)
 
 
 def _check_options(
@@ -172,7 +181,7 @@ def _image_paths(given: str, views: int) -> list[list[str]]:
             raise DataError(f"{given}: holds no {', '.join(IMAGE_SUFFIXES)} image; give another folder")
         return [[str(p)] for p in found]
     names = [given] if path.exists() else given.split(",")
-    if absent := [name for name in names if not Path(name).is_file()]:
+    if absent := sorted(set(names) - those_there(names), key=names.index):
         raise DataError(f"{absent[0] or given}: no such image; check the path")
     if (count := len(names)) > views:
         raise DataError(f"{given}: {count} images of one study, but this model looks at {views}; choose among them")
@@ -205,7 +214,8 @@ def _write_file(
     runtime: str | None,
     given: Any = None,
     reported: Any = None,
-) -> None:
+) -> tuple[int, int]:
+    """Write the file, or check the one that is there; count the studies, and those with an error."""
     if resume and is_whole(out):
         errors = check_whole(out, studies)
         click.echo(f"{out}: is there already, whole; there is nothing to resume", err=True)
@@ -220,16 +230,13 @@ def _write_file(
         digest = sha256_file(bundle.folder / MANIFEST)
         known = {"name": bundle.folder.resolve().name, "digest": digest, "section": bundle.config.text.section}
         report = report_writer({**bundle.values["about"], **known}, studies, *reported) if reported else None
-        captioner = open_captioner(bundle.folder, runtime)
         make = partial(batch_captioner, bundle.folder, runtime, beam, show_unfamiliar)
         with engine.spread() as spread:
+            captioner = None if spread else open_captioner(bundle.folder, runtime)
             over = spread and partial(spread, make, lost=lost_row)
             more = beam, resume, show_unfamiliar, given, over, report
-            errors = caption_to_file(captioner, digest, studies, out, *more)
-    written = (reported[0] or reported[1]) if reported else out
-    click.echo(f"{written}: {len(studies)} studies, {errors} of them with an error", err=True)
-    if errors:
-        raise click.exceptions.Exit(1)
+            errors = caption_to_file(captioner, digest, studies, out, *more, bundle.values["findings"])
+    return len(studies), errors
 
 
 def _print(bundle: Bundle, studies: list[Study], findings: bool, **asked: Any) -> None:
@@ -306,7 +313,7 @@ def encode(
     named: tuple[str, ...],
     source: options.Source,
     encoder: str,
-    out: Path,
+    out: Any,
     assignments: tuple[str, ...],
     dtype: str,
     engine: options.Engine,
@@ -319,7 +326,10 @@ def encode(
     the encoder's weights expect, or for an ONNX file what --set says. `train --features` takes it.
     """
     source.check(named)
-    check_suffix(out)
+    file = staged(out, False)
+    check_suffix(file)
+    if file != out and file.suffix != ".npz":
+        raise ConfigError(f"--out {out}: only an .npz is written to a store; let its name end so")
     from xray_captioning.captioner.studies import arranged_studies
     from xray_captioning.encoders.encoding import BATCH as SLICE
     from xray_captioning.encoders.encoding import batch_encoder, encoder_config, lost_images, study_encoder
@@ -341,5 +351,7 @@ def encode(
         make = partial(batch_encoder, views, encoder, given["weights"], changes, given["layer"])
         slices = (placed[start : start + SLICE] for start in range(0, len(placed), SLICE))
         batches = chain.from_iterable(spread(make, slices, lost_images)) if spread else map(run, slices)
-        write_features(out, [study.name for study in studies], batches, about, dtype)
-    click.echo(f"{out}: {' x '.join(map(str, open_features(out).regions.shape))}", err=True)
+        write_features(file, [study.name for study in studies], batches, about, dtype)
+    shape = open_features(file).regions.shape
+    put(file, out)
+    click.echo(f"{out}: {' x '.join(map(str, shape))}", err=True)

@@ -11,7 +11,7 @@ import re
 import sys
 import warnings
 from datetime import datetime
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,15 +21,21 @@ from xray_captioning import config
 from xray_captioning.cli import options
 from xray_captioning.data.opening import IMAGE_SUFFIXES
 from xray_captioning.data.splits import split_studies
+from xray_captioning.data.stores import those_there
 from xray_captioning.data.studies import format_summary, summarise, summary_warnings
 from xray_captioning.errors import ConfigError
-from xray_captioning.files import atomic_write
+from xray_captioning.evaluation.table import format_csv
+from xray_captioning.files import atomic_write, progress
 from xray_captioning.plugins import model_names, origin_of
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from xray_captioning.data.cache_folder import CacheInfo
     from xray_captioning.hub.fetch import Entry
 
+READ = 64  # images at a time
+LOST = "the process that read it ended twice; it may take more memory than there is"
 EXAMPLES = 2  # images that are named
 FOLDERS = 10_000  # that are looked into for them
 
@@ -72,12 +78,15 @@ def phantom(out: Path, studies: int, size: int, seed: int | None) -> None:
 @click.command()
 @options.source(click.argument("data", metavar="PATH", type=options.existing))
 @options.declared("prepare")
+@options.engine
 @options.no_seed
-def prepare(source: options.Source, out: Path | None) -> None:
+def prepare(source: options.Source, out: Path | None, read_images: bool, engine: options.Engine) -> None:
     """List what PATH holds and what is missing, and split its studies.
 
     The split depends on the data only, so that no seed can carry a test study into training.
     """
+    if engine.engine != "local" and not read_images:
+        raise ConfigError("--engine ray reads images: give --read-images")
     from xray_captioning.data.sources import captions
 
     studies = source.read()
@@ -85,6 +94,8 @@ def prepare(source: options.Source, out: Path | None) -> None:
     if summary["source"] == "captions":
         found = captions.columns_of(Path(studies.attrs["path"]), source.columns)
         summary["columns"], summary["columns_not_used"] = found
+    bad = _unreadable(studies, engine) if read_images else []
+    summary |= {"images_unreadable": len(bad)} if read_images else {}
     click.echo(format_summary(summary))
     sizes = ", ".join(f"{len(ids)} {name}" for name, ids in split.parts.items())
     own = f"made here, by {'patient' if summary['patients_named'] else 'study'}"
@@ -95,13 +106,31 @@ def prepare(source: options.Source, out: Path | None) -> None:
     if out is not None:
         atomic_write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
         split.to_json(out / "split.json")
+        if read_images:
+            atomic_write(out / "unreadable.csv", format_csv(bad, ["image", "error"]))
         click.echo(f"wrote {out / 'summary.json'} and {out / 'split.json'}")
         click.echo(f"to train and evaluate on this split: --split {out / 'split.json'}")
+
+
+def _unreadable(studies: pd.DataFrame, engine: options.Engine) -> list[dict[str, str]]:
+    """Read the images that are there; return those that cannot be read, and why."""
+    from xray_captioning.data.images import unreadable
+
+    paths = sorted(those_there(chain.from_iterable(studies["images"])))
+    batches = [paths[start : start + READ] for start in range(0, len(paths), READ)]
+    with engine.spread() as spread, progress(total=len(paths), desc="read images", unit="image") as bar:
+        found: list[str | None] = []
+        for errors in spread(lambda: unreadable, batches, lambda _: LOST) if spread else map(unreadable, batches):
+            found += errors
+            bar.update(len(errors))
+    return [{"image": path, "error": error} for path, error in zip(paths, found, strict=True) if error]
 
 
 def _images_below(source: options.Source) -> list[str]:
     """Return a few images below a folder, or beside a file, wherever there are any."""
     place = source.images or source.data
+    if isinstance(place, str):  # the address of a store
+        return []
     folder = place if place.is_dir() else place.parent
     names = (
         os.path.join(root, name)

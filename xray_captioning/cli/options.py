@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from xray_captioning.config import Config, load_preset, parse_assignment
+from xray_captioning.data.stores import is_address, local
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import read_toml
 
@@ -19,14 +20,30 @@ if TYPE_CHECKING:
 
 DEFAULT = "phantom_attention"  # the shipped bundle
 
-existing = click.Path(exists=True, path_type=Path)
-folder = click.Path(file_okay=False, path_type=Path)
-file = click.Path(exists=True, dir_okay=False, path_type=Path)
-new_file = click.Path(dir_okay=False, path_type=Path)
+
+class _Place(click.Path):
+    """A path, or what is made of the address of a store: without `take` it is refused."""
+
+    def __init__(self, take: Callable[[str], Any] | None = None, **given: Any) -> None:
+        super().__init__(path_type=Path, **given)
+        self.take = take
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return a Path, or what is made of an address."""
+        if is_address(value) and self.take is None:
+            self.fail(f"{value}: is the address of a store; give a path of this machine", param, ctx)
+        return self.take(value) if is_address(value) and self.take else super().convert(value, param, ctx)
+
+
+existing = _Place(str, exists=True)
+folder = _Place(file_okay=False)
+file = _Place(local, exists=True, dir_okay=False)
+new_file = _Place(dir_okay=False)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 _DECLARED: dict[str, dict[str, dict[str, Any]]] = read_toml(__file__, "options.toml")
-_PATHS = {"existing": existing, "folder": folder, "file": file, "new_file": new_file, "new": click.Path(path_type=Path)}
+_PATHS = {"existing": existing, "here": _Place(exists=True), "folder": folder, "file": file, "new_file": new_file}
+_PATHS |= {"copied": _Place(local, exists=True), "sent_file": _Place(str, dir_okay=False), "sent": _Place(str)}
 _TYPES: dict[str, Callable[[Any], Any]] = {
     "path": _PATHS.__getitem__,
     "choice": click.Choice,
@@ -88,7 +105,8 @@ class Source(NamedTuple):
         # Collections have columns of their own. --images is for this source alone.
         places = [self, *(self._replace(data=path, images=None) for path in paths)]
         there = [place for place in places if self.columns and place.data is not None]
-        own = [place for place in there if is_zip(place.data) or detect(place.data).source is CAPTIONS] or [self]
+        tables = [p for p in there if is_address(p.data) or is_zip(p.data) or detect(p.data).source is CAPTIONS]
+        own = tables or [self]
         return [place if place in own else place._replace(columns=None) for place in places]
 
     def read(self) -> pd.DataFrame:

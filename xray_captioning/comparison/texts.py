@@ -85,7 +85,8 @@ class CaptioningSystem:
 
         model, spread = self.captioner, None
         if self._workers and isinstance(self._given, Path):
-            spread = partial(self._workers, partial(batch_maps, self._given), lost=lost_images)
+            make = partial(batch_maps, self._given, cache and Path(cache).resolve())
+            spread = partial(self._workers, make, lost=lost_images)
         of = study_regions(studies, model.encoder, model.config, cache, self.features, spread)
         for start in progress(range(0, len(studies), BATCH), "captions", leave=False):
             yield Features(*of(np.arange(start, min(start + BATCH, len(studies)))))

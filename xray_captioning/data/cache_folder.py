@@ -113,6 +113,16 @@ def note_use(shard: Path) -> None:
         os.utime(shard)
 
 
+def allow_files(count: int) -> None:
+    """Let this process hold so many shards open beside its other files, as far as the system allows."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < 2 * count:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _folders(root: Path) -> list[Path]:
     """Return the folders that are named after their settings: nobody else's folder is."""
     found = []

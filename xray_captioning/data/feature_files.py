@@ -20,6 +20,7 @@ from msgspec import Struct, convert
 
 from xray_captioning.data.features import Array, narrowed
 from xray_captioning.data.records import as_text
+from xray_captioning.data.stores import local
 from xray_captioning.data.studies import Studies
 from xray_captioning.data.table import Table
 from xray_captioning.errors import ConfigError, DataError, require
@@ -150,7 +151,8 @@ def open_features(given: Any) -> StudyFeatures:
     if isinstance(given, StudyFeatures):
         return given
     if isinstance(given, str | Path):
-        return _checked(str(given), _beside(Path(given), _read(Path(given))))
+        path = local(given)
+        return _checked(str(given), _beside(path, _read(path)))
     if isinstance(given, Mapping) and "ids" not in given:
         given = list(given), np.stack(list(given.values()))
     if isinstance(given, tuple) and len(given) == 2:
@@ -279,13 +281,8 @@ class _FileArray:
         return self.shape[0]
 
     def __getitem__(self, places: Array) -> Array:
-        found = np.empty((len(places), *self.shape[1:]), self.dtype)
-        size = self.dtype.itemsize * math.prod(self.shape[1:])
-        with self.path.open("rb", buffering=0) as file:
-            for place, row in zip(places.tolist(), found.reshape(len(places), -1)):
-                file.seek(self.offset + place * size)
-                row[:] = np.frombuffer(file.read(size), self.dtype)
-        return found
+        rows: Array = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)[places]  # a copy
+        return rows
 
 
 def check_suffix(out: Path) -> None:

@@ -5,14 +5,20 @@ The cache is a folder of shards named after what was computed. Each shard is one
 shard is renamed into place when it is whole. When the folder of all caches exceeds its limit, the
 least recently used shards are removed; those of the running process stay.
 
+Several processes may fill one cache at a time, without locks: a shard is named after its rows, so
+that nothing is ever replaced by something else, and each process works on what is missing in an
+order of its own and looks, before each shard, what others have written meanwhile.
+
 Every file is hashed in every run, because size and date alone do not distinguish a copied file from
 the one before. That takes a third of a millisecond for a 1,024 px PNG. Rows are compared with sums
 (CRC-32) that stand beside the hashes; of a shard that was damaged on the disk all are computed again.
 """
 
+import errno
 import hashlib
 import json
 import os
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,7 +29,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.data.cache_folder import SETTINGS, home_of, note_use, size_limit, trim
+from xray_captioning.data.cache_folder import SETTINGS, allow_files, home_of, note_use, size_limit, trim
+from xray_captioning.data.stores import versions
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_path, atomic_write, progress, remove_leftovers, sha256_file
 
@@ -32,10 +39,12 @@ SHARD = 512  # images
 # Images in one batch. Two batches of 8 at a time keep two cores busier than one of 32, whose layers
 # wait for each other; and while one batch is read another is encoded.
 BATCH = 8
-SPREAD = 32  # the same for another process
+SPREAD, SHARES = 32, 64  # of what is spread over other processes: least images of a shard, least shards
 DECODED = 32  # images in one batch where none has to be read from a file
 WORKERS = min(max(os.cpu_count() or 2, 2), 4)
 Array = NDArray[Any]
+Compute = Callable[[list[str]], Array]  # of the paths of images
+Spread = Callable[[Iterable[list[str]]], Iterator[list[int]]]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -108,39 +117,54 @@ class ArrayCache:
         self.dtype = dtype
         self.limit = size_limit()
         self.shards: list[Array] = []
-        self.files: list[Path] = []
+        self.files: dict[Path, int] = {}  # the number of each shard
         self.rows: dict[str, tuple[int, int]] = {}
         self.sums: dict[int, list[str]] = {}  # of the rows of shards that are not compared yet
         self.hashes: dict[str, str] = {}
-        for index in sorted(self.folder.glob("*.hashes.json")):
-            self._open(index)
 
-    def fill(
-        self,
-        paths: Iterable[str],
-        compute: Callable[[list[str]], Array],
-        label: str = "encode",
-        spread: Callable[[Iterable[list[str]]], Iterator[list[Array]]] | None = None,
-    ) -> None:
+    def fill(self, paths: Iterable[str], compute: Compute, label: str = "encode", spread: Spread | None = None) -> None:
         """Compute and keep the rows that are not there yet: `compute` in several threads or, in other
-        processes, `spread`, which yields the rows of a batch as a list of arrays.
+        processes that write the shards themselves, `spread`, which yields how many rows were written.
         """
         seen = self._hash(list(dict.fromkeys(paths)))
-        paths_by_hash = {self.hashes[path]: path for path in seen}
-        self._check(paths_by_hash)
-        missing = [path for found, path in paths_by_hash.items() if found not in self.rows]
+        wanted = {self.hashes[path]: path for path in seen}
+        self._look()
+        self._check(wanted)
+        missing = [path for found, path in wanted.items() if found not in self.rows]
+        size = min(SHARD, max(SPREAD, len(missing) // SHARES // BATCH * BATCH)) if spread else SHARD
+        groups = [missing[start : start + size] for start in range(0, len(missing), size)]
         with progress(total=len(missing), desc=label, unit="image") as bar:
-            for start in range(0, len(missing), SHARD):
-                group, rows = missing[start : start + SHARD], []
-                batches = (group[first : first + SPREAD] for first in range(0, len(group), SPREAD))
-                elsewhere = spread and (part for parts in spread(batches) for part in parts)
-                for part in elsewhere or map_batches(compute, group):
-                    rows.append(narrowed(part, self.dtype, "set training.cache_dtype to float32"))
-                    bar.update(len(part))
-                for path in group:
-                    if _state(path) != seen[path]:  # its new row would get the hash of the old
-                        raise DataError(f"{path}: changed while it was read; start again")
-                self._add(group, np.concatenate(rows))
+            if spread:
+                for counts in spread(groups):
+                    bar.update(sum(counts))
+            else:
+                random.SystemRandom().shuffle(groups)  # another process has another order
+                for group in groups:
+                    self._look()
+                    left = [path for path in group if self.hashes[path] not in self.rows]
+                    bar.update(len(group) - len(left))
+                    self.write(left, compute, seen, bar.update)
+                    trim(self.folder.parent, self.limit, keep=self.files)
+        self._look()
+        if lost := [path for path in missing if self.hashes[path] not in self.rows]:
+            advice = "start again, with a --cache that all workers share"
+            raise DataError(f"{lost[0]}: has no row in {self.folder}, or changed while it was read; {advice}")
+        if spread:
+            trim(self.folder.parent, self.limit, keep=self.files)
+
+    def write(self, paths: list[str], compute: Compute, seen: Any = None, done: Any = int) -> list[int]:
+        """Compute and keep the rows of images, hashed where they are `seen`, as a shard; tell `done` their number."""
+        seen, rows = seen or self._hash(paths), []
+        for part in map_batches(compute, paths):
+            rows.append(narrowed(part, self.dtype, "set training.cache_dtype to float32"))
+            done(len(part))
+        stored = versions(paths)
+        for path in paths:
+            if (stored.get(path) or _state(path)) != seen[path]:  # its new row would get the hash of the old
+                raise DataError(f"{path}: changed while it was read; start again")
+        if paths:
+            self._add(paths, np.concatenate(rows))
+        return [len(paths)]
 
     def __getitem__(self, path: str) -> Array:
         """Return the row of an image that :meth:`fill` was given."""
@@ -148,39 +172,55 @@ class ArrayCache:
         found: Array = self.shards[shard][row]
         return found
 
-    def _hash(self, paths: list[str]) -> dict[str, tuple[int, int]]:
+    def _hash(self, paths: list[str]) -> dict[str, Any]:
         """Note the hash of each file; return size and date, which a later change would alter."""
-        states = {path: _state(path) for path in paths}
+        stored = versions(paths)  # of files of a store it has to do
+        states = {path: stored.get(path) or _state(path) for path in paths}
+        here = [path for path in paths if path not in stored]
         with ThreadPoolExecutor() as pool:
-            self.hashes.update(zip(paths, pool.map(sha256_file, paths)))
+            self.hashes.update(zip(here, pool.map(sha256_file, here)))
+        self.hashes |= {path: hashlib.sha256(f"{path} {of}".encode()).hexdigest() for path, of in stored.items()}
         return states
 
     def _add(self, paths: list[str], rows: Array) -> None:
-        hashes = [self.hashes[path] for path in paths]
-        name = hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
-        with atomic_path(self.folder / f"{name}.npy") as temporary, open(temporary, "wb") as file:
+        sums = [f"{self.hashes[path]}:{_sum(row)}" for path, row in zip(paths, rows)]
+        text = json.dumps(sums)
+        shard = self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.npy"
+        with atomic_path(shard) as temporary, open(temporary, "wb") as file:
             np.save(file, rows)
-        index = self.folder / f"{name}.hashes.json"
-        sums = [f"{found}:{_sum(row)}" for found, row in zip(hashes, rows)]
-        atomic_write(index, json.dumps(sums))
+        atomic_write(shard.with_suffix(".hashes.json"), text)
         # Another process may have cleared the folder; without its settings it is nobody's cache.
         atomic_write(self.folder / SETTINGS, self.settings)
-        self._open(index)
-        trim(self.folder.parent, self.limit, keep=self.files)
+        self._open(shard)
+        if shard not in self.files:  # it has been removed again, by a process with a smaller limit
+            self._keep(shard, rows, sums)
 
-    def _open(self, index: Path) -> None:
-        shard = index.with_name(index.name.replace(".hashes.json", ".npy"))
+    def _look(self) -> None:
+        """Open the shards that are new: another process may have written them."""
+        there = [index.with_suffix("").with_suffix(".npy") for index in sorted(self.folder.glob("*.hashes.json"))]
+        allow_files(len(there))
+        for shard in there:
+            if shard not in self.files:
+                self._open(shard)
+
+    def _open(self, shard: Path) -> None:
         try:
-            hashes, rows = json.loads(index.read_text("utf-8")), np.load(shard, mmap_mode="r")
+            hashes = json.loads(shard.with_suffix(".hashes.json").read_text("utf-8"))
+            rows = np.load(shard, mmap_mode="r")
             if not isinstance(hashes, list) or len(hashes) != len(rows):
                 raise ValueError
-            parts = [str(found).partition(":") for found in hashes]
-        except (ValueError, OSError, EOFError):
+        except (ValueError, OSError, EOFError) as error:
+            if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                advice = "raise its limit (ulimit -n), or keep fewer features"
+                raise DataError(f"{self.folder}: this process may map no more shards; {advice}") from error
             return  # damaged: its images are computed again and the shard is replaced
         note_use(shard)
-        self.files.append(shard)
+        self._keep(shard, rows, [str(found) for found in hashes])
+
+    def _keep(self, shard: Path, rows: Array, hashes: list[str]) -> None:
+        parts = [found.partition(":") for found in hashes]
+        number = self.files[shard] = len(self.shards)
         self.shards.append(rows)
-        number = len(self.shards) - 1
         self.rows.update({found: (number, row) for row, (found, _, _) in enumerate(parts)})
         self.sums[number] = [known for *_, known in parts]
 
@@ -194,10 +234,11 @@ class ArrayCache:
         with ThreadPoolExecutor(WORKERS) as pool:
             damaged = {n for n, found in zip(numbers, pool.map(is_damaged, numbers)) if found}
         self.rows = {found: at for found, at in self.rows.items() if at[0] not in damaged}
-        for number in damaged:
+        for shard in [shard for shard, number in self.files.items() if number in damaged]:
+            del self.files[shard]
             with suppress(OSError):  # or it would be read again every time
-                self.files[number].with_suffix(".hashes.json").unlink()
-                self.files[number].unlink()
+                shard.with_suffix(".hashes.json").unlink()
+                shard.unlink()
 
 
 def _sum(row: Array) -> str:

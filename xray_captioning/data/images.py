@@ -22,8 +22,9 @@ from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom
 from xray_captioning.data.levels import Note, warn, warn_together
 from xray_captioning.data.opening import what_else
 from xray_captioning.data.resizing import PICTURES, opencv, resized
+from xray_captioning.data.stores import is_address, read
 from xray_captioning.data.studies import UNKNOWN, select_images
-from xray_captioning.errors import ConfigError, ImageError
+from xray_captioning.errors import ConfigError, ImageError, StoreError, XrayCaptioningError
 from xray_captioning.files import read_toml
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ SCHEMES = {
 def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area", parallel: bool = True) -> Pixels:
     """Read images as `read_image` does, `parallel` or one by one: (n, size, size, 3); a warning of several is one."""
     told: list[tuple[str, str]] = []
-    read = partial(read_image, size=size, resize=resize, note=lambda *what: told.append(what))
+    decode = partial(read_image, size=size, resize=resize, note=lambda *what: told.append(what))
     images = np.empty((len(sources), size, size, 3), np.float32)
     parallel &= not all(isinstance(source, np.ndarray) for source in sources)  # copied sooner than threads start
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:  # cv2 and zlib free the GIL
-        for target, pixels in zip(images, (pool.map if parallel else map)(read, sources)):
+        for target, pixels in zip(images, (pool.map if parallel else map)(decode, sources)):
             target[:] = pixels
     warn_together(told)
     return images
@@ -78,6 +79,22 @@ def arranged(images: Sequence[Image | None], count: int, views: Sequence[str] | 
         what = f"{len(given)} images ({', '.join(names)}), but this model looks at {places}"
         raise ImageError(f"{what}; choose among them")
     return chosen
+
+
+def unreadable(paths: Sequence[str]) -> list[str | None]:
+    """Return why each image cannot be read, None where it can; of a store that is gone a StoreError."""
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
+        return list(pool.map(_unreadable, paths))
+
+
+def _unreadable(path: str) -> str | None:
+    try:
+        read_image(path, size=1, resize="nearest", note=lambda *_: None)
+    except StoreError:
+        raise
+    except (XrayCaptioningError, OSError) as error:
+        return " ".join(str(error).split())
+    return None
 
 
 def read_image(source: Image, size: int | None = 224, resize: str = "area", note: Note = warn) -> Pixels:
@@ -107,6 +124,8 @@ def _picture(stored: NDArray[Any], name: str, size: int | None, resize: str, not
 
 
 def _file(name: str) -> bytes:
+    if is_address(name):
+        return read(name)
     if not os.path.isfile(name):
         what = "is not a file" if os.path.exists(name) else "does not exist"
         raise ImageError(f"{name}: {what}; give the path of an image")

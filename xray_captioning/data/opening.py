@@ -5,10 +5,10 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TextIO, cast
+from typing import IO, Any, TextIO, cast
 
 from xray_captioning.data import cache_folder
 from xray_captioning.data.cache_folder import FILES, GIB, LIMIT_VARIABLE
@@ -181,17 +181,7 @@ def unpacked(path: Path) -> Path:
         members = list(_members(archive))
         size = sum(member.file_size for member in members)
         listed = sorted((member.filename, member.file_size, member.CRC) for member in members)
-        digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
-        settings = json.dumps({"archive": digest, "bytes": size})
-        home = cache_folder.home_of(settings)
-        if not (home / FILES).is_dir():
-            if size > (most := cache_folder.size_limit()) or len(members) > MAX_MEMBERS:
-                limits = f"{MAX_MEMBERS:,} or the {most / GIB:g} GiB of the cache"
-                what = f"unpacks to {len(members)} files of {size / GIB:.1f} GiB, more than {limits}"
-                raise DataError(f"{path}: {what}; unpack it and give the folder, or set {LIMIT_VARIABLE}")
-            _unpack(archive, members, home, settings)
-    cache_folder.note_use(home / FILES)
-    return home / FILES
+        return kept_folder(path, listed, size, len(members), lambda folder: archive.extractall(folder, members))
 
 
 def _members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
@@ -202,11 +192,23 @@ def _members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
             yield member
 
 
-def _unpack(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], home: Path, settings: str) -> None:
-    """Unpack into a temporary folder, and rename it: another process sees all of it or nothing."""
-    home.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(home, FILES) as temporary:
-        archive.extractall(temporary, members)
-        atomic_write(home / cache_folder.SETTINGS, settings)
-        if not (home / FILES).exists():
-            temporary.rename(home / FILES)
+def kept_folder(origin: object, listed: Any, size: int, count: int, fill: Callable[[Path], Any]) -> Path:
+    """Return the folder of caches that `fill` fills once for what is `listed` (JSON), so many files of
+    `size` bytes: another process sees all of it or nothing.
+    """
+    digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+    settings = json.dumps({"archive": digest, "bytes": size})
+    home = cache_folder.home_of(settings)
+    if not (home / FILES).is_dir():
+        if size > (most := cache_folder.size_limit()) or count > MAX_MEMBERS:
+            limits = f"{MAX_MEMBERS:,} or the {most / GIB:g} GiB of the cache"
+            what = f"holds {count} files of {size / GIB:.1f} GiB, more than {limits}"
+            raise DataError(f"{origin}: {what}; unpack it and give the folder, or set {LIMIT_VARIABLE}")
+        home.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(home, FILES) as temporary:
+            fill(temporary)
+            atomic_write(home / cache_folder.SETTINGS, settings)
+            if not (home / FILES).exists():
+                temporary.rename(home / FILES)
+    cache_folder.note_use(home / FILES)
+    return home / FILES

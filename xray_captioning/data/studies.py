@@ -1,17 +1,18 @@
 """The table of studies that every source is read into, and what can be said about it."""
 
 import gc
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from xray_captioning.data.stores import those_there
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing, read_toml
 from xray_captioning.text.cleaning import without_common_marks, without_marks
@@ -144,7 +145,8 @@ def check_unique(ids: Iterable[str], origin: str | Path = "studies") -> None:
 
 def with_images(studies: Studies) -> Studies:
     """Keep the images that are on disk, and the studies that have one; rows are numbered anew."""
-    present = [list(map(os.path.isfile, images)) for images in studies["images"]]
+    there = those_there(chain.from_iterable(studies["images"]))
+    present = [[image in there for image in images] for images in studies["images"]]
     kept = studies.copy()
     for column in ("images", "views"):
         rows = (zip(*row, strict=True) for row in zip(studies[column], present))
@@ -158,7 +160,7 @@ def summarise(studies: Studies) -> dict[str, Any]:
     """
     texts = {name: [text for text in studies[name] if text is not None] for name in SECTIONS}
     named = [image for images in studies["images"] for image in images]
-    missing = {image for image in named if not os.path.isfile(image)}
+    missing = set(named) - those_there(named)
     present = [sum(image not in missing for image in images) for images in studies["images"]]
     findings, impression = (studies[name].isna() for name in ("findings", "impression"))
     lengths = {name: [len(text.split()) for text in of] for name, of in texts.items()}

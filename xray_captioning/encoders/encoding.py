@@ -15,7 +15,7 @@ from xray_captioning.data import datasets, features
 from xray_captioning.data.datasets import Images, Inputs
 from xray_captioning.data.encoding import as_array, encode_images, encode_studies, finding_probabilities
 from xray_captioning.data.feature_files import Made, StudyFeatures
-from xray_captioning.data.features import Array, ArrayCache, Regions
+from xray_captioning.data.features import Array, ArrayCache, Compute, Regions
 from xray_captioning.data.images import Image, read_images
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.studies import Studies
@@ -47,13 +47,18 @@ def cached_pixels(images: Images, config: Config, folder: Folder) -> ArrayCache:
 
 def cached_features(images: Images, encoder: Encoder, config: Config, folder: Folder, spread: Any = None) -> ArrayCache:
     """Return feature maps (rows, columns, channels), kept by the encoder's weights; `spread` is other processes."""
+    cache, compute = _feature_cache(encoder, config, folder)
+    cache.fill(_paths(images), compute, "encode images", spread)
+    return cache
+
+
+def _feature_cache(encoder: Encoder, config: Config, folder: Folder) -> tuple[ArrayCache, Compute]:
     # The version is of the code that reads and encodes images.
     settings = {"version": 2, "encoder": encoder.name_of_backbone, "weights": weights_digest(encoder)}
     settings |= {"pool": encoder.pool, **{name: getattr(config.image, name) for name in PIXELS}}
-    cache = ArrayCache(folder, settings, config.training.cache_dtype)
     encode = compiled(encoder.encode, encoder)
-    cache.fill(_paths(images), lambda some: encode_images(encode, config, some), "encode images", spread)
-    return cache
+    cache = ArrayCache(folder, settings, config.training.cache_dtype)
+    return cache, lambda paths: encode_images(encode, config, paths)
 
 
 def kept_inputs(
@@ -105,11 +110,13 @@ def batch_encoder(views: int, *asked: Any) -> Callable[[list[Any]], list[dict[st
     return lambda studies: [encode(studies)]
 
 
-def batch_maps(folder: Path) -> Callable[[list[str]], list[Array]]:
-    """Return what encodes a batch of images, with a bundle's encoder: for another process."""
+def batch_maps(folder: Path, cache: Path | None) -> Callable[[list[str]], list[int]]:
+    """Return what encodes images with a bundle's encoder and keeps their features, counting them: for
+    another process.
+    """
     config, encoder = read_config(folder, "captioner"), Encoder.load(folder)
-    encode = compiled(encoder.encode, encoder)
-    return lambda paths: [encode_images(encode, config, paths)]
+    kept, compute = _feature_cache(encoder, config, cache)
+    return lambda paths: kept.write(paths, compute)
 
 
 def lost_images(images: Any) -> Any:

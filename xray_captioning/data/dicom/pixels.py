@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom, one_error, quiet, read_elements
 from xray_captioning.data.levels import Note, check_jpeg, check_size, jpeg_segments, warn, white
+from xray_captioning.data.opening import PICTURE_SUFFIXES
+from xray_captioning.data.stores import is_address, read
 from xray_captioning.data.studies import UNKNOWN, named_view
 from xray_captioning.errors import ImageError
 
@@ -43,6 +45,7 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # the last
 # What a compressed frame may hold, so that a few bytes keep no decoder busy, under a lock at that; a
 # radiograph has at most some tens of pixels a byte.
 _PIXELS, _PIXELS_A_BYTE = 1 << 20, 1000
+HEAD = 1 << 18  # bytes of a file of a store in which its view is looked for
 _VIEW_POSITION = 0x00185101
 _PALETTE = "PALETTE COLOR"
 _SAMPLES = dict.fromkeys(("MONOCHROME1", "MONOCHROME2", _PALETTE), 1)  # of a pixel
@@ -78,6 +81,10 @@ def view_of(source: str | os.PathLike[str] | bytes) -> str:
     """Return the view that a DICOM file (its path or content) names in View Position (0018,5101): 'unknown' where
     that tells neither, and for anything else; a DICOM file without pydicom is a MissingExtraError.
     """
+    if is_address(source):
+        if str(source).lower().endswith(PICTURE_SUFFIXES):
+            return UNKNOWN
+        source = read(str(source), HEAD)
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             if not is_dicom(file.read(PREAMBLE)):

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from xray_captioning.data.opening import DICOM_SUFFIXES, PICTURE_SUFFIXES, is_image
+from xray_captioning.data.stores import is_address
 from xray_captioning.errors import DataError
 
 _DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
@@ -70,6 +71,8 @@ class ImageFinder:
         named ones from the end for the longest, never one of another folder; several that fit alike, or one for two
         paths, are a DataError.
         """
+        if is_address(name):
+            return name
         spelled = _with_slashes(name)
         found = self._there(name) or (self._there(spelled) if spelled != name else None)
         if found is None:

@@ -15,6 +15,7 @@ from xray_captioning.data import opening
 from xray_captioning.data.sources import captions, folders, mimic, openi, published
 from xray_captioning.data.sources.layout import Columns
 from xray_captioning.data.sources.lookup import ImageFinder
+from xray_captioning.data.stores import addressed, local, naming
 from xray_captioning.data.studies import Studies, Study, collected_seldom, study_frame
 from xray_captioning.errors import ConfigError, DataError
 
@@ -106,7 +107,8 @@ def read_studies(
     Parameters
     ----------
     path : str or os.PathLike
-        A folder, or the file itself, also a folder above it, or a zip archive of it:
+        A folder, or the file itself, also a folder above it, or a zip archive of it, or its address
+        in a store (s3://bucket/folder):
 
         - ``kaggle``: both ``indiana_reports.csv`` and ``indiana_projections.csv``;
         - ``captions``: a table in any usual format (`xray_captioning.data.table`) with a column of
@@ -157,7 +159,16 @@ def read_studies(
     ConfigError
         If `source` is none of those above, or `columns` names no role or does not go with it.
     """
-    origin, images = Path(path), Path(image_dir) if image_dir is not None else None
+    known: dict[str, str] = {}  # the addresses of folders that were fetched
+    origin, images = local(path, known), None if image_dir is None else local(image_dir, known, tables=False)
+    with naming(known):
+        frame = _read(origin, images, source, columns, need_images)
+    if known:
+        frame["images"] = [[addressed(image, known) for image in row] for row in frame["images"]]
+    return frame
+
+
+def _read(origin: Path, images: Path | None, source: str | None, columns: Columns | None, need_images: bool) -> Studies:
     if source is not None and source not in READERS:
         raise ConfigError(f"source {source!r} is unknown; choose one of {', '.join(SOURCES)}")
     if columns and source not in (None, "captions"):

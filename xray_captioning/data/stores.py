@@ -1,0 +1,156 @@
+"""Addresses of stores, such as s3://bucket/folder: the one door to them, which is fsspec (extra `scale`).
+
+Tables come here as files: of a folder all that is no image is copied into the folder of caches, and of
+images the names alone, as empty files, by which the readers of sources find them. The table of studies
+then has their addresses, at which they are read when they are needed.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from xray_captioning.data.cache_folder import usual_cache
+from xray_captioning.data.opening import is_image, kept_folder
+from xray_captioning.errors import ConfigError, DataError, StoreError, XrayCaptioningError, require
+
+# Not of the web: a table that somebody sent could make this machine ask any server.
+_ADDRESS = re.compile(r"(s3|s3a|gs|gcs|hdfs|webhdfs|abfs|abfss|az|memory)://")
+_VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "created")  # what stores say of a file, the surest first
+_WHOLE_PUTS = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")  # show nothing before all of a file is there
+
+
+def is_address(place: Any) -> bool:
+    """Tell whether a path is the address of a file or folder in a store."""
+    return isinstance(place, str) and bool(_ADDRESS.match(place))
+
+
+@contextmanager
+def _store(address: str) -> Iterator[tuple[Any, str]]:
+    """Yield the store of an address and the path in it; what goes wrong there is one line."""
+    fsspec = require("fsspec.core", "files of a store", "scale")
+    try:
+        store, path = fsspec.url_to_fs(address)
+        store.invalidate_cache()
+        yield store, path
+    except XrayCaptioningError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{address}: is not there; check the address") from error
+    except Exception as error:  # every store has errors of its own
+        said = " ".join(str(error).split())[:150]
+        advice = "check the address, the credentials and the network, then start again"
+        raise StoreError(f"{address}: the store cannot be used ({said}); {advice}") from error
+
+
+def read(address: str, most: int | None = None) -> bytes:
+    """Return a file of a store, or so many of its first bytes."""
+    with _store(address) as (store, path):
+        content: bytes = store.cat_file(path, end=most)
+        return content
+
+
+def versions(paths: Iterable[str]) -> dict[str, str]:
+    """Return, of the addresses among some paths at which there is a file, what tells it from another one
+    at its place; each folder is listed once.
+    """
+    wanted = set(filter(is_address, paths))
+    folders = {path.rpartition("/")[0] for path in wanted}
+    return {path: found for folder in folders for path, found in _list(folder) if path in wanted}
+
+
+def _list(folder: str) -> Iterator[tuple[str, str]]:
+    with _store(folder) as (store, path), suppress(FileNotFoundError):
+        for about in store.ls(path, detail=True):  # `exists` would take any error for an answer
+            if about["type"] == "file":
+                yield f"{folder}/{about['name'].rpartition('/')[2]}", _version(about)
+
+
+def _version(about: dict[str, Any]) -> str:
+    return f"{about['size']} {next((about[name] for name in _VERSIONS if name in about), '')}"
+
+
+def those_there(paths: Iterable[str]) -> set[str]:
+    """Return those of some paths and addresses at which there is a file."""
+    paths = set(paths)
+    return {path for path in paths if not is_address(path) and os.path.isfile(path)} | versions(paths).keys()
+
+
+def local(place: str | os.PathLike[str], known: dict[str, str] | None = None, tables: bool = True) -> Path:
+    """Return a path as it is; of an address a copy of the file or folder there.
+
+    `known` is given where images may lie below, and then tells the address of the copy's folder: beside a
+    file, too, there is an empty file of each one's name. Without `tables` there are images alone.
+    """
+    if not is_address(place):
+        return Path(place)
+    address = str(place).rstrip("/")
+    with _store(address) as (store, path):
+        about = store.info(path)
+        alone = about["type"] == "file"
+        folder, root = (place.rpartition("/")[0] if alone else place for place in (address, path))
+        found = {path: about} if alone and known is None else store.find(root, detail=True)
+        # Names may lead anywhere. Some stores have files for folders.
+        files = {name[len(root) + 1 :]: about for name, about in found.items() if about["type"] == "file"}
+        files = {name: about for name, about in files.items() if not {"", ".", ".."} & set(name.split("/"))}
+        whole = {name for name in files if tables and (f"{root}/{name}" == path if alone else not is_image(name))}
+
+        def fill(target: Path) -> None:
+            for name in files:
+                (copy := Path(target, name)).parent.mkdir(parents=True, exist_ok=True)
+                store.get_file(f"{root}/{name}", str(copy)) if name in whole else copy.touch()
+
+        listed = sorted((name, _version(about), name in whole) for name, about in files.items())
+        size = sum(files[name]["size"] for name in whole)
+        copy = kept_folder(folder, [folder, listed], size, len(whole), fill)
+    if known is not None:
+        known[str(copy)] = folder
+    return copy / path.rpartition("/")[2] if alone else copy
+
+
+def addressed(text: str, known: dict[str, str]) -> str:
+    """Return a text in which folders of copies are called by their addresses."""
+    for copy, address in known.items():
+        text = text.replace(copy, address)
+    return text
+
+
+@contextmanager
+def naming(known: dict[str, str]) -> Iterator[None]:
+    """Name addresses in an error, not the copies of what lies there."""
+    try:
+        yield
+    except DataError as error:
+        raise type(error)(addressed(str(error), known)) from error
+
+
+def staged(out: Any, resume: bool) -> Any:
+    """Return where a file is written that goes to an address, which may be taken only by a finished run
+    that is resumed; any other path as it is.
+    """
+    if not is_address(out):
+        return out
+    file = usual_cache() / "outgoing" / hashlib.sha256(out.encode()).hexdigest()[:16] / out.rpartition("/")[2]
+    with _store(out) as (store, path), suppress(FileNotFoundError):
+        store.info(path)
+        if not resume:
+            raise ConfigError(f"{out}: is there already; choose another --out, or remove it")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        store.get_file(path, str(file))
+    return file
+
+
+def put(file: Path, out: Any) -> None:
+    """Move a file to the address that it was `staged` for: all of it is there or nothing."""
+    if not is_address(out):
+        return
+    with _store(out) as (store, path):
+        aside = path if out.partition(":")[0] in _WHOLE_PUTS else f"{path}.part"
+        store.put_file(str(file), aside)
+        if aside != path:
+            store.mv(aside, path)
+    shutil.rmtree(file.parent)
