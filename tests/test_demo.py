@@ -11,8 +11,9 @@ from xray_captioning.config import load_preset
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     from xray_captioning import demo
+    from xray_captioning.bundles import bundle
     from xray_captioning.captioner import captioner
-    from xray_captioning.encoders import encoder, saved
+    from xray_captioning.encoders import encoder
 
     def never(*args, **kwargs):
         raise AssertionError("the demo must not load shipped weights")
@@ -23,7 +24,7 @@ def out(tmp_path_factory):
         short = {"encoder_training.epochs": 1, "training.epochs": 1, "image.size": 64}
         short |= {f"model.{size}": 16 for size in ("head", "units", "embedding", "attention")}
         patch.setattr(demo, "load_preset", lambda name: load_preset(name).replace(short))
-        for module in (captioner, encoder, saved):
+        for module in (bundle, captioner, encoder):
             patch.setattr(module, "find_bundle", never)
         demo.run_demo(folder, seed=3, say=said.append)
     assert [line[:3] for line in said if line[0].isdigit()] == ["1/4", "2/4", "3/4", "4/4"]

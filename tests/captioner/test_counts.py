@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from xray_captioning import backend
 from xray_captioning.backend import keras, ops
 from xray_captioning.captioner.compiled_search import KEPT, CompiledSearch
 from xray_captioning.config import ModelConfig
@@ -109,7 +110,7 @@ def test_only_so_many_searches_are_kept(monkeypatch):
     made = []
     monkeypatch.setattr(
         "xray_captioning.captioner.compiled_search._Compiled",
-        lambda model, rules, beam_size, width: made.append(beam_size),
+        lambda model, rules, beam_size, width, fused: made.append(beam_size),
     )
     compiled = CompiledSearch(None)
     for beam_size in [*range(1, KEPT + 1), 1, KEPT + 1, 1, 2]:
@@ -149,6 +150,16 @@ def test_few_studies_are_padded_to_what_is_compiled(shared):
         found = compiled.prepare(RULES, **SETTINGS["greedy"])(Features(*(x[:studies] for x in whole)))
         assert np.array_equal(found.tokens, first.tokens[:studies])
     assert counted.steps == traced
+
+
+def test_few_studies_are_searched_without_xla(monkeypatch):
+    made, real = [], backend.compiled
+    monkeypatch.setattr(backend, "compiled", lambda f, m, fused: made.append(fused) or real(f, m, fused))
+    compiled, given = CompiledSearch(model()), features(4)
+    few, many = (compiled.prepare(RULES, total=total)(given) for total in (499, 500))
+    assert made == [False, True]
+    np.testing.assert_array_equal(few.tokens, many.tokens)
+    np.testing.assert_allclose(few.scores, many.scores, rtol=1e-5)
 
 
 def test_a_seed_says_what_is_drawn(shared):

@@ -301,10 +301,16 @@ class Captioner:
         return captions
 
     def write_captions(
-        self, features: Features, beam_size: int | None = None, sampling: Sampling | None = None
+        self,
+        features: Features,
+        beam_size: int | None = None,
+        sampling: Sampling | None = None,
+        total: int | None = None,
     ) -> list[Caption]:
-        """As :meth:`caption_features`, but it is the caller who warns of unfamiliar images."""
-        write, most = self._writer(beam_size, sampling), BATCH_SIZES[-1]
+        """As :meth:`caption_features`, but it is the caller who warns of unfamiliar images, and who may know
+        the `total` of studies in all calls.
+        """
+        write, most = self._writer(beam_size, sampling, total), BATCH_SIZES[-1]
         starts = range(0, len(features.mask), most)
         parts = (Features(*(array[i : i + most] for array in features)) for i in starts)
         return [caption for part in parts for caption in write(part)]
@@ -323,12 +329,14 @@ class Captioner:
 
         return one_ahead(following)  # a batch is encoded while the one before is captioned
 
-    def _writer(self, beam_size: int | None, sampling: Sampling | None) -> Callable[[Features], list[Caption]]:
+    def _writer(
+        self, beam_size: int | None, sampling: Sampling | None, total: int | None = None
+    ) -> Callable[[Features], list[Caption]]:
         decoding = self.config.decoding
         if beam_size is None:
             beam_size = decoding.beam_size if sampling is None else 1
         asked = self.rules(), beam_size, decoding.length_penalty, sampling
-        run, search = self._compiled_search.prepare(*asked), applied.search_of(decoding, beam_size)
+        run, search = self._compiled_search.prepare(*asked, total), applied.search_of(decoding, beam_size)
 
         def write(features: Features) -> list[Caption]:
             captions = [self._caption(SearchResult(*rows)) for rows in zip(*run(features))]

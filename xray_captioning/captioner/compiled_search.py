@@ -20,6 +20,9 @@ BATCH_SIZES = (1, 4, 8, 16, 64)
 # So many searches are kept compiled; the one that was not used for longest makes room.
 KEPT = 16
 
+# Fewer studies are searched without XLA: its compiling would take longer than it saves.
+WORTH_FUSING = 500
+
 Search = Callable[[Features], SearchResult]
 
 
@@ -30,21 +33,28 @@ class CompiledSearch:
         self._compiled = lru_cache(KEPT)(partial(_Compiled, model))
 
     def prepare(
-        self, rules: Rules, beam_size: int = 1, length_penalty: float = 0.0, sampling: Sampling | None = None
+        self,
+        rules: Rules,
+        beam_size: int = 1,
+        length_penalty: float = 0.0,
+        sampling: Sampling | None = None,
+        total: int | None = None,
     ) -> Search:
         """Return a function that captions one batch after another.
 
         It takes `Features` of at most ``BATCH_SIZES[-1]`` studies as arrays, and returns a `SearchResult` of arrays.
-        A beam of 1 is greedy search, or sampling where that is given. Settings that cannot work raise `ConfigError`.
+        A beam of 1 is greedy search, or sampling where that is given; `total` is how many studies will be searched,
+        where that is known. Settings that cannot work raise `ConfigError`.
         """
         _check(beam_size, sampling)
+        fused = total is None or total >= WORTH_FUSING
         if sampling is None:
-            noise, run = None, self._compiled(rules, int(beam_size), None)
+            noise, run = None, self._compiled(rules, int(beam_size), None, fused)
             numbers = [np.asarray(length_penalty, "float32")] if beam_size > 1 else []
         else:
             noise = np.random.default_rng(sampling.seed)
             width = power_of_two(int(sampling.top_k)) if sampling.top_k else 0
-            run = self._compiled(rules, int(beam_size), width)
+            run = self._compiled(rules, int(beam_size), width, fused)
             kinds = {"temperature": "float32", "top_k": "int32", "top_p": "float32"}
             numbers = [np.asarray(getattr(sampling, name), kind) for name, kind in kinds.items()]
 
@@ -63,14 +73,14 @@ class _Compiled:
     may hold any number.
     """
 
-    def __init__(self, model: Any, rules: Rules, beam_size: int, width: int | None):
+    def __init__(self, model: Any, rules: Rules, beam_size: int, width: int | None, fused: bool):
         self.model, self.rules, self.beam_size, self.width = model, rules, beam_size, width
         self._run: Any = self._search
         self._pads = not isinstance(model, GraphModel)
         if self._pads:
             from xray_captioning.backend import compiled
 
-            self._run = compiled(self._search, model, fused=True)
+            self._run = compiled(self._search, model, fused)
         self._sizes: frozenset[int] = frozenset()
 
     def __call__(self, arrays: list[Any], numbers: Any) -> SearchResult:

@@ -188,7 +188,7 @@ def _captions(run: CaptioningSystem, task: Task, beams: Sequence[int]) -> list[l
     written: list[list[Caption]] = [[] for _ in beams]
     with ThreadPoolExecutor(len(beams)) as pool:  # one search is compiled while another is
         for features in run.batches(task.test, task.cache):
-            found = pool.map(partial(run.captioner.write_captions, features), beams)
+            found = pool.map(partial(run.captioner.write_captions, features, total=len(task.test)), beams)
             for captions, more in zip(written, found):
                 captions += more
     warn_if_unfamiliar(caption.novelty for captions in written for caption in captions)

@@ -183,7 +183,7 @@ def caption_outcomes(
             features = Features(*given.read(places[some], config.model.pool))
         views.append(applied.pooled_views(*features, config.image.views))
         for size, rows in found.items():
-            texts = plain.write_captions(features, size)
+            texts = plain.write_captions(features, size, total=len(references))
             for number, row in enumerate(zip(texts, references[start : start + BATCH]), start):
                 rows += [(*outcome, number) for outcome in _compared(*row, config)]
     pooled, present = map(np.concatenate, zip(*views))

@@ -49,10 +49,11 @@ class CaptionWriter(keras.callbacks.Callback):
         if (fitted := self.model.captions) is not self.captioner.model:  # in another precision
             self.captioner.model.set_weights(fitted.get_weights())
         written, numbers = [], np.arange(len(self.references))
+        total = len(numbers) * self.params["epochs"]
         for start in progress(range(0, len(numbers), BATCH), "captions", leave=False):
             given = self.inputs(numbers[start : start + BATCH], np.random.default_rng(0))
             features = Features(*map(ops.convert_to_numpy, self.model.features(given)))
-            written += self.captioner.caption_features(features, beam_size=1)
+            written += self.captioner.write_captions(features, beam_size=1, total=total)
         return [targets.scored_text(caption.words, self.captioner.config) for caption in written]
 
 
