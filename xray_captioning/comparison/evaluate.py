@@ -72,12 +72,11 @@ def evaluate(
         As :func:`xray_captioning.read_studies` returns it, what it reads, or what returns it. Studies without a
         text and, where there is a captioner, without an image are left out.
     systems : mapping
-        By name, a captioner; the folder of a bundle, or the name of a shipped one; or the texts
-        of another system: a file of them, a dictionary by study id, or a list in the order of the
-        evaluated studies. Ids may be written otherwise than in the data (``7`` for ``s7``), or
-        name an image of the study. A list of these is one system that was trained several times:
-        its scores are means over the runs, and its intervals are of other seeds, too. (A list of
-        strings of which none is a folder is texts.)
+        By name, a captioner; the folder of a bundle, or the name of a shipped one; or the texts of another system:
+        a file of them, a dictionary by study id, or a list in the order of the evaluated studies. Ids may be
+        written otherwise than in the data (``7`` for ``s7``), or name an image of the study. A list of these is one
+        system that was trained several times: its scores are means over the runs, and its intervals are of other
+        seeds, too. (A list of strings of which none is a folder is texts.)
     out : path
         The folder for results.
     split : Split or path, optional
@@ -114,8 +113,7 @@ def evaluate(
         As :func:`xray_captioning.train` takes them. Captioners that were trained on features read
         these and no images; others go on reading images.
     workers : callable, optional
-        What :func:`xray_captioning.batch.workers.ray_workers` yields: processes that encode the
-        images of bundles.
+        What :func:`xray_captioning.batch.workers.ray_workers` yields: processes that encode the images of bundles.
 
     Returns
     -------

@@ -224,10 +224,9 @@ def jackknife(
 ) -> Jackknife:
     """Score systems, also without each patient in turn; `systems` are the texts of each.
 
-    All studies of a patient (`groups`) are left out together. `reports` are the texts whose
-    findings and sides count, where a protocol has replaced words of the `references`; `findings`
-    what ``clinical_f1`` averages over. CIDEr's n-gram weights stay when a study is left out.
-    Memory, beyond the texts: about 1 kB a study and system.
+    All studies of a patient (`groups`) are left out together. `reports` are the texts whose findings and sides
+    count, where a protocol has replaced words of the `references`; `findings` what ``clinical_f1`` averages over.
+    CIDEr's n-gram weights stay when a study is left out. Memory, beyond the texts: about 1 kB a study and system.
     """
     if not systems:
         raise DataError("there is no system to score; give at least one")

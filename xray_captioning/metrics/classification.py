@@ -212,10 +212,9 @@ def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
 
 
 def f1(present: Array, said: Array, patients: Array) -> Estimate:
-    """Measure F1 of what is said to be present, (studies,) of bool: ``2 j / (1 + j)`` where ``j`` is
-    the share of studies with the finding in both among those with it in either: a proportion, whose
-    interval is Wilson's. Where a patient has several studies they count as fewer, by the ratio of
-    the two variances.
+    """Measure F1 of what is said to be present, (studies,) of bool: ``2 j / (1 + j)`` where ``j`` is the share of
+    studies with the finding in both among those with it in either: a proportion, whose interval is Wilson's. Where
+    a patient has several studies they count as fewer, by the ratio of the two variances.
     """
     both, either = present & said, present | said
     share = both.sum() / either.sum()

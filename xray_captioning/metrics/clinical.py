@@ -127,13 +127,11 @@ def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> N
 
 
 def scores_from_counts(counts: Array, findings: Findings = None) -> dict[str, Floats]:
-    """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...), in
-    [0, 1].
+    """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...), in [0, 1].
 
-    ``clinical_f1`` is macro F1 over `findings`, by default all but "No Finding", of those that some
-    text asserts, so that a perfect system scores 1 (scikit-learn's ``zero_division=nan``); ``micro_f1``
-    over all but "No Finding". Those of `GROUPS` count it and, as the literature, 0 for a finding that
-    nobody has.
+    ``clinical_f1`` is macro F1 over `findings`, by default all but "No Finding", of those that some text asserts,
+    so that a perfect system scores 1 (scikit-learn's ``zero_division=nan``); ``micro_f1`` over all but "No
+    Finding". Those of `GROUPS` count it and, as the literature, 0 for a finding that nobody has.
     """
     each = _f1(counts)
     f1, asserted_by_some = np.nan_to_num(each), np.isfinite(each)
@@ -194,10 +192,9 @@ def clinical_scores(
     Returns
     -------
     dict of str to float
-        The names of :func:`scores_from_counts`, ``example_f1`` (mean of :func:`example_f1`) and
-        ``false_positives`` (findings that hypotheses assert and references do not, a study, "No
-        Finding" left out), uncertain findings counted as present; and the same names with
-        ``_present`` added, uncertain findings counted as absent.
+        The names of :func:`scores_from_counts`, ``example_f1`` (mean of :func:`example_f1`) and ``false_positives``
+        (findings that hypotheses assert and references do not, a study, "No Finding" left out), uncertain findings
+        counted as present; and the same names with ``_present`` added, uncertain findings counted as absent.
 
     Examples
     --------

@@ -1,8 +1,7 @@
 """Label the findings that a report names, by rules over its sentences and without a model.
 
-:mod:`xray_captioning.metrics.labels` has the steps and the rules. Labels and how mentions combine are
-CheXpert's (Irvin et al., AAAI 2019); how the Indiana University reports were coded say Demner-Fushman
-et al., JAMIA 2016.
+:mod:`xray_captioning.metrics.labels` has the steps and the rules. Labels and how mentions combine are CheXpert's
+(Irvin et al., AAAI 2019); how the Indiana University reports were coded say Demner-Fushman et al., JAMIA 2016.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -67,9 +66,8 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
         A report, raw or cleaned. Its sentences end with a full stop, or stand on lines of their
         own; headings, lists and forms ("Effusion: none") are read as such.
     convention : {"chexpert", "mesh"}, optional
-        By default chexpert, or that of :func:`read_by`. What is said where careful readers differ:
-        "no new opacity" is uncertain to CheXpert's authors and no finding to the coders of Open-i
-        (docs/evaluation.md has the list).
+        By default chexpert, or that of :func:`read_by`. What is said where careful readers differ: "no new opacity"
+        is uncertain to CheXpert's authors and no finding to the coders of Open-i (docs/evaluation.md has the list).
 
     Returns
     -------

@@ -50,10 +50,9 @@ def rouge_l_of_constants(references: Sequence[str], candidates: Sequence[str]) -
 class _WordOrder:
     """Finds the longest subsequence that each of some texts shares with another (Hyyrö 2004).
 
-    They lie one behind the other in one large integer, a bit a word and a free bit after each. One row
-    of the usual table is such an integer (a zero where the length grows by one), so that a row of all
-    texts' tables is an addition and two bit operations; what the addition carries over ends in the free
-    bit.
+    They lie one behind the other in one large integer, a bit a word and a free bit after each. One row of the usual
+    table is such an integer (a zero where the length grows by one), so that a row of all texts' tables is an
+    addition and two bit operations; what the addition carries over ends in the free bit.
     """
 
     def __init__(self, lengths: Sequence[int] | Ints) -> None:
