@@ -9,17 +9,24 @@ from hypothesis import strategies as st
 
 from xray_captioning.metrics.clinical import label_matrix
 from xray_captioning.metrics.labeler import label_report
+from xray_captioning.metrics.labels.layout import statements
 from xray_captioning.metrics.mentions import (
+    _HEADED,
     CAPTION_SHARES,
+    _earlier,
     asserted_details,
     compare_mentions,
     contradicted_findings,
     facts,
     mention_statistics,
-    prior_reference,
 )
 
 NORMAL = "the heart is normal in size . the lungs are clear . no effusion or pneumothorax ."
+
+
+def prior_reference(text: str) -> str:
+    found = next(filter(None, map(_earlier, statements(text))), None) or _HEADED.search(text)
+    return found.group() if found else ""
 
 
 def counts(references: list[str], hypotheses: list[str]) -> dict[str, np.ndarray]:

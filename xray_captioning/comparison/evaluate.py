@@ -26,7 +26,7 @@ from xray_captioning.evaluation.claims import CollapseWarning
 from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_rows, features_of
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.result_columns import SYSTEM, role
-from xray_captioning.evaluation.results import LARGE_NOTE, evaluate_systems
+from xray_captioning.evaluation.results import LARGE_NOTE, Row, evaluate_systems
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics.labeler import convention_of, read_by
 from xray_captioning.metrics.ngrams import LARGE, kept_texts
@@ -163,12 +163,7 @@ def evaluate(
     train, test = (usable[usable["study_id"].isin(split.parts[name])] for name in ("train", part))
     if test.empty:
         raise DataError(f"the {part} part of the split has no study with text; choose another")
-    about: dict[str, Any] = {
-        "part": part,
-        "split": split.digest,
-        "protocol": protocol or "coco",
-        "convention": convention,
-    }
+    about: Row = {"part": part, "split": split.digest, "protocol": protocol or "coco", "convention": convention}
     if only_common:
         whole, test = len(test), test.iloc[common_rows(texts, Studies.of(test, studies))]
         about["left_out"] = whole - len(test)
@@ -234,9 +229,7 @@ def measure(
     name: str | None = None,
     features: StudyFeatures | None = None,
 ) -> list[dict[str, Any]]:
-    """Compare a newly trained captioner, called `name` or after the folder `run`, with the baselines
-    and write that into its bundle; no rows where the split has no test studies.
-    """
+    """Compare a new captioner, called `name` or as its folder `run`, with baselines; write that into its bundle."""
     split, config = captioner.split, captioner.config
     usable = usable_studies(studies, config, features)
     if split is None or not set(usable["study_id"]) & set(split.test):

@@ -32,10 +32,9 @@ class Bin(NamedTuple):
 
 
 class CalibrationScores(NamedTuple):
-    """How well stated probabilities fit what happened.
-
-    The calibration error is the mean absolute difference of stated and found shares over bins of equally many
-    sentences; the skill one less the ratio of the Brier score to that of always stating the base rate.
+    """How well stated probabilities fit what happened. The calibration error is the mean absolute difference of
+    stated and found shares over bins of equally many sentences; the skill one less the ratio of the Brier score to
+    that of always stating the base rate.
     """
 
     n: int  # sentences
@@ -108,10 +107,9 @@ def wilson(share: float, weight: float) -> tuple[float, float]:
 
 
 def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
-    """Return a 95 % interval of a share of outcomes (n,), 1 or 0, whose unit is the study, (n,).
-
-    It is Wilson's for as many independent outcomes as have the variance that these have between studies. A
-    bootstrap has no width where all are alike, and is too narrow near 0 and 1, where most bins lie.
+    """Return a 95 % interval of a share of outcomes (n,), 1 or 0, whose unit is the study, (n,). It is Wilson's for
+    as many independent outcomes as have the variance that these have between studies. A bootstrap has no width
+    where all are alike, and is too narrow near 0 and 1, where most bins lie.
     """
     share, studies = float(outcome.mean()), len(np.unique(study))
     spread, variance, n = share * (1 - share), _variance(outcome, study), float(outcome.size)

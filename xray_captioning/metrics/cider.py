@@ -1,6 +1,4 @@
-"""CIDEr as pycocoevalcap 1.2's ``Cider``, which the literature calls CIDEr-D: Vedantam et al. 2015,
-equations 3 and 4, with sigma 6 and orders 1 to 4, times 10.
-"""
+"""CIDEr-D, pycocoevalcap 1.2's ``Cider``: Vedantam et al. 2015, equations 3 and 4, sigma 6, orders 1 to 4, times 10."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias

@@ -76,9 +76,7 @@ def classification_table(
 
 
 def patient_numbers(patients: Sequence[Hashable] | None, studies: int) -> NDArray[np.int64]:
-    """Return the number of the patient of each study, from 0, by first appearance: (studies,). A
-    study whose patient is not known is of a patient of its own.
-    """
+    """Number the patient of each study, from 0 by first appearance: (studies,). Each unknown one is another."""
     if patients is None:
         return np.arange(studies)
     if len(patients) != studies:
@@ -89,9 +87,7 @@ def patient_numbers(patients: Sequence[Hashable] | None, studies: int) -> NDArra
 
 
 def frequent_findings(names: Sequence[str], labels: Array) -> list[str]:
-    """Return the findings that the mean of a table is over: `counted_findings` with labels of the
-    training part, (studies, findings), of 1, 0 or nan for unknown.
-    """
+    """Return what the mean of a table is over: `counted_findings` by training labels of 1, 0 or nan, unknown."""
     known = np.isfinite(labels).sum(axis=0)
     present = np.nansum(labels, axis=0)
     frequent = (present > 0) & (present >= clinical.LEAST_SHARE * known)

@@ -74,9 +74,7 @@ def word_statistics(
     frequency: cider.DocumentFrequency | None = None,
     rouge_score: bool = False,
 ) -> dict[str, NDArray[Any]]:
-    """Return, study by study, what `score` stands on: ``n``, ``bleu``, ``ROUGE-L``, ``CIDEr``; on request
-    also the F1 of rouge-score. CIDEr weighs n-grams by `frequency`, by default that in these references.
-    """
+    """Return by study what `score` stands on, and rouge-score's F1; CIDEr's `frequency` is that here or another."""
     pairs, parts = checked_pairs(references, hypotheses), []
     frequency = cider.document_frequency([texts for texts, _ in pairs]) if frequency is None else frequency
     for block in blocks(pairs):
