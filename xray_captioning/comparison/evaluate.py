@@ -149,12 +149,8 @@ def evaluate(
     usable = usable_studies(studies, config, given, images)
     if given is not None:
         given.check(usable["study_id"])
-    if protocol and split is not None:
-        raise ConfigError("--protocol r2gen uses the published split; leave out --split")
-    if protocol and studies["split"].isna().any():
-        raise ConfigError("the data names no split, which --protocol r2gen needs; give R2Gen's annotation.json")
     if protocol:
-        split = split_studies(usable)
+        split = _published(split, studies, usable)
     for run in every:
         run.check_text(config, protocol)
     trained_on = {run.name: run.trained_on for run in every}
@@ -167,25 +163,34 @@ def evaluate(
     if only_common:
         whole, test = len(test), test.iloc[common_rows(texts, Studies.of(test, studies))]
         about["left_out"] = whole - len(test)
-    asked = Studies.of(test, studies)
-    task = Task(train, test, config, protocol, cache, seed, quick or len(test) > LARGE, asked)
+    asked, large = Studies.of(test, studies), len(test) > LARGE
+    task = Task(train, test, config, protocol, cache, seed, quick or large, asked)
     with read_by(convention):
         found, captions = system_texts(task, models, texts, beams)
         reports, patients = task.texts, factorize(np.array(group_ids(test), dtype=object), sort=True)[0].tolist()
         ids, shown = kept_texts(asked.ids, len(asked.ids)), dict(zip(asked.ids, test["images"]))
-        if len(ids) > LARGE and not images:  # the table takes as much memory as all the rest
+        if large and not images:  # the table takes as much memory as all the rest
             del studies, usable, train, test, task, texts, split, asked, shown
         results = evaluate_systems(ids, found, reports, about, patients, quick, seed)
         results.write(Path(out))
-        if report is not None and len(ids) <= LARGE:
+        if report is not None and not large:
             write_report(results, report, shown)
-    if len(ids) > LARGE:
+    if large:
         warnings.warn(LARGE_NOTE, ResultsWarning, stacklevel=2)
     if images:
         save(panel(examples(task, found, captions)), Path(out) / "panel.png")
     for alarm in results.alarms:
         warnings.warn(alarm.message, CollapseWarning, stacklevel=2)
     return results.rows
+
+
+def _published(asked: Any, studies: pd.DataFrame, usable: pd.DataFrame) -> Split:
+    """Return the split that the data names; no other may be asked for."""
+    if asked is not None:
+        raise ConfigError("--protocol r2gen uses the published split; leave out --split")
+    if studies["split"].isna().any():
+        raise ConfigError("the data names no split, which --protocol r2gen needs; give R2Gen's annotation.json")
+    return split_studies(usable)
 
 
 def _by_kind(

@@ -304,9 +304,7 @@ def _moments(values: Any) -> tuple[int, float, float]:
 
 
 def _two_sided(difference: float, error: float, freedom: float, patients: int) -> float:
-    """Return p, no less than a sign test says where all `patients` that carry the scores agree: all
-    that is known of a perfect system and one that names nothing.
-    """
+    """Return p, no less than a sign test's where all `patients` that carry the scores agree: a perfect system's."""
     least = min(2.0 ** (1 - patients), 1.0) if np.isfinite(difference) else float("nan")
     return max(least, 2 * float(stdtr(freedom, -abs(difference) / error))) if error > 0 else least
 

@@ -10,7 +10,7 @@ from scipy.stats import binom, t
 
 from xray_captioning.errors import DataError
 from xray_captioning.findings import NO_FINDING
-from xray_captioning.metrics.labeler import DENIED, label_report
+from xray_captioning.metrics.labeler import DENIED, find_mentions, label_report
 from xray_captioning.metrics.mentions import asserted_details
 
 BINS = 10  # groups of equally many sentences; fewer where there are fewer sentences
@@ -61,7 +61,8 @@ def sentence_is_right(sentence: str, reference: str) -> bool:
     side where both name one, and none that it denies; for a sentence without a finding none but support devices.
     """
     said, found = (
-        {finding: sides for finding, (sides, *_) in asserted_details(text).items()} for text in (sentence, reference)
+        {finding: sides for finding, (sides, *_) in asserted_details(find_mentions(text)).items()}
+        for text in (sentence, reference)
     )
     denied = {name for name, label in label_report(sentence).items() if label == DENIED}
     if not said and not denied:

@@ -61,9 +61,7 @@ def _merged(parts: Iterable[_Counted]) -> _Counted:
 
 
 def cider_rows(references: References, hypotheses: Hypotheses, frequency: DocumentFrequency | None = None) -> Floats:
-    """Compute the CIDEr of every study, (studies,), from 0 to 10; a system's is their mean. `frequency`
-    says how common each n-gram is, by default in these references; of a single study all are 0.
-    """
+    """Compute each study's CIDEr, (studies,), 0 to 10, by the `frequency` of these references or another; 0 of one."""
     pairs = ngrams.checked_pairs(references, hypotheses)
     common = document_frequency([texts for texts, _ in pairs]) if frequency is None else frequency
     return np.concatenate([block_scores(block, common) for block in ngrams.blocks(pairs)])

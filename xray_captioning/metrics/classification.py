@@ -224,9 +224,7 @@ def f1(present: Array, said: Array, patients: Array) -> Estimate:
 
 
 def mean_over_prevalence(present: Array, probabilities: Array, patients: Array) -> Estimate:
-    """Measure the mean probability over the share that is present: 1 is calibrated in the large.
-    The interval is that of the logarithm, by Student's t.
-    """
+    """Measure the mean probability over the share present, 1 if calibrated; Student's interval of the logarithm."""
     value = float(probabilities.sum() / present.sum())
     single = probabilities / probabilities.sum() - present / present.sum()
     influence = np.bincount(patients, single)
@@ -239,9 +237,7 @@ def mean_over_prevalence(present: Array, probabilities: Array, patients: Array) 
 
 
 def mean_of(measured: Sequence[Estimate]) -> Estimate:
-    """Average a measure over findings, of which a study may have several: limits are those of a sum
-    of correlated terms (Zou 2007), the correlations those of influences.
-    """
+    """Average a measure over findings; limits are those of a sum of terms that correlate (Zou 2007) as influences."""
     values, lows, highs = (np.array([m[i] for m in measured]) for i in range(3))
     patients = max(len(m.influence) for m in measured)
     influences = np.array([np.pad(i, (0, patients - len(i))) for *_, i in measured])

@@ -70,12 +70,8 @@ def contradicted_findings(text: str) -> set[str]:
     }
 
 
-def asserted_details(text: str) -> Details:
+def asserted_details(mentions: Iterable[Mention]) -> Details:
     """Return by finding asserted, certain or not, the sides and zones of all its mentions and the greatest severity."""
-    return _asserted(find_mentions(text))
-
-
-def _asserted(mentions: Iterable[Mention]) -> Details:
     found: dict[str, list[Mention]] = {}
     for mention in mentions:
         if mention.label != DENIED:
@@ -115,7 +111,7 @@ def facts(texts: Sequence[str]) -> Bits:
 def _fact_bits(convention: str, text: str) -> Bits:
     row = labeler.label_bits(convention, text)
     mentions = [one for one in kept_mentions(convention)[text] if one.finding in FINDINGS]
-    for finding, of in _asserted(mentions).items():
+    for finding, of in asserted_details(mentions).items():
         row[FINDINGS.index(finding)] |= sum(_BITS[name] for name in chain(("asserted",), *of))
     for one in mentions:
         row[FINDINGS.index(one.finding)] |= _BITS[one.status] if one.status in ("present", "denied") else 0

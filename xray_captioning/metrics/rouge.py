@@ -58,9 +58,7 @@ class _WordOrder:
         self.starts = self.ends - self.lengths - 1
 
     def common(self, matches: Iterable[int]) -> Ints:
-        """Return the length of the longest common subsequence with each text, (texts,), from where texts
-        have the first word of what is compared with them, the second one, and so on.
-        """
+        """Return the longest common subsequence's length with each text; `matches` are each compared word's places."""
         real = np.ones(self.ends[-1], dtype=bool)
         real[self.ends - 1] = False
         row = everywhere = _as_integer(real)
