@@ -7,6 +7,7 @@ import pytest
 
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics.clinical import clinical_scores, label_matrix
+from xray_captioning.metrics.labeler import find_mentions
 from xray_captioning.metrics.mentions import asserted_details
 from xray_captioning.phantom.dataset import report, sample_study
 
@@ -66,7 +67,7 @@ def test_sides_are_recovered(case):
     studies, texts = case
     pairs = [
         (frozenset(finding.sides), details[finding.name][0])
-        for study, details in zip(studies, map(asserted_details, texts), strict=True)
+        for study, details in zip(studies, map(asserted_details, map(find_mentions, texts)), strict=True)
         for finding in study.findings
         if finding.sides and finding.name in details
     ]
@@ -76,5 +77,5 @@ def test_sides_are_recovered(case):
 
 def test_a_finding_that_only_one_convention_knows_has_sides() -> None:
     """Infection is a finding of one convention; a sentence of nothing else was an error."""
-    details = asserted_details("There is an infection of the right lung.")
+    details = asserted_details(find_mentions("There is an infection of the right lung."))
     assert {name: sides for name, (sides, *_) in details.items()} == {"Pneumonia": {"right"}}

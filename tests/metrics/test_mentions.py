@@ -8,18 +8,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.metrics.clinical import label_matrix
-from xray_captioning.metrics.labeler import label_report
+from xray_captioning.metrics.labeler import find_mentions, label_report
+from xray_captioning.metrics.labels.layout import statements
 from xray_captioning.metrics.mentions import (
+    _HEADED,
     CAPTION_SHARES,
+    _earlier,
     asserted_details,
     compare_mentions,
     contradicted_findings,
     facts,
     mention_statistics,
-    prior_reference,
 )
 
 NORMAL = "the heart is normal in size . the lungs are clear . no effusion or pneumothorax ."
+
+
+def prior_reference(text: str) -> str:
+    found = next(filter(None, map(_earlier, statements(text))), None) or _HEADED.search(text)
+    return found.group() if found else ""
 
 
 def counts(references: list[str], hypotheses: list[str]) -> dict[str, np.ndarray]:
@@ -172,7 +179,7 @@ WORDS = st.sampled_from(
 @settings(deadline=None, max_examples=50)
 def test_a_report_agrees_with_itself(text):
     scores = compare_mentions([text], [text])
-    asserts = asserted_details(text).values()
+    asserts = asserted_details(find_mentions(text)).values()
     for i, kind in enumerate(("side", "zone", "severity")):
         expected = 1 if any(said[i] for said in asserts) else math.nan
         np.testing.assert_equal(scores[f"{kind}_agreement"], expected)
@@ -197,7 +204,10 @@ STATEMENTS = [
 def test_what_is_counted_is_what_the_texts_say(texts):
     """Statements read once and put together as bits give what each text, read as a whole, says."""
     references, hypotheses = texts, texts[::-1]
-    found, known, own = counts(references, hypotheses), *([*map(asserted_details, c)] for c in (references, hypotheses))
+    found, known, own = (
+        counts(references, hypotheses),
+        *([asserted_details(find_mentions(t)) for t in c] for c in (references, hypotheses)),
+    )
     for row, (wanted, said) in enumerate(zip(known, own, strict=True)):
         for kind in range(3):
             named = {finding: of[kind] for finding, of in wanted.items() if of[kind]}

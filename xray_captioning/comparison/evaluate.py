@@ -26,7 +26,7 @@ from xray_captioning.evaluation.claims import CollapseWarning
 from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_rows, features_of
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.result_columns import SYSTEM, role
-from xray_captioning.evaluation.results import LARGE_NOTE, evaluate_systems
+from xray_captioning.evaluation.results import LARGE_NOTE, Row, evaluate_systems
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics.labeler import convention_of, read_by
 from xray_captioning.metrics.ngrams import LARGE, kept_texts
@@ -72,12 +72,11 @@ def evaluate(
         As :func:`xray_captioning.read_studies` returns it, what it reads, or what returns it. Studies without a
         text and, where there is a captioner, without an image are left out.
     systems : mapping
-        By name, a captioner; the folder of a bundle, or the name of a shipped one; or the texts
-        of another system: a file of them, a dictionary by study id, or a list in the order of the
-        evaluated studies. Ids may be written otherwise than in the data (``7`` for ``s7``), or
-        name an image of the study. A list of these is one system that was trained several times:
-        its scores are means over the runs, and its intervals are of other seeds, too. (A list of
-        strings of which none is a folder is texts.)
+        By name, a captioner; the folder of a bundle, or the name of a shipped one; or the texts of another system:
+        a file of them, a dictionary by study id, or a list in the order of the evaluated studies. Ids may be
+        written otherwise than in the data (``7`` for ``s7``), or name an image of the study. A list of these is one
+        system that was trained several times: its scores are means over the runs, and its intervals are of other
+        seeds, too. (A list of strings of which none is a folder is texts.)
     out : path
         The folder for results.
     split : Split or path, optional
@@ -114,8 +113,7 @@ def evaluate(
         As :func:`xray_captioning.train` takes them. Captioners that were trained on features read
         these and no images; others go on reading images.
     workers : callable, optional
-        What :func:`xray_captioning.batch.workers.ray_workers` yields: processes that encode the
-        images of bundles.
+        What :func:`xray_captioning.batch.workers.ray_workers` yields: processes that encode the images of bundles.
 
     Returns
     -------
@@ -151,12 +149,8 @@ def evaluate(
     usable = usable_studies(studies, config, given, images)
     if given is not None:
         given.check(usable["study_id"])
-    if protocol and split is not None:
-        raise ConfigError("--protocol r2gen uses the published split; leave out --split")
-    if protocol and studies["split"].isna().any():
-        raise ConfigError("the data names no split, which --protocol r2gen needs; give R2Gen's annotation.json")
     if protocol:
-        split = split_studies(usable)
+        split = _published(split, studies, usable)
     for run in every:
         run.check_text(config, protocol)
     trained_on = {run.name: run.trained_on for run in every}
@@ -165,34 +159,38 @@ def evaluate(
     train, test = (usable[usable["study_id"].isin(split.parts[name])] for name in ("train", part))
     if test.empty:
         raise DataError(f"the {part} part of the split has no study with text; choose another")
-    about: dict[str, Any] = {
-        "part": part,
-        "split": split.digest,
-        "protocol": protocol or "coco",
-        "convention": convention,
-    }
+    about: Row = {"part": part, "split": split.digest, "protocol": protocol or "coco", "convention": convention}
     if only_common:
         whole, test = len(test), test.iloc[common_rows(texts, Studies.of(test, studies))]
         about["left_out"] = whole - len(test)
-    asked = Studies.of(test, studies)
-    task = Task(train, test, config, protocol, cache, seed, quick or len(test) > LARGE, asked)
+    asked, large = Studies.of(test, studies), len(test) > LARGE
+    task = Task(train, test, config, protocol, cache, seed, quick or large, asked)
     with read_by(convention):
         found, captions = system_texts(task, models, texts, beams)
         reports, patients = task.texts, factorize(np.array(group_ids(test), dtype=object), sort=True)[0].tolist()
         ids, shown = kept_texts(asked.ids, len(asked.ids)), dict(zip(asked.ids, test["images"]))
-        if len(ids) > LARGE and not images:  # the table takes as much memory as all the rest
+        if large and not images:  # the table takes as much memory as all the rest
             del studies, usable, train, test, task, texts, split, asked, shown
         results = evaluate_systems(ids, found, reports, about, patients, quick, seed)
         results.write(Path(out))
-        if report is not None and len(ids) <= LARGE:
+        if report is not None and not large:
             write_report(results, report, shown)
-    if len(ids) > LARGE:
+    if large:
         warnings.warn(LARGE_NOTE, ResultsWarning, stacklevel=2)
     if images:
         save(panel(examples(task, found, captions)), Path(out) / "panel.png")
     for alarm in results.alarms:
         warnings.warn(alarm.message, CollapseWarning, stacklevel=2)
     return results.rows
+
+
+def _published(asked: Any, studies: pd.DataFrame, usable: pd.DataFrame) -> Split:
+    """Return the split that the data names; no other may be asked for."""
+    if asked is not None:
+        raise ConfigError("--protocol r2gen uses the published split; leave out --split")
+    if studies["split"].isna().any():
+        raise ConfigError("the data names no split, which --protocol r2gen needs; give R2Gen's annotation.json")
+    return split_studies(usable)
 
 
 def _by_kind(
@@ -236,9 +234,7 @@ def measure(
     name: str | None = None,
     features: StudyFeatures | None = None,
 ) -> list[dict[str, Any]]:
-    """Compare a newly trained captioner, called `name` or after the folder `run`, with the baselines
-    and write that into its bundle; no rows where the split has no test studies.
-    """
+    """Compare a new captioner, called `name` or as its folder `run`, with baselines; write that into its bundle."""
     split, config = captioner.split, captioner.config
     usable = usable_studies(studies, config, features)
     if split is None or not set(usable["study_id"]) & set(split.test):

@@ -44,9 +44,7 @@ BATCH = 64  # studies
 
 
 class CaptioningSystem:
-    """A captioner, or the bundle of one, which is loaded when it is used. One that was trained on
-    features reads `features`; the images of a bundle are encoded by `workers`, if there are any.
-    """
+    """A captioner, or a bundle, loaded on use; may read `features`, or have images encoded by `workers`."""
 
     def __init__(self, name: str, given: Any, features: StudyFeatures | None = None, workers: Any = None) -> None:
         self.name, self._given, self._workers = name, given, workers
@@ -58,10 +56,9 @@ class CaptioningSystem:
         elif hasattr(given, "caption_features"):
             self.config, self.trained_on, about = given.config, given.trained_on, given.about
         else:
-            raise DataError(
-                f"system {name}: expected a captioner, a bundle's folder, a file of texts or "
-                f"texts (a list, or a dictionary of study id to text), got {type(given).__name__}"
-            )
+            texts = "a file of texts or texts (a list, or a dictionary of study id to text)"
+            what = f"expected a captioner, a bundle's folder, {texts}, got {type(given).__name__}"
+            raise DataError(f"system {name}: {what}")
         self.features = features if FEATURES in about else None
         if features is None and self.config.model.encoder == FEATURES:
             raise ConfigError(f"system {name}: was trained on features and sees no images; give them (--features)")
@@ -95,12 +92,10 @@ class CaptioningSystem:
         """Refuse a model whose section or cleaning is not that of the references."""
         if protocol == R2GEN and self.config.text.section in ("findings", "report"):
             return  # every text is cleaned anew
-        mine, other = ((c.text.section, c.text.cleaning) for c in (expected, self.config))
-        if mine != other:
-            raise ConfigError(
-                f"bundle {self.name} writes the {other[0]} after {other[1]} cleaning, but the "
-                f"references are the {mine[0]} after {mine[1]} cleaning; evaluate it on its own"
-            )
+        asked, own = (f"the {c.text.section} after {c.text.cleaning} cleaning" for c in (expected, self.config))
+        if own != asked:
+            what = f"bundle {self.name} writes {own}, but the references are {asked}"
+            raise ConfigError(f"{what}; evaluate it on its own")
 
 
 @dataclass
@@ -141,10 +136,8 @@ def runs_of(name: str, given: Any) -> list[Any]:
     if len(absent) == len(entries):
         return [given]
     if absent:
-        raise DataError(
-            f"system {name}: {absent[0]!r} is no folder, but other runs in its list are; give "
-            "folders of bundles or files of texts, or texts alone"
-        )
+        what = f"system {name}: {absent[0]!r} is no folder, but other runs in its list are"
+        raise DataError(f"{what}; give folders of bundles or files of texts, or texts alone")
     if len({is_texts(entry) for entry in given}) > 1:
         raise DataError(f"system {name} mixes texts and bundles; give its runs as one of them")
     return list(given)
@@ -156,9 +149,7 @@ def system_texts(
     texts: Mapping[str, Sequence[Texts]],
     beams: Sequence[int],
 ) -> tuple[list[System], list[Caption]]:
-    """Return what other systems, models and baselines wrote for the evaluated studies, and beside
-    that the captions that the first model wrote with its first search.
-    """
+    """Return what all systems and baselines wrote, and the captions of the first model's first search."""
     first: list[Caption] = []
     said: list[tuple[str, str | None, Sequence[Sequence[str]]]] = []
     for name, runs in texts.items():

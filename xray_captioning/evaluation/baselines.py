@@ -114,11 +114,10 @@ def baseline_systems(
     quick: bool = False,
     seed: int = 0,
 ) -> list[System]:
-    """Return every baseline with what it writes of the evaluated studies, in a table's order. They
-    repeat `training` texts (`targets` as a protocol scores them); of `reports` only the oracle sees the
-    findings. `pooled` has, by model and run, features of the training and of the evaluated studies: a
-    retrieval a model. Quick keeps only the fixed texts by BLEU-4 and clinical F1, the random one and
-    the retrievals.
+    """Return every baseline with what it writes of the evaluated studies, in a table's order. They repeat
+    `training` texts (`targets` as a protocol scores them); of `reports` only the oracle sees the findings. `pooled`
+    has, by model and run, features of the training and of the evaluated studies: a retrieval a model. Quick keeps
+    only the fixed texts by BLEU-4 and clinical F1, the random one and the retrievals.
     """
     fixed = _fixed(training, targets, CONSTANT_METRICS[: 1 if quick else -1])
     count = len(reports)
@@ -178,8 +177,7 @@ def constant_captions(
     """
     if not texts:
         raise DataError("a constant caption needs training texts; there are none")
-    # Of texts that score the same the first in the alphabet is chosen, so that the order of the
-    # data plays no part.
+    # Of texts that score the same the first in the alphabet is chosen, so that the order of the data plays no part.
     candidates = sorted(text for text, _ in Counter(texts).most_common(CANDIDATES))
     wanted = list(texts if references is None else references)
     if len(wanted) > REFERENCES:

@@ -59,9 +59,7 @@ def checked_text(value: Any, where: str, number: Any) -> str:
 
 
 def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, TextColumn]:
-    """Read the texts of systems by name: of the columns `asked` for those that are there, else
-    those that are systems' for certain; it is a DataError where that is not certain.
-    """
+    """Read systems' texts by name: the columns `asked` for that are there, else the certain ones, or a DataError."""
     columns = read_columns(path)
     chosen = roles.predictions(path, columns, asked)
     others = roles.other_texts(columns, chosen)
@@ -135,10 +133,8 @@ def _ids(path: Path, columns: roles.Columns) -> roles.Columns:
         return {name: columns[name] for name in likely}
     indexes = [name for name in columns if roles.role(name) == roles.INDEX]
     if len(columns) > 1 and not indexes and not any(map(roles.names_column, columns)):
-        raise DataError(
-            f"{path}: none of its columns ({', '.join(islice(columns, 5))}) names the study; let "
-            "the first line name the columns, one of them study_id"
-        )
+        what = f"none of its columns ({', '.join(islice(columns, 5))}) names the study"
+        raise DataError(f"{path}: {what}; let the first line name the columns, one of them study_id")
     for name in indexes:
         numbers = [str(as_text(value)) for value in columns[name]]
         if roles.counts(0, numbers):
@@ -146,9 +142,8 @@ def _ids(path: Path, columns: roles.Columns) -> roles.Columns:
         if name == "" or name.lower().startswith("unnamed"):
             return {name: columns[name]}
         if len(set(numbers)) == len(numbers) and not roles.counts(1, numbers):
-            raise DataError(
-                f"{path}: the column {name} does not count the rows, and none names the study; write a column study_id"
-            )
+            what = f"the column {name} does not count the rows, and none names the study"
+            raise DataError(f"{path}: {what}; write a column study_id")
     return {}
 
 
@@ -206,10 +201,8 @@ def _shows_table(path: Path, lines: Sequence[str]) -> bool:
         first = [line.split(sign)[0] for line in lines if sign in line]
         ids = [word for word in first if " " not in word.strip() and any(map(str.isdigit, word))]
         if 1 < len(set(first)) == len(lines) == len(ids):
-            raise DataError(
-                f"{path}: looks like a table ({sign!r} between the columns) without a line that "
-                "names the columns; put one first, such as study_id and prediction"
-            )
+            what = f"a table ({sign!r} between the columns) without a line that names the columns"
+            raise DataError(f"{path}: looks like {what}; put one first, such as study_id and prediction")
     return False
 
 

@@ -45,9 +45,7 @@ class Piece(NamedTuple):
 
 
 def choose_cases(references: Texts, texts: Texts, counts: Labels) -> list[list[int]]:
-    """Return the rows of a system's best, median and worst studies, `EACH` a kind, none twice: by
-    the F1 of their findings, whose `counts` are `confusion`'s, then by ROUGE-L.
-    """
+    """Return rows of best, median and worst studies, `EACH` a kind, none twice, by F1 of `counts`, then by ROUGE-L."""
     order = np.lexsort((-rouge_l_rows(references, texts), -clinical.example_f1(counts))).tolist()
     middle = max(len(order) // 2 - EACH // 2, 0)
     best, median, worst = order[:EACH], order[middle : middle + EACH], order[::-1][:EACH]
@@ -62,9 +60,7 @@ def wordiest(studies: pd.DataFrame, count: int = 4) -> list[int]:
 
 
 def example(study: Any, images: Any, texts: dict[str, str], caption: Any, *size: Any) -> Example:
-    """Return a row of studies as a panel shows it, images in the places of views; `caption`, the
-    first system's, is the one whose attention is drawn, or None.
-    """
+    """Return a study as a panel shows it, images in their views' places; `caption`, the first system's, may be None."""
     places, paths = zip(*((place, path) for place, path in enumerate(images) if path))
     views, pixels = dict(zip(study["images"], study["views"])), read_images(paths, *size)
     maps = None if caption is None or caption.attention is None else caption.attention[:, places]
@@ -142,15 +138,7 @@ def _statement(text: str, finding: str, label: int) -> tuple[str, str]:
 
 
 def marked(text: str, shown: str) -> list[Piece]:
-    """Return what is shown of a text, its beginning, in pieces: words that decided stand alone.
-
-    Examples
-    --------
-    >>> text = "Small effusion, no PTX."
-    >>> [piece for piece in marked(text, text) if piece.why]  # doctest: +NORMALIZE_WHITESPACE
-    [Piece(text='effusion', why='Pleural Effusion: present'),
-     Piece(text='PTX', why='Pneumothorax: denied by “no”')]
-    """
+    """Return what is shown of a text, its beginning, in pieces: words that decided stand alone."""
     deciding = set(labeler.explain_report(text).values())
     mentions = [m for m in dict.fromkeys(labeler.find_mentions(shown)) if m in deciding]
     reasons: dict[tuple[int, int], list[str]] = {}
@@ -166,9 +154,7 @@ def marked(text: str, shown: str) -> list[Piece]:
 
 
 def _spans(text: str, mentions: Sequence[labeler.Mention]) -> list[tuple[int, int]]:
-    """Return where a text, as it was written, has the words of mentions, which are of sentences in
-    standard spelling: words are aligned. (0, 0) is nowhere.
-    """
+    """Return where a text as written has the words of mentions, which are in standard spelling; (0, 0) is nowhere."""
     spelling = rules(labeler.convention_of()).spelling
     sentences = [" ".join(normal(statement, spelling)) for statement in statements(text)]
     written = list(_WORD.finditer(text))

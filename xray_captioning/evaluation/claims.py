@@ -77,9 +77,7 @@ class Alarm(NamedTuple):
 def caption_spread(
     references: clinical.Texts, texts: Sequence[str], training: Sequence[str], labels: clinical.Labels | None = None
 ) -> Spread:
-    """Measure how varied a system's captions are, and how many abnormal studies it recognises; `labels` are
-    those of the captions, where they are known.
-    """
+    """Measure how varied captions are, and how many abnormal studies they recognise; `labels` are theirs, if known."""
     columns: tuple[clinical.Texts, ...] = (references, texts if labels is None else labels)
     true, said = (clinical.asserted(column) & clinical.IS_FINDING for column in columns)
     abnormal = true.any(axis=1)
@@ -241,9 +239,7 @@ def fixed_rival(systems: Sequence[System], metric: str) -> str | None:
 
 
 def paired_tests(systems: Sequence[System], found: Jackknife) -> list[Row]:
-    """Compare each system with the fixed report of each metric, then with every other system:
-    `Comparison` and ``p_holm``, corrected for the family of all rows of the same metric.
-    """
+    """Compare systems with each metric's fixed report, then with each other; ``p_holm`` is over a metric's rows."""
     names = [system.column for system in systems if system.kind == "system"]
     pairs = [(name, fixed_rival(systems, m), m) for name in names for m in COMPARED]
     pairs += [(*pair, metric) for pair in combinations(names, 2) for metric in COMPARED]
@@ -255,9 +251,7 @@ def paired_tests(systems: Sequence[System], found: Jackknife) -> list[Row]:
 
 
 def beats_every_baseline(systems: Sequence[System], found: Jackknife) -> list[Row]:
-    """Return a row for each metric in which a system is better than every baseline (``rivals``) but
-    the oracle, which is shown the answer: ``p`` is the largest of the two-sided p values.
-    """
+    """Return where a system beats all baselines (``rivals``) but the oracle, shown the answer; ``p`` is the largest."""
     rivals = [s.column for s in systems if s.kind == "baseline" and s.name != ORACLE]
     names = [system.column for system in systems if system.kind == "system"]
     tests = [(n, m, [found.compare(n, rival, m) for rival in rivals]) for n, m in product(names, COMPARED)]

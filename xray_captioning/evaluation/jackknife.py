@@ -44,24 +44,6 @@ MEANS = ("ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2", "ROUGE-L-F1")  # of words, ov
 Array = NDArray[np.float64]
 
 
-class Moments:
-    """What is asked of pseudo-values that are not compared, in the place of very many."""
-
-    def __init__(self, values: Array) -> None:
-        self._number, self._mean, self._variance = len(values), values.mean(), values.var(ddof=1)
-
-    def __len__(self) -> int:
-        return self._number
-
-    def mean(self) -> float:
-        """Return the mean of the values."""
-        return float(self._mean)
-
-    def var(self, ddof: int) -> float:
-        """Return their variance; `ddof` is 1."""
-        return float(self._variance)
-
-
 Interval = tuple[float, float]
 NO_INTERVAL = (float("nan"), float("nan"))
 
@@ -89,7 +71,7 @@ class Jackknife:
     """Scores of several systems on the same studies, by system and metric."""
 
     scores: dict[str, dict[str, float]]
-    pseudo: dict[str, dict[str, Any]]  # (patients,), in the same order for all systems, or `Moments`
+    pseudo: dict[str, dict[str, Any]]  # (patients,), in the same order for all systems, or `_moments`
     support: dict[str, dict[str, int]]  # patients that a score stands on
     runs: dict[str, list[dict[str, float]]] = field(default_factory=dict)  # each run's scores
 
@@ -104,7 +86,7 @@ class Jackknife:
         pseudo, highest = self.pseudo[system][metric], HIGHEST.get(metric, 1.0)
         error, freedom = self._error(pseudo, metric, system)
         # Their mean is the score without most of its bias (F1 of few cases is too low).
-        error, quantile = float(np.hypot(error, score - pseudo.mean())), stdtrit(freedom, 0.975)
+        error, quantile = float(np.hypot(error, score - _moments(pseudo)[1])), stdtrit(freedom, 0.975)
         if metric in UNBOUNDED:
             low, high = _t_interval(score, error, quantile)
             return max(low, 0.0), high  # no text has fewer words than none
@@ -132,11 +114,11 @@ class Jackknife:
     def _error(self, pseudo: Any, metric: str, *systems: str) -> tuple[float, float]:
         """Return a standard error, over patients and the systems' runs, and its freedom."""
         runs = [np.array([run[metric] for run in self.runs.get(name, [])]) for name in systems]
-        known = [sample for sample in (pseudo, *runs) if len(sample) > 1]
-        variances = np.array([sample.var(ddof=1) / len(sample) for sample in known])
+        known = [_moments(sample) for sample in (pseudo, *runs) if len(sample) > 1]
+        variances = np.array([variance / number for number, _, variance in known])
         if len(pseudo) < 2 or not variances.sum() > 0:
             return float("nan"), float("nan")
-        spread = sum(v**2 / (len(sample) - 1) for v, sample in zip(variances, known))
+        spread = sum(v**2 / (number - 1) for v, (number, *_) in zip(variances, known))
         return float(np.sqrt(variances.sum())), float(variances.sum() ** 2 / spread)
 
 
@@ -222,12 +204,10 @@ def jackknife(
     reports: Sequence[str] | None = None,
     findings: Sequence[str] | None = None,
 ) -> Jackknife:
-    """Score systems, also without each patient in turn; `systems` are the texts of each.
-
-    All studies of a patient (`groups`) are left out together. `reports` are the texts whose
-    findings and sides count, where a protocol has replaced words of the `references`; `findings`
-    what ``clinical_f1`` averages over. CIDEr's n-gram weights stay when a study is left out.
-    Memory, beyond the texts: about 1 kB a study and system.
+    """Score systems, also without each patient in turn; `systems` are the texts of each. All studies of a patient
+    (`groups`) are left out together. `reports` are the texts whose findings and sides count, where a protocol has
+    replaced words of the `references`; `findings` what ``clinical_f1`` averages over. CIDEr's n-gram weights stay
+    when a study is left out. Memory, beyond the texts: about 1 kB a study and system.
     """
     if not systems:
         raise DataError("there is no system to score; give at least one")
@@ -291,7 +271,7 @@ def mean_of_runs(alone: Jackknife, systems: Mapping[str, Sequence[str]]) -> Jack
         metrics = list(found.runs[name][0])
         found.scores[name] = {m: float(np.mean([alone.scores[run][m] for run in runs])) for m in metrics}
         pseudo = [alone.pseudo[run] for run in runs]  # of moments alone there is no mean
-        several = [m for m, values in pseudo[0].items() if not isinstance(values, Moments)]
+        several = [m for m, values in pseudo[0].items() if not isinstance(values, tuple)]
         means = {m: np.mean([one[m] for one in pseudo], axis=0) for m in several if len(runs) > 1}
         found.pseudo[name] = means if len(runs) > 1 else pseudo[0]
         found.support[name] = {m: min(alone.support[run][m] for run in runs) for m in metrics}
@@ -314,14 +294,17 @@ def _leave_one_out(sums: Statistics, findings: Sequence[str] | None) -> tuple[di
             change = np.where(np.isfinite(found[name]), score - found[name], 0.0)
             pseudo[name][part] = score + (number - 1) * change
     for name in () if number <= LARGE else pseudo.keys() - set(COMPARED):
-        pseudo[name] = Moments(pseudo[name])
+        pseudo[name] = _moments(pseudo[name])
     return scores, pseudo
 
 
+def _moments(values: Any) -> tuple[int, float, float]:
+    """Return number, mean and variance of several values; of very many that are not compared no more is kept."""
+    return values if isinstance(values, tuple) else (len(values), float(values.mean()), float(values.var(ddof=1)))
+
+
 def _two_sided(difference: float, error: float, freedom: float, patients: int) -> float:
-    """Return p, no less than a sign test says where all `patients` that carry the scores agree: all
-    that is known of a perfect system and one that names nothing.
-    """
+    """Return p, no less than a sign test's where all `patients` that carry the scores agree: a perfect system's."""
     least = min(2.0 ** (1 - patients), 1.0) if np.isfinite(difference) else float("nan")
     return max(least, 2 * float(stdtr(freedom, -abs(difference) / error))) if error > 0 else least
 

@@ -49,10 +49,9 @@ class Studies:
         return cls(ids, list(evaluated["images"]), others, list(rest["images"]))
 
     def rows(self, values: Sequence[Any]) -> list[int | None]:
-        """Return the number of the study that each value names, None where it names none.
-
-        Ids are taken as they stand where that finds most studies; else as others write them (``7``
-        for ``007``, ``7.0``, ``s7``, ``CXR7``, a path that ends in it); else as paths of images.
+        """Return the number of the study that each value names, None where it names none. Ids are taken as they
+        stand where that finds most studies; else as others write them (``7`` for ``007``, ``7.0``, ``s7``,
+        ``CXR7``, a path that ends in it); else as paths of images.
         """
         exact = {study: row for row, study in enumerate(self.ids)}.get
         best = [exact(v) if isinstance(v, str) else _first(exact, v) for v in values]
@@ -100,9 +99,7 @@ class Studies:
 
 
 def features_of(given: Any, studies: pd.DataFrame) -> StudyFeatures | None:
-    """Open features, if any, and match their rows with studies as `Studies.rows`; it is a DataError if two
-    rows are of one study, or none of any.
-    """
+    """Open features, if any, and match their rows as `Studies.rows`; two of one study, or none, are a DataError."""
     if given is None:
         return None
     features, ids = open_features(given), list(studies["study_id"])
@@ -174,10 +171,8 @@ def by_row(system: str, given: Texts, studies: Studies) -> dict[int, int]:
     place = f"{written.source}: system {system}" if written.source else f"system {system}"
     if not written.ids:
         if len(written.texts) != len(studies.ids):
-            raise DataError(
-                f"{place} has {len(written.texts)} texts without a study_id, but {len(studies.ids)} "
-                "studies are evaluated; give one for each, in the order of the data, or name their studies"
-            )
+            what = f"{len(written.texts)} texts without a study_id, but {len(studies.ids)} studies are evaluated"
+            raise DataError(f"{place} has {what}; give one for each, in the order of the data, or name their studies")
         return {place: place for place in range(len(written.texts))}
     column, rows, number = best_column(written, studies)
     values = written.ids[column]
@@ -189,10 +184,8 @@ def by_row(system: str, given: Texts, studies: Studies) -> dict[int, int]:
         raise DataError(f"{place} names a study twice, the second time as {column} {twice[-1]}; keep one text of it")
     if written.texts and not number:
         shown = ", ".join(f"{name} {values[0]}" for name, values in written.ids.items() if values)
-        raise DataError(
-            f"{place}: no id is that of an evaluated study or image ({shown or 'none'}; the data has "
-            f"{studies.ids[0]}); give the study ids of the data in a column study_id"
-        )
+        what = f"no id is that of an evaluated study or image ({shown or 'none'}; the data has {studies.ids[0]})"
+        raise DataError(f"{place}: {what}; give the study ids of the data in a column study_id")
     if unknown := [v for v, row in zip(values, rows) if row is None and not studies.is_other(v)]:
         said = f"{system}: {len(unknown)} of {len(rows)} texts are of no study of the data and are left out"
         warnings.warn(f"{said}, such as that of {unknown[0]}", ResultsWarning, stacklevel=2)
@@ -203,13 +196,10 @@ def in_order(system: str, given: Texts, studies: Studies) -> Sequence[str]:
     """Return a system's texts in the order of the studies; a study without one is a DataError."""
     given = _as_written(system, given)
     found = by_row(system, given, studies)
-    missing = [study for row, study in enumerate(studies.ids) if row not in found]
-    if missing:
-        raise DataError(
-            f"system {system} has no text for study {missing[0]} ({len(missing)} of "
-            f"{len(studies.ids)} evaluated studies are missing); give one for each, or evaluate "
-            "only those that every system has a text for: --only-common (only_common=True)"
-        )
+    if missing := [study for row, study in enumerate(studies.ids) if row not in found]:
+        what = f"study {missing[0]} ({len(missing)} of {len(studies.ids)} evaluated studies are missing)"
+        advice = "or evaluate only those that every system has a text for: --only-common (only_common=True)"
+        raise DataError(f"system {system} has no text for {what}; give one for each, {advice}")
     texts = kept_texts((given.texts[found[row]] for row in range(len(studies.ids))), len(studies.ids))
     if empty := sum(not text.strip() for text in texts):
         said = f"{system}: {empty} of {len(texts)} texts are empty and count as such"

@@ -243,9 +243,7 @@ def _of_objects(entries: Any) -> bool:
 
 
 def _of_objects_by_name(content: dict[str, dict[str, Any]], named: bool) -> Columns:
-    """Return objects in an object as columns: of columns, which some name shows (`named`), of a
-    study each, or of a system each.
-    """
+    """Return objects in an object as columns: of columns, as a name shows (`named`), of a study or a system each."""
     keys = list(dict.fromkeys(key for inner in content.values() for key in inner))
     if not named and any(role(str(key)) != SYSTEM for key in keys):
         return {STUDY: list(content), **rows_to_columns(list(content.values()))}

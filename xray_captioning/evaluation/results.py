@@ -23,13 +23,12 @@ from xray_captioning.metrics.ngrams import LARGE
 from xray_captioning.metrics.scores import word_statistics
 
 Row = dict[str, Any]
-Run = tuple[str, ...] | ngrams.PackedTexts  # the texts of a run
 LARGE_NOTE = (
     f"more than {LARGE:,} studies: the table is the small one, `random` one draw, no page is written, a test of "
     f"captions given to other patients has {claims.FEW_SHUFFLES} shuffles"
 )
 Tests = Mapping[str, claims.ShuffleTest]
-Labelled = Callable[[Sequence[str]], clinical.Labels]
+Labelled = Callable[[Any], clinical.Labels]
 
 
 @dataclass(frozen=True)
@@ -104,25 +103,22 @@ def evaluate_systems(
     quick: bool = False,
     seed: int = 0,
 ) -> Results:
-    """Score systems, then baselines, and warn of systems that write the same of every study.
-
-    `about` goes to ``metrics.json``. All studies of one of the `groups`, patients, are one observation.
-    A row has the columns of `SHOWN` and, unless quick, every score of `jackknife`, ``distinct-1``,
-    ``distinct-2`` and a `Spread`, means over runs. Quick has no rows for shuffled systems; all tests
-    are the same. So are sets of more than `LARGE` studies, with fewer shuffles: `LARGE_NOTE`.
+    """Score systems, then baselines, and warn of systems that write the same of every study. `about` goes to
+    ``metrics.json``. All studies of one of the `groups`, patients, are one observation. A row has the columns of
+    `SHOWN` and, unless quick, every score of `jackknife`, ``distinct-1``, ``distinct-2`` and a `Spread`, means over
+    runs. Quick has no rows for shuffled systems; all tests are the same. So are sets of more than `LARGE` studies,
+    with fewer shuffles: `LARGE_NOTE`.
     """
-    large = len(studies) > LARGE
-    quick, shuffles = quick or large, claims.FEW_SHUFFLES if large else claims.SHUFFLES
-    labels = cache(clinical.label_matrix)
-
-    def labelled(column: Sequence[str]) -> clinical.Labels:
-        return labels(_key(column))
-
+    quick, shuffles = (True, claims.FEW_SHUFFLES) if len(studies) > LARGE else (quick, claims.SHUFFLES)
+    labelled = cache(clinical.label_matrix)
+    systems = [s._replace(texts=_key(s.texts), others=list(map(_key, s.others))) for s in systems]
+    texts = texts._replace(reports=_key(texts.reports))
     groups = list(studies if groups is None else groups)
     own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]
     findings, reports = clinical.counted_findings(texts.training), labelled(texts.reports)
-    some = (clinical.asserted(reports) & clinical.finding_columns(findings)).any()
-    read = labelled if some else list  # without a finding it is words that are compared
+    supported = clinical.supported_findings(reports, findings)
+    # Without a finding it is words that are compared.
+    read, metric = (labelled, "clinical_f1") if any(supported.values()) else (list, "BLEU-4")
     tests = {
         s.column: claims.shuffle_test(read(texts.reports), list(map(read, s.runs)), groups, seed, shuffles, findings)
         for s in own
@@ -131,18 +127,16 @@ def evaluate_systems(
     shuffled = {s.column: _shuffled(s, orders) for s in own if orders}
     shown = [*systems, *shuffled.values()]
     # What systems share is scored once: the different runs have numbers.
-    runs = {run: str(n) for n, run in enumerate(dict.fromkeys(_key(run) for s in shown for run in s.runs))}
-    named = dict(zip(runs.values(), runs))
+    named = {str(n): run for n, run in enumerate(dict.fromkeys(run for s in shown for run in s.runs))}
+    runs = {run: number for number, run in named.items()}
     alone = jackknife.jackknife(texts.references, named, groups, texts.reports, findings)
-    found = jackknife.mean_of_runs(alone, {s.column: [runs[_key(run)] for run in s.runs] for s in systems})
+    found = jackknife.mean_of_runs(alone, {s.column: [runs[run] for run in s.runs] for s in systems})
     rows = {run: _row(run, texts, alone, number, None if quick else labelled) for run, number in runs.items()}
     whole = _whole_rows(texts.whole, rows) if texts.whole else {}
-    supported = clinical.supported_findings(reports, findings)
-    metric = "clinical_f1" if any(supported.values()) else "BLEU-4"
     notes = _notes(tests, shuffled, {name: about[name] for name in (LEFT_OUT,) if name in about})
 
-    def mean(system: System, rows: Mapping[Run, Row]) -> Row:
-        own = mean_row([rows[_key(run)] for run in system.runs]) | notes[system.column]
+    def mean(system: System, rows: Mapping[Any, Row]) -> Row:
+        own = mean_row([rows[run] for run in system.runs]) | notes[system.column]
         return {**dict.fromkeys(SHOWN), "system": system.name, "search": system.search, **own}
 
     return Results(
@@ -161,7 +155,8 @@ def evaluate_systems(
     )
 
 
-def _key(run: Sequence[str]) -> Run:
+def _key(run: Sequence[str]) -> Any:
+    """Return texts as what can be a key."""
     return run if isinstance(run, ngrams.PackedTexts) else tuple(run)
 
 
@@ -179,7 +174,7 @@ def _row(run: Any, texts: ReportTexts, alone: Jackknife, number: str, labelled: 
     return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}
 
 
-def _whole_rows(whole: list[str], rows: Mapping[Run, Row]) -> dict[Run, Row]:
+def _whole_rows(whole: list[str], rows: Mapping[Any, Row]) -> dict[Any, Row]:
     """Return the rows of runs with their words scored against references that are not truncated."""
     frequency, found = cider.document_frequency(whole), {}
 
@@ -194,9 +189,7 @@ def _whole_rows(whole: list[str], rows: Mapping[Run, Row]) -> dict[Run, Row]:
 
 
 def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the means of numbers over runs, None where a run has none: the other runs' mean would
-    be of those that happen to have a value. Counts stay counts.
-    """
+    """Return means over runs, None where a run has none: the rest would be of other runs. Counts stay counts."""
     return {name: _mean([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -212,7 +205,7 @@ def _mean(values: Sequence[Any]) -> Any:
 
 def _shuffled(system: System, orders: Sequence[NDArray[Any]]) -> System:
     """Return a system whose captions are given to other patients; each shuffle is a run."""
-    runs = [[texts[row] for row in order] for texts, order in zip(cycle(system.runs), orders)]
+    runs = [tuple(texts[row] for row in order) for texts, order in zip(cycle(system.runs), orders)]
     return System(f"{system.name} {SHUFFLED}", system.search, runs[0], SHUFFLED, runs[1:])
 
 

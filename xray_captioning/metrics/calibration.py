@@ -10,7 +10,7 @@ from scipy.stats import binom, t
 
 from xray_captioning.errors import DataError
 from xray_captioning.findings import NO_FINDING
-from xray_captioning.metrics.labeler import DENIED, label_report
+from xray_captioning.metrics.labeler import DENIED, find_mentions, label_report
 from xray_captioning.metrics.mentions import asserted_details
 
 BINS = 10  # groups of equally many sentences; fewer where there are fewer sentences
@@ -32,11 +32,9 @@ class Bin(NamedTuple):
 
 
 class CalibrationScores(NamedTuple):
-    """How well stated probabilities fit what happened.
-
-    The calibration error is the mean absolute difference of stated and found shares over bins of
-    equally many sentences; the skill one less the ratio of the Brier score to that of always stating
-    the base rate.
+    """How well stated probabilities fit what happened. The calibration error is the mean absolute difference of
+    stated and found shares over bins of equally many sentences; the skill one less the ratio of the Brier score to
+    that of always stating the base rate.
     """
 
     n: int  # sentences
@@ -59,12 +57,12 @@ class CalibrationScores(NamedTuple):
 
 
 def sentence_is_right(sentence: str, reference: str) -> bool:
-    """Return whether a report supports a sentence: it asserts each finding that the sentence asserts, on
-    the same side where both name one, and none that it denies; for a sentence without a finding none
-    but support devices.
+    """Return whether a report supports a sentence: it asserts each finding that the sentence asserts, on the same
+    side where both name one, and none that it denies; for a sentence without a finding none but support devices.
     """
     said, found = (
-        {finding: sides for finding, (sides, *_) in asserted_details(text).items()} for text in (sentence, reference)
+        {finding: sides for finding, (sides, *_) in asserted_details(find_mentions(text)).items()}
+        for text in (sentence, reference)
     )
     denied = {name for name, label in label_report(sentence).items() if label == DENIED}
     if not said and not denied:
@@ -110,11 +108,9 @@ def wilson(share: float, weight: float) -> tuple[float, float]:
 
 
 def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
-    """Return a 95 % interval of a share of outcomes (n,), 1 or 0, whose unit is the study, (n,).
-
-    It is Wilson's for as many independent outcomes as have the variance that these have between
-    studies. A bootstrap has no width where all are alike, and is too narrow near 0 and 1, where most
-    bins lie.
+    """Return a 95 % interval of a share of outcomes (n,), 1 or 0, whose unit is the study, (n,). It is Wilson's for
+    as many independent outcomes as have the variance that these have between studies. A bootstrap has no width
+    where all are alike, and is too narrow near 0 and 1, where most bins lie.
     """
     share, studies = float(outcome.mean()), len(np.unique(study))
     spread, variance, n = share * (1 - share), _variance(outcome, study), float(outcome.size)

@@ -1,6 +1,4 @@
-"""CIDEr as pycocoevalcap 1.2's ``Cider``, which the literature calls CIDEr-D: Vedantam et al. 2015,
-equations 3 and 4, with sigma 6 and orders 1 to 4, times 10.
-"""
+"""CIDEr-D, pycocoevalcap 1.2's ``Cider``: Vedantam et al. 2015, equations 3 and 4, sigma 6, orders 1 to 4, times 10."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -63,9 +61,7 @@ def _merged(parts: Iterable[_Counted]) -> _Counted:
 
 
 def cider_rows(references: References, hypotheses: Hypotheses, frequency: DocumentFrequency | None = None) -> Floats:
-    """Compute the CIDEr of every study, (studies,), from 0 to 10; a system's is their mean. `frequency`
-    says how common each n-gram is, by default in these references; of a single study all are 0.
-    """
+    """Compute each study's CIDEr, (studies,), 0 to 10, by the `frequency` of these references or another; 0 of one."""
     pairs = ngrams.checked_pairs(references, hypotheses)
     common = document_frequency([texts for texts, _ in pairs]) if frequency is None else frequency
     return np.concatenate([block_scores(block, common) for block in ngrams.blocks(pairs)])

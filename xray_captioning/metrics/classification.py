@@ -76,9 +76,7 @@ def classification_table(
 
 
 def patient_numbers(patients: Sequence[Hashable] | None, studies: int) -> NDArray[np.int64]:
-    """Return the number of the patient of each study, from 0, by first appearance: (studies,). A
-    study whose patient is not known is of a patient of its own.
-    """
+    """Number the patient of each study, from 0 by first appearance: (studies,). Each unknown one is another."""
     if patients is None:
         return np.arange(studies)
     if len(patients) != studies:
@@ -89,9 +87,7 @@ def patient_numbers(patients: Sequence[Hashable] | None, studies: int) -> NDArra
 
 
 def frequent_findings(names: Sequence[str], labels: Array) -> list[str]:
-    """Return the findings that the mean of a table is over: `counted_findings` with labels of the
-    training part, (studies, findings), of 1, 0 or nan for unknown.
-    """
+    """Return what the mean of a table is over: `counted_findings` by training labels of 1, 0 or nan, unknown."""
     known = np.isfinite(labels).sum(axis=0)
     present = np.nansum(labels, axis=0)
     frequent = (present > 0) & (present >= clinical.LEAST_SHARE * known)
@@ -212,10 +208,9 @@ def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
 
 
 def f1(present: Array, said: Array, patients: Array) -> Estimate:
-    """Measure F1 of what is said to be present, (studies,) of bool: ``2 j / (1 + j)`` where ``j`` is
-    the share of studies with the finding in both among those with it in either: a proportion, whose
-    interval is Wilson's. Where a patient has several studies they count as fewer, by the ratio of
-    the two variances.
+    """Measure F1 of what is said to be present, (studies,) of bool: ``2 j / (1 + j)`` where ``j`` is the share of
+    studies with the finding in both among those with it in either: a proportion, whose interval is Wilson's. Where
+    a patient has several studies they count as fewer, by the ratio of the two variances.
     """
     both, either = present & said, present | said
     share = both.sum() / either.sum()
@@ -229,9 +224,7 @@ def f1(present: Array, said: Array, patients: Array) -> Estimate:
 
 
 def mean_over_prevalence(present: Array, probabilities: Array, patients: Array) -> Estimate:
-    """Measure the mean probability over the share that is present: 1 is calibrated in the large.
-    The interval is that of the logarithm, by Student's t.
-    """
+    """Measure the mean probability over the share present, 1 if calibrated; Student's interval of the logarithm."""
     value = float(probabilities.sum() / present.sum())
     single = probabilities / probabilities.sum() - present / present.sum()
     influence = np.bincount(patients, single)
@@ -244,9 +237,7 @@ def mean_over_prevalence(present: Array, probabilities: Array, patients: Array) 
 
 
 def mean_of(measured: Sequence[Estimate]) -> Estimate:
-    """Average a measure over findings, of which a study may have several: limits are those of a sum
-    of correlated terms (Zou 2007), the correlations those of influences.
-    """
+    """Average a measure over findings; limits are those of a sum of terms that correlate (Zou 2007) as influences."""
     values, lows, highs = (np.array([m[i] for m in measured]) for i in range(3))
     patients = max(len(m.influence) for m in measured)
     influences = np.array([np.pad(i, (0, patients - len(i))) for *_, i in measured])

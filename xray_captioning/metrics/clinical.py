@@ -107,18 +107,8 @@ def _labels(texts: Texts) -> Labels:
 
 
 def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> NDArray[np.int8]:
-    """Count the hits and misses of each study and finding: int8, (n, 18, 3).
-
-    True positives, false positives and false negatives, each 0 or 1. An uncertain finding counts as
-    present where `uncertain` is true, otherwise as absent.
-
-    Examples
-    --------
-    Macro F1 without each of the studies in turn, without labelling anything again:
-
-    >>> counts = confusion(["small left effusion", "edema"], ["left effusion", "no edema"])
-    >>> scores_from_counts(counts.sum(0) - counts)["clinical_f1"].tolist()
-    [0.0, 1.0]
+    """Count true positives, false positives and false negatives, each 0 or 1, of each study and finding: int8,
+    (n, 18, 3). An uncertain finding counts as present where `uncertain` is true, otherwise as absent.
     """
     _, columns = paired(references=references, hypotheses=hypotheses)
     reference, hypothesis = (asserted(column, uncertain) for column in columns)
@@ -127,13 +117,10 @@ def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> N
 
 
 def scores_from_counts(counts: Array, findings: Findings = None) -> dict[str, Floats]:
-    """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...), in
-    [0, 1].
-
-    ``clinical_f1`` is macro F1 over `findings`, by default all but "No Finding", of those that some
-    text asserts, so that a perfect system scores 1 (scikit-learn's ``zero_division=nan``); ``micro_f1``
-    over all but "No Finding". Those of `GROUPS` count it and, as the literature, 0 for a finding that
-    nobody has.
+    """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...), in [0, 1].
+    ``clinical_f1`` is macro F1 over `findings`, by default all but "No Finding", of those that some text asserts,
+    so that a perfect system scores 1 (scikit-learn's ``zero_division=nan``); ``micro_f1`` over all but "No
+    Finding". Those of `GROUPS` count it and, as the literature, 0 for a finding that nobody has.
     """
     each = _f1(counts)
     f1, asserted_by_some = np.nan_to_num(each), np.isfinite(each)
@@ -194,10 +181,9 @@ def clinical_scores(
     Returns
     -------
     dict of str to float
-        The names of :func:`scores_from_counts`, ``example_f1`` (mean of :func:`example_f1`) and
-        ``false_positives`` (findings that hypotheses assert and references do not, a study, "No
-        Finding" left out), uncertain findings counted as present; and the same names with
-        ``_present`` added, uncertain findings counted as absent.
+        The names of :func:`scores_from_counts`, ``example_f1`` (mean of :func:`example_f1`) and ``false_positives``
+        (findings that hypotheses assert and references do not, a study, "No Finding" left out), uncertain findings
+        counted as present; and the same names with ``_present`` added, uncertain findings counted as absent.
 
     Examples
     --------

@@ -1,8 +1,7 @@
 """Label the findings that a report names, by rules over its sentences and without a model.
 
-:mod:`xray_captioning.metrics.labels` has the steps and the rules. Labels and how mentions combine are
-CheXpert's (Irvin et al., AAAI 2019); how the Indiana University reports were coded say Demner-Fushman
-et al., JAMIA 2016.
+:mod:`xray_captioning.metrics.labels` has the steps and the rules. Labels and how mentions combine are CheXpert's
+(Irvin et al., AAAI 2019); how the Indiana University reports were coded say Demner-Fushman et al., JAMIA 2016.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,9 +31,7 @@ _CONVENTION = ContextVar("convention", default=CONVENTIONS[0])
 
 @contextmanager
 def read_by(convention: str | None) -> Iterator[None]:
-    """Read all reports in this block by a convention, where none is named, so that all figures of a
-    comparison are of one; None changes nothing.
-    """
+    """Read all reports in this block by a convention where none is named; None changes nothing."""
     token = _CONVENTION.set(convention_of(convention))
     try:
         yield
@@ -51,10 +48,7 @@ def convention_of(name: str | None = None) -> str:
 
 
 def find_mentions(text: str, convention: str | None = None) -> list[Mention]:
-    """Return every place where a report, raw or cleaned, names a finding, in reading order.
-
-    Raises what :func:`label_report` raises.
-    """
+    """Return every place where a report names a finding, in reading order; raises what :func:`label_report` raises."""
     return [m for m in _said(statement.mentions, text, convention) if m.finding != statement.OTHER]
 
 
@@ -67,9 +61,8 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
         A report, raw or cleaned. Its sentences end with a full stop, or stand on lines of their
         own; headings, lists and forms ("Effusion: none") are read as such.
     convention : {"chexpert", "mesh"}, optional
-        By default chexpert, or that of :func:`read_by`. What is said where careful readers differ:
-        "no new opacity" is uncertain to CheXpert's authors and no finding to the coders of Open-i
-        (docs/evaluation.md has the list).
+        By default chexpert, or that of :func:`read_by`. What is said where careful readers differ: "no new opacity"
+        is uncertain to CheXpert's authors and no finding to the coders of Open-i (docs/evaluation.md has the list).
 
     Returns
     -------
@@ -161,7 +154,6 @@ Bits: TypeAlias = NDArray[np.uint32]
 LABEL_BITS, BITS = {PRESENT: 1, UNCERTAIN: 2, DENIED: 4}, 3  # and how many these are
 REST, LETTERS, ABNORMAL, REST_BITS = len(FINDINGS), 1, 2, 2
 _FIRST = {written: np.array([0] * REST + [LETTERS * written], np.uint32).tobytes() for written in (False, True)}
-_BLOCK = 5_000  # texts at a time
 
 
 def label_bits(convention: str, text: str) -> Bits:
@@ -183,9 +175,6 @@ def kept_bits(found: Callable[[str, str], Bits], convention: str) -> Kept[str, b
 
 def report_bits(texts: Sequence[str], rows: Kept[str, bytes]) -> Bits:
     """Return the bits of reports, by those of statements: (n, 19). Equal texts are read once."""
-    if len(texts) > _BLOCK:
-        starts = range(0, len(texts), _BLOCK)
-        return np.concatenate([report_bits(texts[start : start + _BLOCK], rows) for start in starts])
     number: dict[str, int] = {}
     own = [number.setdefault(text, len(number)) for text in texts]
     found = [_FIRST[any(map(str.isalpha, t))] + b"".join(map(rows.__getitem__, statements(t))) for t in number]

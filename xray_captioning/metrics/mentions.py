@@ -18,7 +18,6 @@ from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics import clinical, labeler
 from xray_captioning.metrics.labeler import DENIED, Bits, Mention, find_mentions
 from xray_captioning.metrics.labels.details import SEVERITIES, ZONES
-from xray_captioning.metrics.labels.layout import statements
 from xray_captioning.metrics.labels.rules import alternatives
 from xray_captioning.metrics.labels.statement import mentions as kept_mentions
 from xray_captioning.metrics.ngrams import one_text, paired
@@ -43,13 +42,8 @@ _LATER = re.compile(rf"\b(?:{alternatives('later')})")
 _HEADED = re.compile(r"\bcomparisons?\s*:\s*(?!no\b|none|not |n/a|unavailable)\w+", re.IGNORECASE)
 
 
-def prior_reference(text: str) -> str:
-    """Return the first words of a text that speak of an earlier image, "" where none do."""
-    found = next(filter(None, map(_earlier, statements(text))), None) or _HEADED.search(text)
-    return found.group() if found else ""
-
-
 def _earlier(statement: str) -> re.Match[str] | None:
+    """Find the first words that speak of an earlier image."""
     later = _LATER.search(statement)
     return _PRIOR.search(statement, 0, later.start() if later else len(statement))
 
@@ -76,14 +70,8 @@ def contradicted_findings(text: str) -> set[str]:
     }
 
 
-def asserted_details(text: str) -> Details:
-    """Return the findings that a report asserts, certain or not, with the sides and zones of all mentions
-    of each together (bilateral is both sides) and the greatest severity.
-    """
-    return _asserted(find_mentions(text))
-
-
-def _asserted(mentions: Iterable[Mention]) -> Details:
+def asserted_details(mentions: Iterable[Mention]) -> Details:
+    """Return by finding asserted, certain or not, the sides and zones of all its mentions and the greatest severity."""
     found: dict[str, list[Mention]] = {}
     for mention in mentions:
         if mention.label != DENIED:
@@ -123,7 +111,7 @@ def facts(texts: Sequence[str]) -> Bits:
 def _fact_bits(convention: str, text: str) -> Bits:
     row = labeler.label_bits(convention, text)
     mentions = [one for one in kept_mentions(convention)[text] if one.finding in FINDINGS]
-    for finding, of in _asserted(mentions).items():
+    for finding, of in asserted_details(mentions).items():
         row[FINDINGS.index(finding)] |= sum(_BITS[name] for name in chain(("asserted",), *of))
     for one in mentions:
         row[FINDINGS.index(one.finding)] |= _BITS[one.status] if one.status in ("present", "denied") else 0
@@ -132,12 +120,10 @@ def _fact_bits(convention: str, text: str) -> Bits:
 
 
 def mention_statistics(reference: Bits, hypothesis: Bits) -> dict[str, NDArray[np.int8]]:
-    """Count, int8, what every share of :func:`mention_scores` is of, study by study, from `facts`.
-
-    ``details`` (n, 3, 3): for side, zone and severity, the findings for which the reference names one;
-    those of them that the hypothesis asserts; those with the same there. ``captions`` (n, 4): whether
-    each of `CAPTION_SHARES` holds. ``omitted`` (n, 2): findings that the reference asserts; those not
-    mentioned.
+    """Count, int8, what every share of :func:`mention_scores` is of, study by study, from `facts`. ``details`` (n,
+    3, 3): for side, zone and severity, the findings for which the reference names one; those of them that the
+    hypothesis asserts; those with the same there. ``captions`` (n, 4): whether each of `CAPTION_SHARES` holds.
+    ``omitted`` (n, 2): findings that the reference asserts; those not mentioned.
     """
     labels = [clinical.labels_of(bits) for bits in (reference, hypothesis)]
     prior, known = (bits[:, -1] & _PRIOR_BIT > 0 for bits in (hypothesis, reference))
@@ -160,12 +146,11 @@ def mention_statistics(reference: Bits, hypothesis: Bits) -> dict[str, NDArray[n
 
 
 def mention_scores(sums: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
-    """Compute the shares of samples, (samples,), from sums of `mention_statistics`.
-
-    ``side_agreement``, ``zone_agreement``, ``severity_agreement``: of the findings that both texts
-    assert and for which the reference names a side (zone, severity), those for which the hypothesis
-    names the same. ``side_recall``: of all findings for which it names a side. `CAPTION_SHARES`: of
-    the captions. ``omissions``: of the findings that references assert. A share of nothing is nan.
+    """Compute the shares of samples, (samples,), from sums of `mention_statistics`. ``side_agreement``,
+    ``zone_agreement``, ``severity_agreement``: of the findings that both texts assert and for which the reference
+    names a side (zone, severity), those for which the hypothesis names the same. ``side_recall``: of all findings
+    for which it names a side. `CAPTION_SHARES`: of the captions. ``omissions``: of the findings that references
+    assert. A share of nothing is nan.
     """
     named, shared, same = np.moveaxis(sums["details"], -1, 0)
     agreement = clinical.share(same, shared)

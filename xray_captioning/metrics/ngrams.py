@@ -1,6 +1,4 @@
-"""What metrics share: columns of texts, checked, so that none pairs texts of different studies;
-n-grams, counted; and how varied texts are.
-"""
+"""What metrics share: columns of texts, checked and paired by study; n-grams, counted; how varied texts are."""
 
 from array import array
 from collections import Counter
@@ -34,11 +32,10 @@ Pairs: TypeAlias = list[tuple[list[str], str]]  # the references and the hypothe
 
 
 def paired(**columns: Any) -> tuple[Sequence[Any], list[Sequence[Any]]]:
-    """Put columns, named as messages call them, side by side: keys, and columns of one length.
-
-    Dictionaries are matched by id, in the order of the first one; an id that JSON made a text is
-    the number it was. All else is matched by position, its keys are numbers from 0. An array of
-    labels, (n, 18), stays one. Raises a DataError where the room's docstring says so.
+    """Put columns, named as messages call them, side by side: keys, and columns of one length. Dictionaries are
+    matched by id, in the order of the first one; an id that JSON made a text is the number it was. All else is
+    matched by position, its keys are numbers from 0. An array of labels, (n, 18), stays one. Raises a DataError
+    where the room's docstring says so.
     """
     if any(isinstance(column, Mapping) for column in columns.values()):
         keys, found = _by_id(columns)
@@ -73,9 +70,6 @@ class PackedTexts(Sequence[str]):
             return [self[i] for i in range(*place.indices(len(self)))]
         i = range(len(self))[place]
         return self._bytes[self._ends[i] : self._ends[i + 1]].decode("utf-8", "surrogatepass")
-
-    def __iter__(self) -> Iterator[str]:
-        return (self[i] for i in range(len(self)))
 
 
 def kept_texts(texts: Iterable[Any], number: int) -> Sequence[Any]:
@@ -158,10 +152,8 @@ def _check_indexes(columns: Mapping[str, Any]) -> None:
     indexed = {n: c for n, c in columns.items() if hasattr(c, "index") and hasattr(c, "to_numpy")}
     for (name, first), (other, second) in combinations(indexed.items(), 2):
         if not first.index.equals(second.index):
-            raise DataError(
-                f"{name} and {other} are columns of tables with different indexes; give both as "
-                ".to_dict() where the index is the study's id, or else .tolist() in the same order"
-            )
+            advice = "give both as .to_dict() where the index is the study's id, or else .tolist() in the same order"
+            raise DataError(f"{name} and {other} are columns of tables with different indexes; {advice}")
 
 
 def checked_pairs(references: References, hypotheses: Hypotheses) -> Pairs:
@@ -213,9 +205,7 @@ class Words:
 
     @cached_property
     def counts(self) -> list[tuple[Codes, Any]]:
-        """For orders 1 to `MAXIMUM_ORDER` the n-grams, numbers by first appearance, and how often each text
-        has each: SciPy's csr_array of int64, (texts, n-grams).
-        """
+        """By order the n-grams, by first appearance, and how often a text has each: csr_array, (texts, n-grams)."""
         from scipy.sparse import csr_array
 
         found, left = [], np.repeat(self.ends, self.lengths) - np.arange(len(self.codes))
@@ -258,9 +248,7 @@ def blocks(pairs: Pairs) -> Iterator[Block]:
 
 
 def levels(counts: Any, most: int) -> Any:
-    """Return whether texts have n-grams once, twice, ... up to `most` times, side by side. The dot
-    product of two texts' rows counts each n-gram as often as both have it.
-    """
+    """Return whether texts have n-grams 1, 2, ... `most` times, side by side: dot products count what two share."""
     from scipy.sparse import hstack
 
     return hstack([counts >= times for times in range(1, most + 1)], "csr")

@@ -19,9 +19,7 @@ _ALPHANUMERIC = re.compile("[a-z0-9]+")
 
 
 def rouge_l_rows(references: References, hypotheses: Hypotheses) -> Floats:
-    """Compute the COCO ROUGE-L of every study, (studies,), from 0 to 1; a system's is their mean.
-    As in pycocoevalcap an empty text is one empty word.
-    """
+    """Compute every study's COCO ROUGE-L, (studies,), from 0 to 1; an empty text is one empty word, as there."""
     return np.concatenate([block_scores(block) for block in blocks(checked_pairs(references, hypotheses))])
 
 
@@ -48,12 +46,10 @@ def rouge_l_of_constants(references: Sequence[str], candidates: Sequence[str]) -
 
 
 class _WordOrder:
-    """Finds the longest subsequence that each of some texts shares with another (Hyyrö 2004).
-
-    They lie one behind the other in one large integer, a bit a word and a free bit after each. One row
-    of the usual table is such an integer (a zero where the length grows by one), so that a row of all
-    texts' tables is an addition and two bit operations; what the addition carries over ends in the free
-    bit.
+    """Finds the longest subsequence that each of some texts shares with another (Hyyrö 2004). They lie one behind
+    the other in one large integer, a bit a word and a free bit after each. One row of the usual table is such an
+    integer (a zero where the length grows by one), so that a row of all texts' tables is an addition and two bit
+    operations; what the addition carries over ends in the free bit.
     """
 
     def __init__(self, lengths: Sequence[int] | Ints) -> None:
@@ -62,9 +58,7 @@ class _WordOrder:
         self.starts = self.ends - self.lengths - 1
 
     def common(self, matches: Iterable[int]) -> Ints:
-        """Return the length of the longest common subsequence with each text, (texts,), from where texts
-        have the first word of what is compared with them, the second one, and so on.
-        """
+        """Return the longest common subsequence's length with each text; `matches` are each compared word's places."""
         real = np.ones(self.ends[-1], dtype=bool)
         real[self.ends - 1] = False
         row = everywhere = _as_integer(real)

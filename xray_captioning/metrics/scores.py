@@ -30,8 +30,7 @@ def score(
         The system's texts: in the same order, or matched by id where both are dictionaries
         (pycocoevalcap's and R2Gen's ``gts`` and ``res``).
     protocol : {'coco', 'nltk', 'legacy'}
-        How BLEU is computed, see `xray_captioning.metrics.bleu`. ROUGE-L and CIDEr are
-        always pycocoevalcap's.
+        How BLEU is computed, see `xray_captioning.metrics.bleu`. ROUGE-L and CIDEr are always pycocoevalcap's.
     convention : {'chexpert', 'mesh'}, optional
         Adds the clinical scores, reports read by this convention (:func:`label_report`). Of several
         references of a study the first counts there.
@@ -47,8 +46,7 @@ def score(
     ConfigError
         No protocol or convention has that name.
     DataError
-        The columns are empty, differ in length or ids or hold anything but text; the message
-        names the row.
+        The columns are empty, differ in length or ids or hold anything but text; the message names the row.
 
     Examples
     --------
@@ -76,9 +74,7 @@ def word_statistics(
     frequency: cider.DocumentFrequency | None = None,
     rouge_score: bool = False,
 ) -> dict[str, NDArray[Any]]:
-    """Return, study by study, what `score` stands on: ``n``, ``bleu``, ``ROUGE-L``, ``CIDEr``; on request
-    also the F1 of rouge-score. CIDEr weighs n-grams by `frequency`, by default that in these references.
-    """
+    """Return by study what `score` stands on, and rouge-score's F1; CIDEr's `frequency` is that here or another."""
     pairs, parts = checked_pairs(references, hypotheses), []
     frequency = cider.document_frequency([texts for texts, _ in pairs]) if frequency is None else frequency
     for block in blocks(pairs):

@@ -1,7 +1,4 @@
-"""Pictures and pages for people: charts, panels of studies, attention over the pixels, HTML.
-
-They know arrays and strings only; matplotlib and OpenCV are imported when something is drawn.
-"""
+"""Charts, panels, attention over pixels, HTML, of arrays and strings; matplotlib and OpenCV load when they draw."""
 
 # ruff: noqa: F401
 from xray_captioning.plots.charts import bars, curves, heatmap, histograms, intervals, lines, png, save, scatter, scores

@@ -40,9 +40,7 @@ def strongest(views: Sequence[View]) -> float:
 
 
 def overlay(view: View, top: float) -> Array:
-    """Lay the attention, the strongest colour for the share `top`, over what was seen of an image. The result is
-    RGB (height, width, 3), uint8; without attention it is the grey image.
-    """
+    """Lay the attention, strongest at the share `top`, over what was seen of an image: RGB, uint8; grey without."""
     grey = np.repeat(view.image[..., None], 3, axis=2)
     if view.attention is None or top <= 0:
         return _bytes(grey)

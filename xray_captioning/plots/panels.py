@@ -1,7 +1,4 @@
-"""Figures of studies: their views, what was written, and where the decoder looked.
-
-Every function returns a :class:`matplotlib.figure.Figure`.
-"""
+"""Figures of studies, matplotlib's: their views, what was written, and where the decoder looked."""
 
 import itertools
 import textwrap
@@ -69,9 +66,7 @@ def panel(examples: Sequence[Example]) -> Any:
 
 
 def words(example: Example, most: int = 28) -> Any:
-    """Draw a study, what was written of it, and below, word by word up to `most`, where the decoder
-    looked: the views one above the other, in one scale of colours, without punctuation.
-    """
+    """Draw a study, its texts and, word by word up to `most`, where the decoder looked, in one scale of colours."""
     from matplotlib.figure import Figure
 
     views = len(example.images)

@@ -102,11 +102,9 @@ class Result(NamedTuple):
         """A warning if the images are unlike the training images; otherwise empty."""
         if not is_unfamiliar(self.caption):
             return ""
-        return (
-            f"Not like the chest X-rays this model was trained on: {self.caption.novelty:.1f} "
-            "times the distance that one in a hundred familiar studies exceeds on average. What it "
-            "says of them means nothing and has no confidence; it is shown at a least confidence of 0 %."
-        )
+        far = f"{self.caption.novelty:.1f} times the distance that one in a hundred familiar studies exceeds on average"
+        told = "What it says of them means nothing and has no confidence; it is shown at a least confidence of 0 %."
+        return f"Not like the chest X-rays this model was trained on: {far}. {told}"
 
     @property
     def cautions(self) -> list[str]:

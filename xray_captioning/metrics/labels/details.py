@@ -97,9 +97,7 @@ def change_of(clause: str) -> str | None:
 
 
 def device_of(words: str, start: int, end: int, part: tuple[int, int]) -> str | None:
-    """Return the kind of a device that is named at a place in a sentence, None where none fits: by its
-    own words, else by those before it in its part of the sentence, else by all.
-    """
+    """Return the kind of a device named at a place, or None: by its own words, those before it in its part, or all."""
     for text in (words[start:end], words[part[0] : end], words[slice(*part)]):
         for kind in _kinds():
             if kind != "any" and _found(kind, "named", text):

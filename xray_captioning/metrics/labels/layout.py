@@ -1,6 +1,4 @@
-"""Cut a report into statements: sentences, items of a list, answers of a form. What stands under a
-heading such as "Indication" was known or asked before anybody looked at the image, and is none.
-"""
+"""Cut a report into statements: sentences, items, answers of a form, but not what was known before anybody looked."""
 
 import re
 from itertools import pairwise
