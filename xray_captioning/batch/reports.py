@@ -25,10 +25,8 @@ TEXTS = read_toml(__file__, "reports.toml")
 def report_writer(
     model: dict[str, str], studies: Sequence[Study], dicom: Path | None, fhir: Path | None, keep_patient: bool
 ) -> Callable[[Iterable[tuple[Study, Row]]], int]:
-    """Return what writes a report of each captioned study into these folders, and counts where that fails.
-
-    Of a model there are `name`, `digest`, `section` (what it writes) and, of its own, a `notice`.
-    """
+    """Return what writes a report of each captioned study into these folders, and counts where that fails."""
+    # Of a model there are `name`, `digest`, `section` (what it writes) and, of its own, a `notice`.
     if dicom is not None:
         require("pydicom", "--out-dicom", "dicom")
         if not any(is_dicom_tree(Path(path)) for study in studies for path in study.images if path is not None):

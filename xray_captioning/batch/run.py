@@ -102,9 +102,8 @@ def captioned(
     show_unfamiliar: bool = False,
     given: StudyFeatures | None = None,
 ) -> Iterator[list[Row]]:
-    """Yield for each batch a row of JSON values for each of its studies; ``error`` says why one has no
-    caption. While a batch is captioned the next one is encoded.
-    """
+    """Yield a row of JSON values a study, batch by batch; ``error`` says why one has no caption."""
+    # While a batch is captioned the next one is encoded.
 
     def following() -> tuple[list[Row], Features | None] | None:
         batch = next(batches, None)

@@ -65,10 +65,8 @@ def map_ordered(
     batches: Iterable[list[Item]],
     lost: Callable[[Item], Result],
 ) -> Iterator[list[Result]]:
-    """Yield what ``make()``, called once in each worker, says of each batch, in order; or raises.
-
-    A batch whose workers die is sent again in halves; what then ends them again is `lost`.
-    """
+    """Yield what ``make()``, called once in each worker, says of each batch, in order; or raises."""
+    # A batch whose workers die is sent again in halves; what then ends them again is `lost`.
     made, token = ray.put(make), os.urandom(8).hex()
     sent: deque[tuple[list[Item], Any]] = deque()
 

@@ -161,10 +161,8 @@ class GraphModel:
 
 
 def open_graphs(folder: Path, values: dict[str, Any], runtime: str | None = None) -> tuple[GraphEncoder, GraphModel]:
-    """Return the networks of a folder, of which ``captioner.json`` has these values.
-
-    `runtime` is one that the format of the graphs has, or else the first.
-    """
+    """Return the networks of a folder, of which ``captioner.json`` has these values."""
+    # `runtime` is one that the format of the graphs has, or else the first.
     export = values["export"]
     form, suffix = RUNTIMES[export["format"]], SUFFIXES[export["format"]]
     run = form[runtime or next(iter(form))]

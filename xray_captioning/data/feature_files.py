@@ -59,9 +59,7 @@ class StudyFeatures:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Views, rows and columns. Regions (studies, regions, channels) are a square if they can be
-        one, else one row; (studies, channels) is one region. What names no views has one.
-        """
+        """Views, rows and columns: regions that can be a square are one, else one row; what names no views has one."""
         sizes = tuple(self.regions.shape[1:-1])
         if len(sizes) == 1 and math.isqrt(sizes[0]) ** 2 == sizes[0]:
             sizes = (math.isqrt(sizes[0]),) * 2
@@ -74,11 +72,8 @@ class StudyFeatures:
         return int(self.regions.shape[-1])
 
     def read(self, places: Array, pool: int = 1) -> tuple[Array, Array]:
-        """Return regions (studies, views * rows * columns, channels) of rows, and their mask.
-
-        They are float16 or float32, as they were kept. `pool` is the side of squares of regions of
-        which the mean is taken, as an encoder's pooling does.
-        """
+        """Return regions (studies, views * rows * columns, channels), float16 or float32 as kept, and their mask."""
+        # `pool` is the side of squares of regions of which the mean is taken, as an encoder's pooling does.
         size = len(places) if pool == 1 else 1  # means are taken of one study after the other
         parts = [self._maps(places[i : i + size], pool) for i in range(0, len(places), size)]
         maps = parts[0] if len(parts) == 1 else np.concatenate(parts)

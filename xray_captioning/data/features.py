@@ -100,9 +100,8 @@ def narrowed(rows: Array, dtype: str | None, advice: str) -> Array:
 
 class ArrayCache:
     """Rows of arrays, one for each image file, found by the file's content; kept in `folder`, or
-    ``~/.cache/xray-captioning``. `settings` are everything beside the image's bytes that decides a
-    row: preprocessing, encoder, weights. Floating-point rows are kept as `dtype`, or as they were
-    computed.
+    ``~/.cache/xray-captioning``. `settings` are everything beside the image's bytes that decides a row:
+    preprocessing, encoder, weights. Floating-point rows are kept as `dtype`, or as they were computed.
     """
 
     def __init__(
@@ -123,9 +122,8 @@ class ArrayCache:
         self.hashes: dict[str, str] = {}
 
     def fill(self, paths: Iterable[str], compute: Compute, label: str = "encode", spread: Spread | None = None) -> None:
-        """Compute and keep the rows that are not there yet: `compute` in several threads or, in other
-        processes that write the shards themselves, `spread`, which yields how many rows were written.
-        """
+        """Compute and keep the rows that are not there yet: `compute` in several threads, or `spread`."""
+        # This lets other processes write the shards themselves, and yields how many rows were written.
         seen = self._hash(list(dict.fromkeys(paths)))
         wanted = {self.hashes[path]: path for path in seen}
         self._look()
@@ -284,9 +282,7 @@ def stack_views(rows: Rows, views: int) -> tuple[Array, Array]:
 
 
 def stack_features(rows: Rows, views: int) -> tuple[Array, Array]:
-    """Lay maps (rows, columns, channels) out as regions (studies, views * rows * columns, channels),
-    float32, and their mask.
-    """
+    """Lay maps (rows, columns, channels) out as regions (studies, regions, channels), float32, and their mask."""
     stacked, mask = stack_views(rows, views)
     regions = stacked.reshape(len(stacked), -1, stacked.shape[-1]).astype("float32", copy=False)
     return regions, np.repeat(mask, regions.shape[1] // views, axis=1)

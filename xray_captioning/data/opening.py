@@ -193,9 +193,7 @@ def _members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
 
 
 def kept_folder(origin: object, listed: Any, size: int, count: int, fill: Callable[[Path], Any]) -> Path:
-    """Return the folder of caches that `fill` fills once for what is `listed` (JSON), so many files of
-    `size` bytes: another process sees all of it or nothing.
-    """
+    """Return the folder of caches that `fill` fills once, whole or not at all, for what is `listed` (JSON)."""
     digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
     settings = json.dumps({"archive": digest, "bytes": size})
     home = cache_folder.home_of(settings)

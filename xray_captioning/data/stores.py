@@ -55,9 +55,7 @@ def read(address: str, most: int | None = None) -> bytes:
 
 
 def versions(paths: Iterable[str]) -> dict[str, str]:
-    """Return, of the addresses among some paths at which there is a file, what tells it from another one
-    at its place; each folder is listed once.
-    """
+    """Return, of the addresses at which there is a file, what tells it from others; each folder is listed once."""
     wanted = set(filter(is_address, paths))
     folders = {path.rpartition("/")[0] for path in wanted}
     return {path: found for folder in folders for path, found in _list(folder) if path in wanted}
@@ -81,11 +79,9 @@ def those_there(paths: Iterable[str]) -> set[str]:
 
 
 def local(place: str | os.PathLike[str], known: dict[str, str] | None = None, tables: bool = True) -> Path:
-    """Return a path as it is; of an address a copy of the file or folder there.
-
-    `known` is given where images may lie below, and then tells the address of the copy's folder: beside a
-    file, too, there is an empty file of each one's name. Without `tables` there are images alone.
-    """
+    """Return a path as it is; of an address a copy of the file or folder there."""
+    # `known` is given where images may lie below, and then tells the address of the copy's folder: beside a
+    # file, too, there is an empty file of each one's name. Without `tables` there are images alone.
     if not is_address(place):
         return Path(place)
     address = str(place).rstrip("/")
@@ -129,9 +125,7 @@ def naming(known: dict[str, str]) -> Iterator[None]:
 
 
 def staged(out: Any, resume: bool) -> Any:
-    """Return where a file is written that goes to an address, which may be taken only by a finished run
-    that is resumed; any other path as it is.
-    """
+    """Return where a file is written that goes to an address, taken only where a run is resumed; others as they are."""
     if not is_address(out):
         return out
     file = usual_cache() / "outgoing" / hashlib.sha256(out.encode()).hexdigest()[:16] / out.rpartition("/")[2]

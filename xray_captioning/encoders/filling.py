@@ -24,10 +24,8 @@ _PYTORCH |= {"registers": "register_tokens"}
 def load_pytorch(
     model: Any, path: Path, what: str, left_out: str, arrays: Mapping[str, NDArray[Any]] | None = None
 ) -> None:
-    """Fill a network whose layers have the names that PyTorch's modules have in a file, or raise a
-    BundleError. `what` names the network in messages, `left_out` is a regular expression of names that
-    it does not need, and `arrays` are the file's, where they have been read.
-    """
+    """Fill a network whose layers have the names of PyTorch's modules in a file, or raise a BundleError."""
+    # `what` names it in messages, `left_out` is a regular expression of names that it does not need.
     layers = {
         f"{layer.name}.{_PYTORCH.get(variable.name, variable.name)}": (layer, variable)
         for layer in model.layers
@@ -72,9 +70,7 @@ def check(
     found: Mapping[str, StoredArray],
     extra: Iterable[StoredArray],
 ) -> None:
-    """Raise a BundleError that says which arrays of a file are missing, misshapen or unknown. Of another model it
-    says only which layers that has. `what` names the model in the message; the rest is as `mismatches` takes it.
-    """
+    """Raise a BundleError that says which arrays are missing, misshapen or unknown; of another model, its layers."""
     extra = list(extra)
     clauses = mismatches(shapes, found, extra)
     if clauses and len(found) < len(shapes) / 2:
@@ -107,9 +103,7 @@ CLASSIFIER = "chexnet_output"
 def load_densenet121(
     encoder: Any, path: str | os.PathLike[str], arrays: list[StoredArray], what: str = "DenseNet121", top: Any = ()
 ) -> None:
-    """Fill the network of a ``chexnet`` encoder, and the variables of its classifier that `top` has, with
-    a Keras 2 file of CheXNet or of DenseNet121 with or without its top. Else it is a BundleError.
-    """
+    """Fill a ``chexnet`` network, and the variables of its classifier in `top`, from a Keras 2 file's arrays."""
     variables = densenet121_variables(encoder)
     found, rest = match_densenet121(arrays, variables)
     variables |= {f"{CLASSIFIER}/{variable.name}": variable for variable in top}
@@ -131,9 +125,8 @@ def densenet121_variables(encoder: Any) -> dict[str, Any]:
 def match_densenet121(
     arrays: Iterable[StoredArray], names: Collection[str]
 ) -> tuple[dict[str, StoredArray], list[StoredArray]]:
-    """Return the arrays of a DenseNet121 by their whole names, which are Keras 2's, and the others.
-    Never by the end of a name: ``bn`` would be confused with ``conv1/bn``.
-    """
+    """Return the arrays of a DenseNet121 by their whole names, which are Keras 2's, and the others."""
+    # Never by the end of a name: ``bn`` would be confused with ``conv1/bn``.
     wanted = {_joined(*name.rsplit("/", 1)): name for name in names}
     found: dict[str, StoredArray] = {}
     rest = []
@@ -149,9 +142,8 @@ def match_densenet121(
 
 
 def _best_keys(members: list[StoredArray], wanted: Collection[str]) -> list[str]:
-    """Return keys of one layer's arrays under the reading of their names that most agree with: as they
-    are, without a prefix that all share (an encoder's own name), or below that layer's name.
-    """
+    """Return keys of one layer's arrays under the reading of their names that most agree with."""
+    # As they are, without a prefix that all share (an encoder's own name), or below that layer's name.
     owners = {array.owner for array in members}
     shared = list(takewhile(lambda parts: len(set(parts)) == 1, zip(*owners)))
     readings = [

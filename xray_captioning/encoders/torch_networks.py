@@ -195,10 +195,9 @@ def load(name: str, model: Any, path: Path) -> None:
 
 
 def classifier(name: str, path: Path, channels: int) -> Callable[[Any], dict[str, Any]] | None:
-    """Return what says of regions (studies, views, rows, columns, channels) what a network's own classifier does:
-    ``logits`` and ``probabilities``, (studies, views, outputs). As torchxrayvision has it, the latter are bent by
-    the operating points, the file's or else the registry's. None stands for a file without a classifier.
-    """
+    """Return what says of regions (studies, views, rows, columns, channels) what a network's own classifier does."""
+    # ``logits`` and ``probabilities``, (studies, views, outputs). As torchxrayvision has it, the latter are bent by
+    # the operating points, the file's or else the registry's. None stands for a file without a classifier.
     one, found = registry()[name], read_arrays(path)
     names = (f"{NETWORKS[one.network].classifier}.{part}" for part in ("weight", "bias"))
     parts = [[a for n, a in found.items() if n.endswith(end)] for end in (*names, "op_threshs")]

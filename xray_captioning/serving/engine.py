@@ -66,11 +66,10 @@ class Capacity:
 
 
 class Batcher:
-    """Collects items of many threads, by key, into batches and computes those in one thread.
+    """Collects items of many threads, by key, into batches and computes those in one thread."""
 
-    A batch begins when it is full or its first item has waited long enough. What ``run`` raises reaches
-    the threads that wait for one of its items.
-    """
+    # A batch begins when it is full or its first item has waited long enough. What ``run`` raises reaches the threads
+    # that wait for one of its items.
 
     def __init__(
         self,
@@ -228,8 +227,7 @@ class Engine:
         return [*((own, size) for size in [*sizes, batch]), *((other, batch) for other in others)]
 
     def _blank(self) -> list[Pixels | None]:
-        # Arrays of their own: the same one twice would be encoded once. Not of one value, which
-        # no image may have.
+        # Arrays of their own: the same one twice would be encoded once. Not of one value, which no image may have.
         image = self.captioner.config.image
         grey = np.linspace(0, 1, image.size, dtype=np.float32)
         return [np.tile(grey, (image.size, 1)) for _ in range(image.views)]

@@ -120,11 +120,8 @@ def _line(search: DecodingConfig, written: Sentences, allow_worse: bool) -> tupl
 
 
 def cross_fitted(written: Sentences) -> Array:
-    """Return each sentence's confidence by a line fitted to other studies, (sentences,) float64.
-
-    The studies are left out a fifth at a time; with one study alone there are no others, and the
-    line is fitted to itself.
-    """
+    """Return each sentence's confidence by a line fitted to other studies, (sentences,) float64."""
+    # A fifth of the studies is left out at a time; where there is one alone, the line is fitted to itself.
     from scipy.special import expit
     from sklearn.model_selection import GroupKFold
 
@@ -158,11 +155,8 @@ def caption_outcomes(
     captions: bool = True,
     given: StudyFeatures | None = None,
 ) -> Outcomes:
-    """Encode studies, or read what is given, and compare their captions' sentences with reports.
-
-    They are written with these beam sizes; with the bundle's own and `BEAM_SIZES` where none is
-    given. Without `captions` nothing is written, and only the features are returned.
-    """
+    """Encode studies, or read what is given, and compare their captions' sentences with reports."""
+    # Of these beam sizes, or else of the bundle's own and `BEAM_SIZES`; without `captions` of none.
     config, plain = captioner.config, copy(captioner)
     plain.calibration = None  # an older one has no say
     own = config.decoding.beam_size
@@ -204,11 +198,8 @@ def _compared(caption: Caption, reference: str, config: Config) -> Iterator[tupl
 
 
 def fit_confidence(log_probabilities: Array, right: Array) -> tuple[float, float]:
-    """Fit the log-odds that a sentence is right as a line in its mean log-probability.
-
-    One more right and one more wrong sentence soften the outcomes (Platt, 1999, section 2.2).
-    Arrays are (sentences,); slope and intercept are returned.
-    """
+    """Fit the log-odds that a sentence is right as a line in its mean log-probability: slope and intercept."""
+    # One more right and one more wrong sentence soften the outcomes (Platt, 1999, section 2.2).
     from sklearn.linear_model import LogisticRegression
 
     if not len(right):
@@ -222,12 +213,9 @@ def fit_confidence(log_probabilities: Array, right: Array) -> tuple[float, float
 
 
 def fit_familiar(features: Array) -> tuple[Array, Array]:
-    """Fit one Gaussian to the pooled features of images, (images, channels).
-
-    The covariance of the standardised features is shrunk towards a multiple of the identity, by as
-    much as Ledoit and Wolf's formula says (Journal of Multivariate Analysis 88, 2004), so that it
-    can be inverted. The mean, (channels,), and the inverse, (channels, channels), are float32.
-    """
+    """Fit one Gaussian to features of images (images, channels): mean and inverse covariance, float32."""
+    # The covariance of the standardised features is shrunk towards a multiple of the identity, so that it can be
+    # inverted, by as much as Ledoit and Wolf's formula says (Journal of Multivariate Analysis 88, 2004).
     from sklearn.covariance import LedoitWolf
 
     exact = features.astype("float64")
@@ -238,11 +226,9 @@ def fit_familiar(features: Array) -> tuple[Array, Array]:
 
 
 def usual_radius(found: Array) -> tuple[float, float]:
-    """Return a distance that one in a hundred further studies exceeds on average, and that share.
-
-    A further study of the same kind exceeds the k-th smallest of n distances (n,) in (n + 1 - k) / (n + 1) of cases
-    (split conformal prediction: Lei et al., JASA 113, 2018, section 2); for the choice of k see docs/statistics.md.
-    """
+    """Return a distance that one in a hundred further studies exceeds on average, and that share."""
+    # A further study of the same kind exceeds the k-th smallest of n distances (n,) in (n + 1 - k) / (n + 1) of cases
+    # (split conformal prediction: Lei et al., JASA 113, 2018, section 2); for the choice of k see docs/statistics.md.
     n = len(found)
     k = min(-(-99 * (n + 1) // 100), n)
     return float(np.sort(found)[k - 1]), (n + 1 - k) / (n + 1)
@@ -251,12 +237,9 @@ def usual_radius(found: Array) -> tuple[float, float]:
 def evaluate_calibration(
     calibration: Calibration, outcomes: Outcomes
 ) -> tuple[dict[str, Any], dict[str, CalibrationScores]]:
-    """Evaluate a calibration on studies it was not fitted on; return values and curves.
-
-    Of the values, for the model card, the row ``base rate`` is of whoever states the share of right
-    sentences. The curves are ``uncalibrated``, the exponential of the mean log-probability, and
-    ``calibrated``, both of the first search; ``calibrated, beam 3`` and so on of others.
-    """
+    """Evaluate a calibration on studies it was not fitted on; return values for the model card, and curves."""
+    # ``base rate`` is of whoever states the share of right sentences. Curves are ``uncalibrated``, the exponential
+    # of the mean log-probability, and ``calibrated``, of the first search; ``calibrated, beam 3`` and so on of others.
     curves: dict[str, CalibrationScores] = {}
     for search, (found, right, studies) in outcomes.written.items():
         stated = [calibration.confidence(value, search) for value in found.tolist()]

@@ -33,11 +33,9 @@ def monitored_studies(studies: pd.DataFrame, seed: int, most: int = MOST) -> pd.
 
 
 class CaptionWriter(keras.callbacks.Callback):
-    """Writes greedy captions of validation studies after each epoch.
+    """Writes greedy captions of some validation studies after each epoch, with the weights of the model in training."""
 
-    The captioner's preprocessing and tokenizer are used, with the weights of the model that is trained; `studies`
-    are those of :func:`monitored_studies`, and `inputs` says what a batch of them holds beside its tokens.
-    """
+    # `inputs` says what a batch of the studies, those of `monitored_studies`, holds beside its tokens.
 
     def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs) -> None:
         super().__init__()
@@ -74,11 +72,9 @@ class CaptionSamples(CaptionWriter):
 
 
 class CaptionScore(CaptionWriter):
-    """Scores captions after each epoch.
+    """Scores captions after each epoch, for later callbacks under the name ``monitor``; clinical F1 over `findings`."""
 
-    Callbacks that come later find the score in their logs, under the name ``monitor`` of the configuration.
-    Clinical F1 is over `findings`. No studies, or none that allow the score, are a ConfigError.
-    """
+    # No studies, or none that allow the score, are a ConfigError.
 
     def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]) -> None:
         super().__init__(captioner, studies, inputs)

@@ -311,12 +311,9 @@ def compile_captions(model: teacher_forcing.TeacherForcing, training: Any, batch
 def compile_model(
     model: Any, loss: Any, training: Any, batches: int, start: int = 0, metrics: Any = (), slow: Any = ()
 ) -> None:
-    """Compile with AdamW, an epoch of warm-up, the schedule and a bound on the gradient norm.
-
-    The variables in ``slow`` are an encoder's, which has its own rate. The schedule counts batches,
-    accumulated or not; there are ``batches`` in an epoch. It begins with epoch ``start``, or with
-    the first where the rate is constant.
-    """
+    """Compile with AdamW, an epoch of warm-up, the schedule and a bound on the gradient norm."""
+    # The variables in ``slow`` are an encoder's, which has its own rate. The schedule counts batches, accumulated or
+    # not, ``batches`` an epoch. It begins with epoch ``start``, or with the first where the rate is constant.
     accumulated, constant = training.accumulated_batches, training.schedule == "constant"
     start = 0 if constant else start
     decay = teacher_forcing.WarmRestart(
@@ -342,12 +339,9 @@ def compile_model(
 
 
 def fit(model: Any, data: Batches, run: RunFolder, training: Any, callbacks: Sequence[Any] = ()) -> None:
-    """Fit a compiled model, or go on fitting it, and leave it with its best weights.
-
-    With an empty ``val`` the training loss chooses the epoch, otherwise ``training.monitor``,
-    which an encoder has not: then the validation loss. `callbacks` are called before those of the
-    run, and all before its state is written.
-    """
+    """Fit a compiled model, or go on fitting it, and leave it with its best weights."""
+    # With an empty ``val`` the training loss chooses the epoch, else ``training.monitor``, which an encoder has not:
+    # then the validation loss. `callbacks` are called before those of the run, all before its state is written.
     validation = data["val"] if data["val"].studies else None
     monitor = getattr(training, "monitor", "val_loss") if validation else "loss"
     state = RunState(run.out, data["train"], monitor, training.patience, run.start)

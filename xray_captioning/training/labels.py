@@ -41,11 +41,8 @@ def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
 
 
 def rarity(labels: Labels) -> Labels:
-    """Return weights (studies,) by which studies are drawn, so that rare findings come more often.
-
-    A study counts by its rarest finding, one without findings as a finding of its own: the
-    inverse square root of the frequency.
-    """
+    """Return weights (studies,) by which studies are drawn, so that rare findings come more often."""
+    # A study counts by its rarest finding, none being one of its own: the inverse square root of its frequency.
     present = np.nan_to_num(labels) > 0
     present = np.column_stack([present, ~present.any(axis=1)])
     weights = np.maximum(present.sum(axis=0), 1) ** -0.5
@@ -53,10 +50,8 @@ def rarity(labels: Labels) -> Labels:
 
 
 def prevalence(labels: Labels) -> Floats:
-    """Return the share of known labels (studies, findings) that are present, above 0, below 1.
-
-    A finding that all or none of the studies has counts as half a study away from that.
-    """
+    """Return the share of known labels (studies, findings) that are present, above 0, below 1."""
+    # A finding that all or none of the studies has counts as half a study away from that.
     known = np.maximum(np.isfinite(labels).sum(axis=0), 1)
     present = np.clip(np.nansum(labels, axis=0, dtype=np.float64), 0.5, known - 0.5)
     return present / known

@@ -18,13 +18,12 @@ BEST = "best.weights.h5"
 
 
 class RunState(keras.callbacks.Callback):
-    """Log, best weights, early stopping and a resumable state, written at the end of each epoch.
+    """Log, best weights, early stopping and a resumable state, written at the end of each epoch."""
 
-    Losses after :meth:`restore` are those of a run that was never stopped: every weight, the optimizer, the dropout
-    seeds and the order of `dataset`, whose epoch is set, go on from where they were. `monitor` decides which epoch
-    is best, the lowest loss or the highest score; training stops after `patience` epochs without improvement, which
-    are counted anew where a run is extended.
-    """
+    # Losses after `restore` are those of a run that was never stopped: every weight, the optimizer, the dropout seeds
+    # and the order of `dataset`, whose epoch is set, go on from where they were. `monitor` decides which epoch is best,
+    # the lowest loss or the highest score; training stops after `patience` epochs without improvement, which are
+    # counted anew where a run is extended.
 
     def __init__(self, folder: Path, dataset: BatchDataset, monitor: str, patience: int, start: int = 0) -> None:
         super().__init__()
