@@ -82,10 +82,8 @@ class Calibration:
         """Write ``calibration.json`` and ``calibration.h5`` into a bundle's folder."""
         import h5py
 
-        lines = [
-            {**(asdict(search) if search else {}), "slope": line[0], "intercept": line[1]}
-            for search, line in self.lines.items()
-        ]
+        known = [(asdict(search) if search else {}, line) for search, line in self.lines.items()]
+        lines = [{**search, "slope": line[0], "intercept": line[1]} for search, line in known]
         values = {"lines": lines, "radius": self.radius, "about": self.about}
         (folder / NUMBERS).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
         with h5py.File(memory := io.BytesIO(), "w") as file:  # not on a disk, as save_weights

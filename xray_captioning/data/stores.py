@@ -16,7 +16,7 @@ from typing import Any
 
 from xray_captioning.data.cache_folder import usual_cache
 from xray_captioning.data.opening import is_image, kept_folder
-from xray_captioning.errors import ConfigError, DataError, StoreError, XrayCaptioningError, require
+from xray_captioning.errors import ConfigError, DataError, StoreError, XrayCaptioningError, in_one_line, require
 
 # Not of the web: a table that somebody sent could make this machine ask any server.
 _ADDRESS = re.compile(r"(s3|s3a|gs|gcs|hdfs|webhdfs|abfs|abfss|az|memory)://")
@@ -42,9 +42,8 @@ def _store(address: str) -> Iterator[tuple[Any, str]]:
     except FileNotFoundError as error:
         raise DataError(f"{address}: is not there; check the address") from error
     except Exception as error:  # every store has errors of its own
-        said = " ".join(str(error).split())[:150]
         advice = "check the address, the credentials and the network, then start again"
-        raise StoreError(f"{address}: the store cannot be used ({said}); {advice}") from error
+        raise StoreError(f"{address}: the store cannot be used ({in_one_line(error, 150)}); {advice}") from error
 
 
 def read(address: str, most: int | None = None) -> bytes:

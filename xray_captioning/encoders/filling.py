@@ -26,11 +26,8 @@ def load_pytorch(
 ) -> None:
     """Fill a network whose layers have the names of PyTorch's modules in a file, or raise a BundleError."""
     # `what` names it in messages, `left_out` is a regular expression of names that it does not need.
-    layers = {
-        f"{layer.name}.{_PYTORCH.get(variable.name, variable.name)}": (layer, variable)
-        for layer in model.layers
-        for variable in layer.weights
-    }
+    pairs = [(layer, variable) for layer in model.layers for variable in layer.weights]
+    layers = {f"{layer.name}.{_PYTORCH.get(v.name, v.name)}": (layer, v) for layer, v in pairs}
     variables = {name: variable for name, (_, variable) in layers.items()}
     skipped = re.compile(rf"(?:{left_out})|(?:.*\.)?num_batches_tracked")
     found, extra = {}, []
@@ -77,10 +74,9 @@ def check(
         owners = (a.layer or a.name.rpartition(".")[0] or a.name for a in (*found.values(), *extra))
         layers = list(dict.fromkeys(shortened(name, 30) for name in owners))
         listed = ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
-        raise BundleError(
-            f"{path}: is not {what}, of whose {len(shapes)} arrays it has {len(found)}; it seems to be another "
-            f"model, with weights of {len(layers)} layers ({listed}); give the file of {what}"
-        )
+        other = f"another model, with weights of {len(layers)} layers ({listed})"
+        has = f"is not {what}, of whose {len(shapes)} arrays it has {len(found)}"
+        raise BundleError(f"{path}: {has}; it seems to be {other}; give the file of {what}")
     if clauses:
         more = f", and {len(clauses) - 2} more" if len(clauses) > 2 else ""
         raise BundleError(f"{path}: does not fit {what}: {', '.join(clauses[:2])}{more}; give the file of that model")

@@ -19,10 +19,8 @@ def cut(encoder: Any, name: str) -> tuple[Any, Any]:
             lower, upper = keras.Model(network.input, seam), keras.Model(seam, network.output)
             if lower.weights:
                 return lower, upper
-    raise ConfigError(
-        f"the encoder {encoder.name_of_backbone} cannot be cut before {name!r}; name the first layer of a block"
-        + (f", such as {block[0]}" if block else "")
-    )
+    advice = "name the first layer of a block" + (f", such as {block[0]}" if block else "")
+    raise ConfigError(f"the encoder {encoder.name_of_backbone} cannot be cut before {name!r}; {advice}")
 
 
 def checkpointed(network: Any, change: Callable[[Any], Any]) -> Callable[..., Any]:

@@ -109,9 +109,8 @@ def _warn_of_pixels(config: Config, weights: str | None = None) -> None:
         expected, given = getattr(wanted, field), getattr(config.image, field)
         if expected != given:
             advice = f"it is {given!r}; add --set image.{field}={expected}"
-            warnings.warn(
-                f"the published weights of {row} expect image.{field} {expected!r}, but {advice}", stacklevel=3
-            )
+            said = f"the published weights of {row} expect image.{field} {expected!r}, but {advice}"
+            warnings.warn(said, stacklevel=3)
 
 
 def starting_encoder(config: Config, name: Encoder | str | Path | None, weights: str | None = None) -> Encoder:

@@ -146,19 +146,16 @@ def _lite0_file() -> Path:
 
 
 class Network(NamedTuple):
-    """How a network is built, which layers are its last block, and which arrays it leaves out."""
+    """How a network is built, which layers are its last block, and which one is left out."""
 
     build: Callable[..., Any]
     last_block: tuple[str, ...]
-    left_out: str
-    classifier: str
+    classifier: str  # the name of its layer
 
 
 NETWORKS = {
-    "densenet121": Network(
-        densenet121, ("features.denseblock4", "features.norm5"), r"classifier\..*|op_threshs", "classifier"
-    ),
-    "resnet50": Network(resnet50, ("layer4.2.",), r"fc\..*|op_threshs", "fc"),
+    "densenet121": Network(densenet121, ("features.denseblock4", "features.norm5"), "classifier"),
+    "resnet50": Network(resnet50, ("layer4.2.",), "fc"),
 }
 
 
@@ -191,7 +188,7 @@ def load(name: str, model: Any, path: Path) -> None:
     if one.tower:
         load_tower(tower_of(one.tower, name), model, path, name)
     else:
-        load_pytorch(model, path, name, NETWORKS[one.network].left_out)
+        load_pytorch(model, path, name, rf"{NETWORKS[one.network].classifier}\..*|op_threshs")
 
 
 def classifier(name: str, path: Path, channels: int) -> Callable[[Any], dict[str, Any]] | None:

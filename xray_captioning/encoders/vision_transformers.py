@@ -224,13 +224,10 @@ def build_tower(tower: Tower, size: int) -> Any:
 def _attention(x: Any, tower: Tower, name: str) -> Any:
     _, tokens, width = x.shape
     heads, bias = tower.num_attention_heads, tower.qkv_bias
-    parts = [
-        ops.reshape(
-            layers.Dense(width, use_bias=bias, name=f"{name}.attention.{part}")(x), (-1, tokens, heads, width // heads)
-        )
-        for part in ("query", "key", "value")
-    ]
-    y = ops.reshape(ops.dot_product_attention(*parts), (-1, tokens, width))
+    kinds = ("query", "key", "value")
+    parts = [layers.Dense(width, use_bias=bias, name=f"{name}.attention.{part}")(x) for part in kinds]
+    split = [ops.reshape(part, (-1, tokens, heads, width // heads)) for part in parts]
+    y = ops.reshape(ops.dot_product_attention(*split), (-1, tokens, width))
     return layers.Dense(width, name=f"{name}.output.dense")(y)
 
 

@@ -83,16 +83,10 @@ def calibrate(
     centre, precision = fit_familiar(train.pooled[train.present])
     radius, beyond = usual_radius(applied.distances(found.pooled, found.present, centre, precision))
     first = next(iter(written.values()))
-    fitted = {
-        "part": part if others is None else "other data",
-        "studies": len(found.present),
-        "sentences": len(first.right),
-        "right_sentences": int(first.right.sum()),
-        "expected_flagged": beyond,
-        "training_studies": len(train.present),
-        "beam_sizes": ", ".join(str(search.beam_size) for search in written),
-        "seed": seed,
-    }
+    fitted: dict[str, Any] = {"part": part if others is None else "other data", "studies": len(found.present)}
+    fitted |= {"sentences": len(first.right), "right_sentences": int(first.right.sum()), "expected_flagged": beyond}
+    sizes = ", ".join(str(search.beam_size) for search in written)
+    fitted |= {"training_studies": len(train.present), "beam_sizes": sizes, "seed": seed}
     return Calibration(lines, centre, precision, radius, {"fitted": fitted})
 
 
@@ -106,15 +100,11 @@ def drawn_studies(studies: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
 def _line(search: DecodingConfig, written: Sentences, allow_worse: bool) -> tuple[float, float]:
     slope, intercept = fit_confidence(written.log_probabilities, written.right)
     if slope <= 0:
-        raise DataError(
-            f"calibration, beam size {search.beam_size}: of {len(written.right)} sentences the "
-            "more probable ones are not right more often; give more studies, or train longer"
-        )
+        said = f"of {len(written.right)} sentences the more probable ones are not right more often"
+        raise DataError(f"calibration, beam size {search.beam_size}: {said}; give more studies, or train longer")
     if not allow_worse:
-        before, after = (
-            calibration_scores(stated, written.right, written.studies)
-            for stated in (np.exp(written.log_probabilities), cross_fitted(written))
-        )
+        both = np.exp(written.log_probabilities), cross_fitted(written)
+        before, after = (calibration_scores(stated, written.right, written.studies) for stated in both)
         check_better(f"beam size {search.beam_size}, left out of the fit", before, after)
     return slope, intercept
 
@@ -139,13 +129,11 @@ def cross_fitted(written: Sentences) -> Array:
 def check_better(name: str, before: CalibrationScores, after: CalibrationScores) -> None:
     """Raise a DataError if calibrated probabilities are worse than those before."""
     if after.worse_than(before):
-        raise DataError(
-            f"calibration, {name}: what would be stated of {after.n} sentences is worse than what "
-            f"the model states already (log loss {after.log_loss:.3f} instead of "
-            f"{before.log_loss:.3f}, calibration error {after.calibration_error:.3f} instead of "
-            f"{before.calibration_error:.3f}); nothing is written: give more studies (--fit), or "
-            "take it nevertheless with --allow-worse"
-        )
+        error = f"calibration error {after.calibration_error:.3f} instead of {before.calibration_error:.3f}"
+        how = f"log loss {after.log_loss:.3f} instead of {before.log_loss:.3f}, {error}"
+        said = f"what would be stated of {after.n} sentences is worse than what the model states already ({how})"
+        advice = "give more studies (--fit), or take it nevertheless with --allow-worse"
+        raise DataError(f"calibration, {name}: {said}; nothing is written: {advice}")
 
 
 def caption_outcomes(
@@ -183,10 +171,8 @@ def caption_outcomes(
     pooled, present = map(np.concatenate, zip(*views))
     kinds = ("float64", "bool", "int64")
     columns = {size: list(zip(*rows)) or [(), (), ()] for size, rows in found.items()}
-    written = {
-        applied.search_of(config.decoding, size): Sentences(*map(np.array, both, kinds))
-        for size, both in columns.items()
-    }
+    sentences = {size: Sentences(*map(np.array, both, kinds)) for size, both in columns.items()}
+    written = {applied.search_of(config.decoding, size): one for size, one in sentences.items()}
     return Outcomes(pooled, present, written)
 
 
@@ -275,7 +261,6 @@ def part_studies(studies: pd.DataFrame, split: Split, name: str) -> pd.DataFrame
     """Return the studies of one part of a split; a DataError where there are none."""
     chosen = studies[studies["study_id"].isin(split.parts[name])]
     if chosen.empty:
-        raise DataError(
-            f"the {name} part of the split has no study with images and text; give other data or another split"
-        )
+        lacks = f"the {name} part of the split has no study with images and text"
+        raise DataError(f"{lacks}; give other data or another split")
     return chosen.reset_index(drop=True)

@@ -79,16 +79,13 @@ class CaptionScore(CaptionWriter):
     def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]) -> None:
         super().__init__(captioner, studies, inputs)
         self.findings, self.monitor = findings, captioner.config.training.monitor
+        asked = f"training.monitor is {self.monitor}"
         if not self.references:
-            raise ConfigError(
-                f"training.monitor is {self.monitor}, but the validation part of the split is "
-                "empty; give more studies or fractions, or leave training.monitor at val_loss"
-            )
+            lacks = "the validation part of the split is empty; give more studies or fractions"
+            raise ConfigError(f"{asked}, but {lacks}, or leave training.monitor at val_loss")
         if not np.isfinite(self._score(self.references)):
-            raise ConfigError(
-                f"training.monitor is {self.monitor}, but no validation report names a finding "
-                "that is counted; choose another, such as val_BLEU-4"
-            )
+            lacks = "no validation report names a finding that is counted"
+            raise ConfigError(f"{asked}, but {lacks}; choose another, such as val_BLEU-4")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Add the score to the logs."""

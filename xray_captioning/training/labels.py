@@ -33,10 +33,8 @@ def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
     rows = _from_problems(studies, names) if coded else _from_text(studies, names)
     found = np.flatnonzero(np.nansum(rows, axis=0) > 0)
     if not len(found):
-        raise DataError(
-            f"none of {len(studies)} studies has a finding to learn; give data whose problems or "
-            f"reports name some, such as {', '.join(FINDINGS[1:4])}"
-        )
+        advice = f"give data whose problems or reports name some, such as {', '.join(FINDINGS[1:4])}"
+        raise DataError(f"none of {len(studies)} studies has a finding to learn; {advice}")
     return [names[i] for i in found], rows[:, found]
 
 

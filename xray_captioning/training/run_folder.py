@@ -79,10 +79,8 @@ class RunFolder:
         if saved := _read_run(self.out):
             different = sorted(name for name in values if values[name] != saved.get(name))
             if different:
-                raise ConfigError(
-                    f"{self.out}: was started with other {' and '.join(different)}; "
-                    "resume with the same data and options, or choose another --out"
-                )
+                advice = "resume with the same data and options, or choose another --out"
+                raise ConfigError(f"{self.out}: was started with other {' and '.join(different)}; {advice}")
             self.start = saved.get("start", 0)
             if Config.from_dict(saved["config"]).flat() == self.config.flat():
                 return
@@ -106,10 +104,8 @@ def check_folder(out: Path, config: Config, resume: bool, group: str = "training
     for name in asked:
         longer = name == f"{group}.epochs" and asked[name] > found[name]
         if asked[name] != found[name] and not longer:
-            raise ConfigError(
-                f"{out}: was started with {name} {found[name]}, not {asked[name]}; "
-                f"resume with --set {name}={json.dumps(found[name])}, or choose another --out"
-            )
+            advice = f"resume with --set {name}={json.dumps(found[name])}, or choose another --out"
+            raise ConfigError(f"{out}: was started with {name} {found[name]}, not {asked[name]}; {advice}")
 
 
 def _read_run(out: Path) -> dict[str, Any]:

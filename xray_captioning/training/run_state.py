@@ -53,9 +53,8 @@ class RunState(keras.callbacks.Callback):
         self.history.append({"epoch": epoch + 1, **values})
         for name in ("loss", self.monitor):
             if not np.isfinite(values[name]):
-                raise BundleError(
-                    f"{self.folder}: {name} became {values[name]} in epoch {epoch + 1}; lower training.learning_rate"
-                )
+                became = f"{name} became {values[name]} in epoch {epoch + 1}"
+                raise BundleError(f"{self.folder}: {became}; lower training.learning_rate")
         if self.best == epoch:
             with atomic_path(self.folder / BEST) as temporary:
                 save_weights(self.model, temporary)
