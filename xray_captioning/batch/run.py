@@ -44,12 +44,10 @@ def caption_to_file(
     report: Callable[[Iterable[tuple[Study, Row]]], int] | None = None,
     findings: Sequence[str] = (),
 ) -> int:
-    """Write a row for each study, its caption or why it has none, and count those with an error.
-
-    A resumed run writes the same bytes as one that was never stopped. `bundle` is a digest; with `given`
-    features no image is read, with `spread` other processes caption the batches, and of the captioner, None
-    then, its encoder's `findings` are enough; in the end `report` gets the rows.
-    """
+    """Write a row for each study, its caption or why it has none, and count those with an error."""
+    # A resumed run writes the same bytes as one that was never stopped. `bundle` is a digest; with `given` features no
+    # image is read, with `spread` other processes caption the batches, and of the captioner, None then, its encoder's
+    # `findings` are enough; in the end `report` gets the rows.
     table.check_out(out, resume)
     if captioner is not None:
         findings = captioner.encoder.findings

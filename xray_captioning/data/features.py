@@ -115,10 +115,9 @@ class ArrayCache:
         remove_leftovers(self.folder)
         self.dtype = dtype
         self.limit = size_limit()
-        self.shards: list[Array] = []
-        self.files: dict[Path, int] = {}  # the number of each shard
-        self.rows: dict[str, tuple[int, int]] = {}
-        self.sums: dict[int, list[str]] = {}  # of the rows of shards that are not compared yet
+        self.files: dict[Path, Array] = {}  # shards
+        self.rows: dict[str, tuple[Path, int]] = {}
+        self.sums: dict[Path, list[str]] = {}  # of the rows of shards that are not compared yet
         self.hashes: dict[str, str] = {}
 
     def fill(self, paths: Iterable[str], compute: Compute, label: str = "encode", spread: Spread | None = None) -> None:
@@ -167,7 +166,7 @@ class ArrayCache:
     def __getitem__(self, path: str) -> Array:
         """Return the row of an image that :meth:`fill` was given."""
         shard, row = self.rows[self.hashes[path]]
-        found: Array = self.shards[shard][row]
+        found: Array = self.files[shard][row]
         return found
 
     def _hash(self, paths: list[str]) -> dict[str, Any]:
@@ -217,22 +216,21 @@ class ArrayCache:
 
     def _keep(self, shard: Path, rows: Array, hashes: list[str]) -> None:
         parts = [found.partition(":") for found in hashes]
-        number = self.files[shard] = len(self.shards)
-        self.shards.append(rows)
-        self.rows.update({found: (number, row) for row, (found, _, _) in enumerate(parts)})
-        self.sums[number] = [known for *_, known in parts]
+        self.files[shard] = rows
+        self.rows.update({found: (shard, row) for row, (found, _, _) in enumerate(parts)})
+        self.sums[shard] = [known for *_, known in parts]
 
     def _check(self, wanted: Iterable[str]) -> None:
         """Forget shards that were damaged on the disk, of those in which something is wanted."""
-        numbers = {self.rows[found][0] for found in wanted if found in self.rows} & self.sums.keys()
+        shards = {self.rows[found][0] for found in wanted if found in self.rows} & self.sums.keys()
 
-        def is_damaged(number: int) -> bool:
-            return any(known not in ("", _sum(row)) for row, known in zip(self.shards[number], self.sums.pop(number)))
+        def is_damaged(shard: Path) -> bool:
+            return any(known not in ("", _sum(row)) for row, known in zip(self.files[shard], self.sums.pop(shard)))
 
         with ThreadPoolExecutor(WORKERS) as pool:
-            damaged = {n for n, found in zip(numbers, pool.map(is_damaged, numbers)) if found}
+            damaged = {shard for shard, found in zip(shards, pool.map(is_damaged, shards)) if found}
         self.rows = {found: at for found, at in self.rows.items() if at[0] not in damaged}
-        for shard in [shard for shard, number in self.files.items() if number in damaged]:
+        for shard in damaged:
             del self.files[shard]
             with suppress(OSError):  # or it would be read again every time
                 shard.with_suffix(".hashes.json").unlink()
