@@ -217,7 +217,7 @@ def test_a_feature_that_half_precision_cannot_hold_is_refused(tmp_path, files):
 def test_a_cache_is_mapped_not_read(tmp_path, files):
     cache = ArrayCache(tmp_path / "cache", {})
     cache.fill(files, Counting())
-    assert isinstance(cache.shards[0], np.memmap)
+    assert isinstance(next(iter(cache.files.values())), np.memmap)
 
 
 def test_batches_are_worked_on_together_and_come_in_order():

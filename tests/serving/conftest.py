@@ -31,7 +31,7 @@ def app(captioner, settings):
 
     with uncompiled():
         app = create_app(captioner, settings)
-        assert app.extensions["captions"].wait(120)
+        assert app.extensions["captions"].warm.wait(120)
     return app
 
 

@@ -133,7 +133,7 @@ def serving(app, settings):
 def toy_app(settings, toy=None):
     toy = toy or Toy()
     app = create_app(toy, settings)
-    assert app.extensions["captions"].wait(60)
+    assert app.extensions["captions"].warm.wait(60)
     toy.batches.clear()
     return app
 

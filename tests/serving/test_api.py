@@ -362,7 +362,7 @@ def test_not_ready_before_the_model_is_compiled():
     problem(answer, 503)
     assert int(answer.headers["Retry-After"]) >= 1
     toy.go.set()
-    assert app.extensions["captions"].wait(60)
+    assert app.extensions["captions"].warm.wait(60)
     assert client.get("/readyz").status_code == 200
 
 

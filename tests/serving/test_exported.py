@@ -12,7 +12,7 @@ from xray_captioning.serving import create_app
 
 def test_answers_are_those_of_keras(client, settings, study):
     app = create_app(load("phantom_attention"), settings)
-    assert app.extensions["captions"].wait(60)
+    assert app.extensions["captions"].warm.wait(60)
     assert app.extensions["captions"]._sizes() == [(1, 1)]
     answers = []
     for one in (client, app.test_client()):

@@ -1,7 +1,6 @@
-"""Captions of many studies as a table (CSV, JSON lines or Parquet), and the journal of a run.
+"""Captions of many studies as a table (CSV, JSON lines or Parquet), and the journal from which a run goes on.
 
-A run that was killed continues from its journal, JSON lines that one process writes: the first says
-which run it is, each further one is a study's row. Any other file is refused with a ConfigError.
+JSON lines, of one process: the first says which run it is, each further one is a study's row.
 """
 
 import csv

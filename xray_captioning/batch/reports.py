@@ -25,10 +25,8 @@ TEXTS = read_toml(__file__, "reports.toml")
 def report_writer(
     model: dict[str, str], studies: Sequence[Study], dicom: Path | None, fhir: Path | None, keep_patient: bool
 ) -> Callable[[Iterable[tuple[Study, Row]]], int]:
-    """Return what writes a report of each captioned study into these folders, and counts where that fails.
-
-    Of a model there are `name`, `digest`, `section` (what it writes) and, of its own, a `notice`.
-    """
+    """Return what writes a report of each captioned study into these folders, and counts where that fails."""
+    # Of a model there are `name`, `digest`, `section` (what it writes) and, of its own, a `notice`.
     if dicom is not None:
         require("pydicom", "--out-dicom", "dicom")
         if not any(is_dicom_tree(Path(path)) for study in studies for path in study.images if path is not None):
@@ -57,9 +55,8 @@ def _said(study: Study, row: Row, model: dict[str, str], dicom: bool, keep_patie
     found = [header for path in paths if (header := read_header(path, names))]
     headers = [{name: header[name] for name in names} for header in found]
     if dicom and not (len(headers) == len(paths) and all(header[key] for header in headers for key in names[:4])):
-        raise DataError(
-            f"{name}: not all its images are DICOM files with the UIDs that a report refers to; take --fhir"
-        )
+        lacks = "not all its images are DICOM files with the UIDs that a report refers to"
+        raise DataError(f"{name}: {lacks}; take --fhir")
     if len(studies := {header["StudyInstanceUID"] for header in headers}) > 1:
         raise DataError(f"{name}: its images are of several DICOM studies; caption each study by itself")
     own = model.get("notice")

@@ -44,12 +44,10 @@ def caption_to_file(
     report: Callable[[Iterable[tuple[Study, Row]]], int] | None = None,
     findings: Sequence[str] = (),
 ) -> int:
-    """Write a row for each study, its caption or why it has none, and count those with an error.
-
-    A resumed run writes the same bytes as one that was never stopped. `bundle` is a digest; with `given`
-    features no image is read, with `spread` other processes caption the batches, and of the captioner, None
-    then, its encoder's `findings` are enough; in the end `report` gets the rows.
-    """
+    """Write a row for each study, its caption or why it has none, and count those with an error."""
+    # A resumed run writes the same bytes as one that was never stopped. `bundle` is a digest; with `given` features no
+    # image is read, with `spread` other processes caption the batches, and of the captioner, None then, its encoder's
+    # `findings` are enough; in the end `report` gets the rows.
     table.check_out(out, resume)
     if captioner is not None:
         findings = captioner.encoder.findings
@@ -58,13 +56,8 @@ def caption_to_file(
 
         check_fits(given, captioner.config, captioner.encoder, captioner.about)
         given.check(study.name for study in studies)
-    run = {
-        "version": __version__,
-        "bundle": bundle,
-        "beam size": beam_size,
-        "--show-unfamiliar": show_unfamiliar,
-        "set of studies or images": given.digest() if given else _digest(studies),
-    }
+    run = {"version": __version__, "bundle": bundle, "beam size": beam_size, "--show-unfamiliar": show_unfamiliar}
+    run["set of studies or images"] = given.digest() if given else _digest(studies)
     out.parent.mkdir(parents=True, exist_ok=True)
     with table.open_journal(table.part_of(out), resume) as file:
         done = table.begin(file, run, [table.printable(study.name) for study in studies], SIZE)
@@ -102,9 +95,8 @@ def captioned(
     show_unfamiliar: bool = False,
     given: StudyFeatures | None = None,
 ) -> Iterator[list[Row]]:
-    """Yield for each batch a row of JSON values for each of its studies; ``error`` says why one has no
-    caption. While a batch is captioned the next one is encoded.
-    """
+    """Yield a row of JSON values a study, batch by batch; ``error`` says why one has no caption."""
+    # While a batch is captioned the next one is encoded.
 
     def following() -> tuple[list[Row], Features | None] | None:
         batch = next(batches, None)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from xray_captioning.errors import ConfigError, XrayCaptioningError, require
+from xray_captioning.errors import ConfigError, XrayCaptioningError, in_one_line, require
 
 AHEAD = 2  # batches that are sent for each worker: while one is worked on the next one is there
 RETRIES = 1  # a batch whose worker dies is sent once more, then in halves
@@ -38,9 +38,9 @@ def ray_workers(workers: int | None = None, address: str | None = None) -> Itera
             _check_reachable(address)
         ray.init(log_to_driver=False, logging_level="ERROR", **asked)
     except (OSError, ValueError, RuntimeError) as error:
-        said = " ".join(str(error).split())[:200]
         advice = "give HOST:PORT of its head" if address else "look at the space in /tmp and /dev/shm"
-        raise ConfigError(f"--address {address or 'local'}: no Ray there ({said}); {advice}") from error
+        said = f"no Ray there ({in_one_line(error, 200)}); {advice}"
+        raise ConfigError(f"--address {address or 'local'}: {said}") from error
     try:
         there = ray.cluster_resources()
         count = workers or int(there.get("GPU") or there["CPU"])
@@ -65,10 +65,8 @@ def map_ordered(
     batches: Iterable[list[Item]],
     lost: Callable[[Item], Result],
 ) -> Iterator[list[Result]]:
-    """Yield what ``make()``, called once in each worker, says of each batch, in order; or raises.
-
-    A batch whose workers die is sent again in halves; what then ends them again is `lost`.
-    """
+    """Yield what ``make()``, called once in each worker, says of each batch, in order; or raises."""
+    # A batch whose workers die is sent again in halves; what then ends them again is `lost`.
     made, token = ray.put(make), os.urandom(8).hex()
     sent: deque[tuple[list[Item], Any]] = deque()
 

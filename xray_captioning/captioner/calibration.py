@@ -59,21 +59,16 @@ class Calibration:
         return 1 / (1 + math.exp(-max(line[0] * log_probability + line[1], -700.0)))
 
     def novelty(self, pooled: Array, present: Array) -> Array:
-        """Return the novelty of each study, (studies,) float64: that of its least familiar image.
-
-        It is 0 or more; above 1 are one in a hundred studies like those it was fitted on, and
-        whatever is less familiar. Features are those of :func:`pooled_views`.
-        """
+        """Return the novelty of each study, (studies,) float64: that of its least familiar image, of `pooled_views`."""
+        # It is 0 or more; above 1 are one in a hundred studies like those it was fitted on, and the less familiar.
         return np.divide(distances(pooled, present, self.centre, self.precision), self.radius)
 
     def calibrated(
         self, captions: Sequence[Any], pooled: Array, present: Array, search: Search = None, drawn: bool = False
     ) -> list[Any]:
-        """Return captions with the confidence of their sentences and the novelty of their studies. The features of
-        the same studies are those of :func:`pooled_views`. Confidence stays None where no fit holds: of a search
-        that it was not fitted for, of words that were sampled at random (`drawn`), and of images whose novelty is
-        above 1.
-        """
+        """Return captions with the confidence of their sentences and the novelty of their studies."""
+        # Confidence stays None where no fit holds: of a search that it was not fitted for, of words that were sampled
+        # at random (`drawn`), and of images whose novelty is above 1.
         found = []
         for caption, novelty in zip(captions, self.novelty(pooled, present).tolist()):
             sentences = caption.sentences
@@ -87,10 +82,8 @@ class Calibration:
         """Write ``calibration.json`` and ``calibration.h5`` into a bundle's folder."""
         import h5py
 
-        lines = [
-            {**(asdict(search) if search else {}), "slope": line[0], "intercept": line[1]}
-            for search, line in self.lines.items()
-        ]
+        known = [(asdict(search) if search else {}, line) for search, line in self.lines.items()]
+        lines = [{**search, "slope": line[0], "intercept": line[1]} for search, line in known]
         values = {"lines": lines, "radius": self.radius, "about": self.about}
         (folder / NUMBERS).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
         with h5py.File(memory := io.BytesIO(), "w") as file:  # not on a disk, as save_weights
@@ -179,10 +172,9 @@ def is_unfamiliar(caption: Any) -> bool:
 def stated(
     caption: Any, probabilities: dict[str, float] | None = None, show_unfamiliar: bool = False
 ) -> tuple[Any, dict[str, float] | None]:
-    """Return what may be said of a study: its caption, and the probability of each finding. Of unfamiliar images no
-    finding has a probability, as no sentence has a confidence, and the caption is empty unless it is asked for
-    (`show_unfamiliar`). Every front end goes by this.
-    """
+    """Return what may be said of a study: its caption and findings' probabilities. Every front end goes by this."""
+    # Of unfamiliar images no finding has a probability, as no sentence has a confidence, and the caption is empty
+    # unless it is asked for (`show_unfamiliar`).
     if not is_unfamiliar(caption):
         return caption, probabilities
     if show_unfamiliar:

@@ -40,12 +40,9 @@ class CompiledSearch:
         sampling: Sampling | None = None,
         total: int | None = None,
     ) -> Search:
-        """Return a function that captions one batch after another.
-
-        It takes `Features` of at most ``BATCH_SIZES[-1]`` studies as arrays, and returns a `SearchResult` of arrays.
-        A beam of 1 is greedy search, or sampling where that is given; `total` is how many studies will be searched,
-        where that is known. Settings that cannot work raise `ConfigError`.
-        """
+        """Return a function from `Features` of at most ``BATCH_SIZES[-1]`` studies, arrays, to their `SearchResult`."""
+        # A beam of 1 is greedy search, or sampling where that is given; `total` is how many studies will be searched,
+        # where that is known. Settings that cannot work raise `ConfigError`.
         _check(beam_size, sampling)
         fused = total is None or total >= WORTH_FUSING
         if sampling is None:
@@ -68,10 +65,9 @@ class CompiledSearch:
 
 
 class _Compiled:
-    """One compiled search, for batches of any size. Fixed in it are the rules, the beam size, and with how many
-    candidates a step of sampling works, 0 being all and None no sampling. All else is given to it as arrays, which
-    may hold any number.
-    """
+    """One compiled search, for batches of any size: fixed are its arguments; all else are arrays."""
+
+    # The width is with how many candidates a step of sampling works, 0 being all and None no sampling.
 
     def __init__(self, model: Any, rules: Rules, beam_size: int, width: int | None, fused: bool):
         self.model, self.rules, self.beam_size, self.width = model, rules, beam_size, width

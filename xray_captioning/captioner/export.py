@@ -47,11 +47,10 @@ class Network(NamedTuple):
             found = self.function(dict(zip(self.inputs, values)))
             return {name: found[name] for name in self.outputs}
 
-        lengths = {
-            name: (kind, [None if isinstance(axis, str) else axis for axis in axes])
-            for name, (kind, axes) in self.inputs.items()
-        }
-        return traced(named, lengths)
+        def lengths(axes: Axes) -> list[int | None]:
+            return [None if isinstance(axis, str) else axis for axis in axes]
+
+        return traced(named, {name: (kind, lengths(axes)) for name, (kind, axes) in self.inputs.items()})
 
 
 def export_captioner(
@@ -92,14 +91,9 @@ def _fill(aside: Path, captioner: Any, form: str, precision: str, images: Sequen
     config = replace(captioner.config, model=captioner.model.config)
     config = config.replace({"image.normalisation": "unit"})
     values = describe("captioner", config, captioner.encoder, captioner.about)
-    values["export"] = {
-        "format": form,
-        "bundle": bundle,
-        "precision": precision,
-        "normalisation": image.normalisation,
-        "channels": captioner.encoder.channels,
-        "graphs": {name: {"inputs": network.inputs, "outputs": network.outputs} for name, network in networks.items()},
-    }
+    about = {"format": form, "bundle": bundle, "precision": precision, "normalisation": image.normalisation}
+    graphs = {name: {"inputs": network.inputs, "outputs": network.outputs} for name, network in networks.items()}
+    values["export"] = {**about, "channels": captioner.encoder.channels, "graphs": graphs}
     for name, network in networks.items():
         WRITERS[form](network, aside / f"{name}{SUFFIXES[form]}")
     write_texts(aside, values, captioner.tokenizer, captioner.calibration)
@@ -158,12 +152,12 @@ def _decoder(captioner: Any) -> dict[str, Network]:
     inputs = {name: (kinds[name], _axes(name, leaf.shape)) for name, leaf in state.items()}
     pairs = [(name, f"next{name.removeprefix('state')}") for name in state]
     changed = {new: inputs[old][1] for old, new in pairs if after[new] is not state[old]}
-    return {
-        "start": Network(start, known, {n: ("studies", *x.shape[1:]) for n, x in state.items()}),
-        "step": Network(
-            step, {"token": ("int32", ("rows",)), **inputs}, {"logits": ("rows", after["logits"].shape[-1]), **changed}
-        ),
-    }
+    given, outputs = (
+        {"token": ("int32", ("rows",)), **inputs},
+        {"logits": ("rows", after["logits"].shape[-1]), **changed},
+    )
+    first = Network(start, known, {n: ("studies", *x.shape[1:]) for n, x in state.items()})
+    return {"start": first, "step": Network(step, given, outputs)}
 
 
 def _axes(name: str, shape: Any) -> Axes:
@@ -243,12 +237,7 @@ def _write_litert(network: Network, path: Path) -> None:
     shutil.rmtree(whole)
 
 
-WRITERS: dict[str, Callable[[Network, Path], None]] = {
-    "onnx": _write_onnx,
-    "openvino": _write_openvino,
-    "litert": _write_litert,
-    "saved_model": _write_saved_model,
-}
+WRITERS = {"onnx": _write_onnx, "openvino": _write_openvino, "litert": _write_litert, "saved_model": _write_saved_model}
 
 
 def _compare(captioner: Any, exported: GraphEncoder, graphs: GraphModel, shown: Any, close: float) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.data.features import Array, Features
-from xray_captioning.errors import BundleError, MissingExtraError, require
+from xray_captioning.errors import BundleError, MissingExtraError, in_one_line, require
 from xray_captioning.files import load_onnxruntime
 
 Arrays = dict[str, Array]
@@ -73,12 +73,8 @@ def _saved_model(path: Path, outputs: list[str], precision: str) -> Callable[[Ar
 
 
 # What runs graphs of a format, the first by default.
-RUNTIMES = {
-    "onnx": {"onnx": _onnxruntime, "openvino": _openvino},
-    "openvino": {"openvino": _openvino},
-    "litert": {"litert": _litert},
-    "saved_model": {"saved_model": _saved_model},
-}
+RUNTIMES = {"onnx": {"onnx": _onnxruntime, "openvino": _openvino}, "openvino": {"openvino": _openvino}}
+RUNTIMES |= {"litert": {"litert": _litert}, "saved_model": {"saved_model": _saved_model}}
 
 
 def open_graph(path: Path, run: Any, outputs: list[str], precision: str) -> Graph:
@@ -88,9 +84,7 @@ def open_graph(path: Path, run: Any, outputs: list[str], precision: str) -> Grap
     except MissingExtraError:
         raise
     except Exception as error:  # each runtime has its own, and no family of them
-        reason = " ".join(str(error).split())[:200]
-        said = f"{path}: cannot be run ({reason}); export the bundle again"
-        raise BundleError(said) from error
+        raise BundleError(f"{path}: cannot be run ({in_one_line(error, 200)}); export the bundle again") from error
     return lambda **arrays: dict(zip(outputs, call(arrays), strict=True))
 
 
@@ -161,10 +155,8 @@ class GraphModel:
 
 
 def open_graphs(folder: Path, values: dict[str, Any], runtime: str | None = None) -> tuple[GraphEncoder, GraphModel]:
-    """Return the networks of a folder, of which ``captioner.json`` has these values.
-
-    `runtime` is one that the format of the graphs has, or else the first.
-    """
+    """Return the networks of a folder, of which ``captioner.json`` has these values."""
+    # `runtime` is one that the format of the graphs has, or else the first.
     export = values["export"]
     form, suffix = RUNTIMES[export["format"]], SUFFIXES[export["format"]]
     run = form[runtime or next(iter(form))]

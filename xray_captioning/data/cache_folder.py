@@ -73,9 +73,7 @@ def caches(root: Path) -> list[CacheInfo]:
 
 
 def trim(root: Path, limit: int, keep: Iterable[Path] = (), only: Sequence[Path] | None = None) -> int:
-    """Remove the least recently used shards, not `keep`, down to `limit`, of all caches or `only`
-    some; return how many bytes were freed.
-    """
+    """Remove the least recently used shards, not `keep`, down to `limit` bytes; return how many were freed."""
     shards = _shards(folders := _folders(root) if only is None else only)
     excess, kept, freed = sum(size for _, size, _ in shards) - limit, set(keep), 0
     for _, size, shard in sorted(shards):

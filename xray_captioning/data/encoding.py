@@ -21,12 +21,9 @@ def as_array(found: Any) -> Array:
 
 
 def encode_images(encode: Any, config: Config, images: Sequence[Image], batch: int | None = None) -> Array:
-    """Return features (images, rows, columns, channels), float32, a few small batches at a time.
-
-    `encode` is an encoder's, compiled or not; the configuration's image part says how pixels, of
-    what :func:`~xray_captioning.data.images.read_image` takes, become its input. A batch of fewer
-    images is padded to a power of two, unless a size of `batch` is given.
-    """
+    """Return features (images, rows, columns, channels), float32, a few small batches at a time."""
+    # `encode` is an encoder's, compiled or not; the configuration's image part says how pixels become its input.
+    # A batch of fewer images is padded to a power of two, unless a size of `batch` is given.
     image = config.image
 
     def maps(part: list[Image]) -> Array:
@@ -42,11 +39,8 @@ def encode_images(encode: Any, config: Config, images: Sequence[Image], batch: i
 def encode_studies(
     encode: Any, config: Config, studies: Sequence[Sequence[Image | None]], batch: int | None = None
 ) -> tuple[Array, Array]:
-    """Encode the images of studies in their places, each once, None where one is missing.
-
-    Returned are regions (studies, views * rows * columns, channels), float32, and their mask
-    (studies, views * rows * columns), bool; see :func:`encode_images`.
-    """
+    """Encode the images of studies in their places, each once, None where one is missing."""
+    # Returned are regions (studies, views * rows * columns, channels), float32, and their mask, bool.
     views, repeat = config.image.views, config.image.repeat_single_view
     placed: list[Sequence[Any]] = [repeat_first(study, views) if repeat else list(study) for study in studies]
     images = {_key(image): image for study in placed for image in study if image is not None}
@@ -59,11 +53,9 @@ def _key(image: Any) -> str | int:
 
 
 def finding_probabilities(encoder: Any, regions: Any, mask: Any) -> list[dict[str, float]]:
-    """Return each study's probabilities, in [0, 1], of the encoder's findings in their order.
-
-    `regions` are (studies, regions, channels); `mask` is (studies, regions), bool, False for views
-    that a study does not have. An encoder that classifies no findings is a ConfigError.
-    """
+    """Return each study's probabilities, in [0, 1], of the encoder's findings in their order."""
+    # Of regions (studies, regions, channels) and their mask, False for views that a study does not have. An encoder
+    # that classifies no findings is a ConfigError.
     if not encoder.findings:
         raise ConfigError("this encoder classifies no findings; use a bundle of train-encoder, or CheXNet's")
     studies = len(mask)

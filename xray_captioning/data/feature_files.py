@@ -23,7 +23,7 @@ from xray_captioning.data.records import as_text
 from xray_captioning.data.stores import local
 from xray_captioning.data.studies import Studies
 from xray_captioning.data.table import Table
-from xray_captioning.errors import ConfigError, DataError, require
+from xray_captioning.errors import ConfigError, DataError, in_one_line, require
 from xray_captioning.files import atomic_path, new_folder
 
 ZARR = "zarr", "features in .zarr", "zarr"  # a package that is not everywhere
@@ -59,9 +59,7 @@ class StudyFeatures:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Views, rows and columns. Regions (studies, regions, channels) are a square if they can be
-        one, else one row; (studies, channels) is one region. What names no views has one.
-        """
+        """Views, rows and columns: regions that can be a square are one, else one row; what names no views has one."""
         sizes = tuple(self.regions.shape[1:-1])
         if len(sizes) == 1 and math.isqrt(sizes[0]) ** 2 == sizes[0]:
             sizes = (math.isqrt(sizes[0]),) * 2
@@ -74,11 +72,8 @@ class StudyFeatures:
         return int(self.regions.shape[-1])
 
     def read(self, places: Array, pool: int = 1) -> tuple[Array, Array]:
-        """Return regions (studies, views * rows * columns, channels) of rows, and their mask.
-
-        They are float16 or float32, as they were kept. `pool` is the side of squares of regions of
-        which the mean is taken, as an encoder's pooling does.
-        """
+        """Return regions (studies, views * rows * columns, channels), float16 or float32 as kept, and their mask."""
+        # `pool` is the side of squares of regions of which the mean is taken, as an encoder's pooling does.
         size = len(places) if pool == 1 else 1  # means are taken of one study after the other
         parts = [self._maps(places[i : i + size], pool) for i in range(0, len(places), size)]
         maps = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -96,10 +91,9 @@ class StudyFeatures:
         """Return the rows of studies, by their ids in the table; missing ones are a DataError."""
         wanted = list(names)
         if missing := [name for name in wanted if name not in self.places]:
-            raise DataError(
-                f"{self.source}: has no features of {len(missing)} of {len(wanted)} studies, such "
-                f"as {listed(missing)}; add theirs, or leave these studies out of the data"
-            )
+            some = f"{len(missing)} of {len(wanted)} studies, such as {listed(missing)}"
+            advice = "add theirs, or leave these studies out of the data"
+            raise DataError(f"{self.source}: has no features of {some}; {advice}")
         return np.array([self.places[name] for name in wanted], int)
 
     def there(self, studies: Studies) -> Studies:
@@ -115,10 +109,9 @@ class StudyFeatures:
             some = wanted[start : start + BATCH]
             whole = np.isfinite(self.read(self.of(some))[0]).all(axis=(1, 2))
             if not whole.all():
-                raise DataError(
-                    f"{self.source}: the features of study {some[int(whole.argmin())]} hold NaN or "
-                    "infinity; compute them again (in float32, if float16 is too small for them)"
-                )
+                advice = "compute them again (in float32, if float16 is too small for them)"
+                of = f"the features of study {some[int(whole.argmin())]}"
+                raise DataError(f"{self.source}: {of} hold NaN or infinity; {advice}")
 
     def digest(self) -> str:
         """Return a SHA-256 of shape, ids and some rows, by which a run knows them again."""
@@ -166,10 +159,8 @@ def open_features(given: Any) -> StudyFeatures:
 def _checked(source: str, arrays: Mapping[str, Any]) -> StudyFeatures:
     for name in ("regions", "ids"):
         if name not in arrays:
-            raise DataError(
-                f"{source}: lacks {name}; write arrays `regions` and `ids`, or the ids beside it, "
-                f"one a line, into {Path(source).stem}.txt"
-            )
+            advice = f"or the ids beside it, one a line, into {Path(source).stem}.txt"
+            raise DataError(f"{source}: lacks {name}; write arrays `regions` and `ids`, {advice}")
     regions, ids = arrays["regions"], arrays["ids"]
     ids = ids[np.arange(len(ids))] if isinstance(ids, _FileArray) and ids.ndim == 1 else ids
     if (ids := ids if hasattr(ids, "ndim") else np.asarray(ids)).ndim != 1:
@@ -177,17 +168,13 @@ def _checked(source: str, arrays: Mapping[str, Any]) -> StudyFeatures:
     names = [as_text(one.decode(errors="backslashreplace") if isinstance(one, bytes) else one) for one in ids.tolist()]
     shape, kind = tuple(regions.shape), np.dtype(regions.dtype).kind
     if kind not in "fiu" or not 2 <= len(shape) <= 5 or not all(shape):
-        raise DataError(
-            f"{source}: is {regions.dtype} {shape}; features are numbers (studies, regions, "
-            "channels) or (studies, views, rows, columns, channels)"
-        )
+        known = "(studies, regions, channels) or (studies, views, rows, columns, channels)"
+        raise DataError(f"{source}: is {regions.dtype} {shape}; features are numbers {known}")
     rows = len(ids), shape[1] if len(shape) == 5 else 1
     views = np.asarray(arrays.get("views", np.ones(rows)), bool)
     if shape[0] != len(ids) or views.shape != rows:
-        raise DataError(
-            f"{source}: has {shape[0]} rows, {len(ids)} ids and views {views.shape}; give each row "
-            "an id, and each of its views, where there are `views`, a truth value"
-        )
+        advice = "give each row an id, and each of its views, where there are `views`, a truth value"
+        raise DataError(f"{source}: has {shape[0]} rows, {len(ids)} ids and views {views.shape}; {advice}")
     return StudyFeatures(source, regions, names, views, _made(arrays.get("about")))
 
 
@@ -222,10 +209,9 @@ def _read(path: Path) -> dict[str, Any]:
             read = {n.removesuffix(".npy"): _member(path, archive, i) for n, i in members.items()}
             return _named(read)
     except Exception as error:  # whatever a damaged file makes a reader raise
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:150]
-        raise DataError(
-            f"{path}: cannot be read as features, .npz, .npy or .zarr ({reason}); write it again"
-        ) from error
+        reason = getattr(error, "strerror", None) or in_one_line(error, 150)
+        said = f"{path}: cannot be read as features, .npz, .npy or .zarr ({reason}); write it again"
+        raise DataError(said) from error
 
 
 def _named(arrays: dict[str, Any]) -> dict[str, Any]:

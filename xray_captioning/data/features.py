@@ -100,9 +100,8 @@ def narrowed(rows: Array, dtype: str | None, advice: str) -> Array:
 
 class ArrayCache:
     """Rows of arrays, one for each image file, found by the file's content; kept in `folder`, or
-    ``~/.cache/xray-captioning``. `settings` are everything beside the image's bytes that decides a
-    row: preprocessing, encoder, weights. Floating-point rows are kept as `dtype`, or as they were
-    computed.
+    ``~/.cache/xray-captioning``. `settings` are everything beside the image's bytes that decides a row:
+    preprocessing, encoder, weights. Floating-point rows are kept as `dtype`, or as they were computed.
     """
 
     def __init__(
@@ -116,16 +115,14 @@ class ArrayCache:
         remove_leftovers(self.folder)
         self.dtype = dtype
         self.limit = size_limit()
-        self.shards: list[Array] = []
-        self.files: dict[Path, int] = {}  # the number of each shard
-        self.rows: dict[str, tuple[int, int]] = {}
-        self.sums: dict[int, list[str]] = {}  # of the rows of shards that are not compared yet
+        self.files: dict[Path, Array] = {}  # shards
+        self.rows: dict[str, tuple[Path, int]] = {}
+        self.sums: dict[Path, list[str]] = {}  # of the rows of shards that are not compared yet
         self.hashes: dict[str, str] = {}
 
     def fill(self, paths: Iterable[str], compute: Compute, label: str = "encode", spread: Spread | None = None) -> None:
-        """Compute and keep the rows that are not there yet: `compute` in several threads or, in other
-        processes that write the shards themselves, `spread`, which yields how many rows were written.
-        """
+        """Compute and keep the rows that are not there yet: `compute` in several threads, or `spread`."""
+        # This lets other processes write the shards themselves, and yields how many rows were written.
         seen = self._hash(list(dict.fromkeys(paths)))
         wanted = {self.hashes[path]: path for path in seen}
         self._look()
@@ -169,7 +166,7 @@ class ArrayCache:
     def __getitem__(self, path: str) -> Array:
         """Return the row of an image that :meth:`fill` was given."""
         shard, row = self.rows[self.hashes[path]]
-        found: Array = self.shards[shard][row]
+        found: Array = self.files[shard][row]
         return found
 
     def _hash(self, paths: list[str]) -> dict[str, Any]:
@@ -219,22 +216,21 @@ class ArrayCache:
 
     def _keep(self, shard: Path, rows: Array, hashes: list[str]) -> None:
         parts = [found.partition(":") for found in hashes]
-        number = self.files[shard] = len(self.shards)
-        self.shards.append(rows)
-        self.rows.update({found: (number, row) for row, (found, _, _) in enumerate(parts)})
-        self.sums[number] = [known for *_, known in parts]
+        self.files[shard] = rows
+        self.rows.update({found: (shard, row) for row, (found, _, _) in enumerate(parts)})
+        self.sums[shard] = [known for *_, known in parts]
 
     def _check(self, wanted: Iterable[str]) -> None:
         """Forget shards that were damaged on the disk, of those in which something is wanted."""
-        numbers = {self.rows[found][0] for found in wanted if found in self.rows} & self.sums.keys()
+        shards = {self.rows[found][0] for found in wanted if found in self.rows} & self.sums.keys()
 
-        def is_damaged(number: int) -> bool:
-            return any(known not in ("", _sum(row)) for row, known in zip(self.shards[number], self.sums.pop(number)))
+        def is_damaged(shard: Path) -> bool:
+            return any(known not in ("", _sum(row)) for row, known in zip(self.files[shard], self.sums.pop(shard)))
 
         with ThreadPoolExecutor(WORKERS) as pool:
-            damaged = {n for n, found in zip(numbers, pool.map(is_damaged, numbers)) if found}
+            damaged = {shard for shard, found in zip(shards, pool.map(is_damaged, shards)) if found}
         self.rows = {found: at for found, at in self.rows.items() if at[0] not in damaged}
-        for shard in [shard for shard, number in self.files.items() if number in damaged]:
+        for shard in damaged:
             del self.files[shard]
             with suppress(OSError):  # or it would be read again every time
                 shard.with_suffix(".hashes.json").unlink()
@@ -284,9 +280,7 @@ def stack_views(rows: Rows, views: int) -> tuple[Array, Array]:
 
 
 def stack_features(rows: Rows, views: int) -> tuple[Array, Array]:
-    """Lay maps (rows, columns, channels) out as regions (studies, views * rows * columns, channels),
-    float32, and their mask.
-    """
+    """Lay maps (rows, columns, channels) out as regions (studies, regions, channels), float32, and their mask."""
     stacked, mask = stack_views(rows, views)
     regions = stacked.reshape(len(stacked), -1, stacked.shape[-1]).astype("float32", copy=False)
     return regions, np.repeat(mask, regions.shape[1] // views, axis=1)

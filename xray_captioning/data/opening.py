@@ -1,5 +1,6 @@
 """The bytes and the text of a file that may be packed, in UTF-16, or not what its name says."""
 
+import codecs
 import gzip
 import hashlib
 import io
@@ -21,13 +22,8 @@ DICOM_SUFFIXES = (".dcm", ".dicom")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES)
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
-_BOMS = {
-    b"\xff\xfe\x00\x00": "utf-32",
-    b"\x00\x00\xfe\xff": "utf-32",
-    b"\xef\xbb\xbf": "utf-8-sig",
-    b"\xff\xfe": "utf-16",
-    b"\xfe\xff": "utf-16",
-}
+_BOMS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF8: "utf-8-sig"}
+_BOMS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # in this order: one begins as another
 _NO_TABLES = read_toml(__file__, "no_tables.toml")
 
 
@@ -193,9 +189,7 @@ def _members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
 
 
 def kept_folder(origin: object, listed: Any, size: int, count: int, fill: Callable[[Path], Any]) -> Path:
-    """Return the folder of caches that `fill` fills once for what is `listed` (JSON), so many files of
-    `size` bytes: another process sees all of it or nothing.
-    """
+    """Return the folder of caches that `fill` fills once, whole or not at all, for what is `listed` (JSON)."""
     digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
     settings = json.dumps({"archive": digest, "bytes": size})
     home = cache_folder.home_of(settings)

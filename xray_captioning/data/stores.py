@@ -16,7 +16,7 @@ from typing import Any
 
 from xray_captioning.data.cache_folder import usual_cache
 from xray_captioning.data.opening import is_image, kept_folder
-from xray_captioning.errors import ConfigError, DataError, StoreError, XrayCaptioningError, require
+from xray_captioning.errors import ConfigError, DataError, StoreError, XrayCaptioningError, in_one_line, require
 
 # Not of the web: a table that somebody sent could make this machine ask any server.
 _ADDRESS = re.compile(r"(s3|s3a|gs|gcs|hdfs|webhdfs|abfs|abfss|az|memory)://")
@@ -42,9 +42,8 @@ def _store(address: str) -> Iterator[tuple[Any, str]]:
     except FileNotFoundError as error:
         raise DataError(f"{address}: is not there; check the address") from error
     except Exception as error:  # every store has errors of its own
-        said = " ".join(str(error).split())[:150]
         advice = "check the address, the credentials and the network, then start again"
-        raise StoreError(f"{address}: the store cannot be used ({said}); {advice}") from error
+        raise StoreError(f"{address}: the store cannot be used ({in_one_line(error, 150)}); {advice}") from error
 
 
 def read(address: str, most: int | None = None) -> bytes:
@@ -55,9 +54,7 @@ def read(address: str, most: int | None = None) -> bytes:
 
 
 def versions(paths: Iterable[str]) -> dict[str, str]:
-    """Return, of the addresses among some paths at which there is a file, what tells it from another one
-    at its place; each folder is listed once.
-    """
+    """Return, of the addresses at which there is a file, what tells it from others; each folder is listed once."""
     wanted = set(filter(is_address, paths))
     folders = {path.rpartition("/")[0] for path in wanted}
     return {path: found for folder in folders for path, found in _list(folder) if path in wanted}
@@ -81,11 +78,9 @@ def those_there(paths: Iterable[str]) -> set[str]:
 
 
 def local(place: str | os.PathLike[str], known: dict[str, str] | None = None, tables: bool = True) -> Path:
-    """Return a path as it is; of an address a copy of the file or folder there.
-
-    `known` is given where images may lie below, and then tells the address of the copy's folder: beside a
-    file, too, there is an empty file of each one's name. Without `tables` there are images alone.
-    """
+    """Return a path as it is; of an address a copy of the file or folder there."""
+    # `known` is given where images may lie below, and then tells the address of the copy's folder: beside a
+    # file, too, there is an empty file of each one's name. Without `tables` there are images alone.
     if not is_address(place):
         return Path(place)
     address = str(place).rstrip("/")
@@ -129,9 +124,7 @@ def naming(known: dict[str, str]) -> Iterator[None]:
 
 
 def staged(out: Any, resume: bool) -> Any:
-    """Return where a file is written that goes to an address, which may be taken only by a finished run
-    that is resumed; any other path as it is.
-    """
+    """Return where a file is written that goes to an address, taken only where a run is resumed; others as they are."""
     if not is_address(out):
         return out
     file = usual_cache() / "outgoing" / hashlib.sha256(out.encode()).hexdigest()[:16] / out.rpartition("/")[2]

@@ -16,11 +16,10 @@ layers = keras.layers
 
 
 class Backbone(NamedTuple):
-    """How a named encoder is built, and what one must know to use it. ``build(size, published)`` is as
-    :func:`register_encoder` takes it. Regions are joined for the finding classifier by their mean, as CheXNet does,
-    or by adding their evidence (log-sum-exp of their logits), which finds small things much sooner and gives each
-    finding a place.
-    """
+    """How a named encoder is built (``build`` as :func:`register_encoder` takes it), and what its users must know."""
+
+    # Regions are joined for the finding classifier by their mean, as CheXNet does, or by adding their evidence
+    # (log-sum-exp of their logits), which finds small things much sooner and gives each finding a place.
 
     build: Callable[[int, bool], Any]
     pooling: str  # "mean" or "evidence"
@@ -60,9 +59,8 @@ def _phantom_cnn(size: int, published: bool) -> Any:
 
 
 def _vit_tiny(size: int, published: bool) -> Any:
-    """Transformer blocks over a few convolutions: from some thousand images a Transformer does not
-    learn to see edges (Dosovitskiy et al., arXiv:2010.11929, "hybrid architecture"; arXiv:2106.14881).
-    """
+    """Transformer blocks over a few convolutions (arXiv:2010.11929, "hybrid architecture"; arXiv:2106.14881)."""
+    # From some thousand images a Transformer does not learn to see edges.
     image = layers.Input((size, size, 3))
     x = image[..., :1]
     for number, channels in enumerate((16, 32, 64, 128), 1):

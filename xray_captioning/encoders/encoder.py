@@ -239,18 +239,15 @@ def mean_region(features: Any, mask: Any) -> Any:
 
 
 def pooled_evidence(logits: Any, mask: Any) -> Any:
-    """Pool logits (batch, regions, findings) so that one region can show a finding: the logarithm of the
-    mean of exponentials, (batch, findings). Regions that `mask` (batch, regions) leaves out count as 0.
-    """
+    """Return the logarithm of the mean of exponentials (batch, findings) of logits (batch, regions, findings)."""
+    # One region can show a finding. Regions that `mask` (batch, regions) leaves out count as 0.
     logits = ops.where(ops.cast(mask, "bool")[..., None], logits, -1e9)
     return ops.logsumexp(logits, axis=1) - math.log(logits.shape[1])
 
 
 @registered
 class FindingModel(keras.Model):
-    """An encoder in training: images and mask in, logits out; `keep_statistics` is of its batch normalisation, an
-    `upper` part of its network gets what the lower made of the images.
-    """
+    """An encoder in training: images and mask in, logits out; an `upper` part of it gets kept outputs of the lower."""
 
     def __init__(
         self, encoder: Encoder, keep_statistics: bool = False, checkpointing: bool = False, upper: Any = None, **kw: Any

@@ -111,9 +111,7 @@ def batch_encoder(views: int, *asked: Any) -> Callable[[list[Any]], list[dict[st
 
 
 def batch_maps(folder: Path, cache: Path | None) -> Callable[[list[str]], list[int]]:
-    """Return what encodes images with a bundle's encoder and keeps their features, counting them: for
-    another process.
-    """
+    """Return what encodes images with a bundle's encoder, keeps features and counts them: for another process."""
     config, encoder = read_config(folder, "captioner"), Encoder.load(folder)
     kept, compute = _feature_cache(encoder, config, cache)
     return lambda paths: kept.write(paths, compute)
@@ -125,9 +123,7 @@ def lost_images(images: Any) -> Any:
 
 
 def encoder_config(name: str, views: int, changes: dict[str, Any] | None = None, weights: str | None = None) -> Config:
-    """Return a configuration in which images are what an encoder's weights expect, a bundle's or the
-    published ones; of an ONNX file nothing is known. `changes` are of its fields, by dotted name.
-    """
+    """Return a configuration whose images are what an encoder's weights expect; `changes` are by dotted name."""
     given = {"name": name, "image.views": views, "model.encoder": name, **(changes or {})}
     if weights is not None and not name.endswith(".onnx") and not is_network(weights):
         own = read_config(find_bundle(weights), "encoder").image
@@ -139,11 +135,10 @@ def encoder_config(name: str, views: int, changes: dict[str, Any] | None = None,
 def study_encoder(
     views: int, name: str, weights: str | None = None, changes: dict[str, Any] | None = None, layer: str | None = None
 ) -> tuple[Callable[[Sequence[Sequence[Image | None]]], dict[str, Array]], dict[str, Any]]:
-    """Return what encodes a batch of studies of so many views, each image in its place, and what is to be said about
-    it. Encoded are ``regions`` (studies, views, rows, columns, channels), float32, zero where ``views`` (studies,
-    views) is False, and what a published classifier says of each view. `weights` are as `new_encoder` takes them, by
-    default published ones if there are any; an ONNX file has its own, and perhaps several values: one is the `layer`.
-    """
+    """Return what encodes a batch of studies of so many views, each in its place, and what is to be said of it."""
+    # Encoded are ``regions`` (studies, views, rows, columns, channels), float32, zero where ``views`` (studies, views)
+    # is False, and what a published classifier says of each view. An ONNX file has weights of its own, and perhaps
+    # several values: one is the `layer`.
     onnx = name.endswith(".onnx")
     if (weights if onnx else layer) is not None:
         raise ConfigError(f"{name}: --layer is for ONNX files, and --weights for all others")
@@ -198,9 +193,8 @@ class GivenFeatures:
 def features_encoder(
     config: Config, given: StudyFeatures, encoder: Any = None, weights: str | None = None
 ) -> tuple[Config, Any]:
-    """Return the configuration and the encoder of a run on features: the one they name, or that is
-    asked for. If there is none, or the one they name cannot be had, the captioner will see no images.
-    """
+    """Return configuration and encoder of a run on features: the one they name, or that is asked for."""
+    # If there is none, or the one they name cannot be had, the captioner will see no images.
     (views, rows, columns), wanted = given.grid, config.model.pool
     for name in ("text.view_prefix", "training.encoder_learning_rate"):
         if config.flat()[name]:

@@ -24,15 +24,10 @@ _PYTORCH |= {"registers": "register_tokens"}
 def load_pytorch(
     model: Any, path: Path, what: str, left_out: str, arrays: Mapping[str, NDArray[Any]] | None = None
 ) -> None:
-    """Fill a network whose layers have the names that PyTorch's modules have in a file, or raise a
-    BundleError. `what` names the network in messages, `left_out` is a regular expression of names that
-    it does not need, and `arrays` are the file's, where they have been read.
-    """
-    layers = {
-        f"{layer.name}.{_PYTORCH.get(variable.name, variable.name)}": (layer, variable)
-        for layer in model.layers
-        for variable in layer.weights
-    }
+    """Fill a network whose layers have the names of PyTorch's modules in a file, or raise a BundleError."""
+    # `what` names it in messages, `left_out` is a regular expression of names that it does not need.
+    pairs = [(layer, variable) for layer in model.layers for variable in layer.weights]
+    layers = {f"{layer.name}.{_PYTORCH.get(v.name, v.name)}": (layer, v) for layer, v in pairs}
     variables = {name: variable for name, (_, variable) in layers.items()}
     skipped = re.compile(rf"(?:{left_out})|(?:.*\.)?num_batches_tracked")
     found, extra = {}, []
@@ -72,19 +67,16 @@ def check(
     found: Mapping[str, StoredArray],
     extra: Iterable[StoredArray],
 ) -> None:
-    """Raise a BundleError that says which arrays of a file are missing, misshapen or unknown. Of another model it
-    says only which layers that has. `what` names the model in the message; the rest is as `mismatches` takes it.
-    """
+    """Raise a BundleError that says which arrays are missing, misshapen or unknown; of another model, its layers."""
     extra = list(extra)
     clauses = mismatches(shapes, found, extra)
     if clauses and len(found) < len(shapes) / 2:
         owners = (a.layer or a.name.rpartition(".")[0] or a.name for a in (*found.values(), *extra))
         layers = list(dict.fromkeys(shortened(name, 30) for name in owners))
         listed = ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
-        raise BundleError(
-            f"{path}: is not {what}, of whose {len(shapes)} arrays it has {len(found)}; it seems to be another "
-            f"model, with weights of {len(layers)} layers ({listed}); give the file of {what}"
-        )
+        other = f"another model, with weights of {len(layers)} layers ({listed})"
+        has = f"is not {what}, of whose {len(shapes)} arrays it has {len(found)}"
+        raise BundleError(f"{path}: {has}; it seems to be {other}; give the file of {what}")
     if clauses:
         more = f", and {len(clauses) - 2} more" if len(clauses) > 2 else ""
         raise BundleError(f"{path}: does not fit {what}: {', '.join(clauses[:2])}{more}; give the file of that model")
@@ -107,9 +99,7 @@ CLASSIFIER = "chexnet_output"
 def load_densenet121(
     encoder: Any, path: str | os.PathLike[str], arrays: list[StoredArray], what: str = "DenseNet121", top: Any = ()
 ) -> None:
-    """Fill the network of a ``chexnet`` encoder, and the variables of its classifier that `top` has, with
-    a Keras 2 file of CheXNet or of DenseNet121 with or without its top. Else it is a BundleError.
-    """
+    """Fill a ``chexnet`` network, and the variables of its classifier in `top`, from a Keras 2 file's arrays."""
     variables = densenet121_variables(encoder)
     found, rest = match_densenet121(arrays, variables)
     variables |= {f"{CLASSIFIER}/{variable.name}": variable for variable in top}
@@ -131,9 +121,8 @@ def densenet121_variables(encoder: Any) -> dict[str, Any]:
 def match_densenet121(
     arrays: Iterable[StoredArray], names: Collection[str]
 ) -> tuple[dict[str, StoredArray], list[StoredArray]]:
-    """Return the arrays of a DenseNet121 by their whole names, which are Keras 2's, and the others.
-    Never by the end of a name: ``bn`` would be confused with ``conv1/bn``.
-    """
+    """Return the arrays of a DenseNet121 by their whole names, which are Keras 2's, and the others."""
+    # Never by the end of a name: ``bn`` would be confused with ``conv1/bn``.
     wanted = {_joined(*name.rsplit("/", 1)): name for name in names}
     found: dict[str, StoredArray] = {}
     rest = []
@@ -149,9 +138,8 @@ def match_densenet121(
 
 
 def _best_keys(members: list[StoredArray], wanted: Collection[str]) -> list[str]:
-    """Return keys of one layer's arrays under the reading of their names that most agree with: as they
-    are, without a prefix that all share (an encoder's own name), or below that layer's name.
-    """
+    """Return keys of one layer's arrays under the reading of their names that most agree with."""
+    # As they are, without a prefix that all share (an encoder's own name), or below that layer's name.
     owners = {array.owner for array in members}
     shared = list(takewhile(lambda parts: len(set(parts)) == 1, zip(*owners)))
     readings = [

@@ -14,9 +14,7 @@ layers = keras.layers
 
 
 def lean(network: Any) -> Any:
-    """Return a network of the same layers and variables, whose normalisations are such steps, or itself if it
-    is of a class of its own.
-    """
+    """Return a network of the same variables with such steps, or itself if it is of a class of its own."""
     if not hasattr(network, "_nodes_by_depth"):
         return network
     steps: dict[int, Any] = {}

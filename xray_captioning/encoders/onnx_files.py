@@ -12,10 +12,10 @@ from xray_captioning.files import load_onnxruntime
 
 
 class OnnxEncoder:
-    """Images (batch, size, size, 3) to regions (batch, rows, columns, channels) of a value, `layer` or
-    the first output. Channels come first in maps where they do in images. Of tokens (batch, tokens,
-    channels) a class token, alone or with four registers, before a square of them is left out.
-    """
+    """Images (batch, size, size, 3) to regions (batch, rows, columns, channels) of `layer`, or of the first output."""
+
+    # Channels come first in maps where they do in images. Of tokens (batch, tokens, channels) a class token,
+    # alone or with four registers, before a square of them is left out.
 
     def __init__(self, path: Path, size: int | None, layer: str | None) -> None:
         self.path, self.session = path, _session(path, layer)

@@ -10,9 +10,8 @@ from xray_captioning.errors import ConfigError
 
 
 def cut(encoder: Any, name: str) -> tuple[Any, Any]:
-    """Return an encoder's backbone as two networks of its layers: the second from the first layer on whose name
-    begins so. A ConfigError where there is none, nothing is before it, or more than one tensor leads past it.
-    """
+    """Return a backbone as two networks, the second from the first layer on whose name begins so, or a ConfigError."""
+    # It is one where there is no such layer, nothing is before it, or more than one tensor leads past it.
     network, block = encoder.backbone, encoder.row.last_block
     first = next((layer for layer in network.layers if layer.name.startswith(name)), None)
     for _, seam in _seams(network):
@@ -20,17 +19,13 @@ def cut(encoder: Any, name: str) -> tuple[Any, Any]:
             lower, upper = keras.Model(network.input, seam), keras.Model(seam, network.output)
             if lower.weights:
                 return lower, upper
-    raise ConfigError(
-        f"the encoder {encoder.name_of_backbone} cannot be cut before {name!r}; name the first layer of a block"
-        + (f", such as {block[0]}" if block else "")
-    )
+    advice = "name the first layer of a block" + (f", such as {block[0]}" if block else "")
+    raise ConfigError(f"the encoder {encoder.name_of_backbone} cannot be cut before {name!r}; {advice}")
 
 
 def checkpointed(network: Any, change: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Return what computes as a network, and keeps nothing for the way back but what leads from part to part.
-
-    There are as many parts as a part has steps, where that can be (Chen et al., arXiv:1604.06174). Each is changed.
-    """
+    """Return what computes as a network, and keeps nothing for the way back but what leads from part to part."""
+    # There are as many parts as a part has steps, where that can be (Chen et al., arXiv:1604.06174). Each is changed.
     if not (seams := _seams(network)):
         raise ConfigError(f"{network.name} has no parts one behind the other; leave out encoder_training.checkpointing")
     ends, last, steps = [network.input], 0, math.isqrt(seams[-1][0])

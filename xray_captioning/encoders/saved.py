@@ -64,11 +64,10 @@ def weights_of(config: Config, weights: str | None) -> str:
 
 
 def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> Encoder:
-    """Return an encoder with weights ``random``, ``imagenet`` (the published ones), of a bundle, of a
-    Keras ``.h5`` file of the network without top, or of a file as the network was published: for
-    ``chexnet`` a Keras 2 file, for others PyTorch's. `findings` are outputs of the classifier, which
-    always starts anew. A bundle of another network is a ConfigError, such a file a BundleError.
-    """
+    """Return an encoder with weights ``random``, ``imagenet`` (the published ones), of a bundle or of a file."""
+    # A file is Keras' ``.h5`` of the network without top, or as the network was published: for ``chexnet`` a Keras 2
+    # file, for others PyTorch's. The classifier of `findings` always starts anew. A bundle of another network is a
+    # ConfigError, such a file a BundleError.
     model, path, named = config.model, Path(weights), weights in ("random", "imagenet")
     start = weights if named else "random"
     made = (model.encoder, config.image.size, model.pool, findings, start, model.network)
@@ -110,16 +109,13 @@ def _warn_of_pixels(config: Config, weights: str | None = None) -> None:
         expected, given = getattr(wanted, field), getattr(config.image, field)
         if expected != given:
             advice = f"it is {given!r}; add --set image.{field}={expected}"
-            warnings.warn(
-                f"the published weights of {row} expect image.{field} {expected!r}, but {advice}", stacklevel=3
-            )
+            said = f"the published weights of {row} expect image.{field} {expected!r}, but {advice}"
+            warnings.warn(said, stacklevel=3)
 
 
 def starting_encoder(config: Config, name: Encoder | str | Path | None, weights: str | None = None) -> Encoder:
-    """Return the encoder that a decoder is trained on: one that is given, a bundle's or a new one of
-    `weights`, as :func:`new_encoder` takes them. Beside another, or as a bundle, these are a
-    ConfigError; so are images of a bundle that are prepared otherwise than the configuration says.
-    """
+    """Return the encoder that a decoder is trained on: a given one, a bundle's, or a new one of `weights`."""
+    # A bundle whose images are prepared otherwise than the configuration says is a ConfigError.
     if name is None:
         weights = weights_of(config, weights)
         if not is_network(weights):
@@ -244,10 +240,9 @@ def is_saved_model(path: Path) -> bool:
 
 
 def adopted(config: Config, weights: str | Path | None = None, own: Collection[str] = ()) -> Config:
-    """Return a configuration with the images, and perhaps the network, that its encoder needs: those of
-    the published weights, or what a folder of `weights` says; fields named in `own` stay. A folder of
-    another kind of model is a BundleError, what is not built or resized here a ConfigError.
-    """
+    """Return a configuration with the images, and perhaps the network, that its encoder needs."""
+    # Those of the published weights, or what a folder of `weights` says; fields named in `own` stay. A folder of
+    # another kind of model is a BundleError, what is not built or resized here a ConfigError.
     name, folder = config.model.encoder, Path(weights or "")
     known = registered_name(name) in registry() or not (folder / "config.json").is_file()
     row = find_backbone(name) if known else None

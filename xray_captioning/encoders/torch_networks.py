@@ -146,19 +146,16 @@ def _lite0_file() -> Path:
 
 
 class Network(NamedTuple):
-    """How a network is built, which layers are its last block, and which arrays it leaves out."""
+    """How a network is built, which layers are its last block, and which one is left out."""
 
     build: Callable[..., Any]
     last_block: tuple[str, ...]
-    left_out: str
-    classifier: str
+    classifier: str  # the name of its layer
 
 
 NETWORKS = {
-    "densenet121": Network(
-        densenet121, ("features.denseblock4", "features.norm5"), r"classifier\..*|op_threshs", "classifier"
-    ),
-    "resnet50": Network(resnet50, ("layer4.2.",), r"fc\..*|op_threshs", "fc"),
+    "densenet121": Network(densenet121, ("features.denseblock4", "features.norm5"), "classifier"),
+    "resnet50": Network(resnet50, ("layer4.2.",), "fc"),
 }
 
 
@@ -191,14 +188,13 @@ def load(name: str, model: Any, path: Path) -> None:
     if one.tower:
         load_tower(tower_of(one.tower, name), model, path, name)
     else:
-        load_pytorch(model, path, name, NETWORKS[one.network].left_out)
+        load_pytorch(model, path, name, rf"{NETWORKS[one.network].classifier}\..*|op_threshs")
 
 
 def classifier(name: str, path: Path, channels: int) -> Callable[[Any], dict[str, Any]] | None:
-    """Return what says of regions (studies, views, rows, columns, channels) what a network's own classifier does:
-    ``logits`` and ``probabilities``, (studies, views, outputs). As torchxrayvision has it, the latter are bent by
-    the operating points, the file's or else the registry's. None stands for a file without a classifier.
-    """
+    """Return what says of regions (studies, views, rows, columns, channels) what a network's own classifier does."""
+    # ``logits`` and ``probabilities``, (studies, views, outputs). As torchxrayvision has it, the latter are bent by
+    # the operating points, the file's or else the registry's. None stands for a file without a classifier.
     one, found = registry()[name], read_arrays(path)
     names = (f"{NETWORKS[one.network].classifier}.{part}" for part in ("weight", "bias"))
     parts = [[a for n, a in found.items() if n.endswith(end)] for end in (*names, "op_threshs")]

@@ -37,9 +37,9 @@ WIDTH, BLOCKS, HEADS = 768, 12, 12
 
 @registered
 class Tokens(keras.layers.Layer):
-    """Patches (batch, rows, columns, width) in one row with the learned vectors of their positions,
-    behind a class token, which has one, too, and registers, which have none: (batch, tokens, width).
-    """
+    """Patches (batch, rows, columns, width) in one row, (batch, tokens, width), with learned vectors of positions."""
+
+    # Before them a class token, which has a position, too, and registers, which have none.
 
     def __init__(self, classes: bool = True, register_count: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -224,13 +224,10 @@ def build_tower(tower: Tower, size: int) -> Any:
 def _attention(x: Any, tower: Tower, name: str) -> Any:
     _, tokens, width = x.shape
     heads, bias = tower.num_attention_heads, tower.qkv_bias
-    parts = [
-        ops.reshape(
-            layers.Dense(width, use_bias=bias, name=f"{name}.attention.{part}")(x), (-1, tokens, heads, width // heads)
-        )
-        for part in ("query", "key", "value")
-    ]
-    y = ops.reshape(ops.dot_product_attention(*parts), (-1, tokens, width))
+    kinds = ("query", "key", "value")
+    parts = [layers.Dense(width, use_bias=bias, name=f"{name}.attention.{part}")(x) for part in kinds]
+    split = [ops.reshape(part, (-1, tokens, heads, width // heads)) for part in parts]
+    y = ops.reshape(ops.dot_product_attention(*split), (-1, tokens, width))
     return layers.Dense(width, name=f"{name}.output.dense")(y)
 
 
@@ -282,9 +279,8 @@ _POSITIONS = "embeddings.position_embeddings"
 
 
 def load_tower(tower: Tower, model: Any, path: Path, what: str) -> None:
-    """Fill the network from a file or folder in any of the layouts, or raise a BundleError; `what` names
-    it in messages. Positions are interpolated where the images differ in size from the published ones.
-    """
+    """Fill the network from a file or folder in any of the layouts, or raise a BundleError."""
+    # Positions are interpolated where the images differ in size from the published ones.
     arrays = named_alike(read_arrays(path))
     if _POSITIONS in arrays:
         # As transformers does, for models with registers with antialiasing.
@@ -326,9 +322,8 @@ def _separate(name: str, values: NDArray[Any]) -> list[tuple[str, NDArray[Any]]]
 
 
 def fitted_positions(rows: NDArray[Any], first: int, count: int, between: Callable[[int, int], Any]) -> Any:
-    """Interpolate positions (first + side * side, width) to so many, the `first` a class token's; those of
-    no square are unchanged. `between` returns the weights (after, before) of one side for another.
-    """
+    """Interpolate positions (first + side * side, width), the `first` a class token's; those of no square stay."""
+    # `between` returns the weights (after, before) of one side for another.
     side, wanted = (round(max(number - first, 0) ** 0.5) for number in (len(rows), count))
     if side == wanted or first + side**2 != len(rows) or not side:
         return rows

@@ -38,11 +38,10 @@ def sample_search(
 ) -> SearchResult:
     """Sample a token at every step; otherwise as :func:`greedy_search`.
 
-    Log-probabilities are the model's own, at temperature 1 and over all words. The seed of `sampling`
-    is not used: all chance comes from `noise`, (batch, maximum_length) float32, uniform in [0, 1), so
-    that a study's caption depends on no other study. The other numbers may be scalar tensors, so that
-    one compiled search serves them all; then `width`, at least ``top_k``, says how many words are
-    looked at, 0 being all.
+    Log-probabilities are the model's own, at temperature 1 and over all words. The seed of `sampling` is not used:
+    all chance comes from `noise`, (batch, maximum_length) float32, uniform in [0, 1), so that a study's caption
+    depends on no other study. The other numbers may be scalar tensors, so that one compiled search serves them all;
+    then `width`, at least ``top_k``, says how many words are looked at, 0 being all.
     """
     ops, width = array_namespace(state), sampling.top_k if width is None else width
 
@@ -62,9 +61,8 @@ def sample_search(
 
 
 def draw(gains: Any, noise: Any, sampling: Sampling) -> Any:
-    """Return a column of each row, (rows,) int32, drawn by inverting the distribution function of
-    log-probabilities, (rows, width), the likeliest first; noise is in [0, 1).
-    """
+    """Return a column of each row, (rows,) int32, drawn by log-probabilities (rows, width), the likeliest first."""
+    # By inverting the distribution function; noise is in [0, 1).
     ops, possible = array_namespace(gains), gains > IMPOSSIBLE / 2  # at any temperature
     weights = ops.softmax(ops.where(possible, gains / sampling.temperature, IMPOSSIBLE), axis=-1)
     before = ops.cumsum(weights, axis=-1) - weights

@@ -45,12 +45,9 @@ class SearchResult(NamedTuple):
 def run_until_done(
     advance: Callable[[Any, Carried], tuple[Any, Carried]], carried: Carried, maximum_length: int, time: Any = 0
 ) -> Carried:
-    """Repeat ``advance(time, carried) -> time + 1, carried`` until every study is done.
-
-    Of a large batch the last part goes on alone, so that a few long captions do not cost a step of
-    the whole batch each. Leaves of ``carried`` have a leading batch axis; ``"done"`` is (batch,) bool;
-    ``"state"`` is not part of the result.
-    """
+    """Repeat ``advance(time, carried) -> time + 1, carried`` until every study is done."""
+    # Of a large batch the last part goes on alone, so that a few long captions do not cost a step of the whole batch
+    # each. Leaves of ``carried`` have a leading batch axis; ``"done"`` is (batch,) bool; ``"state"`` is not returned.
     ops, batch = array_namespace(carried["done"]), carried["done"].shape[0]
     few = batch // 2 if ops is numpy_ops else batch // _SHRINK_DIVISOR if batch >= _SHRINK_FROM else 0
 
@@ -82,13 +79,10 @@ def attention_of(state: Any, token: Any) -> Any:
 
 
 def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int) -> tuple[Any, Any]:
-    """Return gains and the likeliest tokens that the rules allow, both (rows, width), best first.
-
-    Of logits (rows, vocabulary) and the `time` tokens chosen so far (rows, maximum_length); gains are
-    natural logarithms of probabilities, -1e9 where nothing is left to choose. Forbidden tokens are not
-    masked in the vocabulary, which is slow to read: as many more candidates are taken. At its `width`
-    they stay in place.
-    """
+    """Return gains and the likeliest tokens that the rules allow, both (rows, width), best first."""
+    # Of logits (rows, vocabulary) and the `time` tokens chosen so far (rows, maximum_length); gains are natural
+    # logarithms of probabilities, -1e9 where nothing is left to choose. Forbidden tokens are not masked in the
+    # vocabulary, which is slow to read: as many more candidates are taken. At its `width` they stay in place.
     ops = array_namespace(logits)
     logits = ops.cast(logits, "float32")
     total = ops.logsumexp(logits, axis=-1, keepdims=True)
@@ -104,11 +98,9 @@ def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int)
 
 
 def largest(values: Any, k: int) -> tuple[Any, Any]:
-    """Return the ``k`` largest of each row and their columns, as ``top_k`` does, but faster.
-
-    They lie in the k blocks with the largest maxima, and a processor finds the maxima of many
-    blocks at a time. Of equal ones the first comes first.
-    """
+    """Return the ``k`` largest of each row and their columns, as ``top_k`` does, but faster."""
+    # They lie in the k blocks with the largest maxima, which a processor finds many at a time. Of equal ones the
+    # first comes first.
     ops, (rows, columns) = array_namespace(values), values.shape
     blocks = -(-columns // _BLOCK)
     if blocks < 4 * k:
@@ -128,9 +120,8 @@ def largest(values: Any, k: int) -> tuple[Any, Any]:
 
 
 def write_at(kept: Any, new: Any, time: Any, axis: int) -> Any:
-    """Return ``kept`` with ``new`` written at place ``time`` of an axis that ``new`` lacks.
-    Into an array it is written where it is: a search has arrays of its own.
-    """
+    """Return ``kept`` with ``new`` written at place ``time`` of an axis that ``new`` lacks."""
+    # Into an array it is written where it is: a search has arrays of its own.
     if isinstance(kept, np.ndarray):
         kept[(slice(None),) * axis + (time,)] = new
         return kept

@@ -66,11 +66,10 @@ class Capacity:
 
 
 class Batcher:
-    """Collects items of many threads, by key, into batches and computes those in one thread.
+    """Collects items of many threads, by key, into batches and computes those in one thread."""
 
-    A batch begins when it is full or its first item has waited long enough. What ``run`` raises reaches
-    the threads that wait for one of its items.
-    """
+    # A batch begins when it is full or its first item has waited long enough. What ``run`` raises reaches the threads
+    # that wait for one of its items.
 
     def __init__(
         self,
@@ -157,17 +156,13 @@ class Engine:
         # A large image takes much memory while it is decoded, and more threads than cores no time.
         usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
         self._decoders = threading.BoundedSemaphore(len(usable(0)))
-        self._warm = threading.Event()
+        self.warm = threading.Event()  # set when the model has been compiled
         self._batcher = Batcher(self._run, settings.batch, settings.milliseconds / 1000, self._warm_up)
 
     @property
     def ready(self) -> bool:
         """Whether the model has been compiled and requests are accepted."""
-        return self._warm.is_set() and not self.draining
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until the model has been compiled; return whether it has."""
-        return self._warm.wait(seconds)
+        return self.warm.is_set() and not self.draining
 
     def decode(
         self, files: Sequence[bytes], name: str, deadline: float, views: Sequence[str] | None = None
@@ -214,7 +209,7 @@ class Engine:
             log("failed", **trace(error))
             self.failed = True
             return
-        self._warm.set()
+        self.warm.set()
         log("ready", model=self.captioner.config.name, seconds=round(time.monotonic() - begun, 1))
 
     def _sizes(self) -> list[tuple[int, int]]:
@@ -228,8 +223,7 @@ class Engine:
         return [*((own, size) for size in [*sizes, batch]), *((other, batch) for other in others)]
 
     def _blank(self) -> list[Pixels | None]:
-        # Arrays of their own: the same one twice would be encoded once. Not of one value, which
-        # no image may have.
+        # Arrays of their own: the same one twice would be encoded once. Not of one value, which no image may have.
         image = self.captioner.config.image
         grey = np.linspace(0, 1, image.size, dtype=np.float32)
         return [np.tile(grey, (image.size, 1)) for _ in range(image.views)]

@@ -105,11 +105,10 @@ class Gateway:
 
 
 class _Transport:
-    """A transport that reads no further than it must, and whose `close` waits for the client.
+    """A transport that reads no further than it must, and whose `close` waits for the client."""
 
-    Uvicorn would read on after every request, and keep all that a client sends ahead. A socket that
-    is closed before the client has sent everything takes the answer from it.
-    """
+    # Uvicorn would read on after every request, and keep all that a client sends ahead. A socket that is closed
+    # before the client has sent everything takes the answer from it.
 
     def __init__(self, transport: asyncio.Transport, conn: h11.Connection) -> None:
         self._transport, self._conn, self._closing = transport, conn, False

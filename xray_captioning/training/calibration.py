@@ -83,16 +83,10 @@ def calibrate(
     centre, precision = fit_familiar(train.pooled[train.present])
     radius, beyond = usual_radius(applied.distances(found.pooled, found.present, centre, precision))
     first = next(iter(written.values()))
-    fitted = {
-        "part": part if others is None else "other data",
-        "studies": len(found.present),
-        "sentences": len(first.right),
-        "right_sentences": int(first.right.sum()),
-        "expected_flagged": beyond,
-        "training_studies": len(train.present),
-        "beam_sizes": ", ".join(str(search.beam_size) for search in written),
-        "seed": seed,
-    }
+    fitted: dict[str, Any] = {"part": part if others is None else "other data", "studies": len(found.present)}
+    fitted |= {"sentences": len(first.right), "right_sentences": int(first.right.sum()), "expected_flagged": beyond}
+    sizes = ", ".join(str(search.beam_size) for search in written)
+    fitted |= {"training_studies": len(train.present), "beam_sizes": sizes, "seed": seed}
     return Calibration(lines, centre, precision, radius, {"fitted": fitted})
 
 
@@ -106,25 +100,18 @@ def drawn_studies(studies: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
 def _line(search: DecodingConfig, written: Sentences, allow_worse: bool) -> tuple[float, float]:
     slope, intercept = fit_confidence(written.log_probabilities, written.right)
     if slope <= 0:
-        raise DataError(
-            f"calibration, beam size {search.beam_size}: of {len(written.right)} sentences the "
-            "more probable ones are not right more often; give more studies, or train longer"
-        )
+        said = f"of {len(written.right)} sentences the more probable ones are not right more often"
+        raise DataError(f"calibration, beam size {search.beam_size}: {said}; give more studies, or train longer")
     if not allow_worse:
-        before, after = (
-            calibration_scores(stated, written.right, written.studies)
-            for stated in (np.exp(written.log_probabilities), cross_fitted(written))
-        )
+        both = np.exp(written.log_probabilities), cross_fitted(written)
+        before, after = (calibration_scores(stated, written.right, written.studies) for stated in both)
         check_better(f"beam size {search.beam_size}, left out of the fit", before, after)
     return slope, intercept
 
 
 def cross_fitted(written: Sentences) -> Array:
-    """Return each sentence's confidence by a line fitted to other studies, (sentences,) float64.
-
-    The studies are left out a fifth at a time; with one study alone there are no others, and the
-    line is fitted to itself.
-    """
+    """Return each sentence's confidence by a line fitted to other studies, (sentences,) float64."""
+    # A fifth of the studies is left out at a time; where there is one alone, the line is fitted to itself.
     from scipy.special import expit
     from sklearn.model_selection import GroupKFold
 
@@ -142,13 +129,11 @@ def cross_fitted(written: Sentences) -> Array:
 def check_better(name: str, before: CalibrationScores, after: CalibrationScores) -> None:
     """Raise a DataError if calibrated probabilities are worse than those before."""
     if after.worse_than(before):
-        raise DataError(
-            f"calibration, {name}: what would be stated of {after.n} sentences is worse than what "
-            f"the model states already (log loss {after.log_loss:.3f} instead of "
-            f"{before.log_loss:.3f}, calibration error {after.calibration_error:.3f} instead of "
-            f"{before.calibration_error:.3f}); nothing is written: give more studies (--fit), or "
-            "take it nevertheless with --allow-worse"
-        )
+        error = f"calibration error {after.calibration_error:.3f} instead of {before.calibration_error:.3f}"
+        how = f"log loss {after.log_loss:.3f} instead of {before.log_loss:.3f}, {error}"
+        said = f"what would be stated of {after.n} sentences is worse than what the model states already ({how})"
+        advice = "give more studies (--fit), or take it nevertheless with --allow-worse"
+        raise DataError(f"calibration, {name}: {said}; nothing is written: {advice}")
 
 
 def caption_outcomes(
@@ -158,11 +143,8 @@ def caption_outcomes(
     captions: bool = True,
     given: StudyFeatures | None = None,
 ) -> Outcomes:
-    """Encode studies, or read what is given, and compare their captions' sentences with reports.
-
-    They are written with these beam sizes; with the bundle's own and `BEAM_SIZES` where none is
-    given. Without `captions` nothing is written, and only the features are returned.
-    """
+    """Encode studies, or read what is given, and compare their captions' sentences with reports."""
+    # Of these beam sizes, or else of the bundle's own and `BEAM_SIZES`; without `captions` of none.
     config, plain = captioner.config, copy(captioner)
     plain.calibration = None  # an older one has no say
     own = config.decoding.beam_size
@@ -189,10 +171,8 @@ def caption_outcomes(
     pooled, present = map(np.concatenate, zip(*views))
     kinds = ("float64", "bool", "int64")
     columns = {size: list(zip(*rows)) or [(), (), ()] for size, rows in found.items()}
-    written = {
-        applied.search_of(config.decoding, size): Sentences(*map(np.array, both, kinds))
-        for size, both in columns.items()
-    }
+    sentences = {size: Sentences(*map(np.array, both, kinds)) for size, both in columns.items()}
+    written = {applied.search_of(config.decoding, size): one for size, one in sentences.items()}
     return Outcomes(pooled, present, written)
 
 
@@ -204,11 +184,8 @@ def _compared(caption: Caption, reference: str, config: Config) -> Iterator[tupl
 
 
 def fit_confidence(log_probabilities: Array, right: Array) -> tuple[float, float]:
-    """Fit the log-odds that a sentence is right as a line in its mean log-probability.
-
-    One more right and one more wrong sentence soften the outcomes (Platt, 1999, section 2.2).
-    Arrays are (sentences,); slope and intercept are returned.
-    """
+    """Fit the log-odds that a sentence is right as a line in its mean log-probability: slope and intercept."""
+    # One more right and one more wrong sentence soften the outcomes (Platt, 1999, section 2.2).
     from sklearn.linear_model import LogisticRegression
 
     if not len(right):
@@ -222,12 +199,9 @@ def fit_confidence(log_probabilities: Array, right: Array) -> tuple[float, float
 
 
 def fit_familiar(features: Array) -> tuple[Array, Array]:
-    """Fit one Gaussian to the pooled features of images, (images, channels).
-
-    The covariance of the standardised features is shrunk towards a multiple of the identity, by as
-    much as Ledoit and Wolf's formula says (Journal of Multivariate Analysis 88, 2004), so that it
-    can be inverted. The mean, (channels,), and the inverse, (channels, channels), are float32.
-    """
+    """Fit one Gaussian to features of images (images, channels): mean and inverse covariance, float32."""
+    # The covariance of the standardised features is shrunk towards a multiple of the identity, so that it can be
+    # inverted, by as much as Ledoit and Wolf's formula says (Journal of Multivariate Analysis 88, 2004).
     from sklearn.covariance import LedoitWolf
 
     exact = features.astype("float64")
@@ -238,11 +212,9 @@ def fit_familiar(features: Array) -> tuple[Array, Array]:
 
 
 def usual_radius(found: Array) -> tuple[float, float]:
-    """Return a distance that one in a hundred further studies exceeds on average, and that share.
-
-    A further study of the same kind exceeds the k-th smallest of n distances (n,) in (n + 1 - k) / (n + 1) of cases
-    (split conformal prediction: Lei et al., JASA 113, 2018, section 2); for the choice of k see docs/statistics.md.
-    """
+    """Return a distance that one in a hundred further studies exceeds on average, and that share."""
+    # A further study of the same kind exceeds the k-th smallest of n distances (n,) in (n + 1 - k) / (n + 1) of cases
+    # (split conformal prediction: Lei et al., JASA 113, 2018, section 2); for the choice of k see docs/statistics.md.
     n = len(found)
     k = min(-(-99 * (n + 1) // 100), n)
     return float(np.sort(found)[k - 1]), (n + 1 - k) / (n + 1)
@@ -251,12 +223,9 @@ def usual_radius(found: Array) -> tuple[float, float]:
 def evaluate_calibration(
     calibration: Calibration, outcomes: Outcomes
 ) -> tuple[dict[str, Any], dict[str, CalibrationScores]]:
-    """Evaluate a calibration on studies it was not fitted on; return values and curves.
-
-    Of the values, for the model card, the row ``base rate`` is of whoever states the share of right
-    sentences. The curves are ``uncalibrated``, the exponential of the mean log-probability, and
-    ``calibrated``, both of the first search; ``calibrated, beam 3`` and so on of others.
-    """
+    """Evaluate a calibration on studies it was not fitted on; return values for the model card, and curves."""
+    # ``base rate`` is of whoever states the share of right sentences. Curves are ``uncalibrated``, the exponential
+    # of the mean log-probability, and ``calibrated``, of the first search; ``calibrated, beam 3`` and so on of others.
     curves: dict[str, CalibrationScores] = {}
     for search, (found, right, studies) in outcomes.written.items():
         stated = [calibration.confidence(value, search) for value in found.tolist()]
@@ -292,7 +261,6 @@ def part_studies(studies: pd.DataFrame, split: Split, name: str) -> pd.DataFrame
     """Return the studies of one part of a split; a DataError where there are none."""
     chosen = studies[studies["study_id"].isin(split.parts[name])]
     if chosen.empty:
-        raise DataError(
-            f"the {name} part of the split has no study with images and text; give other data or another split"
-        )
+        lacks = f"the {name} part of the split has no study with images and text"
+        raise DataError(f"{lacks}; give other data or another split")
     return chosen.reset_index(drop=True)

@@ -33,11 +33,9 @@ def monitored_studies(studies: pd.DataFrame, seed: int, most: int = MOST) -> pd.
 
 
 class CaptionWriter(keras.callbacks.Callback):
-    """Writes greedy captions of validation studies after each epoch.
+    """Writes greedy captions of some validation studies after each epoch, with the weights of the model in training."""
 
-    The captioner's preprocessing and tokenizer are used, with the weights of the model that is trained; `studies`
-    are those of :func:`monitored_studies`, and `inputs` says what a batch of them holds beside its tokens.
-    """
+    # `inputs` says what a batch of the studies, those of `monitored_studies`, holds beside its tokens.
 
     def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs) -> None:
         super().__init__()
@@ -74,25 +72,20 @@ class CaptionSamples(CaptionWriter):
 
 
 class CaptionScore(CaptionWriter):
-    """Scores captions after each epoch.
+    """Scores captions after each epoch, for later callbacks under the name ``monitor``; clinical F1 over `findings`."""
 
-    Callbacks that come later find the score in their logs, under the name ``monitor`` of the configuration.
-    Clinical F1 is over `findings`. No studies, or none that allow the score, are a ConfigError.
-    """
+    # No studies, or none that allow the score, are a ConfigError.
 
     def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]) -> None:
         super().__init__(captioner, studies, inputs)
         self.findings, self.monitor = findings, captioner.config.training.monitor
+        asked = f"training.monitor is {self.monitor}"
         if not self.references:
-            raise ConfigError(
-                f"training.monitor is {self.monitor}, but the validation part of the split is "
-                "empty; give more studies or fractions, or leave training.monitor at val_loss"
-            )
+            lacks = "the validation part of the split is empty; give more studies or fractions"
+            raise ConfigError(f"{asked}, but {lacks}, or leave training.monitor at val_loss")
         if not np.isfinite(self._score(self.references)):
-            raise ConfigError(
-                f"training.monitor is {self.monitor}, but no validation report names a finding "
-                "that is counted; choose another, such as val_BLEU-4"
-            )
+            lacks = "no validation report names a finding that is counted"
+            raise ConfigError(f"{asked}, but {lacks}; choose another, such as val_BLEU-4")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Add the score to the logs."""

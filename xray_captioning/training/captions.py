@@ -193,10 +193,8 @@ def check_start(start: Captioner, bundle: str, config: Config) -> None:
     asked, found = config.flat(), start.config.flat()
     for name in names:
         if asked[name] != found[name]:
-            raise ConfigError(
-                f"{bundle}: {name} is {found[name]!r} there, but this run asks for "
-                f"{asked[name]!r}; add --set {name}={json.dumps(found[name])}"
-            )
+            advice = f"this run asks for {asked[name]!r}; add --set {name}={json.dumps(found[name])}"
+            raise ConfigError(f"{bundle}: {name} is {found[name]!r} there, but {advice}")
 
 
 def copy_weights(start: Captioner, model: CaptionModel) -> None:
@@ -206,10 +204,8 @@ def copy_weights(start: Captioner, model: CaptionModel) -> None:
         rows, array = ops.convert_to_numpy(given), ops.convert_to_numpy(variable).copy()
         words = own.vocabulary_size, model.vocabulary_size
         if any(pair[0] != pair[1] and pair != words for pair in zip(rows.shape, array.shape)):
-            raise ConfigError(
-                f"the captioner to start from has {given.path} of {rows.shape}, and this run of "
-                f"{array.shape}; choose a bundle of the same decoder"
-            )
+            sizes = f"{given.path} of {rows.shape}, and this run of {array.shape}"
+            raise ConfigError(f"the captioner to start from has {sizes}; choose a bundle of the same decoder")
         array[tuple(map(slice, rows.shape))] = rows
         variable.assign(array)
 
@@ -237,14 +233,10 @@ class _Material(NamedTuple):
         texts, options = targets.training_texts(studies, self.config), self.config.training
         tokens = tokenizer.encode_batch(texts, self.config.text.maximum_length)
         inputs = self.inputs(studies, training)
-        return BatchDataset(
-            datasets.caption_batch(inputs, tokens, labels if options.finding_weight else None),
-            len(studies),
-            options.batch_size,
-            options.seed if training else None,
-            datasets.caption_lengths(tokens),
-            rarity(labels) if options.balanced and labels is not None else None,
-        )
+        make = datasets.caption_batch(inputs, tokens, labels if options.finding_weight else None)
+        order = options.seed if training else None, datasets.caption_lengths(tokens)
+        drawn = rarity(labels) if options.balanced and labels is not None else None
+        return BatchDataset(make, len(studies), options.batch_size, *order, drawn)
 
 
 def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Split) -> Captioner:
@@ -258,10 +250,8 @@ def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Spli
     tokenizer = known.extended(texts, least) if known else Tokenizer.fit(texts, least)
     asked = config.training.finding_weight or config.training.balanced
     labels = finding_labels(parts["train"])[1] if asked else None
-    data = {
-        "train": given.batches(parts["train"], tokenizer, labels, True),
-        "val": given.batches(parts["val"], tokenizer, None, False),
-    }
+    data = {"train": given.batches(parts["train"], tokenizer, labels, True)}
+    data["val"] = given.batches(parts["val"], tokenizer, None, False)
     captions = new_model(config, encoder, tokenizer)
     if language:
         language_model.load_language_model(captions.decoder, language)
@@ -311,30 +301,19 @@ def compile_captions(model: teacher_forcing.TeacherForcing, training: Any, batch
 def compile_model(
     model: Any, loss: Any, training: Any, batches: int, start: int = 0, metrics: Any = (), slow: Any = ()
 ) -> None:
-    """Compile with AdamW, an epoch of warm-up, the schedule and a bound on the gradient norm.
-
-    The variables in ``slow`` are an encoder's, which has its own rate. The schedule counts batches,
-    accumulated or not; there are ``batches`` in an epoch. It begins with epoch ``start``, or with
-    the first where the rate is constant.
-    """
+    """Compile with AdamW, an epoch of warm-up, the schedule and a bound on the gradient norm."""
+    # The variables in ``slow`` are an encoder's, which has its own rate. The schedule counts batches, accumulated or
+    # not, ``batches`` an epoch. It begins with epoch ``start``, or with the first where the rate is constant.
     accumulated, constant = training.accumulated_batches, training.schedule == "constant"
     start = 0 if constant else start
-    decay = teacher_forcing.WarmRestart(
-        training.learning_rate / 10,
-        decay_steps=max(training.epochs - start - 1, 1) * batches,
-        alpha=float(constant),  # what the rate decays to, of the highest
-        warmup_target=training.learning_rate,
-        warmup_steps=batches,
-        start=start * batches,
-    )
-    optimizer = teacher_forcing.TwoRates(
-        [variable.path for variable in slow],
-        training.encoder_learning_rate / training.learning_rate if slow else 1.0,
-        decay,
-        weight_decay=training.weight_decay,
-        global_clipnorm=training.clip_norm or None,
-        gradient_accumulation_steps=accumulated if accumulated > 1 else None,
-    )
+    highest, steps = training.learning_rate, max(training.epochs - start - 1, 1) * batches
+    warm = {"warmup_target": highest, "warmup_steps": batches, "start": start * batches}
+    # alpha is what the rate decays to, of the highest
+    decay = teacher_forcing.WarmRestart(highest / 10, steps, alpha=float(constant), **warm)
+    own = {"weight_decay": training.weight_decay, "global_clipnorm": training.clip_norm or None}
+    own["gradient_accumulation_steps"] = accumulated if accumulated > 1 else None
+    ratio = training.encoder_learning_rate / highest if slow else 1.0
+    optimizer = teacher_forcing.TwoRates([variable.path for variable in slow], ratio, decay, **own)
     fused = "auto" if replicas() == 1 else False  # XLA has no sums over devices in a step
     model.compile(optimizer, loss, weighted_metrics=list(metrics), jit_compile=fused)
     # A step that makes the optimizer's variables itself is traced by TensorFlow twice.
@@ -342,12 +321,9 @@ def compile_model(
 
 
 def fit(model: Any, data: Batches, run: RunFolder, training: Any, callbacks: Sequence[Any] = ()) -> None:
-    """Fit a compiled model, or go on fitting it, and leave it with its best weights.
-
-    With an empty ``val`` the training loss chooses the epoch, otherwise ``training.monitor``,
-    which an encoder has not: then the validation loss. `callbacks` are called before those of the
-    run, and all before its state is written.
-    """
+    """Fit a compiled model, or go on fitting it, and leave it with its best weights."""
+    # With an empty ``val`` the training loss chooses the epoch, else ``training.monitor``, which an encoder has not:
+    # then the validation loss. `callbacks` are called before those of the run, all before its state is written.
     validation = data["val"] if data["val"].studies else None
     monitor = getattr(training, "monitor", "val_loss") if validation else "loss"
     state = RunState(run.out, data["train"], monitor, training.patience, run.start)
@@ -360,14 +336,8 @@ def fit(model: Any, data: Batches, run: RunFolder, training: Any, callbacks: Seq
             told = [stack.enter_context(logging(c, run.out, run.config)) for c in run.callbacks]
             watcher = Watcher(data["train"], validation, training.precision)
             stack.callback(lambda: watcher.bar.close())
-            model.fit(
-                parts[0],
-                validation_data=parts[1],
-                epochs=training.epochs,
-                initial_epoch=done,
-                shuffle=False,
-                verbose=0,
-                callbacks=[*callbacks, watcher, *told, state],
-            )
+            options = {"epochs": training.epochs, "initial_epoch": done, "shuffle": False, "verbose": 0}
+            options["callbacks"] = [*callbacks, watcher, *told, state]
+            model.fit(parts[0], validation_data=parts[1], **options)
     save(curves(state.history), run.out / "curves.png")
     saved.load_weights(model, run.out / BEST, "this run")

@@ -183,11 +183,8 @@ def _pooled(encoder: Encoder, batches: datasets.BatchDataset, upper: Any) -> Arr
 
 
 def logistic_regressions(features: Array, labels: Labels) -> tuple[Array, Array]:
-    """Fit each finding to features (studies, channels); labels are as `finding_labels` has them.
-
-    Returned are the kernel (channels, findings) and the bias (findings,). Where all known labels
-    are the same, the one is 0 and the other half a study away from them.
-    """
+    """Fit each finding to features (studies, channels): kernel (channels, findings) and bias (findings,)."""
+    # Where all known labels are the same, the one is 0 and the other half a study away from them.
     from sklearn.linear_model import LogisticRegression
 
     mean, deviation = features.mean(axis=0), features.std(axis=0) + 0.01 * features.std()
@@ -204,10 +201,7 @@ def logistic_regressions(features: Array, labels: Labels) -> tuple[Array, Array]
 
 
 def _calibrated(model: Any, data: Any, given: _LabelledStudies) -> tuple[Labels, Array]:
-    """Make the mean probability of each finding right on images it has not learned from.
-
-    Returned are validation labels and logits.
-    """
+    """Make each finding's mean probability right on validation images; return their labels and logits."""
     train, val = given.rows["train"], given.rows["val"]
     scores, truth = _logits(model, data), given.labels[val]
     shift = intercept_shift(scores, truth, prevalence(given.labels[[*train, *val]]))

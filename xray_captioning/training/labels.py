@@ -20,32 +20,26 @@ Floats = NDArray[np.float64]
 
 
 def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
-    """Return the findings that some study has, and a label for each study and finding.
+    """Return the findings that some study has, and a label for each study and finding, float32.
 
-    Where the source codes findings (``problems``), what it does not name is absent, and what it
-    calls ``uncertain`` is unknown. Where it codes none, the report's words are labelled: an
-    uncertain finding is unknown, one that is not mentioned is absent, and a study without words is
-    unknown throughout. The labels (studies, findings), float32, are 1 present, 0 absent,
-    not-a-number unknown. Where no study has a finding that is known here, that is a DataError.
+    A label (studies, findings) is 1 present, 0 absent, not-a-number unknown. Where the source codes findings
+    (``problems``), what it does not name is absent, what it calls ``uncertain`` unknown. Where it codes none, the
+    report's words are labelled: an uncertain finding is unknown, one that is not mentioned absent, a study without
+    words unknown throughout. Where no study has a finding that is known here, that is a DataError.
     """
     coded = any(len(problems) for problems in studies["problems"])
     names = list(dict.fromkeys((*FINDINGS[1:], *NIH14)))
     rows = _from_problems(studies, names) if coded else _from_text(studies, names)
     found = np.flatnonzero(np.nansum(rows, axis=0) > 0)
     if not len(found):
-        raise DataError(
-            f"none of {len(studies)} studies has a finding to learn; give data whose problems or "
-            f"reports name some, such as {', '.join(FINDINGS[1:4])}"
-        )
+        advice = f"give data whose problems or reports name some, such as {', '.join(FINDINGS[1:4])}"
+        raise DataError(f"none of {len(studies)} studies has a finding to learn; {advice}")
     return [names[i] for i in found], rows[:, found]
 
 
 def rarity(labels: Labels) -> Labels:
-    """Return weights (studies,) by which studies are drawn, so that rare findings come more often.
-
-    A study counts by its rarest finding, one without findings as a finding of its own: the
-    inverse square root of the frequency.
-    """
+    """Return weights (studies,) by which studies are drawn, so that rare findings come more often."""
+    # A study counts by its rarest finding, none being one of its own: the inverse square root of its frequency.
     present = np.nan_to_num(labels) > 0
     present = np.column_stack([present, ~present.any(axis=1)])
     weights = np.maximum(present.sum(axis=0), 1) ** -0.5
@@ -53,30 +47,24 @@ def rarity(labels: Labels) -> Labels:
 
 
 def prevalence(labels: Labels) -> Floats:
-    """Return the share of known labels (studies, findings) that are present, above 0, below 1.
-
-    A finding that all or none of the studies has counts as half a study away from that.
-    """
+    """Return the share of known labels (studies, findings) that are present, above 0, below 1."""
+    # A finding that all or none of the studies has counts as half a study away from that.
     known = np.maximum(np.isfinite(labels).sum(axis=0), 1)
     present = np.clip(np.nansum(labels, axis=0, dtype=np.float64), 0.5, known - 0.5)
     return present / known
 
 
 def intercept_shift(logits: NDArray[Any], labels: Labels, shares: NDArray[Any]) -> Floats:
-    """Return what added to logits makes the mean of each finding's probabilities right.
+    """Return what added to logits makes the mean of each finding's probabilities right: calibration in the large.
 
-    This is calibration in the large (Van Calster et al., BMC Medicine 17:230, 2019). Weights of
-    rare findings, batch normalisation, weight decay and the choice of an epoch all move the mean of
-    what a network answers; this puts it back, whatever moved it, and keeps the order of studies.
-
-    The right mean lies between two. `shares` (findings,), in (0, 1), come from many studies, but
-    these few images may show more or less than is usual; their own labels say how much they show,
-    but are few. The own labels count R squared, the part of their variance that the probabilities
-    explain (Tjur, The American Statistician 63(4), 2009), and `shares` the rest: a network that
-    sees everything is held to what is there, one that sees nothing to what is usual.
-
-    Of logits and labels (studies, findings) those count whose label is known. The shift is
-    (findings,) float64, 0 where no label is.
+    That is of Van Calster et al., BMC Medicine 17:230, 2019. Weights of rare findings, batch normalisation, weight
+    decay and the choice of an epoch all move the mean of what a network answers; this puts it back, whatever moved
+    it, and keeps the order of studies. The right mean lies between two. `shares` (findings,), in (0, 1), come from
+    many studies, but these few images may show more or less than is usual; their own labels say how much they show,
+    but are few. The own labels count R squared, the part of their variance that the probabilities explain (Tjur, The
+    American Statistician 63(4), 2009), and `shares` the rest: a network that sees everything is held to what is
+    there, one that sees nothing to what is usual. Of logits and labels (studies, findings) those count whose label
+    is known. The shift is (findings,) float64, 0 where no label is.
     """
     known = np.isfinite(labels)
     columns = (z[k].astype(np.float64) for z, k in zip(logits.T, known.T))

@@ -31,10 +31,8 @@ def check_callbacks(callbacks: Sequence[Any]) -> None:
 
 
 def logging(callback: Any, out: Path, config: Config) -> AbstractContextManager[Any]:
-    """Return a context with a callback; one that is named writes into a folder of that name.
-
-    Nothing is sent anywhere. A run that goes on is the same run in what is written.
-    """
+    """Return a context with a callback; one that is named writes into a folder of that name, and sends nothing."""
+    # A run that goes on is the same run in what is written.
     if not isinstance(callback, str):
         return nullcontext(callback)
     (folder := out / callback).mkdir(exist_ok=True)
@@ -85,11 +83,10 @@ LOGGERS: dict[str, Callable[[Path, Config], AbstractContextManager[Any]]] = {
 
 
 class Watcher(keras.callbacks.Callback):
-    """Says on standard error how training goes, and adds rate and seconds to an epoch's logs.
+    """Says on standard error how training goes, and adds rate and seconds to an epoch's logs."""
 
-    Rates are of training alone, seconds of the whole epoch with validation and what callbacks
-    before this one do. The time left is at most that: patience may end a run sooner.
-    """
+    # Rates are of training alone, seconds of the whole epoch with validation and what callbacks before this one do.
+    # The time left is at most that: patience may end a run sooner.
 
     def __init__(self, train: BatchDataset, val: BatchDataset | None, precision: str) -> None:
         super().__init__()

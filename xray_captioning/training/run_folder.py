@@ -26,13 +26,11 @@ STATE = "state.npz"  # written at the end of each epoch, see `run_state`: its la
 
 @dataclass
 class RunFolder:
-    """A run's folder, checked before work begins; where the work is refused later, none is left.
+    """A run's folder, checked before work begins; where the work is refused later, none is left."""
 
-    Some mistakes in the data show only after the run has claimed its folder; until its first
-    epoch is written there is nothing to resume. `start` is the epoch, from 0, with which the plan
-    of a run that was extended begins. `group` of the configuration has the number of epochs;
-    `callbacks` and `devices` are as :func:`train <xray_captioning.train>` takes them.
-    """
+    # Some mistakes in the data show only after the run has claimed its folder; until its first epoch is written there
+    # is nothing to resume. `start` is the epoch, from 0, with which the plan of a run that was extended begins.
+    # `group` of the configuration has the number of epochs; `callbacks` and `devices` are as `train` takes them.
 
     out: Path
     config: Config
@@ -66,10 +64,7 @@ class RunFolder:
                 self.out.mkdir()
 
     def claim(self, studies: pd.DataFrame, split: Split, weights: str) -> None:
-        """Make the folder this run's own, or check that it is and extend it where that is asked.
-
-        `weights` says what the run starts from: a digest or a name.
-        """
+        """Make the folder this run's own, or check that it is, and extend it where asked; it starts from `weights`."""
         values = {"data": data_digest(studies), "split": split.digest, "weights": weights}
         run: dict[str, Any] = {"config": self.config.to_dict(), **values}
         if not self._resumed:
@@ -84,10 +79,8 @@ class RunFolder:
         if saved := _read_run(self.out):
             different = sorted(name for name in values if values[name] != saved.get(name))
             if different:
-                raise ConfigError(
-                    f"{self.out}: was started with other {' and '.join(different)}; "
-                    "resume with the same data and options, or choose another --out"
-                )
+                advice = "resume with the same data and options, or choose another --out"
+                raise ConfigError(f"{self.out}: was started with other {' and '.join(different)}; {advice}")
             self.start = saved.get("start", 0)
             if Config.from_dict(saved["config"]).flat() == self.config.flat():
                 return
@@ -97,10 +90,8 @@ class RunFolder:
 
 
 def check_folder(out: Path, config: Config, resume: bool, group: str = "training") -> None:
-    """Raise a ConfigError if a run with this configuration can neither start nor go on here.
-
-    It may go on for more epochs than it was started with; all else has to be as it was.
-    """
+    """Raise a ConfigError if a run with this configuration can neither start nor go on here."""
+    # It may go on for more epochs than it was started with; all else has to be as it was.
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not (out / RUN).is_file():
@@ -113,10 +104,8 @@ def check_folder(out: Path, config: Config, resume: bool, group: str = "training
     for name in asked:
         longer = name == f"{group}.epochs" and asked[name] > found[name]
         if asked[name] != found[name] and not longer:
-            raise ConfigError(
-                f"{out}: was started with {name} {found[name]}, not {asked[name]}; "
-                f"resume with --set {name}={json.dumps(found[name])}, or choose another --out"
-            )
+            advice = f"resume with --set {name}={json.dumps(found[name])}, or choose another --out"
+            raise ConfigError(f"{out}: was started with {name} {found[name]}, not {asked[name]}; {advice}")
 
 
 def _read_run(out: Path) -> dict[str, Any]:

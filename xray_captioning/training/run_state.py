@@ -18,13 +18,12 @@ BEST = "best.weights.h5"
 
 
 class RunState(keras.callbacks.Callback):
-    """Log, best weights, early stopping and a resumable state, written at the end of each epoch.
+    """Log, best weights, early stopping and a resumable state, written at the end of each epoch."""
 
-    Losses after :meth:`restore` are those of a run that was never stopped: every weight, the optimizer, the dropout
-    seeds and the order of `dataset`, whose epoch is set, go on from where they were. `monitor` decides which epoch
-    is best, the lowest loss or the highest score; training stops after `patience` epochs without improvement, which
-    are counted anew where a run is extended.
-    """
+    # Losses after `restore` are those of a run that was never stopped: every weight, the optimizer, the dropout seeds
+    # and the order of `dataset`, whose epoch is set, go on from where they were. `monitor` decides which epoch is best,
+    # the lowest loss or the highest score; training stops after `patience` epochs without improvement, which are
+    # counted anew where a run is extended.
 
     def __init__(self, folder: Path, dataset: BatchDataset, monitor: str, patience: int, start: int = 0) -> None:
         super().__init__()
@@ -54,9 +53,8 @@ class RunState(keras.callbacks.Callback):
         self.history.append({"epoch": epoch + 1, **values})
         for name in ("loss", self.monitor):
             if not np.isfinite(values[name]):
-                raise BundleError(
-                    f"{self.folder}: {name} became {values[name]} in epoch {epoch + 1}; lower training.learning_rate"
-                )
+                became = f"{name} became {values[name]} in epoch {epoch + 1}"
+                raise BundleError(f"{self.folder}: {became}; lower training.learning_rate")
         if self.best == epoch:
             with atomic_path(self.folder / BEST) as temporary:
                 save_weights(self.model, temporary)

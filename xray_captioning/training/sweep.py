@@ -79,12 +79,10 @@ def _drawn(trial: Any, name: str, values: Any) -> Any:
 def sweep(
     studies: Any, config: Config, out: Path, chosen: Sequence[Mapping[str, Any]], seeds: int, **options: Any
 ) -> list[Row]:
-    """Train each of the chosen settings with each seed in a run folder of its own, and compare.
-
-    What is trained already is not trained again, so that the same call goes on after a stop.
-    `options` are those of :func:`train`. Test studies are not looked at. Returned, and written to
-    ``sweep.csv``, are a row for each setting, the best one first, and one for each baseline.
-    """
+    """Train each of the chosen settings with each seed in a run folder of its own, and compare."""
+    # What is trained already is not trained again, so that the same call goes on after a stop. `options` are those of
+    # `train`. Test studies are not looked at. Returned, and in ``sweep.csv``, are a row for each setting, the best
+    # first, and one for each baseline.
     named = {" ".join(f"{k}={v}" for k, v in changes.items()) or "as it is": changes for changes in chosen}
     configs = {name: config.replace(dict(changes)) for name, changes in named.items()}
     for each in configs.values():

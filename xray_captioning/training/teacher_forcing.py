@@ -20,16 +20,11 @@ from xray_captioning.training.losses import Averaged, MaskedBinaryCrossentropy
 
 @registered
 class TeacherForcing(Averaged):
-    """A caption model while it is fitted, with its encoder if that is trained, too.
+    """A caption model while it is fitted, with its encoder if that is trained, too; the loss is the mean over words."""
 
-    `encoder`, whose last block is trained, is None where features come from a cache; `findings` is
-    the number of labels a study has, for ``options.finding_weight``.
-
-    Its ``loss`` is the mean over all words of an epoch.
-
-    Scheduled sampling is that of Bengio et al., arXiv:1506.03099, in two parallel passes instead of
-    a loop as in Mihaylova and Martins, arXiv:1906.07651.
-    """
+    # `encoder`, whose last block is trained, is None where features come from a cache; `findings` is the number of
+    # labels a study has, for ``options.finding_weight``. Scheduled sampling is that of Bengio et al., arXiv:1506.03099,
+    # in two parallel passes instead of a loop as in Mihaylova and Martins, arXiv:1906.07651.
 
     def __init__(
         self,
@@ -132,10 +127,9 @@ def _packed(logits: Any, x: Any, y: Any, weights: Any) -> tuple[Any, Any]:
 
 @registered
 class TokenAccuracy(keras.metrics.SparseCategoricalAccuracy):
-    """Share of an epoch's words that the model ranks first, whatever the batch size.
+    """Share of an epoch's words that the model ranks first, whatever the batch size."""
 
-    Of weights (batch, time) Keras takes the mean over time, and with it the padding, first.
-    """
+    # Of weights (batch, time) Keras takes the mean over time, and with it the padding, first.
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count words (batch, time) by their weights, and logits (batch, time, vocabulary)."""
@@ -146,15 +140,14 @@ class TokenAccuracy(keras.metrics.SparseCategoricalAccuracy):
 
 @registered
 class TwoRates(keras.optimizers.AdamW):
-    """AdamW with the rate of the variables of `slow` paths times `ratio`; only fast kernels decay.
+    """AdamW with the rate of the variables of `slow` paths times `ratio`; only fast kernels decay."""
 
-    A kernel is a matrix or convolution that inputs are multiplied with. What else there is stays: biases, gains and
-    shifts of normalisations, the vectors of words and positions. Weight decay bounds how much a map can amplify its
-    input, and these amplify nothing (Radford et al., "Improving Language Understanding by Generative Pre-Training",
-    2018, section 4.1). A word's vector, besides, would shrink in every step, also where the word does not occur,
-    and so most where it is rare (Karpathy's minGPT, ``GPT.configure_optimizers``). Nor do slow variables decay,
-    which begin at weights that are worth keeping.
-    """
+    # A kernel is a matrix or convolution that inputs are multiplied with. What else there is stays: biases, gains and
+    # shifts of normalisations, the vectors of words and positions. Weight decay bounds how much a map can amplify its
+    # input, and these amplify nothing (Radford et al., "Improving Language Understanding by Generative Pre-Training",
+    # 2018, section 4.1). A word's vector, besides, would shrink in every step, also where the word does not occur,
+    # and so most where it is rare (Karpathy's minGPT, ``GPT.configure_optimizers``). Nor do slow variables decay,
+    # which begin at weights that are worth keeping.
 
     def __init__(self, slow: Sequence[str], ratio: float, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -187,11 +180,10 @@ class TwoRates(keras.optimizers.AdamW):
 
 @registered
 class WarmRestart(keras.optimizers.schedules.CosineDecay):
-    """A cosine decay with warm-up that begins with batch `start`: no earlier one is asked for.
+    """A cosine decay with warm-up that begins with batch `start`: no earlier one is asked for."""
 
-    That goes on with a run of which the rate has fallen to zero (Loshchilov and Hutter, "SGDR:
-    Stochastic Gradient Descent with Warm Restarts", arXiv:1608.03983).
-    """
+    # That goes on with a run of which the rate has fallen to zero (Loshchilov and Hutter, "SGDR: Stochastic Gradient
+    # Descent with Warm Restarts", arXiv:1608.03983).
 
     def __init__(self, *args: Any, start: int = 0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
