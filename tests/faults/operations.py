@@ -131,6 +131,14 @@ def read_cache(folder: Path) -> Any:
 # --- tables of captions
 
 
+class Reading(Toy):
+    """Stands for a captioner that reads the images itself."""
+
+    def features(self, studies: Any, views: Any = None) -> Any:
+        """Return the bytes of each image as its pixels."""
+        return [[np.frombuffer(Path(path).read_bytes(), np.uint8) for path in study] for study in studies]
+
+
 def captions(name: str) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
 
@@ -138,7 +146,7 @@ def captions(name: str) -> Callable[[Path], None]:
         studies = [caption_table.Study(path, (path,), [path]) for path in _paths(folder)]
         out = folder / name
         if not caption_table.is_whole(out):
-            run.caption_to_file(Toy(), "digest", studies, out, 1, resume=True)
+            run.caption_to_file(Reading(), "digest", studies, out, 1, resume=True)
 
     return write
 

@@ -116,10 +116,10 @@ def _settle(folder: Path) -> None:
             place.parent.mkdir(exist_ok=True, parents=True)
             with suppress(FileNotFoundError):  # another process reads it, and moves, too
                 path.replace(place)
-        folders = sorted((path for path in new.rglob("*") if path.is_dir()), reverse=True)
-        with suppress(FileNotFoundError):
-            for emptied in (*folders, new):
-                emptied.rmdir()
+        for emptied in sorted((path for path in (new, *new.rglob("*")) if path.is_dir()), reverse=True):
+            emptied.rmdir()
+    except FileNotFoundError:
+        return  # another process has moved all of them, and removes or has removed the folders
     except OSError as error:
         advice = "open it once as somebody who may write there"
         raise BundleError(f"{new}: the files of a new bundle cannot be moved ({error.strerror}); {advice}") from error
