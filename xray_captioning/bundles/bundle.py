@@ -17,6 +17,7 @@ A folder ``export`` in it may hold the same captioner as graphs: a bundle of its
 the place of the weights (`xray_captioning.captioner.graphs`).
 """
 
+import errno
 import json
 import os
 import shutil
@@ -118,9 +119,10 @@ def _settle(folder: Path) -> None:
                 path.replace(place)
         for emptied in sorted((path for path in (new, *new.rglob("*")) if path.is_dir()), reverse=True):
             emptied.rmdir()
-    except FileNotFoundError:
-        return  # another process has moved all of them, and removes or has removed the folders
     except OSError as error:
+        # Another process has moved all of them and removed the folders, or the next bundle is already there.
+        if error.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+            return
         advice = "open it once as somebody who may write there"
         raise BundleError(f"{new}: the files of a new bundle cannot be moved ({error.strerror}); {advice}") from error
 
