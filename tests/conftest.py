@@ -19,6 +19,24 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_opti
 load_quietly()  # tests read what commands write to standard error; whichever loads TensorFlow first
 
 
+TINY = load_preset("phantom_attention").replace(
+    {
+        "name": "tiny",
+        "fractions": [0.66, 0.157, 0.183],  # 12, 6 and 6 of the phantoms
+        "image.size": 64,
+        "text.maximum_length": 16,
+        "model.head": 16,
+        "model.units": 16,
+        "model.embedding": 12,
+        "model.attention": 8,
+        "encoder_training.epochs": 2,
+        "encoder_training.batch_size": 8,
+        "training.epochs": 2,
+        "training.batch_size": 8,
+    }
+)
+
+
 def pytest_collection_finish() -> None:
     """Leave the million objects that importing has made out of every garbage collection."""
     gc.collect()
@@ -96,22 +114,7 @@ def fresh_phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_config() -> Config:
     """Return a recipe that trains in seconds and learns nothing to speak of."""
-    return load_preset("phantom_attention").replace(
-        {
-            "name": "tiny",
-            "fractions": [0.66, 0.157, 0.183],  # 12, 6 and 6 of the phantoms
-            "image.size": 64,
-            "text.maximum_length": 16,
-            "model.head": 16,
-            "model.units": 16,
-            "model.embedding": 12,
-            "model.attention": 8,
-            "encoder_training.epochs": 2,
-            "encoder_training.batch_size": 8,
-            "training.epochs": 2,
-            "training.batch_size": 8,
-        }
-    )
+    return TINY
 
 
 @pytest.fixture(scope="session")
