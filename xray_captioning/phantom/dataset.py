@@ -6,6 +6,7 @@ patient looks to the left. `Problems` in the reports table is the truth, `MeSH` 
 """
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -265,6 +266,12 @@ def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
     """Draw both views of a study as grey images (size, size), uint8, the frontal one first. The lateral view is
     drawn even if `study.lateral` is False. A size of less than 32 pixels is a ConfigError.
     """
+    (frontal, _), (lateral, _) = draw(study, size)
+    return frontal, lateral
+
+
+def draw(study: PhantomStudy, size: int) -> tuple[Any, Any]:
+    """`render`, and beside each image its findings with their outlines (n, 2), in shares of width and height."""
     opencv()  # the two below import it when they are
     from xray_captioning.phantom.frontal import draw_frontal
     from xray_captioning.phantom.lateral import draw_lateral
@@ -292,7 +299,10 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
     -------
     Path
         `out`, with ``indiana_reports.csv``, ``indiana_projections.csv``,
-        ``images/images_normalized/*.png`` and ``README.txt``.
+        ``images/images_normalized/*.png``, ``README.txt`` and
+        ``regions.json``: a list with a row for each outline of a finding, ``{"study", "finding",
+        "side", "image", "polygon": [[x, y], ...]}`` with x and y in shares of width and height;
+        several rows of one finding are its parts.
 
     Raises
     ------
@@ -306,7 +316,7 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
     with new_folder(Path(out)) as folder:
         images = folder / "images" / "images_normalized"
         images.mkdir(parents=True)
-        reports, projections = zip(*_write_studies(images, studies, seed, size))
+        reports, projections, regions = zip(*_write_studies(images, studies, seed, size))
         tables = {
             "reports": [("uid", "MeSH", "Problems", "image", *SECTIONS), *reports],
             "projections": [("uid", "filename", "projection"), *chain(*projections)],
@@ -314,6 +324,8 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
         for name, rows in tables.items():
             with (folder / f"indiana_{name}.csv").open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows(rows)
+        outlines = ",\n".join(map(json.dumps, chain(*regions)))
+        (folder / "regions.json").write_text(f"[\n{outlines}\n]\n", encoding="utf-8")
         text = TABLES["readme"].format(studies=studies, seed=seed, size=size)
         (folder / "README.txt").write_text(f"{PHANTOM_README}\n\n{text}", encoding="utf-8")
     return out
@@ -331,18 +343,25 @@ def _write_studies(images: Path, studies: int, seed: int, size: int) -> Any:
     yield from progress(written, "phantoms", total=studies, unit="study")
 
 
-def write_study(images: Path, seed: int, index: int, size: int) -> tuple[_Row, list[_Row]]:
-    """Draw and write the images of a study; return its rows of both tables."""
+def write_study(images: Path, seed: int, index: int, size: int) -> tuple[_Row, list[_Row], list[dict[str, Any]]]:
+    """Draw and write the images of a study; return its rows of both tables and of the outlines."""
     rng = np.random.default_rng([seed, index])
     study, uid = sample_study(rng), FIRST_UID + index
     views = [("Frontal", "1001"), ("Lateral", "2001")][: 1 + study.lateral]
     names = [f"{uid}_IM-0001-{number}.dcm.png" for _, number in views]
-    _write_images(images, dict(zip(names, render(study, size))))
+    drawn = list(zip(names, draw(study, size)))
+    _write_images(images, {name: image for name, (image, _) in drawn})
+    regions = [_region(uid, name, *region) for name, (_, found) in drawn for region in found]
     mesh = ";".join(finding.detail for finding in study.findings) or "normal"
     problems = ";".join(finding.name for finding in study.findings) or "normal"
     texts = report(study, rng)
     about = (uid, mesh, problems, "Synthetic chest PA and lateral", *(texts[name] for name in SECTIONS))
-    return about, [(uid, name, view) for name, (view, _) in zip(names, views)]
+    return about, [(uid, name, view) for name, (view, _) in zip(names, views)], regions
+
+
+def _region(uid: int, name: str, finding: Finding, outline: Any) -> dict[str, Any]:
+    about = {"study": str(uid), "finding": finding.name, "side": finding.side, "image": name}
+    return {**about, "polygon": outline.clip(0, 1).round(3).tolist()}
 
 
 def _write_images(folder: Path, views: dict[str, _Image]) -> None:

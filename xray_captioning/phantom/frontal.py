@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from xray_captioning.phantom import canvas as shared
-from xray_captioning.phantom.canvas import SIGN, Canvas, Field, Layer, Points, curve, shapes
+from xray_captioning.phantom.canvas import SIGN, Canvas, Field, Layer, Points, Region, curve, shapes
 from xray_captioning.phantom.dataset import LEFT, Anatomy, Finding, PhantomStudy
 
 _SHAPES = shapes("frontal")
@@ -21,8 +21,8 @@ _FAN = np.linspace(-1.3, 1.45, 13)  # directions in which vessels leave a hilum
 _ALONG = np.linspace(0, 1, 9)[:, None, None]
 
 
-def draw_frontal(study: PhantomStudy, size: int) -> Layer:
-    """Draw the frontal view of a study, (size, size) pixels."""
+def draw_frontal(study: PhantomStudy, size: int) -> tuple[Layer, list[Region]]:
+    """Draw the frontal view of a study, (size, size) pixels, and outline its findings."""
     body = study.shaped_anatomy()
     origin = (0.5 + body.shift[0], 0.13 + body.shift[1])
     canvas = Canvas("frontal", size, origin, (body.half_width, body.height), body.rotation)
@@ -34,7 +34,8 @@ def draw_frontal(study: PhantomStudy, size: int) -> Layer:
     shared.add_hernia(canvas, study, density)
     if device := study.find("Support Devices"):
         _add_devices(canvas, study, device, density)
-    return _side_marker(shared.film(density, body.gain, body.contrast, body.noise, rng), rng)
+    image = shared.film(density, body.gain, body.contrast, body.noise, rng)
+    return _side_marker(image, rng), canvas.regions
 
 
 def lung(side: str, body: Anatomy) -> Points:
@@ -85,6 +86,9 @@ def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Gene
     """How much air the rays meet: near 1 in a healthy lung, 0 outside or in fluid."""
     lungs = {side: lung(side, body) for side in SIGN}
     layer = canvas.fill(canvas.layer(), list(lungs.values()), 228)
+    solid = [_bent(_SHAPES["mediastinum"], body), _heart(body)]
+    canvas.mark(study.find("Cardiomegaly"), canvas.fill(canvas.layer(), solid[1:]))
+    canvas.mark(study.find("Emphysema"), canvas.fill(layer.copy(), solid, 0))
     vessels = _vessels(canvas, study, rng)
     if leak := study.find("Pneumothorax"):
         root = np.array([SIGN[leak.side] * 0.2, 0.8])
@@ -94,8 +98,9 @@ def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Gene
         canvas.fill(layer, [collapsed], 195)
         layer, vessels = cv2.max(layer, free), cv2.max(vessels, free)
         canvas.stroke(layer, [collapsed], (0.008, 70), closed=True)
+        canvas.mark(leak, canvas.fill(free, solid, 0))
     layer = cv2.min(layer, vessels)
-    canvas.fill(layer, [_bent(_SHAPES["mediastinum"], body), _heart(body)], 0)
+    canvas.fill(layer, solid, 0)
     bronchi = [_bent(_SHAPES[f"{side}_bronchus"], body) for side in SIGN]
     canvas.stroke(layer, bronchi, (0.016, 60))
     canvas.stroke(layer, [_bent(_SHAPES["trachea"], body)], (0.032, 130))
@@ -186,10 +191,12 @@ def _bones(canvas: Canvas, study: PhantomStudy, body: Anatomy) -> Field:
     canvas.stroke(layer, _SHAPES["clavicle"] * _BOTH_SIDES, (0.024, 105), (0.012, 75))
     canvas.stroke(layer, _SHAPES["blade"] * _BOTH_SIDES, (0.008, 50))
     canvas.fill(layer, canvas.ellipse(_SHAPES["arms"], 0.06), 100)
-    _vertebrae(canvas, layer, body)
+    spine = _vertebrae(canvas, layer, body)
+    canvas.mark(study.find("Scoliosis"), canvas.stroke(canvas.layer(), [spine], (0.09, 255)))
     bones = canvas.blur(layer, 0.003) * np.float32(0.85)
     if study.find("Fracture"):
         bones += np.float32(0.7) * canvas.blur(ends, 0.003)
+        canvas.mark(study.find("Fracture"), ends)
     shared.add_granuloma(canvas, study, bones)
     return bones
 
@@ -207,11 +214,13 @@ def _break(canvas: Canvas, ends: Layer, back: list[Points], front: list[Points],
         canvas.stroke(ends, [inner[-2:], outer[:2]], (0.030, 190))
 
 
-def _vertebrae(canvas: Canvas, layer: Layer, body: Anatomy) -> None:
+def _vertebrae(canvas: Canvas, layer: Layer, body: Anatomy) -> Points:
+    """Draw them; return the line of their middles along the chest."""
     middle = np.stack([spine_shift(_LEVELS, body), _LEVELS], -1)
     canvas.stroke(layer, [middle], (0.075, 45))
     canvas.fill(layer, middle[:, None] + _SHAPES["vertebra"], 75)
     canvas.fill(layer, canvas.ellipse(middle, (0.006, 0.010)), 120)
+    return middle[4:19]
 
 
 def _add_devices(canvas: Canvas, study: PhantomStudy, device: Finding, density: Field) -> None:
@@ -231,6 +240,7 @@ def _add_devices(canvas: Canvas, study: PhantomStudy, device: Finding, density: 
         path = [(0.95, 0.16), (0.7, 0.07), (0.4, 0.04), (0.15, 0.12)]
         line = [(sign * u, v) for u, v in path] + [(-0.14, 0.24), (-0.15, tip)]
         canvas.stroke(layer, [curve(line)], (0.009, 220))
+    canvas.mark(device, layer)
     density += np.float32(1.6) * canvas.blur(layer, 0.002)
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from xray_captioning.phantom import canvas as shared
-from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, shapes
+from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, Region, curve, shapes
 from xray_captioning.phantom.dataset import BILATERAL, Anatomy, Finding, PhantomStudy
 
 _SHAPES = shapes("lateral")
@@ -27,8 +27,8 @@ _TILT = 0.05 * np.gradient(_SPINE[:, 0], _LEVELS)[:, None]
 _BODIES[..., 1] -= _TILT * np.sign(_SHAPES["vertebra"][:, 0])
 
 
-def draw_lateral(study: PhantomStudy, size: int) -> Layer:
-    """Draw the lateral view of a study, (size, size) pixels."""
+def draw_lateral(study: PhantomStudy, size: int) -> tuple[Layer, list[Region]]:
+    """Draw the lateral view of a study, (size, size) pixels, and outline its findings."""
     body = study.shaped_anatomy()
     origin = (0.5 + body.shift[1] - 0.5 * body.depth, 0.16 + body.shift[0])
     canvas = Canvas("lateral", size, origin, (body.depth, body.height * 1.03), 0.8 * body.rotation)
@@ -40,7 +40,7 @@ def draw_lateral(study: PhantomStudy, size: int) -> Layer:
     shared.add_hernia(canvas, study, density)
     if device := study.find("Support Devices"):
         _add_devices(canvas, device, density)
-    return shared.film(density, body.gain, body.contrast, body.noise, rng)
+    return shared.film(density, body.gain, body.contrast, body.noise, rng), canvas.regions
 
 
 def _soft_tissue(canvas: Canvas, body: Anatomy) -> Field:
@@ -78,6 +78,8 @@ def _heart(body: Anatomy) -> Points:
 def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Generator) -> Field:
     """How much air the rays meet: 1 where both lungs are healthy, 0 outside or in fluid."""
     layer = canvas.fill(canvas.layer(), [_lungs(body, 0.0)], 130)
+    canvas.mark(study.find("Emphysema"), layer)
+    canvas.mark(study.find("Cardiomegaly"), canvas.fill(canvas.layer(), [_heart(body)]))
     canvas.fill(layer, [_lungs(body, 0.035)])  # the far lung lies within the near one
     solid = canvas.fill(_vessels(canvas, study, rng), [_heart(body)], 70)
     layer = cv2.min(layer, solid)
@@ -140,4 +142,5 @@ def _add_devices(canvas: Canvas, device: Finding, density: Field) -> None:
         canvas.stroke(layer, [_SHAPES["pacemaker_lead"]], (0.007, 200))
     else:
         canvas.stroke(layer, [_SHAPES["venous_line"]], (0.009, 200))
+    canvas.mark(device, layer)
     density += np.float32(1.6) * canvas.blur(layer, 0.002)
