@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.findings import FINDINGS
-from xray_captioning.phantom.dataset import Finding, PhantomStudy, draw, render, report, sample_study, write_phantoms
+from xray_captioning.phantom.dataset import draw, render, write_phantoms
+from xray_captioning.phantom.studies import Finding, PhantomStudy, sample_study
+from xray_captioning.phantom.wording import report
 
 WORDS = {
     "Pneumothorax": r"pneumothorax",
