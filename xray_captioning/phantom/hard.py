@@ -100,7 +100,7 @@ def _crowd(study: PhantomStudy, rng: Random, difficulty: float) -> list[Finding]
     """The findings of a study that has some, and more, also in their places and of their kinds."""
     found = list(study.findings)
     again = [one.name for one in found if one.name in TABLES["several"]["names"]]
-    for name in [draw_name(rng, found), *again] if found else ():
+    for name in [draw_name(rng, found), draw_name(rng, found), *again] if found else ():
         candidate = sample_finding(rng, name)
         if rng.random() < CHANCES["crowded"] * difficulty and all(_together(candidate, other) for other in found):
             found.append(candidate)
