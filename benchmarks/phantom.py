@@ -5,6 +5,7 @@
     python benchmarks/phantom.py --out results --options        # the anti-collapse options, too
     python benchmarks/phantom.py --out more --studies 10000 --presets --options "long"
                                                                 # one of them on more studies
+    python benchmarks/phantom.py --out hard --difficulty hard   # hard studies
     python benchmarks/phantom.py --out results --table-only     # the table of what is there
     python benchmarks/phantom.py --out real --data Data_Entry.csv --captions-from-labels --seeds 0
                                                                 # real pixels
@@ -126,11 +127,11 @@ class Bench:
         self.split = split_studies(studies, fractions)
 
     @classmethod
-    def of_phantoms(cls, out: Path, count: int) -> Bench:
+    def of_phantoms(cls, out: Path, count: int, difficulty: str) -> Bench:
         """Render so many phantoms, unless they are there."""
         folder = out / "phantom"
         if not (folder / "indiana_reports.csv").is_file():
-            write_phantoms(folder, studies=count, seed=PHANTOM_SEED)
+            write_phantoms(folder, studies=count, seed=PHANTOM_SEED, difficulty=difficulty)
         studies = read_studies(folder)
         if len(studies) != count:
             raise SystemExit(f"{folder}: holds {len(studies)} studies, not {count}; choose another --out")
@@ -209,6 +210,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--presets", nargs="*", default=list(PRESETS), choices=PRESETS)
     parser.add_argument("--studies", type=int, default=STUDIES, help="phantoms to render")
+    parser.add_argument("--difficulty", default="easy", help="of the phantoms: easy, hard, or 0 to 1")
     parser.add_argument("--options", nargs="*", choices=OPTIONS, help="these options, all if none is named, too")
     parser.add_argument("--data", type=Path, help="real studies instead of phantoms")
     parser.add_argument("--columns", metavar="ROLE=NAME,…", help="of --data, as in `prepare`")
@@ -230,7 +232,7 @@ def main() -> None:
         if given.data:
             bench = Bench.of_data(given.out, given.data, given.columns, given.captions_from_labels)
         else:
-            bench = Bench.of_phantoms(given.out, given.studies)
+            bench = Bench.of_phantoms(given.out, given.studies, given.difficulty)
         for seed in given.seeds:
             for preset in given.presets:
                 print(f"seed {seed}: {preset}", flush=True)

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from xray_captioning.metrics.scores import score
-from xray_captioning.phantom.dataset import report, sample_study
+from xray_captioning.phantom.studies import sample_study
+from xray_captioning.phantom.wording import report
 
 KINDS, TRAINING, PARTITIONS = 3_000, 2_000, 8
 Texts = list[str]

@@ -40,7 +40,7 @@ NO_BOUNDS = {
     "data.provenance.MOST_STUDIES",  # named by a card
     "findings.MOST_FREQUENT",
     "metrics.ngrams.MAXIMUM_ORDER",
-    "phantom.dataset._LONGEST",  # sentences that are drawn
+    "phantom.wording._LONGEST",  # sentences that are drawn
     "phantom.dataset.MOST_WORKERS",
     "serving.app.LIMITS",  # of confidence
 }

@@ -27,7 +27,8 @@ from xray_captioning.captioner.caption import Caption, Sentence
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import DecodingConfig
 from xray_captioning.errors import BundleError
-from xray_captioning.phantom.dataset import render, sample_study
+from xray_captioning.phantom.dataset import render
+from xray_captioning.phantom.studies import sample_study
 from xray_captioning.search import Sampling
 from xray_captioning.training.run_state import BEST, RunState
 

@@ -30,7 +30,8 @@ def annotation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a small annotation.json of phantom findings, a third of each part."""
     import numpy as np
 
-    from xray_captioning.phantom.dataset import report, sample_study
+    from xray_captioning.phantom.studies import sample_study
+    from xray_captioning.phantom.wording import report
 
     entries: dict[str, list[dict]] = {"train": [], "val": [], "test": []}
     for number in range(90):

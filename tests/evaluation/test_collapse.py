@@ -9,7 +9,8 @@ from xray_captioning.evaluation.baselines import ReportTexts, System, constant_c
 from xray_captioning.evaluation.claims import COLLAPSED, NO_BETTER, TOO_FEW, caption_spread, collapse_alarm
 from xray_captioning.evaluation.jackknife import Comparison
 from xray_captioning.evaluation.results import Results, evaluate_systems
-from xray_captioning.phantom.dataset import report, sample_study
+from xray_captioning.phantom.studies import sample_study
+from xray_captioning.phantom.wording import report
 from xray_captioning.text.cleaning import clean
 
 STUDIES = 150

@@ -48,7 +48,9 @@ HYPOTHESES = [
 @cache
 def studies() -> list[Any]:
     """Return the phantoms: their reports, findings and the two images of each."""
-    from xray_captioning.phantom.dataset import render, report, sample_study
+    from xray_captioning.phantom.dataset import render
+    from xray_captioning.phantom.studies import sample_study
+    from xray_captioning.phantom.wording import report
 
     rng = np.random.default_rng(SEED)
     drawn = [(one := sample_study(rng), report(one, rng)) for _ in range(STUDIES)]

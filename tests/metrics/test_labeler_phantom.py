@@ -9,7 +9,8 @@ from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics.clinical import clinical_scores, label_matrix
 from xray_captioning.metrics.labeler import find_mentions
 from xray_captioning.metrics.mentions import asserted_details
-from xray_captioning.phantom.dataset import report, sample_study
+from xray_captioning.phantom.studies import sample_study
+from xray_captioning.phantom.wording import report
 
 NUMBER = 500
 

@@ -1,4 +1,5 @@
 import csv
+import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.findings import FINDINGS
-from xray_captioning.phantom.dataset import Finding, PhantomStudy, render, report, sample_study, write_phantoms
+from xray_captioning.phantom.dataset import draw, render, write_phantoms
+from xray_captioning.phantom.studies import Finding, PhantomStudy, sample_study
+from xray_captioning.phantom.wording import report
 
 WORDS = {
     "Pneumothorax": r"pneumothorax",
@@ -80,6 +83,20 @@ def difference(finding: Finding, seed: int = 3) -> tuple[np.ndarray, np.ndarray]
     return tuple(cv2.absdiff(a, b).astype(float) for a, b in zip(after, before, strict=True))
 
 
+def outlined(finding: Finding, seed: int = 3) -> list[np.ndarray]:
+    """The area (112, 112) within the outlines of a finding of an upright patient, a view."""
+    body = sample_study(np.random.default_rng(seed))
+    upright = replace(body, findings=(finding,), anatomy=replace(body.anatomy, rotation=0.0, shift=(0, 0)))
+    areas = []
+    for image, regions in draw(upright, 112):
+        area = np.zeros_like(image)
+        for found, outline in regions:
+            assert found == finding
+            cv2.fillPoly(area, [np.rint(outline * 112 - 0.5).astype(np.int32)], 1)
+        areas.append(area)
+    return areas
+
+
 @pytest.fixture(scope="module")
 def sampled() -> list[PhantomStudy]:
     return [sample_study(np.random.default_rng([0, index])) for index in range(2000)]
@@ -128,6 +145,23 @@ def test_a_midline_finding_is_visible(finding):
     assert (frontal > 15).mean() > 0.003
     if finding.name in ON_LATERAL:
         assert (lateral > 15).mean() > 0.003
+
+
+@pytest.mark.parametrize("finding", ONE_SIDED + MIDLINE, ids=lambda finding: finding.detail)
+def test_what_a_finding_changes_lies_in_its_outlines(finding):
+    for side in ("left", "right") if finding in ONE_SIDED else (finding.side,):
+        one = replace(finding, side=side)
+        frontal, lateral = outlined(one)
+        for view, area, change in zip(("frontal", "lateral"), (frontal, lateral), difference(one)):
+            if view == "lateral" and one.name in ("Pneumothorax", "Fracture", "Scoliosis"):
+                assert not area.any()  # not seen from the side
+            else:
+                assert 0.001 < area.mean() < 0.5
+                least = 1.2 if one.name == "Emphysema" else 2.5  # which moves ribs and diaphragms, too
+                assert change[area > 0].mean() > least * change[area == 0].mean()
+        if finding in ONE_SIDED and not finding.kind:
+            own = slice(56, None) if side == "left" else slice(None, 56)
+            assert frontal[:, own].sum() > 0.95 * frontal.sum()
 
 
 def test_a_bilateral_effusion_changes_both_halves():
@@ -241,6 +275,19 @@ def test_mesh_problems_and_text_agree(folder):
         assert ";".join(details) == row["Problems"]
         expected = set() if row["Problems"] == "normal" else set(details)
         assert named(row["findings"]) == named(row["impression"]) == expected
+
+
+def test_outlines_are_of_what_the_tables_name(folder):
+    found = {(row["uid"], name) for row in rows(folder / "indiana_reports.csv") for name in row["Problems"].split(";")}
+    names = {row["filename"]: row["uid"] for row in rows(folder / "indiana_projections.csv")}
+    regions = json.loads((folder / "regions.json").read_text("utf-8"))
+    assert {(row["study"], row["finding"]) for row in regions} == {one for one in found if one[1] != "normal"}
+    for row in regions:
+        assert list(row) == ["study", "finding", "side", "image", "polygon"]
+        assert names[row["image"]] == row["study"]
+        assert row["side"] in ("", "left", "right", "bilateral")
+        assert len(row["polygon"]) >= 3
+        assert all(0 <= value <= 1 for point in row["polygon"] for value in point)
 
 
 def test_images_on_disk_are_those_of_render(folder):

@@ -12,7 +12,8 @@ import pytest
 from xray_captioning.captioner.caption import Alternative, Caption, Sentence
 from xray_captioning.config import Config, ImageConfig
 from xray_captioning.errors import DataError, ImageError
-from xray_captioning.phantom.dataset import render, sample_study
+from xray_captioning.phantom.dataset import render
+from xray_captioning.phantom.studies import sample_study
 from xray_captioning.serving import app_parts as parts
 from xray_captioning.serving.app_parts import html
 

@@ -29,7 +29,8 @@ from xray_captioning.cli import main
 from xray_captioning.decoders import DECODERS
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.hub.fetch import UnreachableError
-from xray_captioning.phantom.dataset import render, sample_study
+from xray_captioning.phantom.dataset import render
+from xray_captioning.phantom.studies import sample_study
 from xray_captioning.runtime import load
 from xray_captioning.web import page as pages
 

@@ -67,11 +67,11 @@ def demo(out: Path, seed: int | None, devices: Literal["one", "all"]) -> None:
 @click.command()
 @options.declared("phantom")
 @options.seed
-def phantom(out: Path, studies: int, size: int, seed: int | None) -> None:
+def phantom(out: Path, studies: int, size: int, difficulty: str, seed: int | None) -> None:
     """Write synthetic two-view studies with known findings, in the Kaggle layout."""
     from xray_captioning.phantom.dataset import write_phantoms
 
-    write_phantoms(out, studies=studies, seed=seed or 0, size=size)
+    write_phantoms(out, studies=studies, seed=seed or 0, size=size, difficulty=difficulty)
     click.echo(f"{studies} synthetic studies in {out}")
 
 

@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from xray_captioning.files import read_toml
-from xray_captioning.phantom.dataset import LEFT, RIGHT, Finding, PhantomStudy
+from xray_captioning.phantom.studies import LEFT, RIGHT, Finding, PhantomStudy, toward
 
 Points = npt.NDArray[np.float64]
 Shapes = Sequence[Points] | Points
 Layer = npt.NDArray[np.uint8]
 Point = tuple[float, float]
 Field = npt.NDArray[np.float32]
+Region = tuple[Finding, Points]  # an outline, in shares of the image's width and height
 SIGN = {RIGHT: -1.0, LEFT: 1.0}
 _SUBPIXEL = 4  # bits after the point in OpenCV's fixed-point coordinates
 _ANGLE = np.linspace(0, 2 * np.pi, 24, endpoint=False)
@@ -36,11 +37,24 @@ class Canvas:
 
     def __init__(self, view: str, size: int, origin: Point, scale: Point, rotation: float) -> None:
         self.view, self.size, self.scale, self.shapes = view, size, scale, shapes(view)
+        self.regions: list[Region] = []
         angle = np.deg2rad(rotation)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         unit = size * 2**_SUBPIXEL
         self._linear = (unit * turn * np.array(scale)).T.copy()
         self._offset = unit * (turn @ (np.array(origin) - 0.5) + 0.5) - 2 ** (_SUBPIXEL - 1)
+
+    def mark(self, finding: Finding | None, drawn: Layer | Field) -> None:
+        """Keep the outlines of what was `drawn` for a finding, if there is one: of where it is a third of its most."""
+        if finding is None or not finding.shown(self.view):
+            return
+        mask = cv2.dilate((drawn > 0.33 * drawn.max()).astype(np.uint8), None)  # outlines run through pixels' middles
+        outlines = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
+        areas = [cv2.contourArea(outline) for outline in outlines]
+        for outline, area in zip(outlines, areas):
+            if area > 0.1 * max(areas):  # smaller ones are crumbs
+                polygon = cv2.approxPolyDP(outline, max(0.7, 0.004 * self.size), True)[:, 0]
+                self.regions.append((finding, (polygon + 0.5) / self.size))
 
     def sides(self, finding: Finding) -> tuple[str, ...]:
         """The sides of the view that show a finding: a lateral one, and the midline, has one."""
@@ -110,8 +124,12 @@ def film(density: Field, gain: float, contrast: float, noise: float, rng: np.ran
     grey = cv2.exp(density)
     np.subtract(1, grey, out=grey)
     grey *= np.float32(1 - contrast) + np.float32(contrast) * grey
-    grain = _window(_grain(), len(grey), rng)
-    return cv2.addWeighted(grey, 250, grain, noise, 0, dtype=cv2.CV_8U)
+    return cv2.addWeighted(grey, 250, grain(len(grey), rng), noise, 0, dtype=cv2.CV_8U)
+
+
+def grain(size: int, rng: np.random.Generator) -> Field:
+    """Fine noise (size, size) around 0 with a standard deviation near 1, alike in neighbouring pixels."""
+    return _window(_grain(), size, rng)
 
 
 def mottle(size: int, rng: np.random.Generator) -> Field:
@@ -206,22 +224,26 @@ _BOTH = {"Consolidation": consolidation, "Edema": edema}
 
 def let_through(canvas: Canvas, study: PhantomStudy, air: Field, kinds: dict[str, Any]) -> Field:
     """Leave of `air` what the opacities of a study's findings let through; `kinds` draw them."""
+    healthy, streams = air.copy(), dict[str, np.random.Generator]()
     for finding in study.findings:
         if opacity := {**kinds, **_BOTH}.get(finding.name):
-            rng = study.stream(finding.name, canvas.view)
+            rng = streams.setdefault(finding.name, study.stream(finding.name, canvas.view))
             for side in canvas.sides(finding):
-                air *= 1 - opacity(canvas, finding, SIGN[side], rng)
+                opaque = np.float32(finding.shown(canvas.view)) * opacity(canvas, finding, SIGN[side], rng)
+                canvas.mark(finding, opaque * (healthy > 0.2))
+                air *= 1 - opaque
     return air
 
 
 def add_granuloma(canvas: Canvas, study: PhantomStudy, bones: Field) -> None:
-    """Add a small spot of lime with a sharp edge."""
-    if spot := study.find("Granuloma"):
-        rng, kind = study.stream("Granuloma", canvas.view), canvas.shapes["granuloma"]
+    """Add small spots of lime with sharp edges."""
+    rng, kind = study.stream("Granuloma", canvas.view), canvas.shapes["granuloma"]
+    for spot in study.each("Granuloma"):
         sign = SIGN[canvas.sides(spot)[0]]
         outline = canvas.ellipse(zone_point(canvas, spot, sign, rng), rng.uniform(*kind["radius"]))
         layer = canvas.fill(canvas.layer(), [outline])
-        bones += np.float32(kind["density"]) * canvas.blur(layer, 0.0025)
+        canvas.mark(spot, layer)
+        bones += np.float32(kind["density"] * spot.shown(canvas.view)) * canvas.blur(layer, 0.0025)
 
 
 def add_hernia(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
@@ -235,10 +257,15 @@ def add_hernia(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
     gas[:, 1] = np.minimum(gas[:, 1], centre[1] + 0.1 * radius)
     layer = canvas.fill(canvas.layer(), [sac], 150)
     canvas.stroke(layer, [sac], (0.009, 210), closed=True)
-    density += np.float32(0.5) * canvas.blur(layer, 0.004)
-    density *= 1 - np.float32(0.55) * canvas.blur(canvas.fill(canvas.layer(), [gas]), 0.004)
+    canvas.mark(hernia, layer)
+    shown = hernia.shown(canvas.view)
+    density += np.float32(0.5 * shown) * canvas.blur(layer, 0.004)
+    density *= 1 - np.float32(0.55 * shown) * canvas.blur(canvas.fill(canvas.layer(), [gas]), 0.004)
 
 
 def by_disease(study: PhantomStudy, edema: float, emphysema: float) -> float:
     """Return the first number for a study with edema, the second with emphysema, or else 1."""
-    return edema if study.find("Edema") else emphysema if study.find("Emphysema") else 1.0
+    for name, factor in (("Edema", edema), ("Emphysema", emphysema)):
+        if finding := study.find(name):
+            return toward(1, factor, finding.strength)
+    return 1.0

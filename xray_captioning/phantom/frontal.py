@@ -5,12 +5,15 @@ of the lungs to 1 at the costophrenic angles. As on every radiograph the patient
 the patient's right is at negative u, on the left of the image.
 """
 
+from itertools import product
+
 import cv2
 import numpy as np
 
 from xray_captioning.phantom import canvas as shared
-from xray_captioning.phantom.canvas import SIGN, Canvas, Field, Layer, Points, curve, shapes
-from xray_captioning.phantom.dataset import LEFT, Anatomy, Finding, PhantomStudy
+from xray_captioning.phantom import exposure
+from xray_captioning.phantom.canvas import SIGN, Canvas, Field, Layer, Points, Region, curve, shapes
+from xray_captioning.phantom.studies import LEFT, Anatomy, Finding, PhantomStudy, toward
 
 _SHAPES = shapes("frontal")
 _WALL = _SHAPES["wall"]
@@ -21,20 +24,21 @@ _FAN = np.linspace(-1.3, 1.45, 13)  # directions in which vessels leave a hilum
 _ALONG = np.linspace(0, 1, 9)[:, None, None]
 
 
-def draw_frontal(study: PhantomStudy, size: int) -> Layer:
-    """Draw the frontal view of a study, (size, size) pixels."""
+def draw_frontal(study: PhantomStudy, size: int) -> tuple[Layer, list[Region]]:
+    """Draw the frontal view of a study, (size, size) pixels, and outline its findings."""
     body = study.shaped_anatomy()
     origin = (0.5 + body.shift[0], 0.13 + body.shift[1])
     canvas = Canvas("frontal", size, origin, (body.half_width, body.height), body.rotation)
     rng = study.stream("frontal")
-    density = _soft_tissue(canvas, body, rng)
+    density = _soft_tissue(canvas, study, body, rng)
     air = _air(canvas, study, body, rng)
-    density -= np.float32(1.10 if study.find("Emphysema") else 0.90) * air
+    density -= np.float32(0.90 * shared.by_disease(study, 1.0, 1.10 / 0.90)) * air
     density += _bones(canvas, study, body)
     shared.add_hernia(canvas, study, density)
-    if device := study.find("Support Devices"):
-        _add_devices(canvas, study, device, density)
-    return _side_marker(shared.film(density, body.gain, body.contrast, body.noise, rng), rng)
+    _add_devices(canvas, study, body, density)
+    exposure.add_mimics(canvas, study, density)
+    image = exposure.expose(canvas, study, density, rng)
+    return _side_marker(image, rng, study.scene.portable), canvas.regions
 
 
 def lung(side: str, body: Anatomy) -> Points:
@@ -47,11 +51,11 @@ def lung(side: str, body: Anatomy) -> Points:
 
 
 def spine_shift(v: Points, body: Anatomy) -> Points:
-    """How far (u) a bent spine lies from the midline at the heights `v`."""
-    return body.bend * np.sin(np.pi * np.clip((v + 0.05) / 1.1, 0, 1))
+    """How far (u) a bent spine lies from the midline at the heights `v`; behind, a turned one goes to the right."""
+    return body.bend * np.sin(np.pi * np.clip((v + 0.05) / 1.1, 0, 1)) - 0.3 * body.turn
 
 
-def _soft_tissue(canvas: Canvas, body: Anatomy, rng: np.random.Generator) -> Field:
+def _soft_tissue(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Generator) -> Field:
     """Body, breasts, belly and the bubble of the stomach under the left diaphragm."""
     thick = 1.08 + 0.24 * body.build
     half = [(0.3, -0.6), (0.32, -0.2), (0.7, -0.1), (1.25, -0.05), (thick + 0.38, 0.12)]
@@ -68,7 +72,7 @@ def _soft_tissue(canvas: Canvas, body: Anatomy, rng: np.random.Generator) -> Fie
     radii = rng.uniform(0.6 * 0.06, 0.06), rng.uniform(0.02, 0.55 * 0.06)
     bubbles = canvas.fill(canvas.layer(), [canvas.ellipse(bubble, radii)], 85)
     layer = cv2.subtract(layer, bubbles)
-    return canvas.blur(layer, 0.010) * np.float32(1.70 + 0.45 * body.build)
+    return exposure.rounded(canvas, study, layer, 0.010) * np.float32(1.70 + 0.45 * body.build)
 
 
 def _heart(body: Anatomy) -> Points:
@@ -78,35 +82,40 @@ def _heart(body: Anatomy) -> Points:
     shape = [(-0.12, 0.38), (-0.85 * right, 0.57), (-right, 0.74), (-0.85 * right, 0.93)]
     shape += [(0.0, 1.02), (0.7 * left, 1.0), (0.97 * left, 0.90), (0.96 * left, 0.79)]
     shape += [(0.78 * left, 0.63), (0.5 * left, 0.51), (0.2, 0.40)]
-    return curve(shape, closed=True)
+    return curve(shape, closed=True) * (1 + body.swell, 1) + (body.turn, 0)
 
 
 def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Generator) -> Field:
     """How much air the rays meet: near 1 in a healthy lung, 0 outside or in fluid."""
     lungs = {side: lung(side, body) for side in SIGN}
     layer = canvas.fill(canvas.layer(), list(lungs.values()), 228)
+    solid = [_bent(_SHAPES["mediastinum"], body), _heart(body)]
+    canvas.mark(study.find("Cardiomegaly"), canvas.fill(canvas.layer(), solid[1:]))
+    canvas.mark(study.find("Emphysema"), canvas.fill(layer.copy(), solid, 0))
     vessels = _vessels(canvas, study, rng)
     if leak := study.find("Pneumothorax"):
         root = np.array([SIGN[leak.side] * 0.2, 0.8])
+        shown = leak.strength  # air outside the lung is darkest
         collapsed = root + (lungs[leak.side] - root) * _SHAPES["collapse"][leak.size]
-        free = canvas.fill(canvas.layer(), [lungs[leak.side]])  # air outside the lung is darkest
+        free = canvas.fill(canvas.layer(), [lungs[leak.side]], int(toward(228, 255, shown)))
         canvas.fill(free, [collapsed], 0)
-        canvas.fill(layer, [collapsed], 195)
+        canvas.fill(layer, [collapsed], int(toward(228, 195, shown)))
         layer, vessels = cv2.max(layer, free), cv2.max(vessels, free)
-        canvas.stroke(layer, [collapsed], (0.008, 70), closed=True)
+        canvas.stroke(layer, [collapsed], (0.008, int(toward(195, 70, shown))), closed=True)
+        canvas.mark(leak, canvas.fill(free, solid, 0))
     layer = cv2.min(layer, vessels)
-    canvas.fill(layer, [_bent(_SHAPES["mediastinum"], body), _heart(body)], 0)
+    canvas.fill(layer, solid, 0)
     bronchi = [_bent(_SHAPES[f"{side}_bronchus"], body) for side in SIGN]
     canvas.stroke(layer, bronchi, (0.016, 60))
     canvas.stroke(layer, [_bent(_SHAPES["trachea"], body)], (0.032, 130))
-    air = canvas.blur(layer, 0.0045)
+    air = exposure.rounded(canvas, study, layer, 0.0045)
     kinds = {"Pleural Effusion": _effusion, "Lung Lesion": _nodule, "Atelectasis": _atelectasis}
     return shared.let_through(canvas, study, air, kinds)
 
 
 def _bent(line: Points, body: Anatomy) -> Points:
-    """A line (n, 2) that follows the spine half the way."""
-    return line + np.stack([0.5 * spine_shift(line[:, 1], body), np.zeros(len(line))], -1)
+    """A line (n, 2) that follows the spine half the way, and the heart where the patient is turned."""
+    return line + np.stack([0.5 * spine_shift(line[:, 1], body) + 0.7 * body.turn, np.zeros(len(line))], -1)
 
 
 def _effusion(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generator) -> Field:
@@ -137,7 +146,7 @@ def _atelectasis(canvas: Canvas, finding: Finding, sign: float, rng: np.random.G
 def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> Layer:
     """Markings that branch from both hila, and septal lines, dark on 255."""
     layer = canvas.layer(255)
-    strength = study.anatomy.texture * shared.by_disease(study, 1.6, 0.6)
+    strength = (1 - 0.6 * study.scene.soft) * study.anatomy.texture * shared.by_disease(study, 1.6, 0.6)
     large, small = (max(0, int(228 - strength * value)) for value in (110, 115))
     for sign in SIGN.values():
         root = np.array((sign * 0.24, 0.46))
@@ -150,10 +159,10 @@ def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> L
         canvas.stroke(layer, lines[:, :4], (0.008, large))
         canvas.fill(layer, [canvas.ellipse(root, (0.024, 0.05))], large)
     rng = study.stream("septal lines")
-    for sign in SIGN.values() if study.find("Edema") else ():
+    for edema, sign in product(study.each("Edema"), SIGN.values()):
         heights = np.linspace(0.62, 0.86, 7) + rng.uniform(-0.01, 0.01, 7)
         lines = [np.array([(sign * 0.82, v), (sign * 0.97, v - 0.005)]) for v in heights]
-        canvas.stroke(layer, lines, (0.004, 110))
+        canvas.stroke(layer, lines, (0.004, int(toward(228, 110, edema.strength))))
     return layer
 
 
@@ -177,29 +186,33 @@ def _bones(canvas: Canvas, study: PhantomStudy, body: Anatomy) -> Field:
     for side, ribs in _ribs(body).items():
         halves = list(ribs[:, :10]), list(ribs[:, 9:])
         if (fracture := study.find("Fracture")) and fracture.side == side:
-            _break(canvas, ends, *halves, study.stream("Fracture"))
+            _break(canvas, ends, *halves, study.stream("Fracture"), fracture.strength)
         back += halves[0]
         front += halves[1]
     canvas.stroke(layer, front, (0.026, 40))
     canvas.stroke(layer, back, (0.026, 92), (0.013, 57))
     # Clavicles, shoulder blades and the heads of the arms.
-    canvas.stroke(layer, _SHAPES["clavicle"] * _BOTH_SIDES, (0.024, 105), (0.012, 75))
+    canvas.stroke(layer, _SHAPES["clavicle"] * _BOTH_SIDES + (body.turn, 0), (0.024, 105), (0.012, 75))
     canvas.stroke(layer, _SHAPES["blade"] * _BOTH_SIDES, (0.008, 50))
     canvas.fill(layer, canvas.ellipse(_SHAPES["arms"], 0.06), 100)
-    _vertebrae(canvas, layer, body)
-    bones = canvas.blur(layer, 0.003) * np.float32(0.85)
-    if study.find("Fracture"):
-        bones += np.float32(0.7) * canvas.blur(ends, 0.003)
+    spine = _vertebrae(canvas, layer, body)
+    canvas.mark(study.find("Scoliosis"), canvas.stroke(canvas.layer(), [spine], (0.09, 255)))
+    bones = canvas.blur(layer, 0.003) * np.float32(0.85 * (1 - study.scene.soft))
+    if fracture := study.find("Fracture"):
+        bones += np.float32(0.7 * fracture.strength) * canvas.blur(ends, 0.003)
+        canvas.mark(fracture, ends)
     shared.add_granuloma(canvas, study, bones)
     return bones
 
 
-def _break(canvas: Canvas, ends: Layer, back: list[Points], front: list[Points], rng: np.random.Generator) -> None:
+def _break(
+    canvas: Canvas, ends: Layer, back: list[Points], front: list[Points], rng: np.random.Generator, strength: float
+) -> None:
     """Break three neighbouring ribs in place: the outer parts sink, and both ends are bright."""
     first = int(rng.integers(3, 6))
     for index in range(first, first + 3):
         cut = int(rng.integers(4, 6))
-        step = (0.0, rng.uniform(0.038, 0.048))
+        step = (0.0, strength * rng.uniform(0.038, 0.048))
         inner, outer = back[index][: cut + 1], back[index][cut:] + step
         back[index] = inner
         back.append(outer)
@@ -207,38 +220,47 @@ def _break(canvas: Canvas, ends: Layer, back: list[Points], front: list[Points],
         canvas.stroke(ends, [inner[-2:], outer[:2]], (0.030, 190))
 
 
-def _vertebrae(canvas: Canvas, layer: Layer, body: Anatomy) -> None:
+def _vertebrae(canvas: Canvas, layer: Layer, body: Anatomy) -> Points:
+    """Draw them; return the line of their middles along the chest."""
     middle = np.stack([spine_shift(_LEVELS, body), _LEVELS], -1)
     canvas.stroke(layer, [middle], (0.075, 45))
     canvas.fill(layer, middle[:, None] + _SHAPES["vertebra"], 75)
     canvas.fill(layer, canvas.ellipse(middle, (0.006, 0.010)), 120)
+    return middle[4:19]
 
 
-def _add_devices(canvas: Canvas, study: PhantomStudy, device: Finding, density: Field) -> None:
-    sign = SIGN[device.side]
+def _add_devices(canvas: Canvas, study: PhantomStudy, body: Anatomy, density: Field) -> None:
     rng = study.stream("Support Devices")
-    layer = canvas.layer()
+    for device in study.each("Support Devices"):
+        layer = _device(canvas, device, body, rng)
+        canvas.mark(device, layer)
+        density += np.float32(1.6 * device.strength) * canvas.blur(layer, 0.002)
+
+
+def _device(canvas: Canvas, device: Finding, body: Anatomy, rng: np.random.Generator) -> Layer:
+    layer, sign = canvas.layer(), SIGN[device.side or LEFT]
+    if tube := _SHAPES["devices"].get(device.kind):
+        line = _bent(curve(tube["line"]) * (sign, 1) + rng.normal(0, 0.01, 2), body)
+        return canvas.stroke(layer, [line], (tube["width"], tube["value"]), (0.004, 230))
     if device.kind == "pacemaker":
         u, v = sign * rng.uniform(0.62, 0.72), rng.uniform(0.13, 0.19)
-        box = canvas.ellipse((u, v), (0.058, 0.048))
-        canvas.fill(layer, [box], 255)
+        canvas.fill(layer, [canvas.ellipse((u, v), (0.058, 0.048))])
         entry = [(u - sign * 0.1, v - 0.05), (sign * 0.35, 0.05), (sign * 0.1, 0.13), (-0.13, 0.28)]
         atrium = [*entry, (-0.17, 0.6), (-0.08, 0.7)]
         ventricle = [*entry, (-0.13, 0.65), (0.0, 0.86), (0.3, 0.88)]
-        canvas.stroke(layer, [curve(atrium), curve(ventricle)], (0.007, 220))
-    else:
-        tip = rng.uniform(0.38, 0.48)
-        path = [(0.95, 0.16), (0.7, 0.07), (0.4, 0.04), (0.15, 0.12)]
-        line = [(sign * u, v) for u, v in path] + [(-0.14, 0.24), (-0.15, tip)]
-        canvas.stroke(layer, [curve(line)], (0.009, 220))
-    density += np.float32(1.6) * canvas.blur(layer, 0.002)
+        return canvas.stroke(layer, [curve(atrium), curve(ventricle)], (0.007, 220))
+    tip = rng.uniform(0.38, 0.48)
+    path = [(0.95, 0.16), (0.7, 0.07), (0.4, 0.04), (0.15, 0.12)]
+    vein = [(sign * u, v) for u, v in path] + [(-0.14, 0.24), (-0.15, tip)]
+    return canvas.stroke(layer, [curve(vein)], (0.009, 220))
 
 
-def _side_marker(image: Layer, rng: np.random.Generator) -> Layer:
-    """The letter L beside the patient's left shoulder, as radiographers place it."""
+def _side_marker(image: Layer, rng: np.random.Generator, portable: bool) -> Layer:
+    """The letter L beside the patient's left shoulder, as radiographers place it, and how a portable film was taken."""
     size = len(image)
     row, column = rng.uniform((0.05, 0.88), (0.12, 0.93)) * size
-    place = (int(column), int(row + 0.05 * size))
     font, line = cv2.FONT_HERSHEY_SIMPLEX, max(1, size // 150)
-    cv2.putText(image, "L", place, font, size / 450, 235, line, cv2.LINE_AA)
+    for number, text in enumerate(("L", "AP")[: 1 + portable]):
+        place = (int(column), int(row + 0.05 * size * (1 + number)))
+        cv2.putText(image, text, place, font, size / 450, 235, line, cv2.LINE_AA)
     return image

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from xray_captioning.phantom import canvas as shared
-from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, shapes
-from xray_captioning.phantom.dataset import BILATERAL, Anatomy, Finding, PhantomStudy
+from xray_captioning.phantom import exposure
+from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, Region, curve, shapes
+from xray_captioning.phantom.studies import BILATERAL, Anatomy, Finding, PhantomStudy
 
 _SHAPES = shapes("lateral")
 _RIBS = [  # of both sides, from the spine down and forward; the lower ones end before the front
@@ -27,23 +28,23 @@ _TILT = 0.05 * np.gradient(_SPINE[:, 0], _LEVELS)[:, None]
 _BODIES[..., 1] -= _TILT * np.sign(_SHAPES["vertebra"][:, 0])
 
 
-def draw_lateral(study: PhantomStudy, size: int) -> Layer:
-    """Draw the lateral view of a study, (size, size) pixels."""
+def draw_lateral(study: PhantomStudy, size: int) -> tuple[Layer, list[Region]]:
+    """Draw the lateral view of a study, (size, size) pixels, and outline its findings."""
     body = study.shaped_anatomy()
     origin = (0.5 + body.shift[1] - 0.5 * body.depth, 0.16 + body.shift[0])
     canvas = Canvas("lateral", size, origin, (body.depth, body.height * 1.03), 0.8 * body.rotation)
     rng = study.stream("lateral")
-    density = _soft_tissue(canvas, body)
+    density = _soft_tissue(canvas, study, body)
     air = _air(canvas, study, body, rng)
-    density -= np.float32(1.05 if study.find("Emphysema") else 0.85) * air
+    density -= np.float32(0.85 * shared.by_disease(study, 1.0, 1.05 / 0.85)) * air
     density += _bones(canvas, study)
     shared.add_hernia(canvas, study, density)
-    if device := study.find("Support Devices"):
+    for device in study.each("Support Devices"):
         _add_devices(canvas, device, density)
-    return shared.film(density, body.gain, body.contrast, body.noise, rng)
+    return exposure.expose(canvas, study, density, rng), canvas.regions
 
 
-def _soft_tissue(canvas: Canvas, body: Anatomy) -> Field:
+def _soft_tissue(canvas: Canvas, study: PhantomStudy, body: Anatomy) -> Field:
     thick = 0.05 + 0.09 * body.build
     chest = 0.05 + thick + 0.07 * body.breasts
     front = [(0.2, -0.5), (0.22, -0.1), (-0.02 - thick, 0.25), (-0.05 - thick, 0.5)]
@@ -53,7 +54,7 @@ def _soft_tissue(canvas: Canvas, body: Anatomy) -> Field:
     tissue = canvas.fill(canvas.layer(), [np.concatenate([curve(front), curve(back)])])
     shade = canvas.fill(canvas.layer(), [_SHAPES["arms"], _BELLY], 45)
     layer = cv2.addWeighted(tissue, 0.56, cv2.bitwise_and(shade, tissue), 1, 0)
-    return canvas.blur(layer, 0.010) * np.float32(1.95 + 0.45 * body.build)
+    return exposure.rounded(canvas, study, layer, 0.010) * np.float32(1.95 + 0.45 * body.build)
 
 
 def _lungs(body: Anatomy, lift: float) -> Points:
@@ -78,11 +79,13 @@ def _heart(body: Anatomy) -> Points:
 def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Generator) -> Field:
     """How much air the rays meet: 1 where both lungs are healthy, 0 outside or in fluid."""
     layer = canvas.fill(canvas.layer(), [_lungs(body, 0.0)], 130)
+    canvas.mark(study.find("Emphysema"), layer)
+    canvas.mark(study.find("Cardiomegaly"), canvas.fill(canvas.layer(), [_heart(body)]))
     canvas.fill(layer, [_lungs(body, 0.035)])  # the far lung lies within the near one
     solid = canvas.fill(_vessels(canvas, study, rng), [_heart(body)], 70)
     layer = cv2.min(layer, solid)
     layer = cv2.max(layer, canvas.stroke(canvas.layer(), [_SHAPES["trachea"]], (0.032, 130)))
-    air = canvas.blur(layer, 0.0045)
+    air = exposure.rounded(canvas, study, layer, 0.0045)
     kinds = {"Pleural Effusion": _effusion, "Lung Lesion": _nodule, "Atelectasis": _atelectasis}
     return shared.let_through(canvas, study, air, kinds)
 
@@ -109,7 +112,7 @@ def _atelectasis(canvas: Canvas, finding: Finding, sign: float, rng: np.random.G
 def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> Layer:
     """Aorta, hilum and the vessels from it, dark on 255."""
     layer = canvas.layer(255)
-    strength = study.anatomy.texture * shared.by_disease(study, 1.5, 0.7)
+    strength = (1 - 0.6 * study.scene.soft) * study.anatomy.texture * shared.by_disease(study, 1.5, 0.7)
     broad, large, small = (max(0, int(255 - strength * value)) for value in (60, 95, 100))
     angle = rng.uniform(0, 2 * np.pi, 18)
     heading = np.stack([np.cos(angle), np.sin(angle)], -1) * rng.uniform(0.12, 0.42, 18)[:, None]
@@ -128,16 +131,19 @@ def _bones(canvas: Canvas, study: PhantomStudy) -> Field:
     canvas.fill(layer, _BODIES, 62)
     canvas.stroke(layer, _BODIES, (0.006, 105), closed=True)
     canvas.stroke(layer, _SPINE[:, None] + _SHAPES["process"], (0.012, 80))
-    bones = canvas.blur(layer, 0.003) * np.float32(0.9)
+    bones = canvas.blur(layer, 0.003) * np.float32(0.9 * (1 - study.scene.soft))
     shared.add_granuloma(canvas, study, bones)
     return bones
 
 
 def _add_devices(canvas: Canvas, device: Finding, density: Field) -> None:
     layer = canvas.layer()
-    if device.kind == "pacemaker":
+    if device.kind in _SHAPES["devices"]:
+        canvas.stroke(layer, [curve(_SHAPES["devices"][device.kind])], (0.009, 170))
+    elif device.kind == "pacemaker":
         canvas.fill(layer, [canvas.ellipse((0.12, 0.10), (0.03, 0.055))])
         canvas.stroke(layer, [_SHAPES["pacemaker_lead"]], (0.007, 200))
     else:
         canvas.stroke(layer, [_SHAPES["venous_line"]], (0.009, 200))
-    density += np.float32(1.6) * canvas.blur(layer, 0.002)
+    canvas.mark(device, layer)
+    density += np.float32(1.6 * device.strength) * canvas.blur(layer, 0.002)

@@ -17,7 +17,8 @@ from xray_captioning.data.images import arranged, decode_image, known_views
 from xray_captioning.data.resizing import seen_part
 from xray_captioning.data.studies import UNKNOWN, select_images
 from xray_captioning.errors import DataError
-from xray_captioning.phantom.dataset import render, sample_study
+from xray_captioning.phantom.dataset import render
+from xray_captioning.phantom.studies import sample_study
 from xray_captioning.plots.charts import png
 from xray_captioning.plots.images import View, encode, environment
 from xray_captioning.plots.panels import card
