@@ -3,9 +3,11 @@
     python benchmarks/confidence.py                         # the shipped bundle, 2,000 phantoms
     python benchmarks/confidence.py --images nih14/images --images iu/images   # and real X-rays
     python benchmarks/confidence.py --bundle runs/attention --studies 500
+    python benchmarks/confidence.py --bundle runs/attention --data covid_cxr   # unseen studies of one's own
 
 Printed are Brier score, skill and calibration error of what is stated of the captions' sentences,
-beside those of the base rate and of chance; what a threshold withholds; and the novelty of images
+beside those of the base rate and of chance; what a threshold withholds, and how many of the
+sentences that it shows are wrong; and the novelty of images
 that are no chest X-rays, and of folders of real ones, each image by itself. Their captions have no
 confidence where it is above 1; what it would be is printed, too.
 """
@@ -26,6 +28,7 @@ from strange import strange_images
 from xray_captioning import Captioner, read_studies
 from xray_captioning.captioner.calibration import search_of
 from xray_captioning.data.images import Image, read_image
+from xray_captioning.data.targets import usable_studies
 from xray_captioning.evaluation.table import format_markdown
 from xray_captioning.phantom.dataset import write_phantoms
 from xray_captioning.training.calibration import Outcomes, caption_outcomes, evaluate_calibration
@@ -41,18 +44,22 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=8, help="Of the phantoms; 7 made the bundle.")
     parser.add_argument("--threshold", type=float, default=0.97)
+    parser.add_argument("--data", type=Path, help="Studies that the bundle has not seen, instead of phantoms.")
     parser.add_argument("--images", type=Path, action="append", default=[], metavar="FOLDER")
     given = parser.parse_args()
     captioner = Captioner.load(given.bundle)
     if captioner.calibration is None:
         parser.error(f"--bundle {given.bundle}: is not calibrated; see xray-captioning calibrate")
     with tempfile.TemporaryDirectory() as folder:
-        studies = read_studies(write_phantoms(Path(folder) / "p", given.studies, seed=given.seed))
+        source = given.data or write_phantoms(Path(folder) / "p", given.studies, seed=given.seed)
+        studies = usable_studies(read_studies(source), captioner.config)
         seen = caption_outcomes(captioner, studies)
         values, _ = evaluate_calibration(captioner.calibration, seen)
         print(format_markdown([{"": k, **v} for k, v in values["sentences"].items()]), "\n")
         print(format_markdown([withheld(captioner, seen, given.threshold)]), "\n")
-        print(f"{values['flagged']:.1%} of {given.studies} phantoms have a novelty above 1\n")
+        print(format_markdown(values["selective"].pop("shown")), "\n")
+        print(", ".join(f"{name} {value:.4f}" for name, value in values["selective"].items()), "\n")
+        print(f"{values['flagged']:.1%} of {len(studies)} studies have a novelty above 1\n")
         kinds = strange(studies["images"])
     kinds |= {str(folder): pictures(folder) for folder in given.images}
     print(format_markdown([novelty(captioner, name, images) for name, images in kinds.items()]))

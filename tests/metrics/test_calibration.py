@@ -10,6 +10,8 @@ from xray_captioning.metrics import calibration as module
 from xray_captioning.metrics.calibration import (
     brier_interval,
     calibration_scores,
+    mean_risk,
+    selective_risk,
     sentence_is_right,
     share_interval,
     skill_interval,
@@ -179,3 +181,28 @@ def test_the_plot_shows_every_curve(tmp_path):
     image = cv2.imread(str(tmp_path / "plot.png"))
     colours = {tuple(colour) for colour in image.reshape(-1, 3)[:, ::-1].tolist()}
     assert {(0x99, 0x99, 0x99), (0x00, 0x72, 0xB2)} <= colours
+
+
+def test_selective_risk_by_hand():
+    # The most confident is right, then a wrong one, then two right ones: risks 0, 1/2, 1/3, 1/4.
+    found = selective_risk([0.9, 0.8, 0.7, 0.6], [True, False, True, True], [0, 1, 2, 3])
+    assert found.area == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 4)
+    assert (found.chance, found.best) == (0.25, pytest.approx(1 / 4 / 4))
+    half, *_, everything = found.shown
+    assert (half.coverage, half.threshold, half.risk) == (0.5, 0.8, 0.5)
+    assert (everything.coverage, everything.risk) == (1.0, 0.25)
+    assert half.low < 0.5 < half.high
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.1, 0.5, 0.9]), st.booleans()), min_size=1, max_size=30))
+def test_the_area_is_that_of_ties_in_any_order(rows):
+    """The mean over random orders of what is equally confident; and never better than the best."""
+    stated, wrong = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    rng, areas = np.random.default_rng(0), []
+    for _ in range(300):
+        order = np.lexsort((rng.random(len(rows)), -stated))
+        areas.append((wrong[order].cumsum() / np.arange(1, len(rows) + 1)).mean())
+    assert mean_risk(stated, wrong) == pytest.approx(np.mean(areas), abs=0.1)
+    found = selective_risk(stated, ~wrong, np.arange(len(rows)))
+    assert found.best <= found.area + 1e-9
+    assert all(row.coverage >= level - 1e-9 for row, level in zip(found.shown, module.COVERAGES))

@@ -97,6 +97,9 @@ def test_what_is_measured():
     calibrated = values["sentences"]["calibrated"]  # .5 is stated twice, of one right sentence
     assert (calibrated["Brier"], calibrated["right"]) == pytest.approx((0.25, 0.5))
     assert curves["uncalibrated"].brier == pytest.approx(((1 - np.exp(-0.5)) ** 2 + np.exp(-1)) / 2)
+    selective = values["selective"]  # one right, one wrong, and nothing tells them apart
+    assert selective["chance"] == selective["area"] == selective["shown"][-1]["risk"] == 0.5
+    assert selective["best"] == 0.25
 
 
 @pytest.mark.parametrize("studies", [99, 200, 500])

@@ -285,7 +285,10 @@ def _report(values: Any, curves: Mapping[str, CalibrationScores], fitted: Any, p
             if "," not in name  # those of the first search
         }
         save(reliability_diagram(named), plot)
+    selective = values["selective"]
     click.echo(format_table([{"": name, **row} for name, row in values["sentences"].items()]))
+    click.echo("\nwrong sentences among those that a threshold shows:\n" + format_table(selective["shown"]))
+    click.echo("mean over all thresholds {area:.4f}; by chance {chance:.4f}, at best {best:.4f}\n".format(**selective))
     click.echo(
         f"{values['flagged']:.1%} of {values['studies']} other studies are flagged as strange; "
         f"{fitted['expected_flagged']:.1%} of studies like those it was fitted on are expected"

@@ -1,4 +1,4 @@
-"""How well stated confidence fits what turns out right: Brier score and calibration error."""
+"""How well stated confidence fits what turns out right: Brier score, calibration error, selective risk."""
 
 import math
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ BINS = 10  # groups of equally many sentences; fewer where there are fewer sente
 LEAST = 5
 """Studies with a wrong, and with a right outcome, below which Brier score and skill have none."""
 
+COVERAGES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 Z = 1.959964  # of a 95 % interval
 Floats = NDArray[np.float64]
 
@@ -54,6 +55,27 @@ class CalibrationScores(NamedTuple):
         """Whether the log loss is higher, or the calibration error by more than by chance."""
         margin = other.calibration_error + self.error_by_chance
         return self.calibration_error > margin or self.log_loss > other.log_loss
+
+
+class Shown(NamedTuple):
+    """What is wrong among the sentences whose confidence is no lower than a threshold."""
+
+    coverage: float  # share of the sentences that are shown, in [0, 1]
+    threshold: float  # the least confidence of these
+    risk: float  # share of wrong ones among them, in [0, 1]
+    low: float  # 95 % interval of that share, see `share_interval`
+    high: float
+
+
+class SelectiveRisk(NamedTuple):
+    """How well confidence chooses what to withhold. The area is the mean, over all coverages, of the risk of the most
+    confident sentences (El-Yaniv and Wiener, JMLR 11, 2010; Geifman et al., arXiv:1805.08206).
+    """
+
+    area: float  # in [0, 1]; 0 is best
+    chance: float  # that of sentences in random order, the share of wrong ones
+    best: float  # that of an order in which all wrong ones come last
+    shown: list[Shown]  # at each of `COVERAGES`
 
 
 def sentence_is_right(sentence: str, reference: str) -> bool:
@@ -97,6 +119,27 @@ def calibration_scores(confidences: ArrayLike, right: ArrayLike, studies: ArrayL
     n, right, chance = stated.size, float(outcome.mean()), error_by_chance(found)
     loss = float(log_loss(outcome, stated, labels=[0, 1]))
     return CalibrationScores(n, right, brier, low, high, skill, skill_low, skill_high, loss, error, chance, found)
+
+
+def selective_risk(confidences: ArrayLike, right: ArrayLike, studies: ArrayLike) -> SelectiveRisk:
+    """Return what is wrong among the more confident sentences: their confidence, outcome and study are (n,), n > 0."""
+    stated, wrong = np.asarray(confidences, np.float64), ~np.asarray(right, bool)
+    study = np.unique(studies, return_inverse=True)[1]
+    shown = []
+    for coverage in COVERAGES:
+        threshold = np.sort(stated)[-max(1, math.ceil(coverage * stated.size))]
+        kept = stated >= threshold
+        risk, interval = float(wrong[kept].mean()), share_interval(wrong[kept].astype(float), study[kept])
+        shown.append(Shown(float(kept.mean()), float(threshold), risk, *interval))
+    return SelectiveRisk(mean_risk(stated, wrong), float(wrong.mean()), mean_risk(-wrong.astype(float), wrong), shown)
+
+
+def mean_risk(stated: Floats, wrong: NDArray[np.bool_]) -> float:
+    """Return the area under the curve of risk over coverage; equally confident sentences are in random order."""
+    which = np.unique(-stated, return_inverse=True)[1]
+    sizes, found = np.bincount(which), np.bincount(which, wrong)
+    shown = np.arange(1, len(stated) + 1)
+    return float((np.interp(shown, [0, *sizes.cumsum()], [0, *found.cumsum()]) / shown).mean())
 
 
 def wilson(share: float, weight: float) -> tuple[float, float]:

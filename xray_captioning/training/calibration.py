@@ -22,7 +22,7 @@ from xray_captioning.decoders import Features
 from xray_captioning.errors import DataError
 from xray_captioning.files import progress
 from xray_captioning.metrics import calibration as metrics
-from xray_captioning.metrics.calibration import CalibrationScores, calibration_scores
+from xray_captioning.metrics.calibration import CalibrationScores, calibration_scores, selective_risk
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -243,8 +243,15 @@ def evaluate_calibration(
         "studies": len(outcomes.present),
         "flagged": float(np.mean(calibration.novelty(outcomes.pooled, outcomes.present) > 1)),
         "sentences": {"base rate": dict.fromkeys(first) | always, **scored},
+        "selective": _selective(next(iter(outcomes.written.values()))),
     }
     return values, curves
+
+
+def _selective(written: Sentences) -> dict[str, Any]:
+    """Return the selective risk of the first search; the order of confidence is that of log-probability."""
+    found = selective_risk(np.exp(written.log_probabilities), written.right, written.studies)
+    return {**found._asdict(), "shown": [row._asdict() for row in found.shown]}
 
 
 # The scores that a model card names otherwise.
