@@ -101,13 +101,9 @@ def some_texts(where: str, value: Any) -> list[str]:
     if not texts:
         raise DataError(f"{where} is an empty list; give at least one text, '' where none is known")
     for text in texts:
-        _check_text(where, text)
+        if not isinstance(text, str):
+            raise DataError(f"{where} is not text but {type(text).__name__}; write '' for no text")
     return texts
-
-
-def _check_text(where: str, text: Any) -> None:
-    if not isinstance(text, str):
-        raise DataError(f"{where} is not text but {type(text).__name__}; write '' for no text")
 
 
 def one_text(where: str, value: Any) -> str:
@@ -124,7 +120,7 @@ def checked_texts(name: str, texts: Any) -> Sequence[str]:
     if not len(column):
         raise DataError(f"{name} has no text; give at least one")
     for row, text in enumerate(column if not isinstance(column, PackedTexts) else ()):
-        _check_text(f"{name}[{row}]", text)
+        some_texts(f"{name}[{row}]", [text])
     return column
 
 

@@ -100,13 +100,8 @@ def _f_measure(precision: Floats, recall: Floats) -> Floats:
     return np.divide(product, scale, out=np.zeros(len(scale)), where=scale > 0)
 
 
-def rouge_score_rows(references: References, hypotheses: Hypotheses) -> Floats:
-    """Compute the F1 of ROUGE-1, ROUGE-2 and ROUGE-L, (studies, 3), as rouge-score does."""
-    return np.concatenate([rouge_score_of(block) for block in blocks(checked_pairs(references, hypotheses))])
-
-
 def rouge_score_of(block: Block) -> Floats:
-    """Return the `rouge_score_rows` of a block's pairs."""
+    """Compute the F1 of ROUGE-1, ROUGE-2 and ROUGE-L of a block's pairs, (pairs, 3), as rouge-score does."""
     words = Words([_ALPHANUMERIC.findall(text.lower()) for text in block.texts])
     said, wanted = block.hypothesis[block.pair], block.reference
     common = [counts[said].minimum(counts[wanted]).sum(axis=1) for _, counts in words.counts[:2]]

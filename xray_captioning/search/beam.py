@@ -15,7 +15,7 @@ def beam_search(
 
     A caption is finished when its end token is among the ``beam_size`` best continuations; a study when its pool is
     full and no unfinished caption, ranked at its present length, is better than the worst in there. Arguments are
-    those of :func:`~xray_captioning.search.greedy_search`, but ``step`` gets ``beam_size`` rows a study; entries
+    those of :func:`~xray_captioning.search.loop.greedy_search`, but ``step`` gets ``beam_size`` rows a study; entries
     ``"study"`` and ``"past"`` of the state (see :class:`xray_captioning.decoders.Decoder`) keep one, and are not
     reordered, nor is what ``step`` returns unchanged. ``length_penalty`` is the exponent a >= 0 of the score
     ``log p / ((5 + length) / 6) ** a`` (Wu et al., arXiv:1609.08144, eq. 14). A study has ``beam_size`` captions,

@@ -7,8 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.metrics.labels.rules import alternatives, sections
-from xray_captioning.metrics.labels.scan import Hit
+from xray_captioning.metrics.labels.rules import Hit, alternatives, sections
 
 SATISFACTORY, MALPOSITIONED = "satisfactory", "malpositioned"
 BILATERAL = frozenset({"left", "right"})
