@@ -156,19 +156,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "configuration") -> Config:
-        """Build from nested dictionaries; absent fields keep their defaults.
-
-        Parameters
-        ----------
-        values : dict
-            As :meth:`to_dict` returns them.
-        where : str
-            What the values were read from; it begins the message of an error.
-
-        Raises
-        ------
-        ConfigError
-            A field is unknown, of the wrong type or out of range.
+        """Build from nested dictionaries as :meth:`to_dict` returns them; absent fields keep their defaults. A
+        ConfigError, whose message begins with `where` they were read from, names what does not fit.
         """
         try:
             config = msgspec.convert(values, cls)

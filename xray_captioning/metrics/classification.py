@@ -184,10 +184,9 @@ def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
     McNeil's own, who count in Student's degrees of freedom, too. Patients are numbers from 0.
     """
     positives, negatives = int(present.sum()), int((~present).sum())
-    # The share of the other class that a study is on the right side of; ties count half.
-    above = rankdata(scores) - np.where(present, _within(scores, present), 0)
-    below = rankdata(-scores) - np.where(present, 0, _within(-scores, ~present))
-    side = np.where(present, above / negatives, below / positives)
+    side = np.empty(len(scores))  # the share of the other class that it is on the right side of; ties count half
+    for own, ordered, others in ((present, scores, negatives), (~present, -scores, positives)):
+        side[own] = (rankdata(ordered)[own] - rankdata(ordered[own])) / others
     area = float(side[present].mean())
     counts = _patients(present, patients)
     fewest = min(counts)
@@ -253,13 +252,6 @@ def mean_of(measured: Sequence[Estimate]) -> Estimate:
 def _patients(present: Array, patients: Array) -> tuple[int, int]:
     """Return how many patients have studies without, and with, the finding."""
     return len(np.unique(patients[~present])), len(np.unique(patients[present]))
-
-
-def _within(scores: Array, chosen: Array) -> Array:
-    """Return ranks among the chosen studies, and 0 elsewhere."""
-    ranks = np.zeros(len(scores))
-    ranks[chosen] = rankdata(scores[chosen])
-    return ranks
 
 
 def _bessel(count: int) -> float:

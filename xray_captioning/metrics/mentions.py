@@ -72,19 +72,15 @@ def contradicted_findings(text: str) -> set[str]:
 
 def asserted_details(mentions: Iterable[Mention]) -> Details:
     """Return by finding asserted, certain or not, the sides and zones of all its mentions and the greatest severity."""
-    found: dict[str, list[Mention]] = {}
+    found: dict[str, tuple[set[str], set[str], set[str | None]]] = {}
     for mention in mentions:
         if mention.label != DENIED:
-            found.setdefault(mention.finding, []).append(mention)
-    return {finding: _details(mentions) for finding, mentions in found.items()}
-
-
-def _details(mentions: Sequence[Mention]) -> tuple[frozenset[str], ...]:
-    sides = frozenset().union(*(mention.sides for mention in mentions))
-    zones = frozenset().union(*(mention.zones for mention in mentions))
-    said = {mention.severity for mention in mentions}
-    greatest = [severity for severity in SEVERITIES if severity in said][-1:]
-    return sides, frozenset(_LEVELS.get(zone, zone) for zone in zones), frozenset(greatest)
+            sides, zones, severities = found.setdefault(mention.finding, (set(), set(), set()))
+            sides |= mention.sides
+            zones |= {_LEVELS.get(zone, zone) for zone in mention.zones}
+            severities.add(mention.severity)
+    greatest = {name: [severity for severity in SEVERITIES if severity in said[2]][-1:] for name, said in found.items()}
+    return {name: (*map(frozenset, said[:2]), frozenset(greatest[name])) for name, said in found.items()}
 
 
 # What is said of a finding, in the bits behind its labels.

@@ -73,7 +73,7 @@ class Spelling(Kept[str, tuple[str, ...]]):
     def _mended(self, word: str) -> str | None:
         """Return the nearest term, if it is near enough and no other is as near."""
         # Two errors are looked for only where a term begins alike; one is not at both ends.
-        near = [(term, _errors(word)) for term in self.beginnings.get(word[:3], ())]
+        near = [(term, 2 if len(word) >= LONG else 1) for term in self.beginnings.get(word[:3], ())]
         near += [(term, 1) for term in self.ends.get(word[-3:], ())]
         length, letters = len(word), set(word)
         # Of two errors none is in the first letter: "remarkable" is not "unremarkable".
@@ -82,7 +82,7 @@ class Spelling(Kept[str, tuple[str, ...]]):
                 (d, term)
                 for term, most in near
                 if -most <= len(term) - length <= most >= len(letters.difference(term))  # few are that near
-                and (d := distance(word, term)) <= min(most, _errors(term))
+                and (d := distance(word, term)) <= min(most, 2 if len(term) >= LONG else 1)
                 and (d == 1 or word[0] == term[0])
             }
         )
@@ -106,10 +106,6 @@ class Spelling(Kept[str, tuple[str, ...]]):
 
 _SMALL_BEFORE = {"no", "the", "of", "and", "or", "with", "without", "is", "mild", "small"}
 _SMALL_BEHIND = _SMALL_BEFORE | {"are", "in", "at", "on", "size", "was", "has", "not"}
-
-
-def _errors(word: str) -> int:
-    return 2 if len(word) >= LONG else 1
 
 
 def distance(one: str, two: str) -> int:
