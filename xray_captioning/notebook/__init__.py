@@ -8,10 +8,10 @@ an earlier notebook, or an interrupted one, left in the working folder.
 # ruff: noqa: E402
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import html
 import json
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,22 +53,6 @@ SIZES = ("auto", "full", "small", "quick")
 
 
 @dataclass(frozen=True)
-class Note:
-    """A remark that stands out in a notebook and is plain text elsewhere."""
-
-    title: str
-    text: str
-
-    def __repr__(self) -> str:
-        return f"{self.title}: {self.text}"
-
-    def _repr_html_(self) -> str:
-        title, text = html.escape(self.title), html.escape(self.text)
-        style = "border-left: 5px solid #D55E00; padding: 0.5em 1em; margin: 0.5em 0"
-        return f'<blockquote style="{style}"><b>{title}</b><br>{text}</blockquote>'
-
-
-@dataclass(frozen=True)
 class Data:
     """Where the studies of a notebook are, and how they were found."""
 
@@ -94,22 +78,27 @@ def setup() -> None:
     # Without the file and line, which name a folder of this machine.
     warnings.showwarning = lambda message, *_, **__: note("Please note", str(message))
     pd.set_option("display.max_colwidth", 300)
-    try:
-        from IPython import get_ipython
-        from IPython.core.pylabtools import select_figure_formats
-    except ImportError:
-        return
-    if (shell := get_ipython()) is not None:
-        formats: Any = select_figure_formats
+    if shell := _shell():
+        from IPython.core import pylabtools
+
+        formats: Any = pylabtools.select_figure_formats
         formats(shell, {"png"}, dpi=120, bbox_inches="tight")
 
 
+def _shell() -> Any:
+    """Return what runs a notebook, None elsewhere; IPython is loaded already in a notebook."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
 def note(title: str, text: str) -> None:
-    """Show a note."""
-    display: Any = print
-    with contextlib.suppress(ImportError):
-        from IPython.display import display
-    display(Note(title, text))
+    """Show a remark that stands out in a notebook, and is a line of plain text elsewhere."""
+    style = "border-left: 5px solid #D55E00; padding: 0.5em 1em; margin: 0.5em 0"
+    body = f"<b>{html.escape(title)}</b><br>{html.escape(text)}"
+    if shell := _shell():
+        data = {"text/plain": f"{title}: {text}", "text/html": f'<blockquote style="{style}">{body}</blockquote>'}
+        shell.display_pub.publish(data)
+    else:
+        print(f"{title}: {text}")
 
 
 def find_data(
