@@ -1,7 +1,5 @@
-"""The only door to Keras, and the only place that asks which backend runs.
-
-Nothing of the process is changed here: no environment variable, file descriptor, logger or random state. A program
-that is its own process, as the command line is, may ask for silence (:func:`xray_captioning.files.load_quietly`).
+"""The only door to Keras, and the only place that asks which backend runs. It changes nothing of the process: no
+environment variable, file descriptor, logger or random state; a program may ask for silence (`files.load_quietly`).
 """
 
 import contextlib
@@ -122,8 +120,7 @@ def summed(gradients: list[Any]) -> list[Any]:
 def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> Callable[..., Any]:
     """Compile a function of nested tensors, once for every shape it meets. `model` owns every variable that it
     reads; later changes of its weights take effect. `fused` lets XLA make one program of it under TensorFlow, too,
-    as JAX always does. That pays for many small operations, as of a search; it takes longer to compile, and the
-    convolutions of an encoder gain nothing from it on a CPU.
+    which pays for many small operations, as of a search, and not for the convolutions of an encoder on a CPU.
     """
     if keras.backend.backend() == "tensorflow":
         # No Python `if` or loop over tensors here, so nothing to rewrite: tracing the first search

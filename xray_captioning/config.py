@@ -1,8 +1,7 @@
 """Everything a run decides, as frozen structures that are read from JSON and written to it.
 
 A configuration travels with the model it made, so that images and texts are prepared in the same
-way wherever the model is used. What it cannot hold is a ConfigError that names the field.
-``config.toml`` says what each field means (`xray-captioning fields`).
+way wherever the model is used. ``config.toml`` says what each field means (`xray-captioning fields`).
 """
 
 from __future__ import annotations
@@ -127,10 +126,8 @@ class DecodingConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
-    """One run: image, text, model, decoding, and the training of encoder and decoder.
-
-    It is immutable. :func:`load_preset` returns a recipe, :meth:`replace` a changed copy and
-    :meth:`from_dict` one from JSON values; these two check every field.
+    """One run: image, text, model, decoding, and the training of encoder and decoder; it is immutable.
+    :func:`load_preset` returns a recipe, :meth:`replace` a changed copy; a ConfigError names a field that does not fit.
     """
 
     name: str = "custom"

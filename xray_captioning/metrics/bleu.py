@@ -91,9 +91,7 @@ def bleu_from_statistics(statistics: Ints) -> Floats:
 
 
 def legacy_bleu_rows(statistics: Ints) -> Floats:
-    """Compute each sentence's BLEU, (studies, 4), as NLTK 3.2.5 did; without a common word 0.
-    BLEU-4 can exceed BLEU-1, and BLEU-3 has weights of 0.33.
-    """
+    """Compute sentences' BLEU, (studies, 4), as NLTK 3.2.5 did; 0 without a common word; BLEU-4 can exceed BLEU-1."""
     matches, totals = statistics[:, :4], np.maximum(statistics[:, 4:8], 1)
     # Once an order has no match, no higher one has any.
     logarithms = np.log(np.where(matches > 0, matches / totals, 1.0))

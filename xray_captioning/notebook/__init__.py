@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from xray_captioning.data.splits import Split
     from xray_captioning.encoders import Encoder
 
+Place = str | Path
 KAGGLE_DATASET = "raddar/chest-xrays-indiana-university"
 KAGGLE_INPUT = Path("/kaggle/input")
 DRIVE = Path("/content/drive")  # where Colab mounts it
@@ -101,9 +102,7 @@ def note(title: str, text: str) -> None:
         print(f"{title}: {text}")
 
 
-def find_data(
-    path: str | Path | None = None, work: str | Path = "runs", studies: int = 2000, download: bool = False
-) -> Data:
+def find_data(path: Place | None = None, work: Place = "runs", studies: int = 2000, download: bool = False) -> Data:
     """Find studies to work with, and say in a note which they are: those of the given path, of the
     Kaggle tables in Kaggle's input folder or in a Google Drive mounted on Colab, of the data set
     that kagglehub downloads (14 GB), if it may, or else phantoms, drawn once below the working folder.
@@ -133,7 +132,7 @@ def usable(studies: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _find(path: str | Path | None, work: Path, studies: int, download: bool) -> Data:
+def _find(path: Place | None, work: Path, studies: int, download: bool) -> Data:
     if path is not None:
         if not Path(path).exists():
             raise DataError(f"{path}: does not exist; check DATA, or set it to None")
@@ -174,14 +173,13 @@ def recipe(preset: str, data: Data, studies: pd.DataFrame, size: str = "auto", s
         has_gpu = bool(keras.distribution.list_devices("gpu"))
         size = "full" if has_gpu and not data.phantoms else "small"
     config = load_preset(preset)
-    changes: dict[str, Any] = {"text.section": section or config.text.section}
+    section = section or config.text.section
+    changes: dict[str, Any] = {"text.section": section}
     if data.phantoms:
         changes |= {"fractions": (0.8, 0.08, 0.12), "image.augment": False}
     if len(studies) < FEW:
         changes["fractions"] = (0.5, 0.25, 0.25)
-    return config.replace(
-        changes if size == "full" else changes | _small(config, changes["text.section"], size == "quick")
-    )
+    return config.replace(changes if size == "full" else changes | _small(config, section, size == "quick"))
 
 
 def encoder_recipe(config: Config) -> Config:
@@ -193,14 +191,14 @@ def encoder_recipe(config: Config) -> Config:
     return Config.from_dict({**shared, **own}).replace({"image.views": 2})
 
 
-def run_folder(config: Config, split: Split, work: str | Path) -> Path:
+def run_folder(config: Config, split: Split, work: Place) -> Path:
     """Return the folder of a run; its name changes with the options and with the data."""
     digest = hashlib.sha256((json.dumps(config.to_dict()) + split.digest).encode()).hexdigest()
     return Path(work) / f"{config.name}-{digest[:8]}"
 
 
 def fit_encoder(
-    config: Config, studies: pd.DataFrame, split: Split, data: Data, work: str | Path = "runs"
+    config: Config, studies: pd.DataFrame, split: Split, data: Data, work: Place = "runs"
 ) -> tuple[Encoder, list[dict[str, Any]]]:
     """Return an encoder of findings, trained unless it is there, and its rows of AUROC and F1."""
     from xray_captioning.encoders.saved import starting_encoder
@@ -213,9 +211,7 @@ def fit_encoder(
     return starting_encoder(config, run), results(run)["rows"]
 
 
-def fit_captioner(
-    config: Config, studies: pd.DataFrame, split: Split, data: Data, work: str | Path = "runs"
-) -> Captioner:
+def fit_captioner(config: Config, studies: pd.DataFrame, split: Split, data: Data, work: Place = "runs") -> Captioner:
     """Train a decoder on the features of :func:`fit_encoder`, unless it is there already."""
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.training.captions import train
@@ -236,12 +232,12 @@ def history(run: Path) -> list[dict[str, float]]:
     return rows
 
 
-def results(folder: str | Path) -> dict[str, Any]:
+def results(folder: Place) -> dict[str, Any]:
     """Return the ``metrics.json`` of a run or a comparison."""
     return dict(json.loads((Path(folder) / "metrics.json").read_text("utf-8")))
 
 
-def captions(folder: str | Path) -> dict[str, list[str]]:
+def captions(folder: Place) -> dict[str, list[str]]:
     """Return the ``captions.csv`` of a comparison, a list of texts by column."""
     import pandas as pd
 

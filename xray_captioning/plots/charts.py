@@ -1,8 +1,7 @@
-"""Charts of numbers: training curves, counts, lengths, scores with intervals, findings by system.
+"""Charts of numbers, each a :class:`matplotlib.figure.Figure` of its own, which :func:`save` writes.
 
-Every chart is a figure of its own, as wide as a page of text and legible in print: labelled axes,
-the colours of Okabe and Ito, which colour-blind readers can tell apart, and no pyplot state. Every
-function returns a :class:`matplotlib.figure.Figure`; :func:`save` writes it.
+They are as wide as a page of text and legible in print, in the colours of Okabe and Ito, which
+colour-blind readers can tell apart.
 """
 
 import io
@@ -68,8 +67,7 @@ def bars(panels: Mapping[str, Mapping[str, float]], label: str = "studies") -> A
         axis.set_yticks(range(len(counts)), list(counts), parse_math=False)
         axis.set_ylim(max(rows, len(counts)) - 0.4, -0.6)
         axis.set_title(title, fontsize=FONT)
-        axis.set_xlabel(label)
-        axis.set_xlim(0, 1.22 * max([*counts.values(), 1e-9]))
+        axis.set(xlabel=label, xlim=(0, 1.22 * max([*counts.values(), 1e-9])))
         axis.xaxis.get_major_locator().set_params(nbins=4)
     return figure
 
@@ -175,8 +173,7 @@ def reliability_diagram(curves: Mapping[str, Sequence[Bin]]) -> Any:
     least = min(min(stated, low) for bins in curves.values() for stated, _, low, _, _ in bins)
     edge = max(0.0, np.floor(least * 20) / 20 - 0.05)
     axis.set(xlim=(edge, 1.01), ylim=(edge, 1.01), aspect="equal")
-    axis.set_xlabel("stated probability that a sentence is right")
-    axis.set_ylabel("share of sentences that are right")
+    axis.set(xlabel="stated probability that a sentence is right", ylabel="share of sentences that are right")
     axis.legend(frameon=False, fontsize=FONT, loc="lower right")
     return figure
 

@@ -93,8 +93,8 @@ def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int)
     gains = ops.where(hits, IMPOSSIBLE, values - total)
     if wanted == width:
         return gains, candidates
-    gains, chosen = ops.top_k(gains, width)
-    return gains, ops.take_along_axis(candidates, ops.cast(chosen, "int32"), axis=1)
+    gains, chosen = largest(gains, width)
+    return gains, ops.take_along_axis(candidates, chosen, axis=1)
 
 
 def largest(values: Any, k: int) -> tuple[Any, Any]:
@@ -193,8 +193,8 @@ def sample_search(
         wide = min(width or logits.shape[1], logits.shape[1])
         gains, tokens = continuations(logits, carried["tokens"], time, rules, wide)
         if width:  # tokens that the rules forbid may stand among others
-            gains, order = ops.top_k(gains, wide)
-            tokens = ops.take_along_axis(tokens, ops.cast(order, "int32"), axis=1)
+            gains, order = largest(gains, wide)
+            tokens = ops.take_along_axis(tokens, order, axis=1)
             gains = ops.where(ops.arange(wide) < sampling.top_k, gains, IMPOSSIBLE)
         column = draw(gains, ops.take(carried["noise"], time, axis=1), sampling)[:, None]
         gains, tokens = (ops.take_along_axis(x, column, axis=1) for x in (gains, tokens))

@@ -1,6 +1,4 @@
-"""The headings of a report: what their words mean (``headings.txt``), and where they are: before a
-colon or dash, or on a line of their own.
-"""
+"""The headings of a report: what their words mean (``headings.txt``), and where they are."""
 
 import re
 from collections.abc import Iterator

@@ -19,6 +19,7 @@ from xray_captioning.text.token_ids import HEADER, PAD_ID, FilePath, Ids, TokenI
 
 UNKNOWN, START, END = "<unk>", "<cls>", "<end>"
 SPECIAL = (UNKNOWN, START, END)
+Marks = tuple[str | None, str, str]
 
 
 class Tokenizer(TokenIds):
@@ -54,13 +55,7 @@ class Tokenizer(TokenIds):
 
     KIND = "words"
 
-    def __init__(
-        self,
-        words: tuple[str, ...],
-        marks: tuple[str | None, str, str] = SPECIAL,
-        filters: str = "",
-        lower: bool = False,
-    ) -> None:
+    def __init__(self, words: tuple[str, ...], marks: Marks = SPECIAL, filters: str = "", lower: bool = False) -> None:
         unknown, start, end = marks
         self.words, self.marks, self.filters, self.lower = words, marks, filters, lower
         self.index = token_ids.numbered(words, [mark for mark in marks if mark is not None])

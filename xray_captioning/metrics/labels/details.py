@@ -89,12 +89,6 @@ def _pattern(words: str) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{words})\b")
 
 
-def change_of(clause: str) -> str | None:
-    """Return what became of a finding; "not increased" is unchanged."""
-    found = named(CHANGES, clause)
-    return "unchanged" if "unchanged" in found else next(iter(found), None)
-
-
 def device_of(words: str, start: int, end: int, part: tuple[int, int]) -> str | None:
     """Return the kind of a device named at a place, or None: by its own words, those before it in its part, or all."""
     for text in (words[start:end], words[part[0] : end], words[slice(*part)]):

@@ -271,19 +271,16 @@ def _weightier(hits: list[Hit]) -> list[Hit]:
     """Drop "stable heart size" where the same words go on: "stable heart size , enlarged"."""
     others = [(o.finding, o.start, o.end) for o in hits if o.kind not in ("stable", "other")]
     return [
-        hit
-        for hit in hits
-        if hit.kind != "stable" or not any(o == hit.finding and hit.start < b and a < hit.end for o, a, b in others)
+        h
+        for h in hits
+        if h.kind != "stable" or not any(o == h.finding and h.start < b and a < h.end for o, a, b in others)
     ]
 
 
 def restated(words: str, hits: list[Hit]) -> list[Hit]:
     """Drop the name of a field whose answer names the finding again: "effusion : no effusion"."""
-    return [
-        hit
-        for i, hit in enumerate(hits)
-        if not words.startswith(" :", hit.end) or all(later.finding != hit.finding for later in hits[i + 1 :])
-    ]
+    again = [hit.finding in [later.finding for later in hits[i + 1 :]] for i, hit in enumerate(hits)]
+    return [hit for hit, named in zip(hits, again) if not (named and words.startswith(" :", hit.end))]
 
 
 def scope_of(hits: list[Hit], scope: Scope, tokens: list[str], known: Rules) -> Scope:
@@ -308,9 +305,7 @@ def scope_of(hits: list[Hit], scope: Scope, tokens: list[str], known: Rules) -> 
 
 def _outside(cues: list[Cue], others: list[Cue]) -> list[Cue]:
     """Return the cues that are no part of a longer one."""
-    return [
-        cue for cue in cues if not any(o.start <= cue.start and cue.end <= o.end and cue[:2] != o[:2] for o in others)
-    ]
+    return [c for c in cues if not any(o.start <= c.start and c.end <= o.end and c[:2] != o[:2] for o in others)]
 
 
 def _longest(cues: list[Cue]) -> list[Cue]:

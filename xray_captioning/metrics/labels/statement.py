@@ -100,7 +100,8 @@ class Mention(NamedTuple):
         """What became of it: "resolved", or one of :data:`details.CHANGES`; None if not said."""
         if self.status in ("denied", "no new", "resolved"):
             return "resolved" if self.status == "resolved" else None
-        return details.change_of(self.clause)
+        found = details.named(details.CHANGES, self.clause)
+        return "unchanged" if "unchanged" in found else next(iter(found), None)  # "not increased"
 
 
 def normal(raw: str, spelling: Spelling) -> list[str]:
@@ -174,7 +175,7 @@ def _decided(tokens: list[str], known: Rules) -> list[tuple[Hit, str, tuple[Cue,
     turned = not _NEGATIONS.isdisjoint(tokens)
     found = []
     for i, hit in enumerate(hits):
-        own = _cues(i, hits, words, scope, linked, known.blocked) if cued else ()
+        own = _cues(i, hits, words, scope, linked, known) if cued else ()
         not_so = turned and hit.kind != "stable" and not _NEGATIONS.isdisjoint(words[hit.start : hit.end].split(" "))
         found.append((hit, _status(hit.kind, not_so, tuple([cue.kind for cue in own]), i in either), own))
     return found
@@ -245,9 +246,7 @@ def _clause(hit: Hit, stops: list[Cue], end: int) -> tuple[int, int]:
     return first, last
 
 
-def _cues(
-    i: int, hits: list[Hit], words: str, scope: Scope, linked: list[int], blocked: frozenset[str]
-) -> tuple[Cue, ...]:
+def _cues(i: int, hits: list[Hit], words: str, scope: Scope, linked: list[int], known: Rules) -> tuple[Cue, ...]:
     """Return all cues before a hit in its clause, and the first behind it that reaches it."""
     start, _, end, _, _ = hits[i]
     first, last = _clause(hits[i], scope.stops, len(words)) if scope.stops else (0, len(words))
@@ -267,7 +266,7 @@ def _cues(
                 continue
             # "was seen yesterday and has resolved" goes on to speak of the same finding.
             goes_on = words.startswith(("and ", "but "), cue.start)
-            open_way = goes_on or blocked.isdisjoint(words[end : cue.start].split())
+            open_way = goes_on or known.blocked.isdisjoint(words[end : cue.start].split())
             if cue.start <= last and open_way and _reaches(cue, i, hits, linked):
                 if cue.kind == "stated":  # "the prior effusion has improved" is there
                     own = [one for one in own if one.reach == "before"]
