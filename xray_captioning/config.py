@@ -21,7 +21,6 @@ LARGEST = 2**32  # numbers are smaller: it is the bound of a random seed
 Count = Annotated[int, Meta(ge=1, lt=LARGEST)]
 CountOrZero = Annotated[int, Meta(ge=0, lt=LARGEST)]
 NonNegative = Annotated[float, Meta(ge=0, lt=LARGEST)]
-Rate = Annotated[float, Meta(ge=1e-9, lt=LARGEST)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Bleu = Literal["val_BLEU-1", "val_BLEU-2", "val_BLEU-3", "val_BLEU-4"]
 
@@ -88,7 +87,7 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     epochs: Count = 30
     batch_size: Count = 64
     accumulated_batches: Count = 1
-    learning_rate: Rate = 1e-3
+    learning_rate: Annotated[float, Meta(ge=1e-9, lt=LARGEST)] = 1e-3
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: NonNegative = 0.0
     clip_norm: NonNegative = 5.0

@@ -1,8 +1,6 @@
-"""BLEU-1 to BLEU-4 under the three rules that published tables of this field mix.
-
-``coco`` counts over the whole corpus (Papineni et al. 2002; pycocoevalcap 1.2). ``nltk`` is the mean of
-sentence scores by the installed NLTK, almost 0 where one order has no match; ``legacy`` that of NLTK
-3.2.5: the product of precisions stops there, as if the higher orders were perfect.
+"""BLEU-1 to BLEU-4 under the three rules that published tables mix. ``coco`` counts over the whole corpus (Papineni
+et al. 2002; pycocoevalcap 1.2). ``nltk`` is the mean of sentence scores by the installed NLTK, almost 0 where one
+order has no match; ``legacy`` that of NLTK 3.2.5: the product stops there, as if the higher orders were perfect.
 """
 
 import warnings

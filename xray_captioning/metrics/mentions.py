@@ -1,8 +1,6 @@
-"""What captions say of findings beyond their names, beside what the reports of their studies say.
-
-Details are the side, zone and severity of a finding. A caption can also speak of an earlier image
-(Ramesh et al., ML4H 2022; Banerjee et al. 2024 count that line by line, here it is by caption),
-contradict its report or itself, and leave out what the report asserts.
+"""What captions say of findings beyond their names, beside what the reports of their studies say: side, zone and
+severity of a finding, an earlier image (Ramesh et al., ML4H 2022; Banerjee et al. 2024 count that line by line,
+here it is by caption), contradictions of the report or of themselves, and what they leave out.
 """
 
 import re
@@ -142,11 +140,9 @@ def mention_statistics(reference: Bits, hypothesis: Bits) -> dict[str, NDArray[n
 
 
 def mention_scores(sums: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
-    """Compute the shares of samples, (samples,), from sums of `mention_statistics`. ``side_agreement``,
-    ``zone_agreement``, ``severity_agreement``: of the findings that both texts assert and for which the reference
-    names a side (zone, severity), those for which the hypothesis names the same. ``side_recall``: of all findings
-    for which it names a side. `CAPTION_SHARES`: of the captions. ``omissions``: of the findings that references
-    assert. A share of nothing is nan.
+    """Compute the shares of samples, (samples,), from sums of `mention_statistics`. ``side_agreement`` (zone, ...):
+    of the findings that both texts assert and for which the reference names a side, those with the same;
+    ``side_recall``: of all for which it names one; ``omissions``: of the findings that references assert.
     """
     named, shared, same = np.moveaxis(sums["details"], -1, 0)
     agreement = clinical.share(same, shared)

@@ -34,8 +34,7 @@ Pairs: TypeAlias = list[tuple[list[str], str]]  # the references and the hypothe
 def paired(**columns: Any) -> tuple[Sequence[Any], list[Sequence[Any]]]:
     """Put columns, named as messages call them, side by side: keys, and columns of one length. Dictionaries are
     matched by id, in the order of the first one; an id that JSON made a text is the number it was. All else is
-    matched by position, its keys are numbers from 0. An array of labels, (n, 18), stays one. Raises a DataError
-    where the room's docstring says so.
+    matched by position, its keys are numbers from 0. An array of labels, (n, 18), stays one.
     """
     if any(isinstance(column, Mapping) for column in columns.values()):
         keys, found = _by_id(columns)
@@ -251,10 +250,7 @@ def levels(counts: Any, most: int) -> Any:
 
 
 def distinct_ngrams(texts: Sequence[str], order: int) -> float:
-    """Divide the number of different n-grams (of `order` words) of all texts by that of n-grams. It falls
-    as more texts are scored, so compare it on the same studies only, and beside clinical scores: who
-    copies training reports at random is the most diverse of all.
-    """
+    """Divide the number of different n-grams (of `order` words) of all texts by that of n-grams; with more it falls."""
     different: set[tuple[str, ...]] = set()
     total = 0
     for text, times in Counter(checked_texts("texts", texts)).items():

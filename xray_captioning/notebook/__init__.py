@@ -103,9 +103,8 @@ def note(title: str, text: str) -> None:
 
 
 def find_data(path: Place | None = None, work: Place = "runs", studies: int = 2000, download: bool = False) -> Data:
-    """Find studies to work with, and say in a note which they are: those of the given path, of the
-    Kaggle tables in Kaggle's input folder or in a Google Drive mounted on Colab, of the data set
-    that kagglehub downloads (14 GB), if it may, or else phantoms, drawn once below the working folder.
+    """Find studies to work with, and say in a note which: those of the given path, of the Kaggle tables in Kaggle's
+    input folder or in a mounted Google Drive, of the data set that kagglehub downloads (14 GB), if it may, or phantoms.
     """
     data = _find(path, Path(work), studies, download)
     if data.phantoms:
@@ -161,9 +160,8 @@ def _kaggle_folder(root: Path) -> Path | None:
 
 
 def recipe(preset: str, data: Data, studies: pd.DataFrame, size: str = "auto", section: str | None = None) -> Config:
-    """Return a preset at a size that fits data and machine: ``full`` is the preset itself, ``small``
-    has narrow decoders and small encoders on 112 px, ``quick`` learns nothing, ``auto`` is full for
-    real data with a GPU and small otherwise. `section` replaces the preset's own.
+    """Return a preset at a size that fits data and machine: ``full`` is the preset itself, ``small`` a narrow one
+    on 112 px, ``quick`` learns nothing, ``auto`` is full for real data with a GPU and small otherwise.
     """
     if size not in SIZES:
         raise ConfigError(f"size is {size!r}; choose one of {', '.join(SIZES)}")

@@ -22,11 +22,8 @@ FONT, DPI = 8.5, 130
 BINS = 30
 BASELINES = (CONSTANT, MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE)
 METRIC_NAMES = {"clinical_f1": "clinical F1", "sides": "right side", "distinct": "distinct texts"}
-NO_METRICS = ("epoch", "learning_rate", "seconds")  # columns of a log that no curve is drawn of
 
 Interval = Sequence[float] | None
-Bin = tuple[float, float, float, float, int]
-"""Mean stated probability, share of right ones with its 95 % interval, and how many there are."""
 
 
 def png(figure: Any) -> bytes:
@@ -43,7 +40,7 @@ def save(figure: Any, path: str | Path) -> None:
 def curves(history: Sequence[Mapping[str, float]]) -> Any:
     """Draw each metric by epoch, training and validation (``val_`` before its name) in one axis."""
     names = [name.removeprefix("val_") for name in history[0]]
-    metrics = [name for name in dict.fromkeys(names) if name not in NO_METRICS]
+    metrics = [name for name in dict.fromkeys(names) if name not in ("epoch", "learning_rate", "seconds")]
     figure, axes = _figure(len(metrics), 2.8, WIDTH / 2 * len(metrics))
     epochs = [row["epoch"] for row in history]
     for axis, metric in zip(axes, metrics):
@@ -162,8 +159,8 @@ def heatmap(table: NDArray[Any], rows: Sequence[str], columns: Sequence[str], la
     return figure
 
 
-def reliability_diagram(curves: Mapping[str, Sequence[Bin]]) -> Any:
-    """Draw the share of right sentences over the stated probability, with 95 % intervals."""
+def reliability_diagram(curves: Mapping[str, Sequence[Sequence[float]]]) -> Any:
+    """Draw bins (mean stated probability, share of right sentences, the ends of its 95 % interval, number)."""
     figure, (axis,) = _figure(1, 4.2, 4.6)
     axis.plot([0, 1], [0, 1], color="0.75", linestyle="--", linewidth=1)
     style = {"fmt": "o-", "markersize": 4, "linewidth": 1, "elinewidth": 0.8, "capsize": 2}

@@ -150,9 +150,6 @@ def _forbidden(tokens: Any, time: Any, rules: Rules) -> Any:
 
 # --- one caption for each study, word by word: the likeliest word, or one sampled at random ---
 
-# From logits, time and what is carried to the log-probability and the token of each row.
-Choose = Callable[[Any, Any, Carried], tuple[Any, Any]]
-
 
 class Sampling(NamedTuple):
     """How words are sampled: top-k of Fan et al., arXiv:1805.04833, top-p of arXiv:1904.09751."""
@@ -182,10 +179,9 @@ def sample_search(
 ) -> SearchResult:
     """Sample a token at every step; otherwise as :func:`greedy_search`.
 
-    Log-probabilities are the model's own, at temperature 1 and over all words. The seed of `sampling` is not used:
-    all chance comes from `noise`, (batch, maximum_length) float32, uniform in [0, 1), so that a study's caption
-    depends on no other study. The other numbers may be scalar tensors, so that one compiled search serves them all;
-    then `width`, at least ``top_k``, says how many words are looked at, 0 being all.
+    Log-probabilities are the model's own, at temperature 1 and over all words. All chance comes from `noise`, (batch,
+    maximum_length) float32, uniform in [0, 1), so that no study depends on another. The numbers of `sampling` may be
+    scalar tensors; then `width`, at least ``top_k``, says how many words are looked at, 0 being all.
     """
     ops, width = array_namespace(state), sampling.top_k if width is None else width
 
@@ -218,7 +214,10 @@ def draw(gains: Any, noise: Any, sampling: Sampling) -> Any:
     return ops.sum(ops.cast(upto <= level, "int32"), axis=-1)
 
 
-def _search(state: Any, step: Step, real: Any, rules: Rules, choose: Choose, extra: Carried) -> SearchResult:
+def _search(
+    state: Any, step: Step, real: Any, rules: Rules, choose: Callable[..., Any], extra: Carried
+) -> SearchResult:
+    # `choose` makes of logits, time and what is carried the log-probability and the token of each row.
     ops = array_namespace(state)
 
     def advance(time: Any, carried: Carried) -> tuple[Any, Carried]:

@@ -1,8 +1,7 @@
 """Named rules that turn a report as it was dictated into words separated by single spaces.
 
-A protocol decides which words exist, so its name is stored with the tokenizer and is applied to the
-references of a score. ``r2gen`` is that of the released code of Chen et al., EMNLP 2020, for IU X-ray.
-The XXXX marks of removed text: Demner-Fushman et al., JAMIA 2016.
+A protocol decides which words exist, so its name is stored with the tokenizer. ``r2gen`` is that of the released code
+of Chen et al., EMNLP 2020, for IU X-ray. The XXXX marks of removed text: Demner-Fushman et al., JAMIA 2016.
 """
 
 import html

@@ -166,13 +166,9 @@ def _assembled(parts: list[_Part], named: bool) -> Sections:
         findings = _sum(findings, addendum)
     else:
         impression = _sum(impression, addendum)
-    return Sections(
-        _joined(parts, "indication"),
-        _joined(parts, "technique") or _joined(parts, "exam"),
-        _joined(parts, "comparison"),
-        findings,
-        impression,
-    )
+    indication, comparison = (_joined(parts, kind) for kind in ("indication", "comparison"))
+    technique = _joined(parts, "technique") or _joined(parts, "exam")
+    return Sections(indication, technique, comparison, findings, impression)
 
 
 def _moved(parts: list[_Part], named: bool) -> Iterator[_Part]:

@@ -1,9 +1,8 @@
 """One form of each word: abbreviations, British and American, missing letters and blanks.
 
 A word in none of the data files is compared with the names of findings: one letter too many, too few,
-another or two exchanged (Damerau 1964; two of those in a long word; two words are near if deletions
-make them equal: SymSpell), or two words without a blank between them. Words that other people's
-labelers took for findings, such as "infusion" for "effusion", are listed as known and stay.
+another or two exchanged (Damerau 1964; two of those in a long word), or two words without a blank between
+them. Words that are taken for findings easily, "infusion" for "effusion", are listed as known and stay.
 """
 
 import re

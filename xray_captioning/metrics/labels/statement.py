@@ -31,6 +31,7 @@ _BRACKETED = _ANSWER.replace("?P<", "?P<b_")
 _FORM = re.compile(rf" (?:: (?:{_ANSWER})(?= [,;:(]|$| (?:\w+ ){{1,3}}:)|\( (?:{_BRACKETED}) \))")
 _ABSENT = re.compile(rf"(?:^|(?<=[;,] ))(?:{alternatives('first no')}) : ")
 _ANSWERED = {"no": " is absent", "gone": " has resolved", "doubt": " is questioned", "yes": ""}
+_ANSWERED |= {f"b_{kind}": said for kind, said in _ANSWERED.items()}
 # "The effusion which was seen previously has resolved": of the effusion nothing new is said there.
 _RELATIVE = re.compile(rf" (?:which|that) {alternatives('seen before')}")
 _REWRITTEN = frozenset((":", "(", "which", "that"))
@@ -108,14 +109,11 @@ def normal(raw: str, spelling: Spelling) -> list[str]:
     """Return the words of a statement in standard spelling, an answer of a form as a sentence."""
     tokens = list(chain.from_iterable(map(spelling.__getitem__, raw.split())))
     if not _REWRITTEN.isdisjoint(tokens):
-        words = _RELATIVE.sub("", _ABSENT.sub("no ", _FORM.sub(_answer, " ".join(tokens))))
+        words = _RELATIVE.sub(
+            "", _ABSENT.sub("no ", _FORM.sub(lambda found: _ANSWERED[str(found.lastgroup)], " ".join(tokens)))
+        )
         tokens = words.split(" ")
     return tokens
-
-
-def _answer(match: re.Match[str]) -> str:
-    kind = next(name for name, text in match.groupdict().items() if text)
-    return _ANSWERED[kind.removeprefix("b_")]
 
 
 Labels = tuple[tuple[str, int], ...]  # findings with the label of one of their mentions
