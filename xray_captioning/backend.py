@@ -104,9 +104,8 @@ def device_count() -> int:
 
 def replicas() -> int:
     """Return how many devices have a step of their own; an array of JAX is that of all devices."""
-    if keras.backend.backend() != "tensorflow":
-        return 1
-    return int(tensorflow().distribute.get_strategy().num_replicas_in_sync)
+    here = keras.backend.backend() == "tensorflow"
+    return int(tensorflow().distribute.get_strategy().num_replicas_in_sync) if here else 1
 
 
 def summed(gradients: list[Any]) -> list[Any]:

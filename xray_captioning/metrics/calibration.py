@@ -59,15 +59,13 @@ def sentence_is_right(sentence: str, reference: str) -> bool:
     """Return whether a report supports a sentence: it asserts each finding that the sentence asserts, on the same
     side where both name one, and none that it denies; for a sentence without a finding none but support devices.
     """
-    said, found = (
-        {finding: sides for finding, (sides, *_) in asserted_details(find_mentions(text)).items()}
-        for text in (sentence, reference)
-    )
+    said, found = (asserted_details(find_mentions(text)) for text in (sentence, reference))
     denied = {name for name, label in label_report(sentence).items() if label == DENIED}
     if not said and not denied:
         return label_report(reference)[NO_FINDING] == 1
-    same = (found.get(name) in (sides, frozenset()) or not sides for name, sides in said.items())
-    return said.keys() <= found.keys() and not denied & found.keys() and all(same)
+    if denied & found.keys() or not said.keys() <= found.keys():
+        return False
+    return all(not sides or found[name][0] in (sides, frozenset()) for name, (sides, *_) in said.items())
 
 
 def calibration_scores(confidences: ArrayLike, right: ArrayLike, studies: ArrayLike | None = None) -> CalibrationScores:

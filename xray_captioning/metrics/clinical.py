@@ -91,13 +91,11 @@ def counted_findings(training: Texts) -> tuple[str, ...]:
     """
     present = asserted(training)
     frequent = IS_FINDING & (present.sum(axis=0) >= LEAST_SHARE * len(present))
-    chosen = frequent if frequent.any() else IS_FINDING
-    return tuple(np.array(FINDINGS)[chosen].tolist())
+    return tuple(np.array(FINDINGS)[frequent if frequent.any() else IS_FINDING].tolist())
 
 
 def _labels(texts: Texts) -> Labels:
-    known = isinstance(texts, np.ndarray) and texts.ndim == 2
-    return texts if known else label_matrix(texts)  # type: ignore[return-value]
+    return texts if isinstance(texts, np.ndarray) and texts.ndim == 2 else label_matrix(texts)  # type: ignore[arg-type]
 
 
 def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> NDArray[np.int8]:

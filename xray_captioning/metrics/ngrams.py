@@ -86,9 +86,8 @@ def in_order(name: str, column: Any) -> Sequence[Any]:
         what = f"is a {type(column).__name__}, which does not say which text is of which study"
         raise DataError(f"{name} {what}; give a list, or a dictionary of id to text")
     dimensions = getattr(column, "ndim", 1)
-    if dimensions == 2 and getattr(getattr(column, "dtype", None), "kind", "") == "i":
-        labels: Sequence[Any] = column  # type: ignore[assignment]
-        return labels
+    if isinstance(column, np.ndarray) and dimensions == 2 and column.dtype.kind == "i":
+        return column  # type: ignore[return-value]
     if dimensions != 1:
         raise DataError(f"{name} is a table of {dimensions} dimensions; give one column of it")
     return column if isinstance(column, list | tuple | PackedTexts) else list(column)

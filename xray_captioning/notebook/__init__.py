@@ -186,7 +186,7 @@ def encoder_recipe(config: Config) -> Config:
     shared = {name: values[name] for name in ("fractions", "image", "encoder_training")}
     encoder = config.model.encoder
     own = {"name": f"encoder_{encoder}", "model": {"encoder": encoder}}
-    return Config.from_dict({**shared, **own}).replace({"image.views": 2})
+    return Config.from_dict(shared | own).replace({"image.views": 2})
 
 
 def run_folder(config: Config, split: Split, work: Place) -> Path:
@@ -224,9 +224,9 @@ def fit_captioner(config: Config, studies: pd.DataFrame, split: Split, data: Dat
 
 def history(run: Path) -> list[dict[str, float]]:
     """Return the log of a run, one row per epoch."""
-    import pandas as pd
+    from pandas import read_csv
 
-    rows: list[Any] = pd.read_csv(run / "log.csv").to_dict("records")
+    rows: list[Any] = read_csv(run / "log.csv").to_dict("records")
     return rows
 
 
@@ -281,6 +281,5 @@ def examples(
         written = {name: texts[row] for name, texts in captions.items()}
         texts = {name: " ".join(caption.words) for name, caption in written.items()}
         chosen = select_images(study["images"], study["views"], count)
-        first = next(iter(written.values()), None)
-        found.append(example(study, chosen, texts, first, SIDE))
+        found.append(example(study, chosen, texts, next(iter(written.values()), None), SIDE))
     return found

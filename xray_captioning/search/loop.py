@@ -42,9 +42,7 @@ class SearchResult(NamedTuple):
     attention: Any
 
 
-def run_until_done(
-    advance: Callable[[Any, Carried], tuple[Any, Carried]], carried: Carried, maximum_length: int, time: Any = 0
-) -> Carried:
+def run_until_done(advance: Callable[..., Any], carried: Carried, maximum_length: int, time: Any = 0) -> Carried:
     """Repeat ``advance(time, carried) -> time + 1, carried`` until every study is done."""
     # Of a large batch the last part goes on alone, so that a few long captions do not cost a step of the whole batch
     # each. Leaves of ``carried`` have a leading batch axis; ``"done"`` is (batch,) bool; ``"state"`` is not returned.
@@ -214,9 +212,7 @@ def draw(gains: Any, noise: Any, sampling: Sampling) -> Any:
     return ops.sum(ops.cast(upto <= level, "int32"), axis=-1)
 
 
-def _search(
-    state: Any, step: Step, real: Any, rules: Rules, choose: Callable[..., Any], extra: Carried
-) -> SearchResult:
+def _search(state: Any, step: Step, real: Any, rules: Rules, choose: Any, extra: Carried) -> SearchResult:
     # `choose` makes of logits, time and what is carried the log-probability and the token of each row.
     ops = array_namespace(state)
 
