@@ -148,10 +148,9 @@ def traced(function: Callable[..., Any], inputs: dict[str, tuple[str, Any]]) -> 
 
 
 def scan(step: Callable[..., Any], state: Any, inputs: Any, counts: Any = None, reverse: bool = False) -> Any:
-    """Return the last state and the stacked y of ``step(state, [x, ...]) -> state, [y, ...]``. As
-    :func:`keras.ops.scan`, but y need not be like the state; not to be differentiated. With `counts` (time,) a step
-    has so many rows of inputs (rows, ...) and of the state, whose new ones are zero; only TensorFlow without XLA
-    has that.
+    """Return the last state and the stacked y of ``step(state, [x, ...]) -> state, [y, ...]``, as `keras.ops.scan`; but
+    y need not be like the state, and no gradients flow. With `counts` (time,), for TensorFlow without XLA, a step has
+    so many rows of inputs (rows, ...) and of the state, whose new ones are zero.
     """
     if keras.backend.backend() != "tensorflow":
         return ops.scan(step, state, inputs, reverse=reverse)

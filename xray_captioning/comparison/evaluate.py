@@ -239,9 +239,8 @@ def measure(
 
 
 def read_systems(bundles: Iterable[str | Path], files: Iterable[Path], asked: Sequence[str] = ()) -> dict[str, Given]:
-    """Return bundles and files of captions as `evaluate` takes them, by name: that of a bundle's
-    folder, ``NAME=FOLDER,FOLDER,...`` for several runs, and of a file or its columns: of both, where
-    two files have a column of the same name that says no more than "prediction".
+    """Return bundles and files of captions as `evaluate` takes them, by name: that of a bundle's folder, or
+    ``NAME=FOLDER,FOLDER,...`` for several runs, and of a file or its columns, or both.
     """
     found = [_read_bundles(str(bundle)) for bundle in bundles]
     read = {file: read_captions(file, asked) for file in files}

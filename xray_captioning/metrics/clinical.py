@@ -95,7 +95,7 @@ def counted_findings(training: Texts) -> tuple[str, ...]:
 
 
 def _labels(texts: Texts) -> Labels:
-    return texts if isinstance(texts, np.ndarray) and texts.ndim == 2 else label_matrix(texts)  # type: ignore[arg-type]
+    return texts if isinstance(texts, np.ndarray) and texts.ndim == 2 else label_matrix(texts)
 
 
 def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> NDArray[np.int8]:

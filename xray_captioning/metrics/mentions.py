@@ -114,10 +114,9 @@ def _fact_bits(convention: str, text: str) -> Bits:
 
 
 def mention_statistics(reference: Bits, hypothesis: Bits) -> dict[str, NDArray[np.int8]]:
-    """Count, int8, what every share of :func:`mention_scores` is of, study by study, from `facts`. ``details`` (n,
-    3, 3): for side, zone and severity, the findings for which the reference names one; those of them that the
-    hypothesis asserts; those with the same there. ``captions`` (n, 4): whether each of `CAPTION_SHARES` holds.
-    ``omitted`` (n, 2): findings that the reference asserts; those not mentioned.
+    """Count, int8, what `mention_scores` are of, study by study, from `facts`. ``details`` (n, 3, 3): for side, zone,
+    severity the findings for which the reference names one; those of them that the hypothesis asserts; those with the
+    same there. ``captions`` (n, 4): `CAPTION_SHARES`. ``omitted`` (n, 2): findings of the reference; not mentioned.
     """
     labels = [clinical.labels_of(bits) for bits in (reference, hypothesis)]
     prior, known = (bits[:, -1] & _PRIOR_BIT > 0 for bits in (hypothesis, reference))

@@ -1,8 +1,5 @@
-"""What the notebooks share, so that their cells stay short.
-
-A notebook finds its data with :func:`find_data`, takes a preset at a size that fits the machine
-with :func:`recipe`, and trains with :func:`fit_encoder` and :func:`fit_captioner`, which take what
-an earlier notebook, or an interrupted one, left in the working folder.
+"""What the notebooks share: data (:func:`find_data`), a preset at a size that fits the machine (:func:`recipe`), and
+training (:func:`fit_encoder`, :func:`fit_captioner`) that goes on with what is in the working folder.
 """
 
 # ruff: noqa: E402

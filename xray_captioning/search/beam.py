@@ -9,15 +9,14 @@ SHARED = ("study", "past")  # entries of a state that the beams of a study have 
 
 
 def beam_search(state: Any, step: Step, real: Any, rules: Rules, beams: int, length_penalty: Any = 0.0) -> SearchResult:
-    """Keep the best ``beams`` unfinished captions, and as many finished ones.
+    """Keep the best ``beams`` unfinished captions, and as many finished ones, best first.
 
     A caption is finished when its end token is among the ``beams`` best continuations; a study when its pool is
     full and no unfinished caption, ranked at its present length, is better than the worst in there. Arguments are
     those of :func:`~xray_captioning.search.loop.greedy_search`, but ``step`` gets ``beams`` rows a study; entries
     ``"study"`` and ``"past"`` of the state (see :class:`xray_captioning.decoders.Decoder`) keep one, and are not
     reordered, nor is what ``step`` returns unchanged. ``length_penalty`` is the exponent a >= 0 of the score
-    ``log p / ((5 + length) / 6) ** a`` (Wu et al., arXiv:1609.08144, eq. 14). A study has ``beams`` captions,
-    best first; those that are missing have score and log-probability -1e9 and no tokens.
+    ``log p / ((5 + length) / 6) ** a`` (Wu et al., arXiv:1609.08144, eq. 14). Missing captions score -1e9.
     """
     ops = array_namespace(state)
     search = _Search(ops, step, rules, beams, length_penalty)

@@ -159,10 +159,9 @@ class Sampling(NamedTuple):
 
 
 def greedy_search(state: Any, step: Step, real: Any, rules: Rules) -> SearchResult:
-    """Choose the likeliest token at every step until every study is finished; one beam.
-
-    It starts from `state`, nested tensors with a leading batch axis, and calls ``step(token (batch,)
-    int32, state) -> logits (batch, vocabulary), state``. `real`, (batch,) bool, is False for padding.
+    """Choose the likeliest token at every step until every study is finished; one beam. It starts from `state`, nested
+    tensors with a leading batch axis, and calls ``step(token (batch,) int32, state) -> logits (batch, vocabulary),
+    state``. `real`, (batch,) bool, is False for padding.
     """
 
     def likeliest(logits: Any, time: Any, carried: Carried) -> tuple[Any, Any]:

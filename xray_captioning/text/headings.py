@@ -24,9 +24,7 @@ _KINDS = {word: kind for kind in (*_TITLE, *_THEN, *_FIRST) for word in WORDS[ki
 
 @cache
 def kind_of(heading: tuple[str, ...]) -> str | None:
-    """Return what stands below a heading of these lower-case words: a kind of `_FIRST` or `_THEN`,
-    `BOTH`, 'view', 'organ' or 'banner'; None where a word is of no heading.
-    """
+    """Return the kind of what stands below a heading of these lower-case words, None where a word is of no heading."""
     kinds = [_KINDS.get(word, "filler" if word.isdigit() else None) for word in heading]
     if None in kinds:
         return None

@@ -34,10 +34,8 @@ class Tokenizer(TokenIds):
     marks : tuple of str
         The word for unknown ones, that which begins a text, and that which ends it. Without the
         first, None, unknown words are left out, as Keras does without ``oov_token``.
-    filters : str
-        Characters that part words and are left out, as Keras' tokenizer has them.
-    lower : bool
-        Whether texts are put in lower case, as Keras' tokenizer does.
+    filters, lower : str, bool
+        Characters that part words and are left out, and whether texts are put in lower case, as in Keras.
 
     Raises
     ------

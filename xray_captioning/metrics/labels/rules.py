@@ -1,9 +1,8 @@
 """What the data files say, to be read and edited (each explains its notation), and where a statement says it.
 
-The lines of ``findings.txt`` and ``cues.txt`` are a finite automaton whose input are words. A state
-is all that they can still be behind some words. ``benchmarks/labeler_rules.py`` writes all of them
-to ``automaton.txt``, one a line, which is read when a report first leads there.
-Of overlapping cues the one that begins first counts, and of those the longest: "cannot be excluded" is no "not".
+The lines of ``findings.txt`` and ``cues.txt`` are a finite automaton whose input are words. A state is all that they
+can still be behind some words. ``benchmarks/labeler_rules.py`` writes them to ``automaton.txt``, one a line. Of
+overlapping cues the one that begins first counts, and of those the longest: "cannot be excluded" is no "not".
 """
 
 import re
