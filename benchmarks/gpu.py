@@ -105,7 +105,7 @@ class Keras:
         """Captions of a batch."""
         from xray_captioning.backend import compiled, ops
         from xray_captioning.decoders import Features
-        from xray_captioning.search import Rules, beam, greedy
+        from xray_captioning.search import Rules, beam_search, greedy_search
 
         model = keras_model("global_attention", self.precision, WORDS).captions
         given, rules = regions(self.sizes.batch), Rules(1, 2, 29, banned=(0, 1, 2))
@@ -113,8 +113,8 @@ class Keras:
         def searched(regions: Any, mask: Any) -> Any:
             state, real = model.start(Features(regions, mask)), ops.any(mask, axis=1)
             if beam_size == 1:
-                return greedy.greedy_search(state, model.step, real, rules).tokens
-            return beam.beam_search(state, model.step, real, rules, beam_size, np.float32(1)).tokens
+                return greedy_search(state, model.step, real, rules).tokens
+            return beam_search(state, model.step, real, rules, beam_size, np.float32(1)).tokens
 
         run, mask = compiled(searched, model, fused=True), np.ones(given.shape[:2], bool)
         return lambda: ops.convert_to_numpy(run(given, mask))

@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from xray_captioning.evaluation.table import format_table
 from xray_captioning.legacy.impressions import impression_table
-from xray_captioning.metrics.bleu import BLEU_PROTOCOLS, bleu_statistics, legacy_bleu_rows
+from xray_captioning.metrics.bleu import BLEU_PROTOCOLS, legacy_bleu_rows
 from xray_captioning.metrics.clinical import clinical_scores
-from xray_captioning.metrics.scores import score
+from xray_captioning.metrics.scores import score, word_statistics
 
 CONSTANT = "no acute cardiopulmonary abnormality ."
 OLDER_SEED = 420
@@ -52,7 +52,7 @@ def split(impressions: Sequence[str], seed: int) -> tuple[NDArray[np.int64], NDA
 
 def legacy_rows(references: Sequence[str], caption: str) -> NDArray[np.float64]:
     """Score one caption against every reference (n, 4)."""
-    return legacy_bleu_rows(bleu_statistics(references, [caption] * len(references)))
+    return legacy_bleu_rows(word_statistics(references, [caption] * len(references))["bleu"])
 
 
 def search(references: Sequence[str]) -> str:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from population import HOSPITAL, OPEN_I, Pool, draw_pool
 
 from xray_captioning.evaluation.jackknife import scores_from_sums
-from xray_captioning.metrics.cider import cider_rows
 from xray_captioning.metrics.clinical import counted_findings
 from xray_captioning.metrics.ngrams import caption_entropy, distinct_ngrams
+from xray_captioning.metrics.scores import word_statistics
 
 Array = NDArray[Any]
 
@@ -95,7 +95,7 @@ def text_rows(pool: Pool, system: str, simulations: int) -> list[list[Any]]:
 def _text_scores(pool: Pool, system: str, rows: Array) -> dict[str, float]:
     references, texts = list(pool.references[rows]), list(pool.texts[system][rows])
     counted = {name: measure(texts) for name, measure in COUNTED.items()}
-    return {"CIDEr": float(cider_rows(references, texts).mean()), **counted}
+    return {"CIDEr": float(word_statistics(references, texts)["CIDEr"].mean()), **counted}
 
 
 def _signed(value: float) -> str:

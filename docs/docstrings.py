@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
-from griffe import Extension, Object
+from griffe import Docstring, Extension, Object
 
+PACKAGE = Path(__file__).resolve().parents[1] / "xray_captioning"
+FIELDS = tomllib.loads((PACKAGE / "config.toml").read_text("utf-8"))  # by class what each field means
 BORDER = re.compile(r" *=+( +=+)+")
 
 
@@ -14,7 +18,10 @@ class Markdown(Extension):
     """Rewrites docstrings before they are rendered."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
-        """Rewrite one docstring."""
+        """Rewrite one docstring; the fields of a configuration get theirs."""
+        *module, owner, name = obj.path.split(".")
+        if module == ["xray_captioning", "config"] and name in FIELDS.get(owner, ()):
+            obj.docstring = Docstring(FIELDS[owner][name], parent=obj)
         if not obj.is_alias and obj.docstring:
             obj.docstring.value = markdown(obj.docstring.value)
 

@@ -1,7 +1,5 @@
-"""The only door to Keras, and the only place that asks which backend runs.
-
-Nothing of the process is changed here: no environment variable, file descriptor, logger or random state. A program
-that is its own process, as the command line is, may ask for silence (:func:`xray_captioning.files.load_quietly`).
+"""The only door to Keras, and the only place that asks which backend runs. It changes nothing of the process: no
+environment variable, file descriptor, logger or random state; a program may ask for silence (`files.load_quietly`).
 """
 
 import contextlib
@@ -106,9 +104,8 @@ def device_count() -> int:
 
 def replicas() -> int:
     """Return how many devices have a step of their own; an array of JAX is that of all devices."""
-    if keras.backend.backend() != "tensorflow":
-        return 1
-    return int(tensorflow().distribute.get_strategy().num_replicas_in_sync)
+    here = keras.backend.backend() == "tensorflow"
+    return int(tensorflow().distribute.get_strategy().num_replicas_in_sync) if here else 1
 
 
 def summed(gradients: list[Any]) -> list[Any]:
@@ -122,8 +119,7 @@ def summed(gradients: list[Any]) -> list[Any]:
 def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> Callable[..., Any]:
     """Compile a function of nested tensors, once for every shape it meets. `model` owns every variable that it
     reads; later changes of its weights take effect. `fused` lets XLA make one program of it under TensorFlow, too,
-    as JAX always does. That pays for many small operations, as of a search; it takes longer to compile, and the
-    convolutions of an encoder gain nothing from it on a CPU.
+    which pays for many small operations, as of a search, and not for the convolutions of an encoder on a CPU.
     """
     if keras.backend.backend() == "tensorflow":
         # No Python `if` or loop over tensors here, so nothing to rewrite: tracing the first search
@@ -152,10 +148,9 @@ def traced(function: Callable[..., Any], inputs: dict[str, tuple[str, Any]]) -> 
 
 
 def scan(step: Callable[..., Any], state: Any, inputs: Any, counts: Any = None, reverse: bool = False) -> Any:
-    """Return the last state and the stacked y of ``step(state, [x, ...]) -> state, [y, ...]``. As
-    :func:`keras.ops.scan`, but y need not be like the state; not to be differentiated. With `counts` (time,) a step
-    has so many rows of inputs (rows, ...) and of the state, whose new ones are zero; only TensorFlow without XLA
-    has that.
+    """Return the last state and the stacked y of ``step(state, [x, ...]) -> state, [y, ...]``, as `keras.ops.scan`; but
+    y need not be like the state, and no gradients flow. With `counts` (time,), for TensorFlow without XLA, a step has
+    so many rows of inputs (rows, ...) and of the state, whose new ones are zero.
     """
     if keras.backend.backend() != "tensorflow":
         return ops.scan(step, state, inputs, reverse=reverse)

@@ -2,9 +2,11 @@
 
 import pytest
 
+from xray_captioning import config
 from xray_captioning.cli import COMMANDS, COMPLETE, main
 from xray_captioning.config import fields, load_preset, presets
 from xray_captioning.decoders import DECODERS
+from xray_captioning.files import read_toml
 
 
 @pytest.mark.parametrize(("command", "names"), [("decoders", DECODERS), ("presets", presets()), ("fields", fields())])
@@ -18,6 +20,12 @@ def test_every_name_has_a_line_that_says_something(command, names, capsys):
 def test_fields_are_listed_as_set_takes_them(capsys):
     main(["fields"])
     assert '\nimage.resize="area": ' in capsys.readouterr().out
+
+
+def test_every_field_is_explained_and_nothing_else():
+    for owner, said in read_toml(config.__file__, "config.toml").items():
+        groups = {name.partition(".")[0] for name in fields() if "." in name}
+        assert list(said) == [name for name in getattr(config, owner).__annotations__ if name not in groups]
 
 
 @pytest.mark.parametrize("name", ["my.json", "my.yaml", "my.yml"])

@@ -8,6 +8,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.metrics.rows import bleu_statistics, rouge_score_rows
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import jackknife as module
 from xray_captioning.evaluation.jackknife import (
@@ -19,10 +20,9 @@ from xray_captioning.evaluation.jackknife import (
     scores_from_sums,
     study_statistics,
 )
-from xray_captioning.metrics.bleu import bleu_statistics
 from xray_captioning.metrics.clinical import clinical_scores
 from xray_captioning.metrics.mentions import compare_mentions
-from xray_captioning.metrics.rouge import rouge_l_rows, rouge_score_rows
+from xray_captioning.metrics.rouge import rouge_l_rows
 from xray_captioning.metrics.scores import score
 
 SENTENCES = [

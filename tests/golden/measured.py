@@ -109,13 +109,13 @@ def scores() -> dict[str, Any]:
     """Return every score of the pairs of texts above."""
     from xray_captioning.metrics.clinical import clinical_scores
     from xray_captioning.metrics.mentions import compare_mentions
-    from xray_captioning.metrics.rouge import rouge_score_rows
-    from xray_captioning.metrics.scores import score
+    from xray_captioning.metrics.scores import score, word_statistics
 
     found = {protocol: score(REFERENCES, HYPOTHESES, protocol) for protocol in ("coco", "nltk", "legacy")}
-    rouge = np.asarray(rouge_score_rows(REFERENCES, HYPOTHESES)).mean(axis=0)
+    rows = word_statistics(REFERENCES, HYPOTHESES, rouge_score=True)
+    rouge = [float(rows[name].mean()) for name in ("ROUGE-1", "ROUGE-2", "ROUGE-L-F1")]
     own = {"clinical": clinical_scores(REFERENCES, HYPOTHESES), "mentions": compare_mentions(REFERENCES, HYPOTHESES)}
-    return {**found, **own, "rouge_score": rouge.tolist()}
+    return {**found, **own, "rouge_score": rouge}
 
 
 def labels() -> dict[str, Any]:

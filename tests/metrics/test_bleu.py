@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.metrics.rows import bleu_statistics
 from xray_captioning.errors import ConfigError
 from xray_captioning.metrics.bleu import (
     BLEU_PROTOCOLS,
     bleu,
     bleu_from_statistics,
     bleu_of_constants,
-    bleu_statistics,
     legacy_bleu_rows,
     nltk_bleu_rows,
 )

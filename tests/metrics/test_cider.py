@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from tests.metrics.rows import cider_rows
 from tests.metrics.test_bleu import random_pairs
 from xray_captioning.metrics import cider as module
 from xray_captioning.metrics import ngrams
-from xray_captioning.metrics.cider import cider_of_constants, cider_rows
+from xray_captioning.metrics.cider import cider_of_constants
 
 
 @pytest.mark.parametrize("most_references", [1, 4])

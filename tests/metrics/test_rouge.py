@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.metrics.rows import rouge_score_rows
 from tests.metrics.test_bleu import random_pairs
 from xray_captioning.metrics.ngrams import Words
-from xray_captioning.metrics.rouge import _common, rouge_l_of_constants, rouge_l_rows, rouge_score_rows
+from xray_captioning.metrics.rouge import _common, rouge_l_of_constants, rouge_l_rows
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=12)
 

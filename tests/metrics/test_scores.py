@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from tests.metrics.rows import cider_rows, rouge_score_rows
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.jackknife import study_statistics
 from xray_captioning.metrics.bleu import bleu, nltk_bleu_rows
-from xray_captioning.metrics.cider import cider_rows
 from xray_captioning.metrics.clinical import clinical_scores, confusion, contradictions, finding_table
 from xray_captioning.metrics.mentions import compare_mentions
-from xray_captioning.metrics.rouge import rouge_l_rows, rouge_score_rows
+from xray_captioning.metrics.rouge import rouge_l_rows
 from xray_captioning.metrics.scores import score
 
 KEYS = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr"]

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -117,8 +118,14 @@ def test_notes_name_no_folder_of_the_machine(tmp_path, capsys):
     assert str(tmp_path) not in said
 
 
-def test_a_note_escapes_what_it_says():
-    assert "<b>a &lt; b</b>" in notebook.Note("a < b", "c")._repr_html_()
+def test_a_note_escapes_what_it_says(monkeypatch):
+    published = []
+    shell = SimpleNamespace(display_pub=SimpleNamespace(publish=published.append))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    notebook.note("a < b", "c")
+    (data,) = published
+    assert data["text/plain"] == "a < b: c"
+    assert "<b>a &lt; b</b>" in data["text/html"]
 
 
 def test_missing_images_are_told(studies, capsys):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.web.node import node
-from xray_captioning.search import Rules, beam, greedy
+from xray_captioning.search import Rules, beam_search, greedy_search
 from xray_captioning.text.cleaning import prettify
 from xray_captioning.text.tokenizer import _BYTES, END_OF_TEXT, BytePairTokenizer, Tokenizer
 
@@ -44,8 +44,8 @@ def expected(table, rules, beams, penalty):
     state = {"time": np.zeros(1, int), "sums": np.zeros(1, int), "attention": np.zeros((1, 1), "float32")}
     real = np.ones(1, bool)
     if beams == 1:
-        return greedy.greedy_search(state, step, real, rules)
-    return beam.beam_search(state, step, real, rules, beams, penalty)
+        return greedy_search(state, step, real, rules)
+    return beam_search(state, step, real, rules, beams, penalty)
 
 
 def test_searches_find_what_python_finds(tmp_path):

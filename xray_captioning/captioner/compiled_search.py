@@ -11,7 +11,7 @@ import numpy as np
 from xray_captioning.captioner.graphs import GraphModel
 from xray_captioning.data.features import Features, pad_rows, power_of_two
 from xray_captioning.errors import ConfigError
-from xray_captioning.search import Rules, Sampling, SearchResult, beam, greedy
+from xray_captioning.search import Rules, Sampling, SearchResult, beam_search, greedy_search, sample_search
 from xray_captioning.search.loop import array_namespace
 
 # A batch is padded to one of these numbers of studies, so that few shapes are compiled.
@@ -99,10 +99,10 @@ class _Compiled:
         real = ops.any(ops.cast(mask, "bool"), axis=1)
         if width is not None:
             sampling = Sampling(*numbers)
-            return greedy.sample_search(state, step, real, rules, sampling, noise[0], width)
+            return sample_search(state, step, real, rules, sampling, noise[0], width)
         if self.beam_size == 1:
-            return greedy.greedy_search(state, step, real, rules)
-        return beam.beam_search(state, step, real, rules, self.beam_size, *numbers)
+            return greedy_search(state, step, real, rules)
+        return beam_search(state, step, real, rules, self.beam_size, *numbers)
 
 
 def _check(size: int, sampling: Sampling | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import math
@@ -11,7 +10,7 @@ import re
 import sys
 import warnings
 from datetime import datetime
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,7 +24,7 @@ from xray_captioning.data.stores import those_there
 from xray_captioning.data.studies import format_summary, summarise, summary_warnings
 from xray_captioning.errors import ConfigError
 from xray_captioning.evaluation.table import format_csv
-from xray_captioning.files import atomic_write, progress
+from xray_captioning.files import atomic_write, progress, read_toml
 from xray_captioning.plugins import model_names, origin_of
 
 if TYPE_CHECKING:
@@ -264,23 +263,12 @@ def presets() -> None:
 @options.no_seed
 def fields() -> None:
     """List what --set changes, a line each: its value where neither preset nor --set say another, and its meaning."""
-    said, default = _descriptions(), config.Config()
+    said, default = read_toml(config.__file__, "config.toml"), config.Config()
     for name, value in default.flat().items():
         group, _, field = name.rpartition(".")
         owners = type(getattr(default, group) if group else default).__mro__
-        text = next(said[owner.__name__, field] for owner in owners if (owner.__name__, field) in said)
+        text = next(said[owner.__name__][field] for owner in owners if field in said.get(owner.__name__, ()))
         click.echo(f"{name}={json.dumps(value)}: {_first_sentence(text)}")
-
-
-def _descriptions() -> dict[tuple[str, str], str]:
-    """Return what stands below each field in the source of the configuration, by class and field."""
-    classes = [node for node in ast.parse(inspect.getsource(config)).body if isinstance(node, ast.ClassDef)]
-    return {
-        (owner.name, field.target.id): ast.literal_eval(text.value)
-        for owner in classes
-        for field, text in pairwise(owner.body)
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr)
-    }
 
 
 def _first_sentence(text: str) -> str:

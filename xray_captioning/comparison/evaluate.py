@@ -62,9 +62,8 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Score captioners, other systems' texts and baselines on one part of the same studies.
 
-    Writes ``metrics.json``, ``captions.csv`` and, where there is a captioner, ``panel.png``. Warns
-    of every system whose captions go as well with other studies, or that is not clearly better
-    than a fixed report, and where too few studies differ to tell.
+    Writes ``metrics.json``, ``captions.csv`` and, where there is a captioner, ``panel.png``. Warns of every system
+    whose captions go as well with other studies, or that is not clearly better than a fixed report.
 
     Parameters
     ----------
@@ -80,19 +79,16 @@ def evaluate(
     out : path
         The folder for results.
     split : Split or path, optional
-        A split, or its file. Without one it is that of a captioner that was trained on these very
-        studies, or else made from the configuration's fractions.
+        By default that of a captioner trained on these very studies, or else made of the fractions.
     part : {"train", "val", "test"}
         The part of the split to evaluate on.
     protocol : {"r2gen"}, optional
-        References as R2Gen's evaluation makes them on the published split, and beside it the
-        same systems against references that are not truncated.
+        References as R2Gen's evaluation makes them on the published split, and beside it whole ones.
     convention : {"chexpert", "mesh"}
         By which findings are read out of texts, see :func:`xray_captioning.label_report`.
     changes : mapping, optional
-        Fields ``text.*`` and ``fractions`` of the configuration that makes the references, such
-        as ``{"text.section": "findings"}``. The configuration is that of the first captioner;
-        without one it is the default, with the findings where there are no impressions.
+        Fields ``text.*`` and ``fractions`` of the configuration that makes the references, which is that of the
+        first captioner, or else the default, with the findings where there are no impressions.
     beams : sequence of int
         Beam sizes; 1 is greedy.
     cache : path, optional
@@ -100,18 +96,15 @@ def evaluate(
     seed : int
         Of the random baseline and the shuffled systems.
     quick : bool
-        The small table: baselines constant, constant-clinical_f1, random and retrieval, and no
-        rows for shuffled systems. The tests are the same.
+        The small table: fewer baselines, and no rows for shuffled systems. The tests are the same.
     report : path, optional
         An HTML page of all that was found; Markdown and CSV tables are written beside it.
     prediction : str or sequence of str, optional
         The column of a file that holds the system's texts, where its name does not show it.
     only_common : bool
-        Evaluate only the studies that every system has a text for; every table says how many are
-        left out. Otherwise a missing text is an error.
+        Evaluate only the studies that every system has a text for, not to make a missing text an error.
     features : path, StudyFeatures, tuple or mapping, optional
-        As :func:`xray_captioning.train` takes them. Captioners that were trained on features read
-        these and no images; others go on reading images.
+        As :func:`xray_captioning.train` takes them, for captioners that were trained on features.
     workers : callable, optional
         What :func:`xray_captioning.batch.workers.ray_workers` yields: processes that encode the images of bundles.
 
@@ -123,8 +116,7 @@ def evaluate(
     Raises
     ------
     ConfigError
-        A captioner was trained on studies of this part, or writes another section or cleans
-        otherwise than the references; or a setting is not one of those above.
+        A captioner was trained on this part, or does not write what the references are; or a setting is wrong.
     DataError
         The part is empty, a system lacks a study, or a name is taken.
 
@@ -247,9 +239,8 @@ def measure(
 
 
 def read_systems(bundles: Iterable[str | Path], files: Iterable[Path], asked: Sequence[str] = ()) -> dict[str, Given]:
-    """Return bundles and files of captions as `evaluate` takes them, by name: that of a bundle's
-    folder, ``NAME=FOLDER,FOLDER,...`` for several runs, and of a file or its columns: of both, where
-    two files have a column of the same name that says no more than "prediction".
+    """Return bundles and files of captions as `evaluate` takes them, by name: that of a bundle's folder, or
+    ``NAME=FOLDER,FOLDER,...`` for several runs, and of a file or its columns, or both.
     """
     found = [_read_bundles(str(bundle)) for bundle in bundles]
     read = {file: read_captions(file, asked) for file in files}

@@ -144,10 +144,7 @@ def runs_of(name: str, given: Any) -> list[Any]:
 
 
 def system_texts(
-    task: Task,
-    models: Mapping[str, Sequence[CaptioningSystem]],
-    texts: Mapping[str, Sequence[Texts]],
-    beams: Sequence[int],
+    task: Task, models: Mapping[str, list[CaptioningSystem]], texts: Mapping[str, list[Texts]], beams: Sequence[int]
 ) -> tuple[list[System], list[Caption]]:
     """Return what all systems and baselines wrote, and the captions of the first model's first search."""
     first: list[Caption] = []
@@ -163,9 +160,7 @@ def system_texts(
         written = [_captions(run, task, beams) for run in captioners]
         first = first or written[0][0]
         for i, beam in enumerate(beams):
-            scored = [
-                [scored_text(caption.words, run.config) for caption in w[i]] for w, run in zip(written, captioners)
-            ]
+            scored = [[scored_text(c.words, run.config) for c in w[i]] for w, run in zip(written, captioners)]
             if task.protocol == R2GEN:
                 scored = [[clean(text, R2GEN) for text in texts] for texts in scored]
             said.append((name, "greedy" if beam == 1 else f"beam-{beam}", scored))
@@ -186,7 +181,7 @@ def _captions(run: CaptioningSystem, task: Task, beams: Sequence[int]) -> list[l
     return written
 
 
-def _baselines(task: Task, models: Mapping[str, Sequence[CaptioningSystem]]) -> list[System]:
+def _baselines(task: Task, models: Mapping[str, list[CaptioningSystem]]) -> list[System]:
     if task.train.empty:
         return []
     parts, texts = (task.train, task.test), task.texts

@@ -1,8 +1,6 @@
-"""BLEU-1 to BLEU-4 under the three rules that published tables of this field mix.
-
-``coco`` counts over the whole corpus (Papineni et al. 2002; pycocoevalcap 1.2). ``nltk`` is the mean of
-sentence scores by the installed NLTK, almost 0 where one order has no match; ``legacy`` that of NLTK
-3.2.5: the product of precisions stops there, as if the higher orders were perfect.
+"""BLEU-1 to BLEU-4 under the three rules that published tables mix. ``coco`` counts over the whole corpus (Papineni
+et al. 2002; pycocoevalcap 1.2). ``nltk`` is the mean of sentence scores by the installed NLTK, almost 0 where one
+order has no match; ``legacy`` that of NLTK 3.2.5: the product stops there, as if the higher orders were perfect.
 """
 
 import warnings
@@ -17,18 +15,18 @@ from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References
 
 BLEU_PROTOCOLS = ("coco", "nltk", "legacy")
 
-_LEGACY_WEIGHTS = ((1.0,), (0.5, 0.5), (0.33, 0.33, 0.33), (0.25, 0.25, 0.25, 0.25))
+_LEGACY_WEIGHTS = np.array([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0.33, 0.33, 0.33, 0], [0.25, 0.25, 0.25, 0.25]])
 _EVEN_WEIGHTS = [(1 / order,) * order for order in range(1, ngrams.MAXIMUM_ORDER + 1)]
 
 
 def bleu(references: References, hypotheses: Hypotheses, protocol: str = "coco") -> Floats:
     """Compute BLEU-1 to BLEU-4 of a system by one of `BLEU_PROTOCOLS`: (4,), from 0 to 1."""
     pairs = ngrams.checked_pairs(references, hypotheses)
-    return of_protocol(protocol, bleu_statistics(references, hypotheses), pairs)
+    return of_protocol(protocol, np.concatenate([block_statistics(b) for b in ngrams.blocks(pairs)]), pairs)
 
 
 def of_protocol(protocol: str, statistics: Ints, pairs: ngrams.Pairs) -> Floats:
-    """Return the `bleu` of pairs and their `bleu_statistics`."""
+    """Return the `bleu` of pairs and their `block_statistics`."""
     if protocol not in BLEU_PROTOCOLS:
         raise ConfigError(f"unknown BLEU protocol {protocol!r}: choose one of {', '.join(BLEU_PROTOCOLS)}")
     if protocol == "nltk":
@@ -38,15 +36,10 @@ def of_protocol(protocol: str, statistics: Ints, pairs: ngrams.Pairs) -> Floats:
     return bleu_from_statistics(statistics.sum(axis=0))
 
 
-def bleu_statistics(references: References, hypotheses: Hypotheses) -> Ints:
-    """Count what BLEU is made of: int64, (studies, 10): clipped matches of orders 1 to 4, n-grams of the
+def block_statistics(block: ngrams.Block) -> Ints:
+    """Count what BLEU is made of: int64, (pairs, 10): clipped matches of orders 1 to 4, n-grams of the
     hypothesis of orders 1 to 4, its length, and that of the closest reference (the shorter of two).
     """
-    return np.concatenate([block_statistics(b) for b in ngrams.blocks(ngrams.checked_pairs(references, hypotheses))])
-
-
-def block_statistics(block: ngrams.Block) -> Ints:
-    """Return the `bleu_statistics` of a block's pairs."""
     length, others = block.words.lengths[block.hypothesis], block.words.lengths[block.reference]
     # The closest one comes first, of two as close the shorter one.
     order = np.lexsort((others, abs(others - length[block.pair]), block.pair))
@@ -96,16 +89,13 @@ def bleu_from_statistics(statistics: Ints) -> Floats:
 
 
 def legacy_bleu_rows(statistics: Ints) -> Floats:
-    """Compute each sentence's BLEU, (studies, 4), as NLTK 3.2.5 did; without a common word 0.
-    BLEU-4 can exceed BLEU-1, and BLEU-3 has weights of 0.33.
-    """
+    """Compute sentences' BLEU, (studies, 4), as NLTK 3.2.5 did; 0 without a common word; BLEU-4 can exceed BLEU-1."""
     matches, totals = statistics[:, :4], np.maximum(statistics[:, 4:8], 1)
     # Once an order has no match, no higher one has any.
     logarithms = np.log(np.where(matches > 0, matches / totals, 1.0))
     length, closest = statistics[:, 8], statistics[:, 9]
     penalty = np.exp(np.minimum(1 - closest / np.maximum(length, 1), 0.0))
-    weights = np.array([(*row, 0.0, 0.0, 0.0)[: ngrams.MAXIMUM_ORDER] for row in _LEGACY_WEIGHTS])
-    scores = penalty[:, None] * np.exp(logarithms @ weights.T)
+    scores = penalty[:, None] * np.exp(logarithms @ _LEGACY_WEIGHTS.T)
     return np.where(matches[:, :1] > 0, scores, 0.0)
 
 

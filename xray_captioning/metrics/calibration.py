@@ -33,9 +33,8 @@ class Bin(NamedTuple):
 
 
 class CalibrationScores(NamedTuple):
-    """How well stated probabilities fit what happened. The calibration error is the mean absolute difference of
-    stated and found shares over bins of equally many sentences; the skill one less the ratio of the Brier score to
-    that of always stating the base rate.
+    """How well stated probabilities fit what happened. The calibration error is the mean absolute difference of stated
+    and found shares over the bins; the skill one less the ratio of the Brier score to that of stating the base rate.
     """
 
     n: int  # sentences
@@ -82,21 +81,17 @@ def sentence_is_right(sentence: str, reference: str) -> bool:
     """Return whether a report supports a sentence: it asserts each finding that the sentence asserts, on the same
     side where both name one, and none that it denies; for a sentence without a finding none but support devices.
     """
-    said, found = (
-        {finding: sides for finding, (sides, *_) in asserted_details(find_mentions(text)).items()}
-        for text in (sentence, reference)
-    )
+    said, found = (asserted_details(find_mentions(text)) for text in (sentence, reference))
     denied = {name for name, label in label_report(sentence).items() if label == DENIED}
     if not said and not denied:
         return label_report(reference)[NO_FINDING] == 1
-    same = (found.get(name) in (sides, frozenset()) or not sides for name, sides in said.items())
-    return said.keys() <= found.keys() and not denied & found.keys() and all(same)
+    if denied & found.keys() or not said.keys() <= found.keys():
+        return False
+    return all(not sides or found[name][0] in (sides, frozenset()) for name, (sides, *_) in said.items())
 
 
 def calibration_scores(confidences: ArrayLike, right: ArrayLike, studies: ArrayLike | None = None) -> CalibrationScores:
-    """Compare stated probabilities in [0, 1], (n,), with what turned out right, (n,), by study; each
-    sentence is its own where `studies` is absent. No sentence or two lengths are a DataError.
-    """
+    """Compare stated probabilities in [0, 1], (n,), with what turned out right, (n,), by study or each its own."""
     from sklearn.metrics import log_loss
 
     stated = np.asarray(confidences, np.float64)
@@ -151,9 +146,8 @@ def wilson(share: float, weight: float) -> tuple[float, float]:
 
 
 def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
-    """Return a 95 % interval of a share of outcomes (n,), 1 or 0, whose unit is the study, (n,). It is Wilson's for
-    as many independent outcomes as have the variance that these have between studies. A bootstrap has no width
-    where all are alike, and is too narrow near 0 and 1, where most bins lie.
+    """Return a 95 % interval of a share of outcomes (n,), 1 or 0, whose unit is the study, (n,): Wilson's for as many
+    independent outcomes as have the variance that these have between studies.
     """
     share, studies = float(outcome.mean()), len(np.unique(study))
     spread, variance, n = share * (1 - share), _variance(outcome, study), float(outcome.size)

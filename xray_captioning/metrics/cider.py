@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from xray_captioning.metrics import ngrams
-from xray_captioning.metrics.ngrams import Codes, Floats, Hypotheses, Ints, References, in_order
+from xray_captioning.metrics.ngrams import Codes, Floats, Ints, References, in_order
 
 _SIGMA = 6.0
 _CANDIDATES = 256  # compared with all references at a time, to bound memory
@@ -60,15 +60,8 @@ def _merged(parts: Iterable[_Counted]) -> _Counted:
     return different, np.bincount(place, counts, len(different)).astype(np.int64)
 
 
-def cider_rows(references: References, hypotheses: Hypotheses, frequency: DocumentFrequency | None = None) -> Floats:
-    """Compute each study's CIDEr, (studies,), 0 to 10, by the `frequency` of these references or another; 0 of one."""
-    pairs = ngrams.checked_pairs(references, hypotheses)
-    common = document_frequency([texts for texts, _ in pairs]) if frequency is None else frequency
-    return np.concatenate([block_scores(block, common) for block in ngrams.blocks(pairs)])
-
-
 def block_scores(block: ngrams.Block, frequency: DocumentFrequency) -> Floats:
-    """Return the `cider_rows` of a block's pairs."""
+    """Compute the CIDEr of a block's pairs, (pairs,), 0 to 10; 0 where the `frequency` is of one study."""
     said, wanted = block.hypothesis[block.pair], block.reference
     similarity = np.zeros(len(wanted))
     for grams, counts in block.words.counts:
@@ -77,14 +70,13 @@ def block_scores(block: ngrams.Block, frequency: DocumentFrequency) -> Floats:
         # rare word does not pay.
         shared = counts[said].minimum(counts[wanted]).multiply(counts[wanted]) @ rarity
         similarity += shared * scale[said] * scale[wanted]
-    lengths = _word_pairs(block.words.lengths)
-    similarity *= np.exp(-((lengths[said] - lengths[wanted]) ** 2) / (2 * _SIGMA**2))
+    similarity *= _alike(block.words.lengths[said], block.words.lengths[wanted])
     totals = np.bincount(block.pair, weights=similarity, minlength=len(block.first))
     return 10.0 * totals / np.bincount(block.pair) / ngrams.MAXIMUM_ORDER
 
 
 def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> Floats:
-    """Return the mean of what `cider_rows` gives each fixed text, to rounding: (candidates,)."""
+    """Return the mean CIDEr of each fixed text, to rounding: (candidates,)."""
     from scipy.sparse import hstack
 
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
@@ -99,8 +91,7 @@ def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> 
             part = slice(start, start + _CANDIDATES)
             shared = (ngrams.levels(own[part], most) @ weighted).toarray()
             similarity[part] += shared * scale[: len(said)][part, None] * scale[len(said) :]
-    length = _word_pairs(words.lengths)
-    similarity *= np.exp(-((length[: len(said), None] - length[len(said) :]) ** 2) / (2 * _SIGMA**2))
+    similarity *= _alike(words.lengths[: len(said), None], words.lengths[len(said) :])
     return 10.0 * similarity.mean(axis=1) / ngrams.MAXIMUM_ORDER
 
 
@@ -113,6 +104,6 @@ def _weights(grams: Codes, counts: Any, frequency: DocumentFrequency) -> tuple[F
     return rarity, np.divide(1, norms, out=np.zeros(len(norms)), where=norms > 0)
 
 
-def _word_pairs(lengths: Ints) -> Ints:
-    """Return the length that pycocoevalcap compares: the number of word pairs."""
-    return np.maximum(lengths - 1, 0)
+def _alike(one: Ints, other: Ints) -> Floats:
+    """Return how alike lengths are; pycocoevalcap compares numbers of word pairs."""
+    return np.exp(-((np.maximum(one - 1, 0) - np.maximum(other - 1, 0)) ** 2) / (2 * _SIGMA**2))

@@ -1,7 +1,5 @@
-"""How well finding scores separate present from absent, and hold as probabilities, with intervals.
-
-Studies of one patient are alike, so every study has its influence on a measure, to first order, and
-those of a patient's studies are added up before they are squared. Sources: ``docs/statistics.md``.
+"""How well finding scores separate present from absent, and hold as probabilities, with intervals over patients:
+the influences of a patient's studies on a measure are added up before they are squared (``docs/statistics.md``).
 """
 
 from collections.abc import Collection, Hashable, Sequence
@@ -50,13 +48,10 @@ def classification_table(
     patients: Sequence[str] | None = None,
     counted: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Measure the logits of findings, (studies, findings), with 95 % intervals over patients.
+    """Measure logits of findings, (studies, findings), as docs/training.md says; `truth` is 1, 0 or nan for unknown.
 
-    docs/training.md says what the columns are. `truth` is 1, 0 or nan for unknown, which is left out. The
-    threshold of F1 is chosen on `validation` (truth, scores), or a logit of 0. Without `patients`, and
-    where one is missing, each study is of another. The last row is over the findings in `counted`, chosen
-    without these labels (`frequent_findings`), or over all; it has intervals where all have. None is what
-    has no value. A DataError says that shapes differ or a score is not finite.
+    The threshold of F1 is chosen on `validation` (truth, scores), or a logit of 0. Without `patients` each study
+    is of another. The last row is over the findings in `counted`, chosen without these labels, or over all.
     """
     _check(names, truth, scores)
     codes = patient_numbers(patients, len(truth))
@@ -176,18 +171,14 @@ def _mean(rows: list[dict[str, Any]], measured: list[dict[str, Estimate]], parts
 
 
 def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
-    """Measure the area under the ROC curve of scores, (studies,); both classes are present.
-
-    The interval solves ``(area - a)² = t² V(a)`` for ``a`` (Newcombe 2006, method 5), so that it has a
-    width where separation is perfect, too. ``V`` is Hanley and McNeil's variance (1982) times what
-    DeLong's with clusters is of it: a ratio moderated (Smyth 2004) by `PRIOR` patients of Hanley and
-    McNeil's own, who count in Student's degrees of freedom, too. Patients are numbers from 0.
+    """Measure the area under the ROC curve of scores, (studies,); both classes are present. The interval solves
+    ``(area - a)² = t² V(a)`` for ``a`` (Newcombe 2006, method 5). ``V`` is Hanley and McNeil's variance (1982) times
+    what DeLong's with clusters is of it: a ratio moderated (Smyth 2004) by `PRIOR` patients of Hanley and McNeil's own.
     """
     positives, negatives = int(present.sum()), int((~present).sum())
-    # The share of the other class that a study is on the right side of; ties count half.
-    above = rankdata(scores) - np.where(present, _within(scores, present), 0)
-    below = rankdata(-scores) - np.where(present, 0, _within(-scores, ~present))
-    side = np.where(present, above / negatives, below / positives)
+    side = np.empty(len(scores))  # the share of the other class that it is on the right side of; ties count half
+    for own, ordered, others in ((present, scores, negatives), (~present, -scores, positives)):
+        side[own] = (rankdata(ordered)[own] - rankdata(ordered[own])) / others
     area = float(side[present].mean())
     counts = _patients(present, patients)
     fewest = min(counts)
@@ -209,8 +200,7 @@ def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
 
 def f1(present: Array, said: Array, patients: Array) -> Estimate:
     """Measure F1 of what is said to be present, (studies,) of bool: ``2 j / (1 + j)`` where ``j`` is the share of
-    studies with the finding in both among those with it in either: a proportion, whose interval is Wilson's. Where
-    a patient has several studies they count as fewer, by the ratio of the two variances.
+    studies with the finding in both among those with it in either: a proportion, whose interval is Wilson's.
     """
     both, either = present & said, present | said
     share = both.sum() / either.sum()
@@ -253,13 +243,6 @@ def mean_of(measured: Sequence[Estimate]) -> Estimate:
 def _patients(present: Array, patients: Array) -> tuple[int, int]:
     """Return how many patients have studies without, and with, the finding."""
     return len(np.unique(patients[~present])), len(np.unique(patients[present]))
-
-
-def _within(scores: Array, chosen: Array) -> Array:
-    """Return ranks among the chosen studies, and 0 elsewhere."""
-    ranks = np.zeros(len(scores))
-    ranks[chosen] = rankdata(scores[chosen])
-    return ranks
 
 
 def _bessel(count: int) -> float:

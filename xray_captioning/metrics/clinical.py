@@ -1,9 +1,8 @@
 """Clinical agreement of two sets of reports: how far they name the same findings.
 
-``clinical_f1`` averages over findings and leaves "No Finding" out, of which a constant normal report
-alone would get about one half. Which findings is settled before a test text is seen: were they those
-that the test reports happen to have, inventing the others would cost nothing, and a small test set,
-which has fewer, would score higher than a large one. Sources: ``docs/statistics.md``.
+``clinical_f1`` averages over findings and leaves "No Finding" out, of which a constant normal report alone would get
+about one half. Which findings is settled before a test text is seen: were they those that the test reports happen
+to have, inventing the others would cost nothing. Sources: ``docs/statistics.md``.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,13 +15,12 @@ from xray_captioning.errors import ConfigError
 from xray_captioning.findings import CHEXPERT, FINDINGS, NO_FINDING
 from xray_captioning.metrics import labeler
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, read_by
-from xray_captioning.metrics.ngrams import BLOCK, in_order, one_text, paired
+from xray_captioning.metrics.ngrams import BLOCK, Floats, in_order, one_text, paired
 
 NOT_MENTIONED = -2  # what label_matrix writes where label_report says None
 CHEXPERT_5 = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
 
 Array = NDArray[Any]
-Floats = NDArray[np.float64]
 Labels = NDArray[np.int8]
 Findings = Sequence[str] | None  # their names; None is all but "No Finding"
 Texts = Sequence[str] | Mapping[Any, str] | Labels  # reports by position or by id, or their labels
@@ -59,11 +57,8 @@ class Contradiction(NamedTuple):
 
 
 def label_matrix(texts: Iterable[str], convention: str | None = None) -> Labels:
-    """Label many reports as an array; those of a dictionary in its order.
-
-    `convention` is that of :func:`~xray_captioning.label_report`. Returns int8, (n, 18), columns as
-    :data:`xray_captioning.findings.FINDINGS`: 1 present, 0 denied, -1 uncertain, -2
-    (:data:`NOT_MENTIONED`) not mentioned.
+    """Label many reports, those of a dictionary in its order, as :func:`~xray_captioning.label_report`: int8, (n, 18),
+    columns as :data:`FINDINGS`: 1 present, 0 denied, -1 uncertain, -2 (:data:`NOT_MENTIONED`) not mentioned.
     """
     rows = labeler.kept_bits(labeler.label_bits, labeler.convention_of(convention))
     reports, found = in_order("texts", texts), [np.empty((0, len(FINDINGS)), np.int8)]
@@ -91,19 +86,16 @@ def asserted(texts: Texts, uncertain: bool = True) -> NDArray[np.bool_]:
 
 
 def counted_findings(training: Texts) -> tuple[str, ...]:
-    """Return the findings that ``clinical_f1`` of a comparison averages over: those that at least 2 %
-    (`LEAST_SHARE`) of the training reports assert, or all seventeen. Of a rarer one a test set of a few
-    hundred studies has fewer than five cases, whose F1 is chance and on average too low.
+    """Return the findings that ``clinical_f1`` of a comparison averages over: those that at least 2 % (`LEAST_SHARE`)
+    of the training reports assert, or all seventeen. Of a rarer one there are too few cases: their F1 is chance.
     """
     present = asserted(training)
     frequent = IS_FINDING & (present.sum(axis=0) >= LEAST_SHARE * len(present))
-    chosen = frequent if frequent.any() else IS_FINDING
-    return tuple(np.array(FINDINGS)[chosen].tolist())
+    return tuple(np.array(FINDINGS)[frequent if frequent.any() else IS_FINDING].tolist())
 
 
 def _labels(texts: Texts) -> Labels:
-    known = isinstance(texts, np.ndarray) and texts.ndim == 2
-    return texts if known else label_matrix(texts)  # type: ignore[return-value]
+    return texts if isinstance(texts, np.ndarray) and texts.ndim == 2 else label_matrix(texts)
 
 
 def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> NDArray[np.int8]:
@@ -118,9 +110,8 @@ def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> N
 
 def scores_from_counts(counts: Array, findings: Findings = None) -> dict[str, Floats]:
     """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...), in [0, 1].
-    ``clinical_f1`` is macro F1 over `findings`, by default all but "No Finding", of those that some text asserts,
-    so that a perfect system scores 1 (scikit-learn's ``zero_division=nan``); ``micro_f1`` over all but "No
-    Finding". Those of `GROUPS` count it and, as the literature, 0 for a finding that nobody has.
+    ``clinical_f1`` is macro F1 over those `findings` that some text asserts, so that a perfect system scores 1;
+    those of `GROUPS` count "No Finding" and, as the literature, 0 for a finding that nobody has.
     """
     each = _f1(counts)
     f1, asserted_by_some = np.nan_to_num(each), np.isfinite(each)
@@ -173,8 +164,7 @@ def clinical_scores(
     references, hypotheses : sequence of str, or labels
         Reports, or what :func:`label_matrix` makes of them.
     findings : sequence of str, optional
-        What ``clinical_f1`` averages over: settle it before a text is seen, as
-        :func:`counted_findings` does. All seventeen where it is absent.
+        What ``clinical_f1`` averages over, settled before a text is seen (:func:`counted_findings`), or all.
     convention : {"chexpert", "mesh"}, optional
         By which reports are read, see :func:`~xray_captioning.label_report`.
 

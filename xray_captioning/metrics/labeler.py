@@ -72,17 +72,14 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
 
     Raises
     ------
-    DataError
-        If `text` is not a string.
-    ConfigError
-        There is no such convention.
+    DataError, ConfigError
+        If `text` is not a string, or there is no such convention.
 
     Notes
     -----
-    As in CheXpert, one certain mention outweighs uncertain ones, and an uncertain one outweighs
-    denials. "No Finding" is 1 when no finding is present or uncertain, nor any other abnormality
-    such as a raised diaphragm (support devices do not count), and None otherwise; it is never 0.
-    For a text without a single letter every label is None, "No Finding" included.
+    As in CheXpert, one certain mention outweighs uncertain ones, and an uncertain one outweighs denials. "No Finding"
+    is 1 when no finding is present or uncertain, nor any other abnormality such as a raised diaphragm (support devices
+    do not count), else None. For a text without a single letter every label is None.
 
     Examples
     --------

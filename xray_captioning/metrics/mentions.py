@@ -1,8 +1,6 @@
-"""What captions say of findings beyond their names, beside what the reports of their studies say.
-
-Details are the side, zone and severity of a finding. A caption can also speak of an earlier image
-(Ramesh et al., ML4H 2022; Banerjee et al. 2024 count that line by line, here it is by caption),
-contradict its report or itself, and leave out what the report asserts.
+"""What captions say of findings beyond their names, beside what the reports of their studies say: side, zone and
+severity of a finding, an earlier image (Ramesh et al., ML4H 2022; Banerjee et al. 2024 count that line by line,
+here it is by caption), contradictions of the report or of themselves, and what they leave out.
 """
 
 import re
@@ -72,19 +70,15 @@ def contradicted_findings(text: str) -> set[str]:
 
 def asserted_details(mentions: Iterable[Mention]) -> Details:
     """Return by finding asserted, certain or not, the sides and zones of all its mentions and the greatest severity."""
-    found: dict[str, list[Mention]] = {}
+    found: dict[str, tuple[set[str], set[str], set[str | None]]] = {}
     for mention in mentions:
         if mention.label != DENIED:
-            found.setdefault(mention.finding, []).append(mention)
-    return {finding: _details(mentions) for finding, mentions in found.items()}
-
-
-def _details(mentions: Sequence[Mention]) -> tuple[frozenset[str], ...]:
-    sides = frozenset().union(*(mention.sides for mention in mentions))
-    zones = frozenset().union(*(mention.zones for mention in mentions))
-    said = {mention.severity for mention in mentions}
-    greatest = [severity for severity in SEVERITIES if severity in said][-1:]
-    return sides, frozenset(_LEVELS.get(zone, zone) for zone in zones), frozenset(greatest)
+            sides, zones, severities = found.setdefault(mention.finding, (set(), set(), set()))
+            sides |= mention.sides
+            zones |= {_LEVELS.get(zone, zone) for zone in mention.zones}
+            severities.add(mention.severity)
+    greatest = {name: [severity for severity in SEVERITIES if severity in said[2]][-1:] for name, said in found.items()}
+    return {name: (*map(frozenset, said[:2]), frozenset(greatest[name])) for name, said in found.items()}
 
 
 # What is said of a finding, in the bits behind its labels.
@@ -120,10 +114,9 @@ def _fact_bits(convention: str, text: str) -> Bits:
 
 
 def mention_statistics(reference: Bits, hypothesis: Bits) -> dict[str, NDArray[np.int8]]:
-    """Count, int8, what every share of :func:`mention_scores` is of, study by study, from `facts`. ``details`` (n,
-    3, 3): for side, zone and severity, the findings for which the reference names one; those of them that the
-    hypothesis asserts; those with the same there. ``captions`` (n, 4): whether each of `CAPTION_SHARES` holds.
-    ``omitted`` (n, 2): findings that the reference asserts; those not mentioned.
+    """Count, int8, what `mention_scores` are of, study by study, from `facts`. ``details`` (n, 3, 3): for side, zone,
+    severity the findings for which the reference names one; those of them that the hypothesis asserts; those with the
+    same there. ``captions`` (n, 4): `CAPTION_SHARES`. ``omitted`` (n, 2): findings of the reference; not mentioned.
     """
     labels = [clinical.labels_of(bits) for bits in (reference, hypothesis)]
     prior, known = (bits[:, -1] & _PRIOR_BIT > 0 for bits in (hypothesis, reference))
@@ -146,11 +139,9 @@ def mention_statistics(reference: Bits, hypothesis: Bits) -> dict[str, NDArray[n
 
 
 def mention_scores(sums: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
-    """Compute the shares of samples, (samples,), from sums of `mention_statistics`. ``side_agreement``,
-    ``zone_agreement``, ``severity_agreement``: of the findings that both texts assert and for which the reference
-    names a side (zone, severity), those for which the hypothesis names the same. ``side_recall``: of all findings
-    for which it names a side. `CAPTION_SHARES`: of the captions. ``omissions``: of the findings that references
-    assert. A share of nothing is nan.
+    """Compute the shares of samples, (samples,), from sums of `mention_statistics`. ``side_agreement`` (zone, ...):
+    of the findings that both texts assert and for which the reference names a side, those with the same;
+    ``side_recall``: of all for which it names one; ``omissions``: of the findings that references assert.
     """
     named, shared, same = np.moveaxis(sums["details"], -1, 0)
     agreement = clinical.share(same, shared)

@@ -34,8 +34,7 @@ Pairs: TypeAlias = list[tuple[list[str], str]]  # the references and the hypothe
 def paired(**columns: Any) -> tuple[Sequence[Any], list[Sequence[Any]]]:
     """Put columns, named as messages call them, side by side: keys, and columns of one length. Dictionaries are
     matched by id, in the order of the first one; an id that JSON made a text is the number it was. All else is
-    matched by position, its keys are numbers from 0. An array of labels, (n, 18), stays one. Raises a DataError
-    where the room's docstring says so.
+    matched by position, its keys are numbers from 0. An array of labels, (n, 18), stays one.
     """
     if any(isinstance(column, Mapping) for column in columns.values()):
         keys, found = _by_id(columns)
@@ -87,9 +86,8 @@ def in_order(name: str, column: Any) -> Sequence[Any]:
         what = f"is a {type(column).__name__}, which does not say which text is of which study"
         raise DataError(f"{name} {what}; give a list, or a dictionary of id to text")
     dimensions = getattr(column, "ndim", 1)
-    if dimensions == 2 and getattr(getattr(column, "dtype", None), "kind", "") == "i":
-        labels: Sequence[Any] = column  # type: ignore[assignment]
-        return labels
+    if isinstance(column, np.ndarray) and dimensions == 2 and column.dtype.kind == "i":
+        return column  # type: ignore[return-value]
     if dimensions != 1:
         raise DataError(f"{name} is a table of {dimensions} dimensions; give one column of it")
     return column if isinstance(column, list | tuple | PackedTexts) else list(column)
@@ -101,13 +99,9 @@ def some_texts(where: str, value: Any) -> list[str]:
     if not texts:
         raise DataError(f"{where} is an empty list; give at least one text, '' where none is known")
     for text in texts:
-        _check_text(where, text)
+        if not isinstance(text, str):
+            raise DataError(f"{where} is not text but {type(text).__name__}; write '' for no text")
     return texts
-
-
-def _check_text(where: str, text: Any) -> None:
-    if not isinstance(text, str):
-        raise DataError(f"{where} is not text but {type(text).__name__}; write '' for no text")
 
 
 def one_text(where: str, value: Any) -> str:
@@ -124,7 +118,7 @@ def checked_texts(name: str, texts: Any) -> Sequence[str]:
     if not len(column):
         raise DataError(f"{name} has no text; give at least one")
     for row, text in enumerate(column if not isinstance(column, PackedTexts) else ()):
-        _check_text(f"{name}[{row}]", text)
+        some_texts(f"{name}[{row}]", [text])
     return column
 
 
@@ -255,10 +249,7 @@ def levels(counts: Any, most: int) -> Any:
 
 
 def distinct_ngrams(texts: Sequence[str], order: int) -> float:
-    """Divide the number of different n-grams (of `order` words) of all texts by that of n-grams. It falls
-    as more texts are scored, so compare it on the same studies only, and beside clinical scores: who
-    copies training reports at random is the most diverse of all.
-    """
+    """Divide the number of different n-grams (of `order` words) of all texts by that of n-grams; with more it falls."""
     different: set[tuple[str, ...]] = set()
     total = 0
     for text, times in Counter(checked_texts("texts", texts)).items():

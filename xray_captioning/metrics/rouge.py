@@ -1,9 +1,8 @@
 """ROUGE twice: ROUGE-L as the COCO caption evaluation computes it, and rouge-score's three.
 
 COCO's (pycocoevalcap 1.2: beta 1.2, best precision and best recall over the references) weighs recall
-more and takes words as they stand between spaces. rouge-score 0.1.2 takes the plain F1, the best over
-the references, of the runs of a-z and 0-9 of the lower-cased text, without stemming. It fills a table
-in plain Python for every pair, so it is written here and tested against it.
+more and takes words as they stand between spaces. rouge-score 0.1.2, which is slow, takes the plain F1, the
+best over the references, of the runs of a-z and 0-9 of the lower-cased text, without stemming.
 """
 
 import re
@@ -47,9 +46,8 @@ def rouge_l_of_constants(references: Sequence[str], candidates: Sequence[str]) -
 
 class _WordOrder:
     """Finds the longest subsequence that each of some texts shares with another (Hyyrö 2004). They lie one behind
-    the other in one large integer, a bit a word and a free bit after each. One row of the usual table is such an
-    integer (a zero where the length grows by one), so that a row of all texts' tables is an addition and two bit
-    operations; what the addition carries over ends in the free bit.
+    the other in one large integer, a bit a word and a free bit after each, in which carries end. One row of the
+    usual table is such an integer (a zero where the length grows by one): an addition and two bit operations.
     """
 
     def __init__(self, lengths: Sequence[int] | Ints) -> None:
@@ -100,13 +98,8 @@ def _f_measure(precision: Floats, recall: Floats) -> Floats:
     return np.divide(product, scale, out=np.zeros(len(scale)), where=scale > 0)
 
 
-def rouge_score_rows(references: References, hypotheses: Hypotheses) -> Floats:
-    """Compute the F1 of ROUGE-1, ROUGE-2 and ROUGE-L, (studies, 3), as rouge-score does."""
-    return np.concatenate([rouge_score_of(block) for block in blocks(checked_pairs(references, hypotheses))])
-
-
 def rouge_score_of(block: Block) -> Floats:
-    """Return the `rouge_score_rows` of a block's pairs."""
+    """Compute the F1 of ROUGE-1, ROUGE-2 and ROUGE-L of a block's pairs, (pairs, 3), as rouge-score does."""
     words = Words([_ALPHANUMERIC.findall(text.lower()) for text in block.texts])
     said, wanted = block.hypothesis[block.pair], block.reference
     common = [counts[said].minimum(counts[wanted]).sum(axis=1) for _, counts in words.counts[:2]]

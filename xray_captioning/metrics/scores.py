@@ -1,7 +1,5 @@
-"""The usual text scores of a system in one call.
-
-METEOR is left out on purpose: pycocoevalcap's needs Java, NLTK's needs a download of WordNet, and
-a METEOR that only matches equal words is another score under the same name.
+"""The usual text scores of a system in one call. METEOR is left out on purpose: pycocoevalcap's needs Java, NLTK's
+a download of WordNet, and one that only matches equal words is another score under the same name.
 """
 
 from typing import Any
@@ -10,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.metrics import bleu, cider, rouge
+from xray_captioning.metrics.cider import DocumentFrequency
 from xray_captioning.metrics.clinical import clinical_scores
 from xray_captioning.metrics.ngrams import Hypotheses, References, blocks, checked_pairs
 
@@ -43,10 +42,8 @@ def score(
 
     Raises
     ------
-    ConfigError
-        No protocol or convention has that name.
-    DataError
-        The columns are empty, differ in length or ids or hold anything but text; the message names the row.
+    ConfigError, DataError
+        No protocol or convention has that name; columns are empty, differ in length or ids or hold other than text.
 
     Examples
     --------
@@ -71,7 +68,7 @@ def score(
 def word_statistics(
     references: References,
     hypotheses: Hypotheses,
-    frequency: cider.DocumentFrequency | None = None,
+    frequency: DocumentFrequency | None = None,
     rouge_score: bool = False,
 ) -> dict[str, NDArray[Any]]:
     """Return by study what `score` stands on, and rouge-score's F1; CIDEr's `frequency` is that here or another."""

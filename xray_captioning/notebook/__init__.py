@@ -1,17 +1,14 @@
-"""What the notebooks share, so that their cells stay short.
-
-A notebook finds its data with :func:`find_data`, takes a preset at a size that fits the machine
-with :func:`recipe`, and trains with :func:`fit_encoder` and :func:`fit_captioner`, which take what
-an earlier notebook, or an interrupted one, left in the working folder.
+"""What the notebooks share: data (:func:`find_data`), a preset at a size that fits the machine (:func:`recipe`), and
+training (:func:`fit_encoder`, :func:`fit_captioner`) that goes on with what is in the working folder.
 """
 
 # ruff: noqa: E402
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import html
 import json
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +39,7 @@ if TYPE_CHECKING:
     from xray_captioning.data.splits import Split
     from xray_captioning.encoders import Encoder
 
+Place = str | Path
 KAGGLE_DATASET = "raddar/chest-xrays-indiana-university"
 KAGGLE_INPUT = Path("/kaggle/input")
 DRIVE = Path("/content/drive")  # where Colab mounts it
@@ -50,22 +48,6 @@ FEW = 100  # with fewer studies one can see that everything runs, and no more
 SEED = 11  # of the phantoms
 VIEWS, SIDE = 2, 224  # of a study, and pixels of an image, in figures
 SIZES = ("auto", "full", "small", "quick")
-
-
-@dataclass(frozen=True)
-class Note:
-    """A remark that stands out in a notebook and is plain text elsewhere."""
-
-    title: str
-    text: str
-
-    def __repr__(self) -> str:
-        return f"{self.title}: {self.text}"
-
-    def _repr_html_(self) -> str:
-        title, text = html.escape(self.title), html.escape(self.text)
-        style = "border-left: 5px solid #D55E00; padding: 0.5em 1em; margin: 0.5em 0"
-        return f'<blockquote style="{style}"><b>{title}</b><br>{text}</blockquote>'
 
 
 @dataclass(frozen=True)
@@ -94,30 +76,32 @@ def setup() -> None:
     # Without the file and line, which name a folder of this machine.
     warnings.showwarning = lambda message, *_, **__: note("Please note", str(message))
     pd.set_option("display.max_colwidth", 300)
-    try:
-        from IPython import get_ipython
-        from IPython.core.pylabtools import select_figure_formats
-    except ImportError:
-        return
-    if (shell := get_ipython()) is not None:
-        formats: Any = select_figure_formats
+    if shell := _shell():
+        from IPython.core import pylabtools
+
+        formats: Any = pylabtools.select_figure_formats
         formats(shell, {"png"}, dpi=120, bbox_inches="tight")
 
 
+def _shell() -> Any:
+    """Return what runs a notebook, None elsewhere; IPython is loaded already in a notebook."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
 def note(title: str, text: str) -> None:
-    """Show a note."""
-    display: Any = print
-    with contextlib.suppress(ImportError):
-        from IPython.display import display
-    display(Note(title, text))
+    """Show a remark that stands out in a notebook, and is a line of plain text elsewhere."""
+    style = "border-left: 5px solid #D55E00; padding: 0.5em 1em; margin: 0.5em 0"
+    body = f"<b>{html.escape(title)}</b><br>{html.escape(text)}"
+    if shell := _shell():
+        data = {"text/plain": f"{title}: {text}", "text/html": f'<blockquote style="{style}">{body}</blockquote>'}
+        shell.display_pub.publish(data)
+    else:
+        print(f"{title}: {text}")
 
 
-def find_data(
-    path: str | Path | None = None, work: str | Path = "runs", studies: int = 2000, download: bool = False
-) -> Data:
-    """Find studies to work with, and say in a note which they are: those of the given path, of the
-    Kaggle tables in Kaggle's input folder or in a Google Drive mounted on Colab, of the data set
-    that kagglehub downloads (14 GB), if it may, or else phantoms, drawn once below the working folder.
+def find_data(path: Place | None = None, work: Place = "runs", studies: int = 2000, download: bool = False) -> Data:
+    """Find studies to work with, and say in a note which: those of the given path, of the Kaggle tables in Kaggle's
+    input folder or in a mounted Google Drive, of the data set that kagglehub downloads (14 GB), if it may, or phantoms.
     """
     data = _find(path, Path(work), studies, download)
     if data.phantoms:
@@ -144,7 +128,7 @@ def usable(studies: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _find(path: str | Path | None, work: Path, studies: int, download: bool) -> Data:
+def _find(path: Place | None, work: Path, studies: int, download: bool) -> Data:
     if path is not None:
         if not Path(path).exists():
             raise DataError(f"{path}: does not exist; check DATA, or set it to None")
@@ -173,9 +157,8 @@ def _kaggle_folder(root: Path) -> Path | None:
 
 
 def recipe(preset: str, data: Data, studies: pd.DataFrame, size: str = "auto", section: str | None = None) -> Config:
-    """Return a preset at a size that fits data and machine: ``full`` is the preset itself, ``small``
-    has narrow decoders and small encoders on 112 px, ``quick`` learns nothing, ``auto`` is full for
-    real data with a GPU and small otherwise. `section` replaces the preset's own.
+    """Return a preset at a size that fits data and machine: ``full`` is the preset itself, ``small`` a narrow one
+    on 112 px, ``quick`` learns nothing, ``auto`` is full for real data with a GPU and small otherwise.
     """
     if size not in SIZES:
         raise ConfigError(f"size is {size!r}; choose one of {', '.join(SIZES)}")
@@ -185,14 +168,13 @@ def recipe(preset: str, data: Data, studies: pd.DataFrame, size: str = "auto", s
         has_gpu = bool(keras.distribution.list_devices("gpu"))
         size = "full" if has_gpu and not data.phantoms else "small"
     config = load_preset(preset)
-    changes: dict[str, Any] = {"text.section": section or config.text.section}
+    section = section or config.text.section
+    changes: dict[str, Any] = {"text.section": section}
     if data.phantoms:
         changes |= {"fractions": (0.8, 0.08, 0.12), "image.augment": False}
     if len(studies) < FEW:
         changes["fractions"] = (0.5, 0.25, 0.25)
-    return config.replace(
-        changes if size == "full" else changes | _small(config, changes["text.section"], size == "quick")
-    )
+    return config.replace(changes if size == "full" else changes | _small(config, section, size == "quick"))
 
 
 def encoder_recipe(config: Config) -> Config:
@@ -201,17 +183,17 @@ def encoder_recipe(config: Config) -> Config:
     shared = {name: values[name] for name in ("fractions", "image", "encoder_training")}
     encoder = config.model.encoder
     own = {"name": f"encoder_{encoder}", "model": {"encoder": encoder}}
-    return Config.from_dict({**shared, **own}).replace({"image.views": 2})
+    return Config.from_dict(shared | own).replace({"image.views": 2})
 
 
-def run_folder(config: Config, split: Split, work: str | Path) -> Path:
+def run_folder(config: Config, split: Split, work: Place) -> Path:
     """Return the folder of a run; its name changes with the options and with the data."""
     digest = hashlib.sha256((json.dumps(config.to_dict()) + split.digest).encode()).hexdigest()
     return Path(work) / f"{config.name}-{digest[:8]}"
 
 
 def fit_encoder(
-    config: Config, studies: pd.DataFrame, split: Split, data: Data, work: str | Path = "runs"
+    config: Config, studies: pd.DataFrame, split: Split, data: Data, work: Place = "runs"
 ) -> tuple[Encoder, list[dict[str, Any]]]:
     """Return an encoder of findings, trained unless it is there, and its rows of AUROC and F1."""
     from xray_captioning.encoders.saved import starting_encoder
@@ -224,9 +206,7 @@ def fit_encoder(
     return starting_encoder(config, run), results(run)["rows"]
 
 
-def fit_captioner(
-    config: Config, studies: pd.DataFrame, split: Split, data: Data, work: str | Path = "runs"
-) -> Captioner:
+def fit_captioner(config: Config, studies: pd.DataFrame, split: Split, data: Data, work: Place = "runs") -> Captioner:
     """Train a decoder on the features of :func:`fit_encoder`, unless it is there already."""
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.training.captions import train
@@ -241,18 +221,18 @@ def fit_captioner(
 
 def history(run: Path) -> list[dict[str, float]]:
     """Return the log of a run, one row per epoch."""
-    import pandas as pd
+    from pandas import read_csv
 
-    rows: list[Any] = pd.read_csv(run / "log.csv").to_dict("records")
+    rows: list[Any] = read_csv(run / "log.csv").to_dict("records")
     return rows
 
 
-def results(folder: str | Path) -> dict[str, Any]:
+def results(folder: Place) -> dict[str, Any]:
     """Return the ``metrics.json`` of a run or a comparison."""
     return dict(json.loads((Path(folder) / "metrics.json").read_text("utf-8")))
 
 
-def captions(folder: str | Path) -> dict[str, list[str]]:
+def captions(folder: Place) -> dict[str, list[str]]:
     """Return the ``captions.csv`` of a comparison, a list of texts by column."""
     import pandas as pd
 
@@ -298,6 +278,5 @@ def examples(
         written = {name: texts[row] for name, texts in captions.items()}
         texts = {name: " ".join(caption.words) for name, caption in written.items()}
         chosen = select_images(study["images"], study["views"], count)
-        first = next(iter(written.values()), None)
-        found.append(example(study, chosen, texts, first, SIDE))
+        found.append(example(study, chosen, texts, next(iter(written.values()), None), SIDE))
     return found

@@ -1,8 +1,7 @@
-"""Charts of numbers: training curves, counts, lengths, scores with intervals, findings by system.
+"""Charts of numbers, each a :class:`matplotlib.figure.Figure` of its own, which :func:`save` writes.
 
-Every chart is a figure of its own, as wide as a page of text and legible in print: labelled axes,
-the colours of Okabe and Ito, which colour-blind readers can tell apart, and no pyplot state. Every
-function returns a :class:`matplotlib.figure.Figure`; :func:`save` writes it.
+They are as wide as a page of text and legible in print, in the colours of Okabe and Ito, which
+colour-blind readers can tell apart.
 """
 
 import io
@@ -23,11 +22,8 @@ FONT, DPI = 8.5, 130
 BINS = 30
 BASELINES = (CONSTANT, MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE)
 METRIC_NAMES = {"clinical_f1": "clinical F1", "sides": "right side", "distinct": "distinct texts"}
-NO_METRICS = ("epoch", "learning_rate", "seconds")  # columns of a log that no curve is drawn of
 
 Interval = Sequence[float] | None
-Bin = tuple[float, float, float, float, int]
-"""Mean stated probability, share of right ones with its 95 % interval, and how many there are."""
 
 
 def png(figure: Any) -> bytes:
@@ -44,7 +40,7 @@ def save(figure: Any, path: str | Path) -> None:
 def curves(history: Sequence[Mapping[str, float]]) -> Any:
     """Draw each metric by epoch, training and validation (``val_`` before its name) in one axis."""
     names = [name.removeprefix("val_") for name in history[0]]
-    metrics = [name for name in dict.fromkeys(names) if name not in NO_METRICS]
+    metrics = [name for name in dict.fromkeys(names) if name not in ("epoch", "learning_rate", "seconds")]
     figure, axes = _figure(len(metrics), 2.8, WIDTH / 2 * len(metrics))
     epochs = [row["epoch"] for row in history]
     for axis, metric in zip(axes, metrics):
@@ -68,8 +64,7 @@ def bars(panels: Mapping[str, Mapping[str, float]], label: str = "studies") -> A
         axis.set_yticks(range(len(counts)), list(counts), parse_math=False)
         axis.set_ylim(max(rows, len(counts)) - 0.4, -0.6)
         axis.set_title(title, fontsize=FONT)
-        axis.set_xlabel(label)
-        axis.set_xlim(0, 1.22 * max([*counts.values(), 1e-9]))
+        axis.set(xlabel=label, xlim=(0, 1.22 * max([*counts.values(), 1e-9])))
         axis.xaxis.get_major_locator().set_params(nbins=4)
     return figure
 
@@ -164,8 +159,8 @@ def heatmap(table: NDArray[Any], rows: Sequence[str], columns: Sequence[str], la
     return figure
 
 
-def reliability_diagram(curves: Mapping[str, Sequence[Bin]]) -> Any:
-    """Draw the share of right sentences over the stated probability, with 95 % intervals."""
+def reliability_diagram(curves: Mapping[str, Sequence[Sequence[float]]]) -> Any:
+    """Draw bins (mean stated probability, share of right sentences, the ends of its 95 % interval, number)."""
     figure, (axis,) = _figure(1, 4.2, 4.6)
     axis.plot([0, 1], [0, 1], color="0.75", linestyle="--", linewidth=1)
     style = {"fmt": "o-", "markersize": 4, "linewidth": 1, "elinewidth": 0.8, "capsize": 2}
@@ -175,8 +170,7 @@ def reliability_diagram(curves: Mapping[str, Sequence[Bin]]) -> Any:
     least = min(min(stated, low) for bins in curves.values() for stated, _, low, _, _ in bins)
     edge = max(0.0, np.floor(least * 20) / 20 - 0.05)
     axis.set(xlim=(edge, 1.01), ylim=(edge, 1.01), aspect="equal")
-    axis.set_xlabel("stated probability that a sentence is right")
-    axis.set_ylabel("share of sentences that are right")
+    axis.set(xlabel="stated probability that a sentence is right", ylabel="share of sentences that are right")
     axis.legend(frameon=False, fontsize=FONT, loc="lower right")
     return figure
 

@@ -1,7 +1,6 @@
 """Captions from a step function; nothing here depends on a model."""
 
 from xray_captioning.search.beam import beam_search
-from xray_captioning.search.greedy import Sampling, greedy_search, sample_search
-from xray_captioning.search.loop import Rules, SearchResult
+from xray_captioning.search.loop import Rules, Sampling, SearchResult, greedy_search, sample_search
 
 __all__ = ["Rules", "Sampling", "SearchResult", "beam_search", "greedy_search", "sample_search"]

@@ -8,21 +8,18 @@ from xray_captioning.search.loop import IMPOSSIBLE, Carried, Rules, SearchResult
 SHARED = ("study", "past")  # entries of a state that the beams of a study have in common
 
 
-def beam_search(
-    state: Any, step: Step, real: Any, rules: Rules, beam_size: int, length_penalty: Any = 0.0
-) -> SearchResult:
-    """Keep the best ``beam_size`` unfinished captions, and as many finished ones.
+def beam_search(state: Any, step: Step, real: Any, rules: Rules, beams: int, length_penalty: Any = 0.0) -> SearchResult:
+    """Keep the best ``beams`` unfinished captions, and as many finished ones, best first.
 
-    A caption is finished when its end token is among the ``beam_size`` best continuations; a study when its pool is
+    A caption is finished when its end token is among the ``beams`` best continuations; a study when its pool is
     full and no unfinished caption, ranked at its present length, is better than the worst in there. Arguments are
-    those of :func:`~xray_captioning.search.greedy_search`, but ``step`` gets ``beam_size`` rows a study; entries
+    those of :func:`~xray_captioning.search.loop.greedy_search`, but ``step`` gets ``beams`` rows a study; entries
     ``"study"`` and ``"past"`` of the state (see :class:`xray_captioning.decoders.Decoder`) keep one, and are not
     reordered, nor is what ``step`` returns unchanged. ``length_penalty`` is the exponent a >= 0 of the score
-    ``log p / ((5 + length) / 6) ** a`` (Wu et al., arXiv:1609.08144, eq. 14). A study has ``beam_size`` captions,
-    best first; those that are missing have score and log-probability -1e9 and no tokens.
+    ``log p / ((5 + length) / 6) ** a`` (Wu et al., arXiv:1609.08144, eq. 14). Missing captions score -1e9.
     """
     ops = array_namespace(state)
-    search = _Search(ops, step, rules, beam_size, length_penalty)
+    search = _Search(ops, step, rules, beams, length_penalty)
     found = loop.run_until_done(search.advance, search.begin(state, real), rules.maximum_length)
     # A caption of the maximum length counts as finished.
     totals = ops.where(found["done"][:, None], IMPOSSIBLE, found["totals"])
@@ -71,8 +68,8 @@ class _Search:
         logits, after = self.step(last, {**before, **shared} if shared else before)
         totals, captions, ends = self.candidates(logits, carried, time)
         pool = self.with_finished(carried, captions, totals, ends, time + 1)
-        totals, chosen = ops.top_k(ops.where(ends, IMPOSSIBLE, totals), self.beams)
-        captions = _choose(captions, ops.cast(chosen, "int32"))
+        totals, chosen = loop.largest(ops.where(ends, IMPOSSIBLE, totals), self.beams)
+        captions = _choose(captions, chosen)
         beam = ops.take(captions["slots"], time, axis=2)
         looked = self.unflat(loop.attention_of(after, last))
         after, shared = _split(after)
@@ -95,13 +92,11 @@ class _Search:
         gains, tokens = loop.continuations(logits, before, time, self.rules, width)
         gains, tokens = (ops.reshape(x, (-1, self.beams * width)) for x in (gains, tokens))
         totals = ops.maximum(ops.repeat(carried["totals"], width, axis=1) + gains, IMPOSSIBLE)
-        totals, chosen = ops.top_k(totals, 2 * self.beams)
-        chosen = ops.cast(chosen, "int32")
+        totals, chosen = loop.largest(totals, 2 * self.beams)
         slots = chosen // width
         tokens, gains = _choose((tokens, gains), chosen)
-        new = {"tokens": tokens, "gains": gains, "slots": slots}
-        captions = _choose(captions, slots)
-        captions = {name: loop.write_at(captions[name], new[name], time, 2) for name in new}
+        new, captions = {"tokens": tokens, "gains": gains, "slots": slots}, _choose(captions, slots)
+        captions = map_structure(lambda kept, own: loop.write_at(kept, own, time, 2), captions, new)
         return totals, captions, tokens == self.rules.end_id
 
     def with_finished(self, carried: Carried, captions: Any, totals: Any, ends: Any, length: Any) -> Any:
@@ -116,8 +111,8 @@ class _Search:
         ops = self.ops
         # The K best of two sets of captions; each is (captions, totals, scores).
         captions, totals, scores = map_structure(lambda *pair: ops.concatenate(pair, axis=1), pool, others)
-        scores, chosen = ops.top_k(scores, self.beams)
-        captions, totals = _choose((captions, totals), ops.cast(chosen, "int32"))
+        scores, chosen = loop.largest(scores, self.beams)
+        captions, totals = _choose((captions, totals), chosen)
         real = (scores > IMPOSSIBLE / 2)[..., None]
         captions = {name: ops.where(real, x, ops.zeros_like(x)) for name, x in captions.items()}
         return captions, totals, scores

@@ -1,8 +1,7 @@
 """Named rules that turn a report as it was dictated into words separated by single spaces.
 
-A protocol decides which words exist, so its name is stored with the tokenizer and is applied to the
-references of a score. ``r2gen`` is that of the released code of Chen et al., EMNLP 2020, for IU X-ray.
-The XXXX marks of removed text: Demner-Fushman et al., JAMIA 2016.
+A protocol decides which words exist, so its name is stored with the tokenizer. ``r2gen`` is that of the released code
+of Chen et al., EMNLP 2020, for IU X-ray. The XXXX marks of removed text: Demner-Fushman et al., JAMIA 2016.
 """
 
 import html
@@ -28,7 +27,6 @@ _BARE_DECIMAL = re.compile(r"(?<![\w.])\.(?=\d)")
 _ATTACHED_UNIT = re.compile(rf"(?<=\d)(mm|cm)(?!{_ALNUM})")
 _ATOM = rf"(?:\d+(?:[./]\d+|,\d{{3}}(?!\d))+|{_ALNUM}+)"
 _TOKEN = re.compile(rf"{_ATOM}(?:['-]{_ATOM})*|[.,%]")
-_ITEM_NUMBER = re.compile(r"\d{1,2}")
 
 
 def clean_plain(text: str) -> str:
@@ -59,7 +57,7 @@ def _plain_sentence(words: list[str]) -> str:
     if words and words[-1] == ",":
         words = words[:-1]
     # A sentence that is nothing but a small number was the "1." of a list.
-    if not words or (len(words) == 1 and _ITEM_NUMBER.fullmatch(words[0])):
+    if not words or (len(words) == 1 and re.fullmatch(r"\d{1,2}", words[0])):
         return ""
     return f" {' '.join(words)} ."
 
@@ -136,7 +134,6 @@ _TAG = re.compile(r"</?(?:(b|i|u|em|strong|span)|br|p|div|li|ul|ol|h\d)\s?/?>", 
 _ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,4});")
 # As text columns with missing cells become words when they are joined: "Clear lungs. nan".
 _NAN = re.compile(r"(?<!\S)(?:nan|NaN)(?:\s?\.)?(?!\S) ?")
-_STARTS, _ENDS = ("start", "bos", "sos"), ("end", "eos")
 
 
 def without_tags(text: str) -> str:
@@ -145,10 +142,8 @@ def without_tags(text: str) -> str:
 
 
 def without_marks(text: str) -> str:
-    """Leave out words that programs add: ``startseq``, ``<end>``, ``[CLS]``, ``nan``; strip.
-
-    So do the tags of HTML, and its entities (``&amp;``) become what they stand for. Of English
-    words, such as "start", only a whole column tells what they are.
+    """Leave out words that programs add (``startseq``, ``<end>``, ``[CLS]``, ``nan``) and the tags of HTML, whose
+    entities (``&amp;``) become what they stand for. Of words such as "start" only a whole column tells what they are.
 
     >>> without_marks("startseq the lungs are clear endseq"), without_marks("Clear lungs. nan")
     ('the lungs are clear', 'Clear lungs.')
@@ -167,7 +162,7 @@ def without_common_marks(texts: list[str | None]) -> list[str | None]:
     """Leave out "start" and "end" where all texts begin and end so, as tutorials prepare them."""
     # One after the other: of very many texts the first nearly always tells that these are no marks.
     rows = (text.split() for text in texts if text)
-    if not any(texts) or not all(r and r[0] in _STARTS and r[-1] in _ENDS for r in rows):
+    if not any(texts) or not all(r and r[0] in ("start", "bos", "sos") and r[-1] in ("end", "eos") for r in rows):
         return texts
     return [text and (" ".join(text.split()[1:-1]) or None) for text in texts]
 

@@ -1,6 +1,4 @@
-"""The headings of a report: what their words mean (``headings.txt``), and where they are: before a
-colon or dash, or on a line of their own.
-"""
+"""The headings of a report: what their words mean (``headings.txt``), and where they are."""
 
 import re
 from collections.abc import Iterator
@@ -26,9 +24,7 @@ _KINDS = {word: kind for kind in (*_TITLE, *_THEN, *_FIRST) for word in WORDS[ki
 
 @cache
 def kind_of(heading: tuple[str, ...]) -> str | None:
-    """Return what stands below a heading of these lower-case words: a kind of `_FIRST` or `_THEN`,
-    `BOTH`, 'view', 'organ' or 'banner'; None where a word is of no heading.
-    """
+    """Return the kind of what stands below a heading of these lower-case words, None where a word is of no heading."""
     kinds = [_KINDS.get(word, "filler" if word.isdigit() else None) for word in heading]
     if None in kinds:
         return None
@@ -178,22 +174,19 @@ def _opening_kind(run: _Run, mark: str, contrast: bool) -> str | None:
         return kind or (_contained(run.text) if run.line else None)
     if kind is None or not (capital or not contrast):
         return None
-    if mark == "":
-        return kind if kind in _SECTIONS else None
+    fits = kind in _SECTIONS or (kind == "organ" and run.line and mark != "")
     if mark == "\n":
-        return kind if run.line and _stands_alone(run, kind, contrast) else None
-    return kind if kind in _SECTIONS or (kind == "organ" and run.line) else None
+        fits = run.line and _stands_alone(run, kind, contrast)
+    return kind if fits else None
 
 
 def _stands_alone(run: _Run, kind: str, contrast: bool) -> bool:
     """Tell whether a line without a colon is a heading and not the end of a sentence."""
     name = spelled(run.text)
-    if run.text.endswith("."):
-        return False
-    if run.text.isupper() and not run.fresh:
-        long = not contrast and len(name) > 2
-        if long or name[0] in ("prior", "previous"):
-            return False  # "COMPARED WITH\nPRIOR STUDIES"
+    long = not contrast and len(name) > 2
+    goes_on = run.text.isupper() and not run.fresh and (long or name[0] in ("prior", "previous"))
+    if goes_on or run.text.endswith("."):
+        return False  # "COMPARED WITH\nPRIOR STUDIES"
     return kind in _LINES or (kind == "view" and run.text.isupper() and len(name) > 1)
 
 

@@ -22,11 +22,8 @@ _BODY = "body"  # text that no heading names
 _OPENING = 80  # characters in which a sentence says that it is about the patient
 _SIGNS = {"\r\n": "\n", "\r": "\n", "\\n": "\n", "\t": "   ", "\u00a0": " ", "\uff1a": ":"}.items()
 _SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
-_CODE = re.compile(r"\s*\d-[A-Z]{4}")
 _FOOTER = re.compile(rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, PHRASES['footer']))})", re.IGNORECASE)
-_SIGNATURE = re.compile(r"\n[ ]*\n[ ]*(?:dr|prof)\b[^\n]{,60}\s*\Z", re.IGNORECASE)
 _ITEM = re.compile(r"(?:\(?\d{1,2}[.)]|[-*\u2022])\s*\S")
-_POINTER = re.compile(r"[^a-z ]+")
 
 
 @dataclass(frozen=True)
@@ -50,16 +47,11 @@ def split_report(text: str) -> Sections:
       is what stands below "FINDINGS AND IMPRESSION".
     - A form by organ ("Lungs: ... Pleura: ...") is findings, labels and all.
     - Without the word "FINDINGS", text below the examination's name or in a paragraph of its own
-      after the last other section is the findings, as in MIMIC-CXR [1]_.
+      after the last other section is the findings, as MIMIC-CXR's section parser has it (Johnson et al. 2019).
     - "Prior findings" belong to the comparison, "clinical findings" to the indication.
-    - A section that only says "as above" is None.
-    - An addendum ends the impression (or the findings, if there is no impression).
+    - A section that only says "as above" is None. An addendum ends the impression, or else the findings.
     - Recommendations under a heading of their own, a first look ("WET READ"), letterhead, names and
       signatures are left out.
-
-    Parameters
-    ----------
-    text : str
 
     Returns
     -------
@@ -70,11 +62,6 @@ def split_report(text: str) -> Sections:
     ------
     DataError
         When `text` is not text.
-
-    References
-    ----------
-    .. [1] Johnson et al., "MIMIC-CXR", Scientific Data 2019, whose section parser keeps the last
-       paragraph of a report that names neither findings nor impression.
 
     Examples
     --------
@@ -128,9 +115,8 @@ def literal(text: str) -> Any:
 
 
 def _bracketed(heading: re.Match[str]) -> str:
-    if kind_of(headings.spelled(heading[2])) is None:
-        return heading[0]
-    return "\n" if heading[1] else f"\n{heading[2]}:"
+    named = "\n" if heading[1] else f"\n{heading[2]}:"
+    return heading[0] if kind_of(headings.spelled(heading[2])) is None else named
 
 
 def _kept(found: list[Heading]) -> Iterator[Heading]:
@@ -154,7 +140,7 @@ def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
         # The label of an organ says where something is.
         begin = heading.start if heading.kind == "organ" else heading.content
         content = _without_footer(text[begin:stop])
-        if "summary" in heading.words and (heading.words[-1].isdigit() or _CODE.match(content)):
+        if "summary" in heading.words and (heading.words[-1].isdigit() or re.match(r"\s*\d-[A-Z]{4}", content)):
             continue  # Stanford's code of urgency: "SUMMARY: 2-ABNORMAL, PREVIOUSLY REPORTED"
         if heading.kind == "view":
             yield ("exam", text[heading.start : heading.content].rstrip(" :"))
@@ -165,16 +151,14 @@ def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
 def _without_footer(text: str) -> str:
     found = _FOOTER.search(text)
     text = text if found is None else text[: found.start() + text[found.start()].count(".")]
-    return _SIGNATURE.sub("", text)
+    return re.sub(r"(?i)\n[ ]*\n[ ]*(?:dr|prof)\b[^\n]{,60}\s*\Z", "", text)  # a signature
 
 
 def _assembled(parts: list[_Part], named: bool) -> Sections:
     """Return the sections that parts make; `named` says whether any heading told a section."""
     parts = list(_moved(parts, named))
     findings = _joined(parts, "findings", BOTH) or _joined(parts, _BODY)
-    impression = _joined(parts, "impression", BOTH)
-    if not named:
-        impression = findings
+    impression = _joined(parts, "impression", BOTH) if named else findings
     if findings is None and impression is None:
         findings = impression = _joined(parts, "wet")
     addendum = _joined(parts, "addendum")
@@ -182,13 +166,9 @@ def _assembled(parts: list[_Part], named: bool) -> Sections:
         findings = _sum(findings, addendum)
     else:
         impression = _sum(impression, addendum)
-    return Sections(
-        _joined(parts, "indication"),
-        _joined(parts, "technique") or _joined(parts, "exam"),
-        _joined(parts, "comparison"),
-        findings,
-        impression,
-    )
+    indication, comparison = (_joined(parts, kind) for kind in ("indication", "comparison"))
+    technique = _joined(parts, "technique") or _joined(parts, "exam")
+    return Sections(indication, technique, comparison, findings, impression)
 
 
 def _moved(parts: list[_Part], named: bool) -> Iterator[_Part]:
@@ -196,20 +176,17 @@ def _moved(parts: list[_Part], named: bool) -> Iterator[_Part]:
     described = any(kind in ("findings", BOTH) and text.strip() for kind, text in parts)
     last = max(number for number, (kind, _) in enumerate(parts) if kind not in _CONTENT)
     for number, (kind, text) in enumerate(parts):
+        paragraphs = [part for part in re.split(r"\n[ ]*\n", text) if part.strip()]
         if kind in (_BODY, "view", "banner") or (kind == "exam" and not named):
-            for paragraph in _paragraphs(text):
+            for paragraph in paragraphs:
                 yield (_kind_of_paragraph(paragraph, kind), paragraph)
         elif kind in _BEFORE and not described and number == last:
-            first, *rest = _paragraphs(text) or [""]
+            first, *rest = paragraphs or [""]
             yield (kind, first)
             for paragraph in rest:
                 yield (_kind_of_paragraph(paragraph), paragraph)
         else:
             yield (kind, text)
-
-
-def _paragraphs(text: str) -> list[str]:
-    return [part for part in re.split(r"\n[ ]*\n", text) if part.strip()]
 
 
 def _kind_of_paragraph(text: str, kind: str = _BODY) -> str:
@@ -241,5 +218,5 @@ def _flowing(text: str) -> str:
     flowing = ""
     for line in filter(None, lines):
         flowing += ("\n" if _ITEM.match(line) else " ") + line
-    bare = " ".join(_POINTER.sub(" ", flowing.lower()).split())
+    bare = " ".join(re.sub("[^a-z ]+", " ", flowing.lower()).split())
     return "" if bare in PHRASES["pointer"] else flowing.strip()

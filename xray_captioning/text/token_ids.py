@@ -34,9 +34,8 @@ class TokenIds(ABC):
 
     @abstractmethod
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
-        """Turn a cleaned text into ids: that of the start, those of the words, that of the end. Unknown words
-        become `unknown_id`. A text of more than `maximum_length` ids loses its last words, never the end; where
-        that leaves no room for both, below 2, it is a ConfigError.
+        """Turn a cleaned text into ids: that of the start, those of the words (`unknown_id` if unknown), that of the
+        end. A text of more than `maximum_length` ids, at least 2, loses its last words, never the end.
         """
 
     @abstractmethod

@@ -19,6 +19,7 @@ from xray_captioning.text.token_ids import HEADER, PAD_ID, FilePath, Ids, TokenI
 
 UNKNOWN, START, END = "<unk>", "<cls>", "<end>"
 SPECIAL = (UNKNOWN, START, END)
+Marks = tuple[str | None, str, str]
 
 
 class Tokenizer(TokenIds):
@@ -33,10 +34,8 @@ class Tokenizer(TokenIds):
     marks : tuple of str
         The word for unknown ones, that which begins a text, and that which ends it. Without the
         first, None, unknown words are left out, as Keras does without ``oov_token``.
-    filters : str
-        Characters that part words and are left out, as Keras' tokenizer has them.
-    lower : bool
-        Whether texts are put in lower case, as Keras' tokenizer does.
+    filters, lower : str, bool
+        Characters that part words and are left out, and whether texts are put in lower case, as in Keras.
 
     Raises
     ------
@@ -54,13 +53,7 @@ class Tokenizer(TokenIds):
 
     KIND = "words"
 
-    def __init__(
-        self,
-        words: tuple[str, ...],
-        marks: tuple[str | None, str, str] = SPECIAL,
-        filters: str = "",
-        lower: bool = False,
-    ) -> None:
+    def __init__(self, words: tuple[str, ...], marks: Marks = SPECIAL, filters: str = "", lower: bool = False) -> None:
         unknown, start, end = marks
         self.words, self.marks, self.filters, self.lower = words, marks, filters, lower
         self.index = token_ids.numbered(words, [mark for mark in marks if mark is not None])
@@ -80,10 +73,8 @@ class Tokenizer(TokenIds):
 
     @classmethod
     def fit(cls, texts: Iterable[str], minimum_frequency: int = 1) -> Self:
-        """Collect the words of cleaned texts.
-
-        ``<unk>`` becomes 1, ``<cls>`` 2, ``<end>`` 3; then come words by falling frequency, equally
-        frequent ones by alphabet.
+        """Collect the words of cleaned texts: 1 is ``<unk>``, 2 ``<cls>``, 3 ``<end>``; then come words by
+        falling frequency, equally frequent ones by alphabet.
 
         Parameters
         ----------
@@ -134,10 +125,9 @@ class Tokenizer(TokenIds):
 
     @classmethod
     def from_pickle(cls, path: FilePath, start: str | None = None, end: str | None = None) -> Self:
-        """Read a tokenizer pickled by `to_pickle` or by Keras, without running anything.
+        """Read a tokenizer pickled by `to_pickle` or by Keras, or a dictionary of words and ids, running nothing.
 
-        It keeps the ids of the file; ``num_words``, ``oov_token``, ``filters`` and ``lower`` of a
-        Keras tokenizer are applied. A pickled dictionary of words and ids is read, too.
+        It keeps the ids of the file; ``num_words``, ``oov_token``, ``filters`` and ``lower`` are applied.
 
         Parameters
         ----------
@@ -152,8 +142,7 @@ class Tokenizer(TokenIds):
         DataError
             When the file is anything else; the message names the file and what was found.
         """
-        content = _from_keras(read_tokenizer_pickle(path), path, start, end)
-        return cls.from_content(content, path)
+        return cls.from_content(_from_keras(read_tokenizer_pickle(path), path, start, end), path)
 
     @classmethod
     def from_json(cls, path: FilePath, start: str | None = None, end: str | None = None) -> Self:
@@ -232,13 +221,10 @@ def _config(content: Any) -> dict[Any, Any]:
 
 def _word_index(config: dict[Any, Any]) -> object:
     """Return what maps words to ids, or None."""
-    if "word_index" in config:
-        return config["word_index"]
-    if config and all(isinstance(k, str) and type(v) is int for k, v in config.items()):
-        return config
-    if config and all(type(k) is int and isinstance(v, str) for k, v in config.items()):
+    kinds = {(type(key), type(value)) for key, value in config.items()}
+    if kinds == {(int, str)}:
         return {word: number for number, word in config.items()}
-    return None
+    return config.get("word_index", config if kinds == {(str, int)} else None)
 
 
 def _words_by_id(index: object, limit: object, path: FilePath) -> list[str]:
@@ -321,8 +307,7 @@ class BytePairTokenizer(TokenIds):
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
         """Return words with their tokens' positions; a token of two words belongs to both; no UTF-8 is replaced."""
         kept = [(p, i) for p, i in self._spoken(ids) if i != self.start_id]  # it spells nothing
-        positions = [position for position, _ in kept]
-        symbols = (self.vocabulary[i - 1] for _, i in kept)
+        positions, symbols = [p for p, _ in kept], [self.vocabulary[i - 1] for _, i in kept]
         # A special symbol may hold characters that stand for no byte.
         spelled = [bytes(map(_BYTES.__getitem__, s)) if _BYTES.keys() >= {*s} else s.encode() for s in symbols]
         stops = list(accumulate(map(len, spelled)))

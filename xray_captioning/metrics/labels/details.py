@@ -7,8 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.metrics.labels.rules import alternatives, sections
-from xray_captioning.metrics.labels.scan import Hit
+from xray_captioning.metrics.labels.rules import Hit, alternatives, sections
 
 SATISFACTORY, MALPOSITIONED = "satisfactory", "malpositioned"
 BILATERAL = frozenset({"left", "right"})
@@ -28,9 +27,8 @@ _ABOVE_CARINA = re.compile(r"(\d+(?:\.\d+)?) ?(cm|mm|centimeters?) (?:\w+ ){0,2}
 
 
 def sides_of(words: str, hits: list[Hit], stops: list[int]) -> list[frozenset[str]]:
-    """Return the sides named in each finding's part of the sentence, up to the last conjunction before
-    the next. Findings of one list share a side, as do one and another that explains it ("left opacity
-    suggesting atelectasis"). In "left effusion and emphysema" the emphysema has none.
+    """Return the sides named in each finding's part of the sentence. Findings of one list share a side, as do one and
+    another that explains it ("left opacity suggesting atelectasis"); "left effusion and emphysema": not the latter.
     """
     alone = [hit.finding in DIFFUSE for hit in hits]
     parts = [_named_sides(words[a:b]) for a, b in parts_of(words, hits, stops)]
@@ -88,12 +86,6 @@ def named(names: Mapping[str, str], clause: str) -> list[str]:
 @cache
 def _pattern(words: str) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{words})\b")
-
-
-def change_of(clause: str) -> str | None:
-    """Return what became of a finding; "not increased" is unchanged."""
-    found = named(CHANGES, clause)
-    return "unchanged" if "unchanged" in found else next(iter(found), None)
 
 
 def device_of(words: str, start: int, end: int, part: tuple[int, int]) -> str | None:

@@ -1,9 +1,8 @@
 """One form of each word: abbreviations, British and American, missing letters and blanks.
 
 A word in none of the data files is compared with the names of findings: one letter too many, too few,
-another or two exchanged (Damerau 1964; two of those in a long word; two words are near if deletions
-make them equal: SymSpell), or two words without a blank between them. Words that other people's
-labelers took for findings, such as "infusion" for "effusion", are listed as known and stay.
+another or two exchanged (Damerau 1964; two of those in a long word), or two words without a blank between
+them. Words that are taken for findings easily, "infusion" for "effusion", are listed as known and stay.
 """
 
 import re
@@ -73,7 +72,7 @@ class Spelling(Kept[str, tuple[str, ...]]):
     def _mended(self, word: str) -> str | None:
         """Return the nearest term, if it is near enough and no other is as near."""
         # Two errors are looked for only where a term begins alike; one is not at both ends.
-        near = [(term, _errors(word)) for term in self.beginnings.get(word[:3], ())]
+        near = [(term, 2 if len(word) >= LONG else 1) for term in self.beginnings.get(word[:3], ())]
         near += [(term, 1) for term in self.ends.get(word[-3:], ())]
         length, letters = len(word), set(word)
         # Of two errors none is in the first letter: "remarkable" is not "unremarkable".
@@ -82,7 +81,7 @@ class Spelling(Kept[str, tuple[str, ...]]):
                 (d, term)
                 for term, most in near
                 if -most <= len(term) - length <= most >= len(letters.difference(term))  # few are that near
-                and (d := distance(word, term)) <= min(most, _errors(term))
+                and (d := distance(word, term)) <= min(most, 2 if len(term) >= LONG else 1)
                 and (d == 1 or word[0] == term[0])
             }
         )
@@ -106,10 +105,6 @@ class Spelling(Kept[str, tuple[str, ...]]):
 
 _SMALL_BEFORE = {"no", "the", "of", "and", "or", "with", "without", "is", "mild", "small"}
 _SMALL_BEHIND = _SMALL_BEFORE | {"are", "in", "at", "on", "size", "was", "has", "not"}
-
-
-def _errors(word: str) -> int:
-    return 2 if len(word) >= LONG else 1
 
 
 def distance(one: str, two: str) -> int:

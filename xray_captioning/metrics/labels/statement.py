@@ -3,14 +3,13 @@ al. 2001) with more kinds of cue, as ConText (Harkema et al. 2009), and ends of 
 """
 
 import re
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from itertools import chain, pairwise
 from typing import NamedTuple
 
-from xray_captioning.metrics.labels import details
+from xray_captioning.metrics.labels import details, rules
 from xray_captioning.metrics.labels.layout import PIECE
-from xray_captioning.metrics.labels.rules import CONVENTIONS, MARKS, Rules, alternatives, rules
-from xray_captioning.metrics.labels.scan import Cue, Hit, Scope, restated, scan, scope_of
+from xray_captioning.metrics.labels.rules import Cue, Hit, Rules, Scope, alternatives
 from xray_captioning.metrics.labels.spelling import LONGEST, Kept, Spelling
 
 PRESENT, DENIED, UNCERTAIN = 1, 0, -1
@@ -23,7 +22,7 @@ LASTING = frozenset({"Fracture", "Granuloma", "Scoliosis", "Emphysema", "Pleural
 _NUMBERS = {"present": PRESENT, "denied": DENIED, "uncertain": UNCERTAIN, "none": None}
 LABELS = {
     convention: {status: _NUMBERS[both.split()[i]] for status, both in details.STATUSES.items()}
-    for i, convention in enumerate(CONVENTIONS)
+    for i, convention in enumerate(rules.CONVENTIONS)
 }
 
 _ANSWER = "|".join(f"(?P<{kind}>{alternatives(kind)})" for kind in ("no", "gone", "doubt", "yes"))
@@ -32,6 +31,7 @@ _BRACKETED = _ANSWER.replace("?P<", "?P<b_")
 _FORM = re.compile(rf" (?:: (?:{_ANSWER})(?= [,;:(]|$| (?:\w+ ){{1,3}}:)|\( (?:{_BRACKETED}) \))")
 _ABSENT = re.compile(rf"(?:^|(?<=[;,] ))(?:{alternatives('first no')}) : ")
 _ANSWERED = {"no": " is absent", "gone": " has resolved", "doubt": " is questioned", "yes": ""}
+_ANSWERED |= {f"b_{kind}": said for kind, said in _ANSWERED.items()}
 # "The effusion which was seen previously has resolved": of the effusion nothing new is said there.
 _RELATIVE = re.compile(rf" (?:which|that) {alternatives('seen before')}")
 _REWRITTEN = frozenset((":", "(", "which", "that"))
@@ -101,21 +101,19 @@ class Mention(NamedTuple):
         """What became of it: "resolved", or one of :data:`details.CHANGES`; None if not said."""
         if self.status in ("denied", "no new", "resolved"):
             return "resolved" if self.status == "resolved" else None
-        return details.change_of(self.clause)
+        found = details.named(details.CHANGES, self.clause)
+        return "unchanged" if "unchanged" in found else next(iter(found), None)  # "not increased"
 
 
 def normal(raw: str, spelling: Spelling) -> list[str]:
     """Return the words of a statement in standard spelling, an answer of a form as a sentence."""
     tokens = list(chain.from_iterable(map(spelling.__getitem__, raw.split())))
     if not _REWRITTEN.isdisjoint(tokens):
-        words = _RELATIVE.sub("", _ABSENT.sub("no ", _FORM.sub(_answer, " ".join(tokens))))
+        words = _RELATIVE.sub(
+            "", _ABSENT.sub("no ", _FORM.sub(lambda found: _ANSWERED[str(found.lastgroup)], " ".join(tokens)))
+        )
         tokens = words.split(" ")
     return tokens
-
-
-def _answer(match: re.Match[str]) -> str:
-    kind = next(name for name, text in match.groupdict().items() if text)
-    return _ANSWERED[kind.removeprefix("b_")]
 
 
 Labels = tuple[tuple[str, int], ...]  # findings with the label of one of their mentions
@@ -124,13 +122,23 @@ Labels = tuple[tuple[str, int], ...]  # findings with the label of one of their 
 @cache
 def mentions(convention: str) -> Kept[str, tuple[Mention, ...]]:
     """Return what finds the mentions in one statement of lower case, in reading order."""
-    return Kept(partial(read, convention=convention))
+    known, numbers = rules.rules(convention), LABELS[convention]
+
+    def found(raw: str) -> tuple[Mention, ...]:
+        return tuple(
+            Mention(hit.finding, label, status, " ".join(tokens), hit.start, hit.end, cues)
+            for tokens in _pieces(raw, known)
+            for hit, status, cues in _decided(tokens, known)
+            if (label := numbers[status]) is not None
+        )
+
+    return Kept(found)
 
 
 @cache
 def labels(convention: str) -> Kept[str, Labels]:
     """Return what finds the labels alone; few differ, so that little memory is gone through."""
-    known, numbers = rules(convention), LABELS[convention]
+    known, numbers = rules.rules(convention), LABELS[convention]
     few: Kept[Labels, Labels] = Kept(lambda own: own)
 
     def found(raw: str) -> Labels:
@@ -144,17 +152,6 @@ def labels(convention: str) -> Kept[str, Labels]:
     return Kept(found)
 
 
-def read(raw: str, convention: str) -> tuple[Mention, ...]:
-    """Return the mentions in one statement of lower case, in reading order."""
-    known, numbers = rules(convention), LABELS[convention]
-    return tuple(
-        Mention(hit.finding, label, status, " ".join(tokens), hit.start, hit.end, cues)
-        for tokens in _pieces(raw, known)
-        for hit, status, cues in _decided(tokens, known)
-        if (label := numbers[status]) is not None
-    )
-
-
 def _pieces(raw: str, known: Rules) -> list[list[str]]:
     words = known.spelling
     return [normal(raw, words)] if len(raw) <= LONGEST else [normal(piece, words) for piece in PIECE.findall(raw)]
@@ -162,21 +159,21 @@ def _pieces(raw: str, known: Rules) -> list[list[str]]:
 
 def _decided(tokens: list[str], known: Rules) -> list[tuple[Hit, str, tuple[Cue, ...]]]:
     """Return the hits of a statement, what is said of each and the cues that reach it."""
-    hits, scope = scan(tokens, known)
+    hits, scope = rules.scan(tokens, known.start, known.lines)
     cued = bool(hits and (scope.before or scope.after))
     if not hits or not (cued or not _TURNING.isdisjoint(tokens)):
         return [(hit, _ALONE[hit.kind], ()) for hit in hits]  # most statements
     words = " ".join(tokens)
     if ":" in tokens:
-        hits = restated(words, hits)
+        hits = rules.restated(words, hits)
     if cued:
-        scope = scope_of(hits, scope, tokens, known)
+        scope = rules.scope_of(hits, scope, tokens, known)
     either = set() if _OR.isdisjoint(tokens) else _either(words, hits)
     linked = _linked(words, hits) if cued and scope.after else []
     turned = not _NEGATIONS.isdisjoint(tokens)
     found = []
     for i, hit in enumerate(hits):
-        own = _cues(i, hits, words, scope, linked, known.blocked) if cued else ()
+        own = _cues(i, hits, words, scope, linked, known) if cued else ()
         not_so = turned and hit.kind != "stable" and not _NEGATIONS.isdisjoint(words[hit.start : hit.end].split(" "))
         found.append((hit, _status(hit.kind, not_so, tuple([cue.kind for cue in own]), i in either), own))
     return found
@@ -199,11 +196,11 @@ def _places(words: str) -> dict[tuple[str, int], Place]:
     """Return the places of all findings by finding and beginning; labels do not need them."""
     places: dict[tuple[str, int], Place] = {}
     for convention in LABELS:
-        tokens, known = words.split(" "), rules(convention)
-        hits, scope = scan(tokens, known)
+        tokens, known = words.split(" "), rules.rules(convention)
+        hits, scope = rules.scan(tokens, known.start, known.lines)
         if not hits:  # one convention may know what the other does not
             continue
-        stops = [stop.start for stop in scope_of(hits, scope, tokens, known).stops]
+        stops = [stop.start for stop in rules.scope_of(hits, scope, tokens, known).stops]
         parts = details.parts_of(words, hits, stops)
         ends = details.shared_ends(words, hits, parts)
         for hit, sides, part, end in zip(hits, details.sides_of(words, hits, stops), parts, ends):
@@ -247,9 +244,7 @@ def _clause(hit: Hit, stops: list[Cue], end: int) -> tuple[int, int]:
     return first, last
 
 
-def _cues(
-    i: int, hits: list[Hit], words: str, scope: Scope, linked: list[int], blocked: frozenset[str]
-) -> tuple[Cue, ...]:
+def _cues(i: int, hits: list[Hit], words: str, scope: Scope, linked: list[int], known: Rules) -> tuple[Cue, ...]:
     """Return all cues before a hit in its clause, and the first behind it that reaches it."""
     start, _, end, _, _ = hits[i]
     first, last = _clause(hits[i], scope.stops, len(words)) if scope.stops else (0, len(words))
@@ -269,7 +264,7 @@ def _cues(
                 continue
             # "was seen yesterday and has resolved" goes on to speak of the same finding.
             goes_on = words.startswith(("and ", "but "), cue.start)
-            open_way = goes_on or blocked.isdisjoint(words[end : cue.start].split())
+            open_way = goes_on or known.blocked.isdisjoint(words[end : cue.start].split())
             if cue.start <= last and open_way and _reaches(cue, i, hits, linked):
                 if cue.kind == "stated":  # "the prior effusion has improved" is there
                     own = [one for one in own if one.reach == "before"]
@@ -308,4 +303,4 @@ def _status(kind: str, turned: bool, cues: tuple[str, ...] = (), either: bool = 
     return min([one if one in _RANK else "present" for one in kinds], key=_RANK.__getitem__)
 
 
-_ALONE = {kind: _status(kind, False) for kind in MARKS.values()}
+_ALONE = {kind: _status(kind, False) for kind in rules.MARKS.values()}
