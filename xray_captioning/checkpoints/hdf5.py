@@ -43,11 +43,15 @@ def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
     """
     path = Path(path)
     try:
-        _check_signature(path)
+        if not path.is_file():
+            raise RefusedError("no such file; give the path of a Keras weights file (.h5)")
+        if (start := arrays.first_bytes(path, len(SIGNATURE))) != SIGNATURE:
+            what = "is a zip archive, as a .keras file" if start[:2] == b"PK" else f"begins with {start!r}"
+            raise RefusedError(f"is not an HDF5 file (it {what}); download or copy it again")
         found = ask_process(path)
         if not all(array.layer for array in found):
-            what = "has no layer_names: it holds weights as Keras 3 writes them (.weights.h5), not Keras 2"
-            raise RefusedError(f"{what}; save the model with Keras 2, or as .h5 with Keras 3")
+            what = "has no layer_names: it holds weights as Keras 3 writes them"
+            raise RefusedError(f"{what} (.weights.h5); save the model with Keras 2, or as .h5 with Keras 3")
         with np.errstate(over="ignore"):
             found = [array._replace(values=array.values.astype(np.float32, copy=False)) for array in found]
         if odd := [array.label for array in found if not np.isfinite(array.values).all()]:
@@ -55,16 +59,6 @@ def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
         return found
     except (RefusedError, OSError) as error:
         raise BundleError(f"{path}: {shortened(str(error), arrays.MESSAGE)}") from error
-
-
-def _check_signature(path: Path) -> None:
-    """Refuse a file that is missing or does not begin as HDF5."""
-    if not path.is_file():
-        raise RefusedError("no such file; give the path of a Keras weights file (.h5)")
-    if (start := arrays.first_bytes(path, len(SIGNATURE))) != SIGNATURE:
-        what = f"begins with {start!r}" if start else "is empty"
-        what = "is a zip archive, as a .keras file or PyTorch's" if start[:2] == b"PK" else what
-        raise RefusedError(f"is not an HDF5 file (it {what}); download or copy it again")
 
 
 def ask_process(path: Path, limit: int = MAXIMUM_BYTES) -> list[StoredArray]:

@@ -83,8 +83,8 @@ def _tensor(parts: Fields, path: Path, budget: Budget) -> tuple[str, Array]:
     type_ = parts.get(_TYPE, [0])[-1]
     kind = _KINDS.get(type_) if isinstance(type_, int) else None
     if kind is None:
-        what = f"{name[:60]!r} has numbers of ONNX type {str(type_)[:20]}, such as quantised ones, which are not read"
-        raise RefusedError(f"{what}; export the model as float32")
+        what = f"numbers of ONNX type {str(type_)[:20]}, such as quantised ones"
+        raise RefusedError(f"{name[:60]!r} has {what}; export the model as float32")
     if parts.get(_LOCATION, [0])[-1] == 1:
         data: Bytes = _outside(parts, path, name, budget)
     elif _RAW in parts:

@@ -13,12 +13,13 @@ import pickle
 import pickletools
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any, ClassVar
 
 from xray_captioning.checkpoints.arrays import RefusedError, shortened
-from xray_captioning.errors import DataError
+from xray_captioning.errors import DataError, in_one_line
 
 DICTIONARIES = {"collections.OrderedDict", "collections.defaultdict"}
 RECONSTRUCTORS = {"copyreg._reconstructor", "copy_reg._reconstructor"}  # the latter: Python 2
@@ -34,6 +35,11 @@ class Name:
 
 class Dictionary(dict[Any, Any]):
     """A dictionary of plain keys, or few: of nested tuples each hash is that of all below, which may take for ever."""
+
+    def __init__(self, pairs: Iterable[Any] = ()) -> None:
+        super().__init__()
+        for key, value in pairs:
+            self[key] = value
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Put a value under a key, or refuse the key."""
@@ -86,9 +92,6 @@ class Unpickler(pickle._Unpickler):
         self.memo: dict[int, Any] = {}
         return super().load()
 
-    def name(self, text: str) -> None:
-        """Refuse a ``module.name`` that the pickle names."""
-
     def call(self, text: str, arguments: tuple[Any, ...]) -> Any:
         """Return what stands for the result of a call, or None for what `made` returns."""
 
@@ -97,8 +100,7 @@ class Unpickler(pickle._Unpickler):
         raise RefusedError(f"an object outside the pickle, which no {self.purpose} needs; refused")
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for a class or function."""
-        self.name(f"{module}.{name}")
+        """Return what stands for a class or function, or refuse it."""
         return Name(f"{module}.{name}")
 
     def count(self, steps: int) -> None:
@@ -113,10 +115,7 @@ class Unpickler(pickle._Unpickler):
         values = first if isinstance(first, (list, tuple)) else ()
         if text in DICTIONARIES:  # of pairs, as Python 2 wrote them, or with a factory
             self.count(len(values))
-            made = Dictionary()
-            for key, value in values:
-                made[key] = value
-            return made
+            return Dictionary(values)
         if text in _SETS:
             self.count(len(values))
             return _Set(values)
@@ -151,17 +150,14 @@ def _number(load: Callable[[Any], None]) -> Callable[[Any], None]:
     return loaded
 
 
-def _called(machine: Any) -> None:
+def _called(machine: Any, keywords: bool = False) -> None:
+    if keywords:
+        machine.stack.pop()
     arguments, function = machine.stack.pop(), machine.stack.pop()
     if not isinstance(function, Name) or not isinstance(arguments, tuple):
         raise ValueError("a call of something that is no name")
     result = machine.call(function.text, arguments)
     machine.append(machine.made(function.text, arguments) if result is None else result)
-
-
-def _called_with_keywords(machine: Any) -> None:
-    machine.stack.pop()
-    _called(machine)
 
 
 def _described(machine: Any) -> None:
@@ -174,10 +170,8 @@ def _described(machine: Any) -> None:
 
 
 def _dictionary(machine: Any) -> None:
-    values, made = machine.pop_mark(), Dictionary()
-    for key, value in zip(values[::2], values[1::2], strict=True):
-        made[key] = value
-    machine.append(made)
+    values = machine.pop_mark()
+    machine.append(Dictionary(zip(values[::2], values[1::2], strict=True)))
 
 
 _AS_PYTHON = (
@@ -196,7 +190,7 @@ _OWN: dict[str, Callable[[Any], None]] = {
     "FROZENSET": lambda machine: machine.append(_Set(machine.pop_mark())),
     "REDUCE": _called,
     "NEWOBJ": _called,
-    "NEWOBJ_EX": _called_with_keywords,
+    "NEWOBJ_EX": partial(_called, keywords=True),
     "BUILD": _described,
 }
 _CODES = {op.name: ord(op.code) for op in pickletools.opcodes}
@@ -231,8 +225,7 @@ def read_tokenizer_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
     except (RefusedError, OSError) as error:
         raise DataError(f"{path}: {shortened(str(error), 280)}") from error
     except Exception as error:  # whatever a damaged file makes the reader raise
-        reason = " ".join(str(error).split())[:120]
-        raise DataError(f"{path}: truncated or not a pickle ({reason}); get it again") from error
+        raise DataError(f"{path}: truncated or not a pickle ({in_one_line(error, 120)}); get it again") from error
 
 
 def _bounded(data: bytes) -> bytes:
@@ -263,10 +256,13 @@ class _Reader(Unpickler):
 
     purpose = "tokenizer"
 
-    def name(self, text: str) -> None:
-        known = text in DICTIONARIES | RECONSTRUCTORS or _ARGUMENT.fullmatch(text)
-        if not known and not _is_tokenizer(text):
-            raise RefusedError(f"the pickle names {text[:80]!r}, which is no Keras tokenizer; refused, nothing was run")
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        known = found.text in DICTIONARIES | RECONSTRUCTORS or _ARGUMENT.fullmatch(found.text)
+        if not known and not _is_tokenizer(found.text):
+            what = f"the pickle names {found.text[:80]!r}, which is no Keras tokenizer"
+            raise RefusedError(f"{what}; refused, nothing was run")
+        return found
 
     def call(self, text: str, arguments: tuple[Any, ...]) -> None:
         first = arguments[0] if arguments else None

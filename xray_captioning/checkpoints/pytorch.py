@@ -58,7 +58,7 @@ class Tensor(NamedTuple):
 
 
 def tensor(storage: Any, offset: Any, shape: Any, strides: Any, kind: str | None = None) -> Tensor:
-    """Return a tensor, or refuse what is none; its kind is the storage's where none is given."""
+    """Return a tensor, of the storage's kind where none is given, or refuse what is none."""
     if not isinstance(storage, Storage) or type(offset) is not int:
         raise RefusedError("a tensor without a storage; save the state_dict by torch.save")
     sizes, steps = shape_of(shape, "a tensor"), shape_of(strides, "a tensor")
@@ -169,8 +169,7 @@ class _Reader(Unpickler):
         if text == "torch.Size":
             return shape_of(arguments[0], "a size")
         if text.startswith("torch._") and "._rebuild" in text:
-            what = f"a tensor made by {text[:60]!r}, such as a sparse or quantised one, is not read"
-            raise RefusedError(f"{what}; save the model as float32")
+            raise RefusedError(f"{text[:60]!r} makes a tensor that is sparse, quantised or so; save it as float32")
         return None
 
 
@@ -178,8 +177,7 @@ def _kind(name: Any) -> str:
     text = name.text if isinstance(name, Name) else "no name"
     kind = _KINDS.get(text.rpartition(".")[2])
     if kind is None or not text.startswith("torch."):
-        advice = "save the model as float32"
-        raise RefusedError(f"numbers of kind {text[:60]!r}, such as quantised ones, are not read; {advice}")
+        raise RefusedError(f"numbers of kind {text[:60]!r}, such as quantised ones; save the model as float32")
     return kind
 
 
@@ -197,9 +195,8 @@ def collected(value: Any) -> dict[str, Tensor]:
 def _weights(value: Any) -> Any:
     """Return the part of a checkpoint that is the model."""
     for _ in range(5):
-        if isinstance(value, Record) or not isinstance(value, dict):
-            break
-        if any(isinstance(v, Tensor) for v in value.values()):
+        holder = isinstance(value, dict) and not isinstance(value, Record)
+        if not holder or any(isinstance(v, Tensor) for v in value.values()):
             break
         inner = [value[key] for key in _WRAPPERS if isinstance(value.get(key), dict)]
         if not inner:

@@ -32,12 +32,8 @@ _IN_FOLDERS = (
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".keras", ".onnx", ".npz")
 _PARTS = 1000  # files of one model
 _MAXIMUM_HEADER = 2**25  # bytes, also of an index of parts; a name takes about a hundred
-_KINDS = {"BF16": "bf16", "BOOL": "b1"} | {
-    f"{letter}{8 * size}": f"{letter.lower()}{size}"
-    for letter in "FIU"
-    for size in (1, 2, 4, 8)
-    if (letter, size) != ("F", 1)
-}
+_KINDS = {"BF16": "bf16", "F16": "f2", "F32": "f4", "F64": "f8", "BOOL": "b1", "I8": "i1", "I16": "i2", "I32": "i4"}
+_KINDS |= {"I64": "i8", "U8": "u1", "U16": "u2", "U32": "u4", "U64": "u8"}
 
 
 def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dict[str, Array]:
@@ -72,10 +68,6 @@ def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dic
     ------
     BundleError
         One line that says what the file seems to be and what to do.
-
-    Examples
-    --------
-    >>> arrays = read_arrays("model.safetensors")  # doctest: +SKIP
     """
     try:
         return _read(Path(path), Budget(limit))
@@ -87,13 +79,10 @@ def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dic
 
 
 def _read(path: Path, budget: Budget) -> dict[str, Array]:
-    if path.is_dir():
-        path = _in_folder(path)
+    path = _in_folder(path) if path.is_dir() else path
     if not path.is_file():
         raise RefusedError("no such file; give the path of a file of weights, or its folder")
-    if arrays.first_bytes(path, 1) == b"{":
-        return _of_parts(path, budget)
-    return _of_file(path, budget)
+    return _of_parts(path, budget) if arrays.first_bytes(path, 1) == b"{" else _of_file(path, budget)
 
 
 def _of_file(path: Path, budget: Budget) -> dict[str, Array]:
@@ -127,8 +116,7 @@ def _of_zip(path: Path, budget: Budget) -> dict[str, Array]:
             if names and all(name.endswith(".npy") for name in names):
                 return _read_npz(archive, budget)
     except BROKEN_ZIP as error:
-        what = f"a truncated or damaged zip archive ({str(error)[:60]}), perhaps PyTorch's"
-        raise RefusedError(f"{what}; download or copy it again") from error
+        raise RefusedError(f"a truncated zip archive ({str(error)[:60]}), perhaps PyTorch's; get it again") from error
     if WEIGHTS in names:
         return _of_keras(path, budget)
     advice = "unpack it and give the file of weights that is in it (PyTorch, Keras 3 and NumPy write others)"
@@ -139,8 +127,7 @@ def _of_parts(path: Path, budget: Budget) -> dict[str, Array]:
     """Read the files that an index names, each once, and take from each what it says."""
     index = _parsed_json(arrays.first_bytes(path, _MAXIMUM_HEADER)).get("weight_map")
     if not isinstance(index, dict) or not all(isinstance(n, str) for n in index.values()):
-        advice = "give the file of the weights, such as model.safetensors"
-        raise RefusedError(f"JSON without a weight_map, so not the index of a model in parts; {advice}")
+        raise RefusedError("JSON without a weight_map, so no index of parts; give the weights, as model.safetensors")
     files = {name: beside(path, name) for name in list(dict.fromkeys(index.values()))[: _PARTS + 1]}
     if len(files) > _PARTS:
         raise RefusedError(f"names more than {_PARTS:,} files; refused")
@@ -161,9 +148,8 @@ def _in_folder(folder: Path) -> Path:
         return found[0]
     if (folder / "saved_model.pb").is_file():
         raise RefusedError("a TensorFlow SavedModel, which is a program; save its weights as .h5")
-    named = ", ".join(p.name[:40] for p in found[:3])
-    advice = "give the path of the one to read"
-    raise RefusedError(f"a folder with {len(found)} files of weights{f' ({named} ...)' if found else ''}; {advice}")
+    named = f" ({', '.join(p.name[:40] for p in found[:3])} ...)" if found else ""
+    raise RefusedError(f"a folder with {len(found)} files of weights{named}; give the path of the one to read")
 
 
 def _seems(start: bytes) -> str:
@@ -173,10 +159,8 @@ def _seems(start: bytes) -> str:
     for offset, beginning, what in read_toml(__file__, "known.toml")["others"]:
         if start[offset:].lstrip().startswith(beginning.encode("latin-1")):
             return f"seems to be {what}"
-    return (
-        f"begins with {start[:8]!r}, as no file of weights does that is read here (Keras, "
-        "safetensors, PyTorch, ONNX, npz); download it again or convert it"
-    )
+    known = "(Keras, safetensors, PyTorch, ONNX, npz)"
+    return f"begins with {start[:8]!r}, as no file of weights does that is read here {known}; convert it"
 
 
 def _read_safetensors(path: Path, budget: Budget) -> dict[str, Array]:
@@ -192,8 +176,7 @@ def _read_safetensors(path: Path, budget: Budget) -> dict[str, Array]:
         entries = [(*_entry(name, about), name) for name, about in header.items()]
         for first, last, kind, shape, name in sorted(entries, key=lambda entry: entry[:2]):
             if first != end or not first <= last <= size:
-                advice = "truncated or damaged, download or copy it again"
-                raise RefusedError(f"{name[:60]!r} does not lie where it should; {advice}")
+                raise RefusedError(f"{name[:60]!r} does not lie where it should; download or copy it again")
             found[name] = arrays.decoded(file.read(last - first), kind, shape, budget, name)
             end = last
     if end != size:
@@ -219,8 +202,7 @@ def _entry(name: str, about: Any) -> tuple[int, int, str, list[Any]]:
     except (KeyError, TypeError, ValueError) as error:
         raise RefusedError(f"{name[:60]!r} has no dtype, shape or place; get it again") from error
     if kind not in _KINDS:
-        what = f"{name[:60]!r} has numbers of kind {kind[:20]!r}, such as quantised ones, which are not read"
-        raise RefusedError(f"{what}; save the model as float32")
+        raise RefusedError(f"{name[:60]!r} has the kind {kind[:20]!r}, such as quantised numbers; save it as float32")
     if type(first) is not int or type(last) is not int or not isinstance(shape, list):
         raise RefusedError(f"{name[:60]!r} has no possible place; download or copy it again")
     return first, last, _KINDS[kind], shape
