@@ -41,6 +41,7 @@ NEEDED = {
     "captioner": ("captioner.json", "encoder.weights.h5", "decoder.weights.h5", "tokenizer.json"),
 }
 FEATURES = "features"  # model.encoder of a captioner that has no encoder but needs features
+FEATURES_ONLY = "sees no images; give features (--features), or train it with the encoder that made them (--encoder)"
 PARTS = {"encoder": ("encoder",), "captioner": ("encoder", "decoder")}
 
 
@@ -123,8 +124,8 @@ def _settle(folder: Path) -> None:
         # Another process has moved all of them and removed the folders, or the next bundle is already there.
         if error.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
             return
-        advice = "open it once as somebody who may write there"
-        raise BundleError(f"{new}: the files of a new bundle cannot be moved ({error.strerror}); {advice}") from error
+        reason = f"({error.strerror}); open it once as somebody who may write there"
+        raise BundleError(f"{new}: the files of a new bundle cannot be moved {reason}") from error
 
 
 def _files(folder: Path) -> list[Path]:
@@ -161,21 +162,17 @@ def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = 
     in the place of Keras' weights.
     """
     if not folder.is_dir():
-        advice = "give a folder written by train or train-encoder, or one of the shipped names"
         names = ", ".join(shipped_bundles()) or "none"
-        raise BundleError(f"{folder}: no such bundle; {advice}: {names}")
+        raise BundleError(f"{folder}: no such bundle; give a folder that train wrote, or one of the shipped: {names}")
     _settle(folder)
     digests, about = _read_files(folder)
     if kind == "captioner" and about["kind"] != "captioner":
-        advice = f"train a decoder with train --encoder {folder}"
-        raise BundleError(f"{folder}: holds an encoder only; {advice}")
+        raise BundleError(f"{folder}: holds an encoder only; train a decoder with train --encoder {folder}")
     if "export" in about and not exported:
-        advice = "give the bundle that it was exported from"
-        raise BundleError(f"{folder}: holds exported graphs, not Keras' weights; {advice}")
+        raise BundleError(f"{folder}: holds exported graphs, not Keras' weights; give the bundle they are of")
     blind = FEATURES in about.get("needs", ())
     if blind and (images or kind == "encoder"):
-        advice = "give features (--features), or train it with the encoder that made them (--encoder)"
-        raise BundleError(f"{folder}: was trained on features and sees no images; {advice}")
+        raise BundleError(f"{folder}: was trained on features and {FEATURES_ONLY}")
     for name in NEEDED[kind]:
         absent = "export" in about or (blind and name == "encoder.weights.h5")
         if name not in digests and not (absent and name.endswith(".h5")):
@@ -200,8 +197,8 @@ def read_values(folder: Path) -> dict[str, Any]:
     """Return ``captioner.json`` with fields as they should be, or raise `BundleError`."""
     about: dict[str, Any] = read_json(folder / "captioner.json", _NOT_WHOLE)
     if about.get("format") != FORMAT:
-        advice = "install the version of xray-captioning that wrote it"
-        raise BundleError(f"{folder}: bundle format {about.get('format')}, expected {FORMAT}; {advice}")
+        told = f"bundle format {about.get('format')}, expected {FORMAT}"
+        raise BundleError(f"{folder}: {told}; install the version of xray-captioning that wrote it")
     try:
         convert(about, _Values)
     except ValidationError as error:
@@ -213,8 +210,8 @@ def _check_packages(folder: Path, kind: str, about: dict[str, Any]) -> None:
     for part in set(PARTS[kind]) & set(about.get("needs", ())):
         name, need = about["config"]["model"][part], about["needs"][part]
         if not origin_of(part, name):
-            advice = f"import the module {need.get('module')} first"
-            advice = f"pip install {need['package']}" if "package" in need else advice
+            imported = f"import the module {need.get('module')} first"
+            advice = f"pip install {need['package']}" if "package" in need else imported
             raise BundleError(f"{folder}: its {part} {name!r} is of another package; {advice}")
 
 
@@ -239,11 +236,10 @@ def shipped_bundles() -> list[str]:
 
 def model_card(values: dict[str, Any], calibration: dict[str, Any] | None = None) -> str:
     """Return ``card.jinja``, filled in from ``captioner.json`` and a calibration's ``about``."""
-    from jinja2 import Environment
+    from jinja2 import Template
 
     text = Path(__file__).with_name("card.jinja").read_text("utf-8")
-    card = Environment(trim_blocks=True, keep_trailing_newline=True).from_string(text)
-    return card.render(**values, calibration=calibration)
+    return Template(text, trim_blocks=True, keep_trailing_newline=True).render(**values, calibration=calibration)
 
 
 def write_texts(aside: Path, values: dict[str, Any], tokenizer: Any = None, calibration: Any = None) -> None:

@@ -38,14 +38,7 @@ class Bundle(NamedTuple):
 @click.command()
 @click.argument("named", nargs=-1, metavar="[IMAGE|DIR ...]")
 @options.declared("caption", "features", "runtime")
-@options.source(
-    click.option(
-        "--data",
-        type=options.existing,
-        help="Folder or file of studies as train reads them, instead of images: two views of a study make one caption.",
-    ),
-    labels=False,
-)
+@options.data_source("Folder or file of studies as train reads them, instead of images: a caption for each study.")
 @options.engine
 @options.no_seed
 def caption(
@@ -132,8 +125,7 @@ def _read_bundle(name: str, findings: bool, images: bool = True) -> Bundle:
     folder = find_bundle(name)
     values = read_bundle(folder, "encoder" if findings else "captioner", images, exported=True)
     if findings and not values["findings"]:
-        advice = "leave out --findings, or give a bundle of train-encoder or CheXNet's"
-        raise ConfigError(f"{folder}: its encoder classifies no findings; {advice}")
+        raise ConfigError(f"{folder}: its encoder classifies no findings; leave out --findings, or give another bundle")
     return Bundle(folder, values, Config.from_dict(values["config"], f"{folder}/captioner.json"))
 
 
@@ -306,7 +298,7 @@ def _note(bundle: Bundle) -> None:
 @click.command()
 @click.argument("named", nargs=-1, metavar="[IMAGE|DIR ...]")
 @options.declared("encode", "set")
-@options.source(click.option("--data", type=options.existing, help="Folder or file of studies, instead."), labels=False)
+@options.data_source("Folder or file of studies, instead.")
 @options.engine
 @options.no_seed
 def encode(

@@ -1,7 +1,5 @@
 """Commands that make data, look at them, download and keep them, show it all, and list what there is."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import json
@@ -13,7 +11,7 @@ import warnings
 from datetime import datetime
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import click
 
@@ -22,22 +20,23 @@ from xray_captioning.cli import options
 from xray_captioning.data.opening import IMAGE_SUFFIXES
 from xray_captioning.data.splits import split_studies
 from xray_captioning.data.stores import those_there
-from xray_captioning.data.studies import format_summary, summarise, summary_warnings
+from xray_captioning.data.studies import Studies, format_summary, summarise, summary_warnings
 from xray_captioning.errors import ConfigError
 from xray_captioning.evaluation.table import format_csv
 from xray_captioning.files import atomic_write, progress
 from xray_captioning.plugins import model_names, origin_of
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from xray_captioning.data.cache_folder import CacheInfo
-    from xray_captioning.hub.fetch import Entry
-
 READ = 64  # images at a time
 LOST = "the process that read it ended twice; it may take more memory than there is"
 EXAMPLES = 2  # images that are named
 FOLDERS = 10_000  # that are looked into for them
+DEMO = """
+read BLEU beside the constant caption's, and beside clinical_f1
+pictures: {out}/panel.png, {out}/global_attention/curves.png
+table:    {out}/metrics.json
+captions: {out}/captions.csv
+the model: xray-captioning caption --bundle {out}/global_attention \
+{out}/phantom/images/images_normalized/900001_IM-0001-1001.dcm.png"""
 
 
 @click.command()
@@ -54,14 +53,7 @@ def demo(out: Path, seed: int | None, devices: Literal["one", "all"]) -> None:
 
     rows = run_demo(out, seed or 0, lambda line: click.echo(line, err=True), devices)
     click.echo(format_table(merged_rows(rows)))
-    click.echo(
-        f"\nread BLEU beside the constant caption's, and beside clinical_f1\n"
-        f"pictures: {out}/panel.png, {out}/global_attention/curves.png\n"
-        f"table:    {out}/metrics.json\n"
-        f"captions: {out}/captions.csv\n"
-        f"the model: xray-captioning caption --bundle {out}/global_attention "
-        f"{out}/phantom/images/images_normalized/900001_IM-0001-1001.dcm.png"
-    )
+    click.echo(DEMO.format(out=out))
 
 
 @click.command()
@@ -112,7 +104,7 @@ def prepare(source: options.Source, out: Path | None, read_images: bool, engine:
         click.echo(f"to train and evaluate on this split: --split {out / 'split.json'}")
 
 
-def _unreadable(studies: pd.DataFrame, engine: options.Engine) -> list[dict[str, str]]:
+def _unreadable(studies: Studies, engine: options.Engine) -> list[dict[str, str]]:
     """Read the images that are there; return those that cannot be read, and why."""
     from xray_captioning.data.images import unreadable
 
@@ -132,13 +124,8 @@ def _images_below(source: options.Source) -> list[str]:
     if isinstance(place, str):  # the address of a store
         return []
     folder = place if place.is_dir() else place.parent
-    names = (
-        os.path.join(root, name)
-        for root, _, names in islice(os.walk(folder), FOLDERS)
-        for name in sorted(names)
-        if name.lower().endswith(IMAGE_SUFFIXES)
-    )
-    return list(islice(names, EXAMPLES))
+    below = (os.path.join(root, n) for root, _, names in islice(os.walk(folder), FOLDERS) for n in sorted(names))
+    return list(islice((path for path in below if path.lower().endswith(IMAGE_SUFFIXES)), EXAMPLES))
 
 
 @click.command()
@@ -165,10 +152,10 @@ def fetch(name: str | None, out: Path, only_list: bool, registry: Path | None) -
         click.echo(f"{path} is there")
 
 
-def _describe(name: str, entry: Entry) -> str:
-    """Say what an entry is and on what terms, before anything is downloaded."""
-    lines = [f"{name}: {entry.what}", f"  licence: {entry.licence}", f"  used by: {entry.used}"]
-    lines.append(f"  from: {entry.page}")
+def _describe(name: str, entry: Any) -> str:
+    """Say what an `Entry` is and on what terms, before anything is downloaded."""
+    terms = f"  licence: {entry.licence}\n  used by: {entry.used}\n  from: {entry.page}"
+    lines = [f"{name}: {entry.what}", terms]
     for file in entry.files:
         size = f"{file.size:,} bytes" if file.size else "size not known"
         known = file.git_blob and f"git blob {file.git_blob}"
@@ -194,8 +181,12 @@ def cache(cache: Path | None, name: str | None, yes: bool, limit: float | None) 
         raise ConfigError(f"--limit is {limit}; give a number of GiB, 0 or more")
     root, gib = cache or folder.usual_cache(), folder.GIB
     if name:
-        chosen = _caches_named(name, root)
-        if yes or _confirmed(chosen, root):
+        found = folder.caches(root)
+        names = dict.fromkeys(["all", *(name for one in found for name in (one.kind, one.folder.name))])
+        if name not in names:
+            raise ConfigError(f"--empty {name}: nothing is called so; there is {', '.join(names)}")
+        chosen = [one for one in found if name in ("all", one.kind, one.folder.name)]
+        if yes or _confirmed(f"{len(chosen)} of {root}, {sum(one.size for one in chosen) / gib:.2f} GiB"):
             click.echo(f"removed {folder.empty(chosen) / gib:.2f} GiB")
     if limit is not None:
         click.echo(f"removed {folder.trim(root, int(limit * gib)) / gib:.2f} GiB")
@@ -205,19 +196,7 @@ def cache(cache: Path | None, name: str | None, yes: bool, limit: float | None) 
     click.echo(f"{sum(one.size for one in found) / gib:8.2f} GiB of at most {folder.size_limit() / gib:g} in {root}")
 
 
-def _caches_named(name: str, root: Path) -> list[CacheInfo]:
-    """Return the caches of a kind, the one of a name, or all."""
-    from xray_captioning.data.cache_folder import caches
-
-    found = caches(root)
-    names = dict.fromkeys(name for one in found for name in (one.kind, one.folder.name))
-    if name != "all" and name not in names:
-        raise ConfigError(f"--empty {name}: nothing is called so; there is {', '.join(names)}")
-    return [one for one in found if name in ("all", one.kind, one.folder.name)]
-
-
-def _confirmed(chosen: list[CacheInfo], root: Path) -> bool:
-    size = f"{len(chosen)} of {root}, {sum(one.size for one in chosen) / 2**30:.2f} GiB"
+def _confirmed(size: str) -> bool:
     if sys.stdin is None or not sys.stdin.isatty():
         raise ConfigError(f"--empty removes {size}, and asks before; add --yes if you are sure")
     return click.confirm(f"remove {size}?")
@@ -245,10 +224,8 @@ def decoders() -> None:
     from xray_captioning.decoders import DECODERS
 
     for name in model_names(DECODERS, "decoder"):
-        if name in DECODERS:
-            said = _first_sentence((inspect.getdoc(DECODERS[name].kind) or "").partition("\n\n")[0])
-        else:
-            said = f"of the package {' '.join(origin_of('decoder', name).values())}"
+        own = name in DECODERS and (inspect.getdoc(DECODERS[name].kind) or "").partition("\n\n")[0]
+        said = _first_sentence(own) if own else f"of the package {' '.join(origin_of('decoder', name).values())}"
         click.echo(f"{name}: {said}")
 
 

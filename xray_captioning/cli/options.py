@@ -1,22 +1,20 @@
 """Options that several commands share, and what they are turned into."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import reduce, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import click
 
+from xray_captioning.batch.workers import ray_workers
 from xray_captioning.config import Config, load_preset, parse_assignment
 from xray_captioning.data.stores import is_address, local
+from xray_captioning.data.studies import Studies, summarise
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import read_toml
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DEFAULT = "phantom_attention"  # the shipped bundle
 
@@ -30,9 +28,11 @@ class _Place(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return a Path, or what is made of an address."""
-        if is_address(value) and self.take is None:
+        if not is_address(value):
+            return super().convert(value, param, ctx)
+        if self.take is None:
             self.fail(f"{value}: is the address of a store; give a path of this machine", param, ctx)
-        return self.take(value) if is_address(value) and self.take else super().convert(value, param, ctx)
+        return self.take(value)
 
 
 existing = _Place(str, exists=True)
@@ -92,12 +92,11 @@ class Source(NamedTuple):
         if named is not None and bool(named) == (self.data is not None):
             command = click.get_current_context().command_path
             raise ConfigError(f"give either IMAGE or DIR, or --data; see {command} --help")
-        if self.data is None and self.images is not None:
-            raise ConfigError("--images says where the images of --data are; give --data, too")
-        if self.data is None and self.columns is not None:
-            raise ConfigError("--columns says how to read the table of --data; give --data, too")
+        if self.data is None and (self.images is not None or self.columns is not None):
+            option = "--images" if self.images is not None else "--columns"
+            raise ConfigError(f"{option} says how --data is read; give --data, too")
 
-    def beside(self, *paths: Path | None) -> list[Source]:
+    def beside(self, *paths: Path | None) -> list[Self]:
         """Return this source and further ones; --columns is for those that are captions tables."""
         from xray_captioning.data.opening import is_zip
         from xray_captioning.data.sources.reading import CAPTIONS, detect
@@ -109,7 +108,7 @@ class Source(NamedTuple):
         own = tables or [self]
         return [place if place in own else place._replace(columns=None) for place in places]
 
-    def read(self) -> pd.DataFrame:
+    def read(self) -> Studies:
         """Return the studies."""
         from xray_captioning.data.sources.labels import render_captions
         from xray_captioning.data.sources.reading import read_studies
@@ -127,10 +126,8 @@ class Source(NamedTuple):
         table = not is_zip(self.data) and (self.columns or detect(self.data).source is CAPTIONS)
         return bool(table) and longer_than(self.data, LARGE)
 
-    def load(self) -> pd.DataFrame:
+    def load(self) -> Studies:
         """Return the studies, and say once how many images are missing."""
-        from xray_captioning.data.studies import summarise
-
         if not self.need_images:
             return self.read()
         summary = summarise(studies := self.read())
@@ -146,47 +143,47 @@ def source(where: Decorator | None = None, labels: bool = True) -> Decorator:
     added = [where or _option("shared", "data"), _option("shared", "images"), columns]
     added += [_option("shared", "captions-from-labels")] if labels else []
 
+    return _gathered("source", Source, added)
+
+
+def _gathered(name: str, kind: Any, added: list[Decorator]) -> Decorator:
+    """Return what gives a command, by a name, one value of a kind that is made of the options `added`."""
+
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
         def run(*args: Any, **given: Any) -> Any:
-            values = {name: given.pop(name) for name in Source._fields if name in given}
-            return command(*args, source=Source(**values), **given)
+            values = {field: given.pop(field) for field in kind.__match_args__ if field in given}
+            return command(*args, **{name: kind(**values)}, **given)
 
         return _together(added)(run)
 
     return decorate
 
 
-class Engine(NamedTuple):
+def data_source(told: str) -> Decorator:
+    """Give a command a `Source` that it may do without, whose --data the help tells so."""
+    return source(click.option("--data", type=existing, help=told), labels=False)
+
+
+@dataclass(frozen=True)
+class Engine:
     """Where the work is done: in this process, or by Ray's workers."""
 
     engine: str
     workers: int | None
     address: str | None
 
-    @contextmanager
-    def spread(self) -> Iterator[Any]:
-        """Yield None for this process, or else what spreads batches over workers."""
-        if self.engine == "local":
-            yield None
-            return
-        from xray_captioning.batch.workers import ray_workers
-
-        with ray_workers(self.workers, self.address) as spread:
-            yield spread
-
-
-def engine(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command, as ``engine``, the `Engine` that its options tell."""
-
-    @wraps(command)
-    def run(*args: Any, **given: Any) -> Any:
-        engine = Engine(*(given.pop(name) for name in Engine._fields))
-        if engine.engine == "local" and (engine.workers or engine.address):
+    def __post_init__(self) -> None:
+        if self.engine == "local" and (self.workers or self.address):
             raise ConfigError("--workers and --address are of --engine ray; give that, too")
-        return command(*args, engine=engine, **given)
 
-    return _together([_option("shared", name) for name in Engine._fields])(run)
+    def spread(self) -> AbstractContextManager[Any]:
+        """Return a context: of None in this process, or else of what spreads batches over workers."""
+        return nullcontext() if self.engine == "local" else ray_workers(self.workers, self.address)
+
+
+# Gives a command, as ``engine``, the `Engine` that its options tell.
+engine = _gathered("engine", Engine, [_option("shared", name) for name in Engine.__match_args__])
 
 
 def make_config(

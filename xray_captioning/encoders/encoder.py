@@ -86,7 +86,7 @@ class Encoder(keras.Model):
         self.backbone = make(name_of_backbone, self.row, size)
         rows, columns, self.channels = self.backbone.output_shape[1:]
         if min(rows, columns) < pool:
-            has = f"the feature map of {name_of_backbone} at {size} px is {rows}x{columns}"
+            has = f"the map of {name_of_backbone} at {size} px is {rows}x{columns}"
             raise ConfigError(f"model.pool is {pool} but {has}; choose a smaller pool or larger images")
         self.grid = (rows // pool, columns // pool)
         self.pooling_layer = keras.layers.AveragePooling2D(pool, name="pool")
@@ -129,8 +129,7 @@ class Encoder(keras.Model):
         about = read_bundle(folder, "encoder")
         config = Config.from_dict(about["config"], f"{folder}/captioner.json")
         model = config.model
-        made = {"findings": about["findings"], "network": model.network}
-        encoder = cls(model.encoder, config.image.size, model.pool, **made)
+        encoder = cls(model.encoder, config.image.size, model.pool, about["findings"], network=model.network)
         load_weights(encoder, folder / "encoder.weights.h5")
         encoder.trained_on = TrainedOn.load(folder)
         return encoder
@@ -138,9 +137,8 @@ class Encoder(keras.Model):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, and what it was trained on."""
         own = {name: getattr(self, name) for name in ("name_of_backbone", "size", "pool", "network")}
-        record = self.trained_on and self.trained_on.to_dict()
-        known = {"findings": list(self.findings), "trained_on": record}
-        return {**super().get_config(), **own, **known}
+        own |= {"findings": list(self.findings), "trained_on": self.trained_on and self.trained_on.to_dict()}
+        return {**super().get_config(), **own}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Encoder:
@@ -204,8 +202,8 @@ class Encoder(keras.Model):
             normalises = isinstance(layer, keras.layers.BatchNormalization)
             layer.trainable = layer.name.startswith(block) and not normalises
         if not self.backbone.trainable_variables:
-            advice = "leave training.encoder_learning_rate at 0 or choose another encoder"
-            raise ConfigError(f"the encoder {self.name_of_backbone} has no last block to train; {advice}")
+            none = f"the encoder {self.name_of_backbone} has no last block to train"
+            raise ConfigError(f"{none}; leave training.encoder_learning_rate at 0 or choose another encoder")
 
     def classify(self, features: Any, mask: Any) -> Any:
         """Return one logit for each finding.
@@ -259,14 +257,12 @@ class FindingModel(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        encoder = keras.saving.serialize_keras_object(self.encoder)
-        own = {name: getattr(self, name) for name in ("keep_statistics", "checkpointing")}
-        return {**super().get_config(), **own, "encoder": encoder}
+        own = {"keep_statistics": self.keep_statistics, "checkpointing": self.checkpointing}
+        return {**super().get_config(), **own, "encoder": keras.saving.serialize_keras_object(self.encoder)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FindingModel:
-        encoder = keras.saving.deserialize_keras_object(config["encoder"])
-        return cls(**{**config, "encoder": encoder})
+        return cls(**{**config, "encoder": keras.saving.deserialize_keras_object(config["encoder"])})
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile, and make the network that is trained: here once, and in no call of another model."""

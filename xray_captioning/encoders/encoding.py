@@ -9,20 +9,17 @@ from msgspec.structs import asdict
 
 from xray_captioning import __version__
 from xray_captioning.backend import compiled
-from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_config
+from xray_captioning.bundles.bundle import FEATURES, FEATURES_ONLY, find_bundle, read_config
 from xray_captioning.config import Config
-from xray_captioning.data import datasets, features
+from xray_captioning.data import datasets, features, provenance, targets
 from xray_captioning.data.datasets import Images, Inputs
 from xray_captioning.data.encoding import as_array, encode_images, encode_studies, finding_probabilities
 from xray_captioning.data.feature_files import Made, StudyFeatures
 from xray_captioning.data.features import Array, ArrayCache, Compute, Regions
 from xray_captioning.data.images import Image, read_images
-from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.studies import Studies
-from xray_captioning.data.targets import study_images
-from xray_captioning.encoders import saved
+from xray_captioning.encoders import onnx_files, saved
 from xray_captioning.encoders.encoder import Encoder
-from xray_captioning.encoders.onnx_files import OnnxEncoder
 from xray_captioning.encoders.saved import PIXELS, adopted, is_network, new_encoder, starting_encoder, weights_digest
 from xray_captioning.errors import ConfigError, DataError, XrayCaptioningError
 from xray_captioning.files import sha256_file
@@ -89,7 +86,7 @@ def study_regions(
     if given is not None:
         places, pool = given.of(studies["study_id"]), config.model.pool
         return lambda numbers: given.read(places[numbers], pool)
-    images = study_images(studies, config)
+    images = targets.study_images(studies, config)
     maps = cached_features(images, encoder, config, cache, spread)
     return features.image_regions(maps, images, config.image.views)
 
@@ -146,7 +143,7 @@ def study_encoder(
     encoder: Any
     if onnx:
         size = config.image.size if changes and "image.size" in changes else None
-        encoder = OnnxEncoder(Path(name), size, layer)
+        encoder = onnx_files.OnnxEncoder(Path(name), size, layer)
         config = config.replace({"image.size": encoder.size})
         encode, digest = encoder.encode, sha256_file(Path(name))
     else:
@@ -181,13 +178,12 @@ class GivenFeatures:
     findings: tuple[str, ...] = ()
     weights: tuple[Any, ...] = ()
 
-    def __init__(self, grid: Any, channels: int, trained_on: TrainedOn | None = None) -> None:
+    def __init__(self, grid: Any, channels: int, trained_on: provenance.TrainedOn | None = None) -> None:
         self.grid, self.channels, self.trained_on = tuple(grid), channels, trained_on
 
     def encode(self, images: Any, training: bool | None = None) -> Any:
         """Refuse images."""
-        advice = "give it features, or train it with the encoder that made them (--encoder)"
-        raise ConfigError(f"this captioner was trained on features and sees no images; {advice}")
+        raise ConfigError(f"this captioner was trained on features and {FEATURES_ONLY}")
 
 
 def features_encoder(
@@ -213,9 +209,9 @@ def features_encoder(
     return config, found
 
 
-def _record(given: StudyFeatures) -> TrainedOn | None:
+def _record(given: StudyFeatures) -> provenance.TrainedOn | None:
     try:
-        return TrainedOn.from_dict(given.about.trained_on) if given.about.trained_on else None
+        return provenance.TrainedOn.from_dict(given.about.trained_on) if given.about.trained_on else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{given.source}: its `about` is damaged; write it again") from error
 

