@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msgspec.structs import asdict
 
 from xray_captioning import __version__
 from xray_captioning.backend import compiled
@@ -150,14 +149,12 @@ def study_encoder(
         encoder = new_encoder(config, saved.weights_of(config, weights))
         encode, digest = compiled(encoder.encode, encoder), weights_digest(encoder.backbone)
     about: dict[str, Any] = {"encoder": name, "layer": layer, "weights": weights, "weights_sha256": digest}
-    about["image"] = {field: getattr(config.image, field) for field in PIXELS}
-    about["xray_captioning"] = __version__
+    about |= {"image": {n: getattr(config.image, n) for n in PIXELS}, "xray_captioning": __version__}
     if not onnx and encoder.trained_on is not None:
         about["trained_on"] = encoder.trained_on.to_dict()
 
     classify, outputs = saved.classifier_of(name, weights, encoder.channels)
-    if outputs:
-        about["outputs"] = outputs
+    about |= {"outputs": outputs} if outputs else {}
 
     def encoded(studies: Sequence[Sequence[Image | None]]) -> dict[str, Array]:
         placed = [[*study, *[None] * (views - len(study))] for study in studies]
@@ -191,13 +188,12 @@ def features_encoder(
 ) -> tuple[Config, Any]:
     """Return configuration and encoder of a run on features: the one they name, or that is asked for."""
     # If there is none, or the one they name cannot be had, the captioner will see no images.
-    (views, rows, columns), wanted = given.grid, config.model.pool
+    (views, rows, columns), pool = given.grid, config.model.pool
     for name in ("text.view_prefix", "training.encoder_learning_rate"):
         if config.flat()[name]:
             raise ConfigError(f"{name} needs images; leave it at its default beside features")
-    pool = wanted if min(rows, columns) >= wanted else 1
-    sizes = {"image.views": views, "image.repeat_single_view": False, "model.pool": pool}
-    config = config.replace(sizes)
+    pool = pool if min(rows, columns) >= pool else 1
+    config = config.replace({"image.views": views, "image.repeat_single_view": False, "model.pool": pool})
     try:
         config, found = _encoder(config, given.about, encoder, weights)
     except XrayCaptioningError:
@@ -221,10 +217,9 @@ def _encoder(config: Config, made: Made, encoder: Any, weights: str | None) -> t
     if encoder is None and weights is None:
         if not made.weights_sha256 or made.weights == "random":
             raise ConfigError("it is not known which weights made the features")
-        weights = made.weights
-        if weights is not None and not is_network(weights):
-            encoder, weights = weights, None
-    changes = {f"image.{name}": made.image[name] for name in PIXELS if name in made.image}
+        bundle = made.weights is not None and not is_network(made.weights)
+        encoder, weights = (made.weights, None) if bundle else (None, made.weights)
+    changes: dict[str, Any] = {f"image.{name}": made.image[name] for name in PIXELS if name in made.image}
     changes |= {"model.encoder": made.encoder} if made.encoder else {}
     if isinstance(encoder, Encoder):
         changes |= {"model.encoder": encoder.name_of_backbone, "image.size": encoder.size}
@@ -250,11 +245,10 @@ def check_fits(given: StudyFeatures, config: Config, encoder: Any, about: Mappin
         raise ConfigError(f"{given.source}: a study is {shapes} are needed; give features of the same encoder")
     known = about.get(FEATURES, {}).get("weights_sha256"), given.about.weights_sha256
     if all(known) and known[0] != known[1]:
-        than = "than the features that this captioner was trained on; give features of the same"
-        raise ConfigError(f"{given.source}: is of another encoder, or other weights, {than}")
+        what = "another encoder, or other weights, than the features that this captioner was trained on"
+        raise ConfigError(f"{given.source}: is of {what}; give features of the same")
 
 
 def made_by(given: StudyFeatures) -> dict[str, Any]:
     """Return what a bundle keeps of what made its features."""
-    known = asdict(given.about)
-    return {name: known[name] for name in ("encoder", "layer", "weights_sha256", "image")}
+    return {name: getattr(given.about, name) for name in ("encoder", "layer", "weights_sha256", "image")}

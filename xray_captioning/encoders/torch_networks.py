@@ -145,11 +145,11 @@ def _lite0_file() -> Path:
 
 
 class Network(NamedTuple):
-    """How a network is built, which layers are its last block, and which one is left out."""
+    """How a network is built, which layers are its last block, and which one, its classifier, is left out."""
 
     build: Callable[..., Any]
     last_block: tuple[str, ...]
-    classifier: str  # the name of its layer
+    classifier: str
 
 
 NETWORKS = {

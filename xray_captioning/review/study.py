@@ -80,7 +80,7 @@ class Key(Struct, forbid_unknown_fields=True):
         cases = ((case, n, sheet.reader) for sheet in key.sheets for n, case in enumerate(sheet.cases, 1))
         for case, number, reader in cases:
             if case.study not in key.studies or set(case.texts) != set(key.systems):
-                what = f"case {number} of {reader} does not fit the studies and systems named there"
+                what = f"case {number} of {reader} does not fit its studies and systems"
                 raise DataError(f"{path}: {what}; use the file as review export wrote it")
         return key
 
@@ -161,24 +161,21 @@ def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None)
         warnings.simplefilter("ignore", ResultsWarning)  # a study without an image is none of `views`
         first, second = (by_row(name, written, studies) for name, written in zip(systems, columns))
     if alone := sorted(first.keys() ^ second.keys()):
-        what = f"{len(alone)} studies have a text of one system only, such as {studies.ids[alone[0]]}"
-        raise DataError(f"{path}: {what}; give both")
+        such = studies.ids[alone[0]]
+        raise DataError(f"{path}: {len(alone)} studies have a text of one system only, such as {such}; give both")
     one, other = ([" ".join(text.split()) for text in written.texts] for written in columns)
     return {studies.ids[n]: (one[place], other[second[n]]) for n, place in first.items()}
 
 
 def sheet_files(sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: Pictures | None) -> dict[str, bytes]:
     """Return a reader's files by name, and name the sheet; none tells which system wrote a text."""
-    cases = [
-        {
-            "study": case.study if pictures is None else "",
-            "pictures": [] if pictures is None else pictures[case.study],
-            "texts": [texts[case.study][systems.index(system)] for system in case.texts],
-        }
-        for case in sheet.cases
-    ]
-    seen = json.dumps([sheet.reader, cases], sort_keys=True).encode("ascii")
-    sheet.sheet = f"{sheet.reader}-{hashlib.sha256(seen).hexdigest()[:12]}"
+    cases = []
+    for case in sheet.cases:
+        written = [texts[case.study][systems.index(system)] for system in case.texts]
+        seen, name = ([], case.study) if pictures is None else (pictures[case.study], "")
+        cases.append({"study": name, "pictures": seen, "texts": written})
+    shown = json.dumps([sheet.reader, cases], sort_keys=True).encode("ascii")
+    sheet.sheet = f"{sheet.reader}-{hashlib.sha256(shown).hexdigest()[:12]}"
     values = {"sheet": sheet.sheet, "columns": COLUMNS, "criteria": CRITERIA, "formula": FORMULA, "cases": cases}
     page = render("review/page.html", sheet=values)
     return {"sheet.html": page.encode("utf-8"), "sheet.csv": _table(sheet.sheet, cases)}

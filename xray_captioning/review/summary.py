@@ -18,10 +18,9 @@ from xray_captioning.evaluation.table import finite, format_markdown, format_tab
 from xray_captioning.review.study import CRITERIA, HIGHEST, LOWEST, Key, Rating
 
 Array = NDArray[np.float64]
-Interval = tuple[float, float] | tuple[None, None]
 Rows = list[dict[str, Any]]
-# Where nothing varies from study to study, or there is one study, nothing tells how sure it is.
-NO_INTERVAL: Interval = (None, None)
+# None where nothing varies from study to study, or there is one study: nothing tells how sure it is.
+Interval = tuple[float, float] | tuple[None, None]
 
 
 def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
@@ -54,9 +53,7 @@ def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
         "preferences": _preferences(differences, [*CRITERIA, "total"]),
         "agreement": _agreements(pairs),
         "repeats": _agreements(twice) if np.isfinite(again).any() else [],
-        "notes": [
-            {"reader": r.reader, "study": r.study, "system": r.system, "note": r.note} for r in ratings if r.note
-        ],
+        "notes": [{n: getattr(r, n) for n in ("reader", "study", "system", "note")} for r in ratings if r.note],
     }
 
 
@@ -126,7 +123,7 @@ def mean_interval(values: Array, bounds: tuple[float, float]) -> Interval:
     mean = sums.sum() / max(total, 1)
     squares = ((sums - mean * counts) ** 2).sum()
     if studies < 2 or np.isclose(squares, 0):
-        return NO_INTERVAL
+        return None, None
     half = t.ppf(0.975, studies - 1) * np.sqrt(squares * studies / (studies - 1)) / total
     low, high = np.clip((mean - half, mean + half), *bounds)
     return float(low), float(high)
@@ -145,13 +142,13 @@ def kappa_interval(first: Array, second: Array) -> Interval:
     sums = _moments(first, second).sum(axis=1)
     sums = sums[sums[:, 0] > 0]
     if (studies := len(sums)) < 2:
-        return NO_INTERVAL
+        return None, None
     kappa, without = _kappa(sums.sum(axis=0)), _kappa(sums.sum(axis=0) - sums)
     if not (np.isfinite(without).all() and abs(kappa) < 1 and (np.abs(without) < 1).all()):
-        return NO_INTERVAL
+        return None, None
     spread = np.arctanh(without).std() * np.sqrt(studies - 1)
     if np.isclose(spread, 0):
-        return NO_INTERVAL
+        return None, None
     half = t.ppf(0.975, studies - 1) * spread
     low, high = np.tanh((np.arctanh(kappa) - half, np.arctanh(kappa) + half))
     return float(low), float(high)
@@ -228,9 +225,6 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _agreement_rows(found: Rows) -> Rows:
-    named = [(" and ".join(dict.fromkeys(row["readers"])), row) for row in found]
-    return [
-        {"readers": readers, "criterion": row["criterion"], "kappa": row["kappa"]}
-        | {"95 % interval": _span(row), "same": row["same"], "n": row["n"]}
-        for readers, row in named
-    ]
+    made = {"readers": lambda row: " and ".join(dict.fromkeys(row["readers"])), "95 % interval": _span}
+    names = ("readers", "criterion", "kappa", "95 % interval", "same", "n")
+    return [{name: made[name](row) if name in made else row[name] for name in names} for row in found]
