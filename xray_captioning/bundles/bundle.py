@@ -28,10 +28,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError, convert
 
+from xray_captioning import files, plugins
 from xray_captioning.config import Config
 from xray_captioning.errors import BundleError, ConfigError
-from xray_captioning.files import atomic_write, naming, read_json, sha256_file, shipped_folder, temporary_folder
-from xray_captioning.plugins import origin_of
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -98,11 +97,11 @@ def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     _settle(folder)
-    with temporary_folder(folder, "bundle") as aside:
-        with naming(folder):
+    with files.temporary_folder(folder, "bundle") as aside:
+        with files.naming(folder):
             write(aside)
-        digests = {path.relative_to(aside).as_posix(): sha256_file(path) for path in _files(aside)}
-        atomic_write(aside / MANIFEST, json.dumps(digests, indent=2) + "\n")
+        digests = {path.relative_to(aside).as_posix(): files.sha256_file(path) for path in _files(aside)}
+        files.atomic_write(aside / MANIFEST, json.dumps(digests, indent=2) + "\n")
         aside.rename(folder / _WHOLE)
     _settle(folder)
 
@@ -147,7 +146,7 @@ def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
 def bundle_files(folder: Path) -> list[str]:
     """Return the names of a bundle's own files, without the manifest."""
     _settle(folder)
-    return [_inside(name) for name in read_json(folder / MANIFEST, _NOT_WHOLE)]
+    return [_inside(name) for name in files.read_json(folder / MANIFEST, _NOT_WHOLE)]
 
 
 def _inside(name: str) -> str:
@@ -183,19 +182,19 @@ def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = 
 
 def _read_files(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
     """Return manifest and ``captioner.json`` of files that are as the manifest says."""
-    digests = read_json(folder / MANIFEST, _NOT_WHOLE)
+    digests = files.read_json(folder / MANIFEST, _NOT_WHOLE)
     for name, digest in digests.items():
         path = folder / _inside(name)
         if not path.is_file():
             raise BundleError(f"{path}: missing; {_AGAIN}")
-        if sha256_file(path) != digest:
+        if files.sha256_file(path) != digest:
             raise BundleError(f"{path}: altered since it was saved; {_AGAIN}")
     return digests, read_values(folder)
 
 
 def read_values(folder: Path) -> dict[str, Any]:
     """Return ``captioner.json`` with fields as they should be, or raise `BundleError`."""
-    about: dict[str, Any] = read_json(folder / "captioner.json", _NOT_WHOLE)
+    about: dict[str, Any] = files.read_json(folder / "captioner.json", _NOT_WHOLE)
     if about.get("format") != FORMAT:
         told = f"bundle format {about.get('format')}, expected {FORMAT}"
         raise BundleError(f"{folder}: {told}; install the version of xray-captioning that wrote it")
@@ -209,7 +208,7 @@ def read_values(folder: Path) -> dict[str, Any]:
 def _check_packages(folder: Path, kind: str, about: dict[str, Any]) -> None:
     for part in set(PARTS[kind]) & set(about.get("needs", ())):
         name, need = about["config"]["model"][part], about["needs"][part]
-        if not origin_of(part, name):
+        if not plugins.origin_of(part, name):
             imported = f"import the module {need.get('module')} first"
             advice = f"pip install {need['package']}" if "package" in need else imported
             raise BundleError(f"{folder}: its {part} {name!r} is of another package; {advice}")
@@ -225,13 +224,13 @@ def find_bundle(name: str | Path) -> Path:
     if not isinstance(name, (str, os.PathLike)):
         raise ConfigError(f"expected the folder or the name of a bundle, got {type(name).__name__}")
     if not Path(name).exists() and str(name) in shipped_bundles():
-        return shipped_folder() / str(name)
+        return files.shipped_folder() / str(name)
     return Path(name)
 
 
 def shipped_bundles() -> list[str]:
     """Return the names of the bundles inside the package."""
-    return sorted(path.parent.name for path in shipped_folder().glob(f"*/{MANIFEST}"))
+    return sorted(path.parent.name for path in files.shipped_folder().glob(f"*/{MANIFEST}"))
 
 
 def model_card(values: dict[str, Any], calibration: dict[str, Any] | None = None) -> str:

@@ -12,9 +12,8 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from xray_captioning.checkpoints import arrays
+from xray_captioning.checkpoints import arrays, pickles
 from xray_captioning.checkpoints.arrays import Array, Budget, RefusedError, entries, entry, shape_of
-from xray_captioning.checkpoints.pickles import Name, Record, Unpickler
 
 MAXIMUM_STEPS = 5_000_000  # pickle instructions: a tensor takes about forty
 MAXIMUM_PICKLE = 2**26  # bytes
@@ -132,7 +131,7 @@ def _arrays(
     return {name: made[one] for name, one in found.items()}
 
 
-class _Reader(Unpickler):
+class _Reader(pickles.Unpickler):
     """Follows the pickles of a file, and notes its storages."""
 
     purpose = "PyTorch file"
@@ -164,7 +163,7 @@ class _Reader(Unpickler):
             return tensor(storage, offset, shape, strides, kind)
         if text in _PARAMETERS:
             return arguments[0]
-        if text in _SUBCLASSES and isinstance(arguments[0], Name):
+        if text in _SUBCLASSES and isinstance(arguments[0], pickles.Name):
             return self.call(arguments[0].text, arguments[2])
         if text == "torch.Size":
             return shape_of(arguments[0], "a size")
@@ -174,7 +173,7 @@ class _Reader(Unpickler):
 
 
 def _kind(name: Any) -> str:
-    text = name.text if isinstance(name, Name) else "no name"
+    text = name.text if isinstance(name, pickles.Name) else "no name"
     kind = _KINDS.get(text.rpartition(".")[2])
     if kind is None or not text.startswith("torch."):
         raise RefusedError(f"numbers of kind {text[:60]!r}, such as quantised ones; save the model as float32")
@@ -195,7 +194,7 @@ def collected(value: Any) -> dict[str, Tensor]:
 def _weights(value: Any) -> Any:
     """Return the part of a checkpoint that is the model."""
     for _ in range(5):
-        holder = isinstance(value, dict) and not isinstance(value, Record)
+        holder = isinstance(value, dict) and not isinstance(value, pickles.Record)
         if not holder or any(isinstance(v, Tensor) for v in value.values()):
             break
         inner = [value[key] for key in _WRAPPERS if isinstance(value.get(key), dict)]
@@ -219,7 +218,7 @@ def _walked(value: Any, name: str, above: tuple[int, ...], visits: Iterator[int]
 
 def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
     """Yield what may hold tensors, with its name within the object."""
-    if isinstance(value, Record):
+    if isinstance(value, pickles.Record):
         state = value.state[0] if isinstance(value.state, tuple) and value.state else value.state
         state = state if isinstance(state, dict) else {}
         yield from _parts(_members(state) if "_parameters" in state else {**value, **state})

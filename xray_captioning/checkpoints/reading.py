@@ -15,11 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from xray_captioning.checkpoints import arrays
+from xray_captioning.checkpoints import arrays, hdf5, onnx, pytorch
 from xray_captioning.checkpoints.arrays import MAXIMUM_BYTES, Array, Budget, RefusedError, entry
-from xray_captioning.checkpoints.hdf5 import SIGNATURE, WEIGHTS, ask_process
-from xray_captioning.checkpoints.onnx import beside, is_onnx, read_onnx
-from xray_captioning.checkpoints.pytorch import LEGACY, read_legacy, read_zip
 from xray_captioning.errors import BundleError
 from xray_captioning.files import BROKEN_ZIP, read_toml
 
@@ -87,21 +84,21 @@ def _read(path: Path, budget: Budget) -> dict[str, Array]:
 
 def _of_file(path: Path, budget: Budget) -> dict[str, Array]:
     start = arrays.first_bytes(path, 512)
-    if start.startswith(SIGNATURE):
+    if start.startswith(hdf5.SIGNATURE):
         return _of_keras(path, budget)
     if start[:2] == b"PK":
         return _of_zip(path, budget)
-    if LEGACY in start[:64]:
-        return read_legacy(path, budget)
+    if pytorch.LEGACY in start[:64]:
+        return pytorch.read_legacy(path, budget)
     if start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] < path.stat().st_size:
         return _read_safetensors(path, budget)
-    if is_onnx(start):
-        return read_onnx(path, budget)
+    if onnx.is_onnx(start):
+        return onnx.read_onnx(path, budget)
     raise RefusedError(_seems(start))
 
 
 def _of_keras(path: Path, budget: Budget) -> dict[str, Array]:
-    found = arrays.once((a.whole_name, a.values) for a in ask_process(path, budget.bytes))
+    found = arrays.once((a.whole_name, a.values) for a in hdf5.ask_process(path, budget.bytes))
     for name, values in found.items():
         budget.pay(values.nbytes, name)
     return found
@@ -112,12 +109,12 @@ def _of_zip(path: Path, budget: Budget) -> dict[str, Array]:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if any(name.endswith("/data.pkl") for name in names):
-                return read_zip(archive, budget)
+                return pytorch.read_zip(archive, budget)
             if names and all(name.endswith(".npy") for name in names):
                 return _read_npz(archive, budget)
     except BROKEN_ZIP as error:
         raise RefusedError(f"a truncated zip archive ({str(error)[:60]}), perhaps PyTorch's; get it again") from error
-    if WEIGHTS in names:
+    if hdf5.WEIGHTS in names:
         return _of_keras(path, budget)
     advice = "unpack it and give the file of weights that is in it (PyTorch, Keras 3 and NumPy write others)"
     raise RefusedError(f"a zip archive; {advice}")
@@ -128,7 +125,7 @@ def _of_parts(path: Path, budget: Budget) -> dict[str, Array]:
     index = _parsed_json(arrays.first_bytes(path, _MAXIMUM_HEADER)).get("weight_map")
     if not isinstance(index, dict) or not all(isinstance(n, str) for n in index.values()):
         raise RefusedError("JSON without a weight_map, so no index of parts; give the weights, as model.safetensors")
-    files = {name: beside(path, name) for name in list(dict.fromkeys(index.values()))[: _PARTS + 1]}
+    files = {name: onnx.beside(path, name) for name in list(dict.fromkeys(index.values()))[: _PARTS + 1]}
     if len(files) > _PARTS:
         raise RefusedError(f"names more than {_PARTS:,} files; refused")
     parts = {name: _of_file(file, budget) for name, file in files.items()}

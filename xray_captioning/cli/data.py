@@ -15,15 +15,12 @@ from typing import Any, Literal
 
 import click
 
-from xray_captioning import config
+from xray_captioning import config, files
 from xray_captioning.cli import options
-from xray_captioning.data.opening import IMAGE_SUFFIXES
-from xray_captioning.data.splits import split_studies
-from xray_captioning.data.stores import those_there
+from xray_captioning.data import opening, splits, stores
 from xray_captioning.data.studies import Studies, format_summary, summarise, summary_warnings
 from xray_captioning.errors import ConfigError
 from xray_captioning.evaluation.table import format_csv
-from xray_captioning.files import atomic_write, progress
 from xray_captioning.plugins import model_names, origin_of
 
 READ = 64  # images at a time
@@ -48,11 +45,10 @@ def demo(out: Path, seed: int | None, devices: Literal["one", "all"]) -> None:
         raise ConfigError(f"{out}: is not empty; choose another folder with --out")
 
     from xray_captioning.demo import run_demo
-    from xray_captioning.evaluation.baselines import merged_rows
-    from xray_captioning.evaluation.table import format_table
+    from xray_captioning.evaluation import baselines, table
 
     rows = run_demo(out, seed or 0, lambda line: click.echo(line, err=True), devices)
-    click.echo(format_table(merged_rows(rows)))
+    click.echo(table.format_table(baselines.merged_rows(rows)))
     click.echo(DEMO.format(out=out))
 
 
@@ -82,7 +78,7 @@ def prepare(source: options.Source, out: Path | None, read_images: bool, engine:
     from xray_captioning.data.sources import captions
 
     studies = source.read()
-    summary, split = summarise(studies), split_studies(studies)
+    summary, split = summarise(studies), splits.split_studies(studies)
     if summary["source"] == "captions":
         found = captions.columns_of(Path(studies.attrs["path"]), source.columns)
         summary["columns"], summary["columns_not_used"] = found
@@ -96,10 +92,10 @@ def prepare(source: options.Source, out: Path | None, read_images: bool, engine:
     for sentence in summary_warnings(summary, _images_below(source)):
         warnings.warn(sentence, stacklevel=1)
     if out is not None:
-        atomic_write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+        files.atomic_write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
         split.to_json(out / "split.json")
         if read_images:
-            atomic_write(out / "unreadable.csv", format_csv(bad, ["image", "error"]))
+            files.atomic_write(out / "unreadable.csv", format_csv(bad, ["image", "error"]))
         click.echo(f"wrote {out / 'summary.json'} and {out / 'split.json'}")
         click.echo(f"to train and evaluate on this split: --split {out / 'split.json'}")
 
@@ -108,9 +104,9 @@ def _unreadable(studies: Studies, engine: options.Engine) -> list[dict[str, str]
     """Read the images that are there; return those that cannot be read, and why."""
     from xray_captioning.data.images import unreadable
 
-    paths = sorted(those_there(chain.from_iterable(studies["images"])))
+    paths = sorted(stores.those_there(chain.from_iterable(studies["images"])))
     batches = [paths[start : start + READ] for start in range(0, len(paths), READ)]
-    with engine.spread() as spread, progress(total=len(paths), desc="read images", unit="image") as bar:
+    with engine.spread() as spread, files.progress(total=len(paths), desc="read images", unit="image") as bar:
         found: list[str | None] = []
         for errors in spread(lambda: unreadable, batches, lambda _: LOST) if spread else map(unreadable, batches):
             found += errors
@@ -125,7 +121,7 @@ def _images_below(source: options.Source) -> list[str]:
         return []
     folder = place if place.is_dir() else place.parent
     below = (os.path.join(root, n) for root, _, names in islice(os.walk(folder), FOLDERS) for n in sorted(names))
-    return list(islice((path for path in below if path.lower().endswith(IMAGE_SUFFIXES)), EXAMPLES))
+    return list(islice((path for path in below if path.lower().endswith(opening.IMAGE_SUFFIXES)), EXAMPLES))
 
 
 @click.command()

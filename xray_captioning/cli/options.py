@@ -119,12 +119,11 @@ class Source(NamedTuple):
     def is_large(self) -> bool:
         """Whether it is a table of so many studies that it is read without images where texts are enough."""
         from xray_captioning.data.opening import is_zip
-        from xray_captioning.data.sources.captions import longer_than
-        from xray_captioning.data.sources.reading import CAPTIONS, detect
+        from xray_captioning.data.sources import captions, reading
         from xray_captioning.metrics.ngrams import LARGE
 
-        table = not is_zip(self.data) and (self.columns or detect(self.data).source is CAPTIONS)
-        return bool(table) and longer_than(self.data, LARGE)
+        table = not is_zip(self.data) and (self.columns or reading.detect(self.data).source is reading.CAPTIONS)
+        return bool(table) and captions.longer_than(self.data, LARGE)
 
     def load(self) -> Studies:
         """Return the studies, and say once how many images are missing."""

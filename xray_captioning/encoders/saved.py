@@ -12,34 +12,29 @@ from typing import Any
 import numpy as np
 from msgspec import to_builtins
 
+from xray_captioning import files, plugins
 from xray_captioning.backend import ops
 from xray_captioning.bundles import bundle as bundles
 from xray_captioning.checkpoints import read_arrays, read_keras2
 from xray_captioning.checkpoints.hdf5 import is_hdf5, is_keras2
 from xray_captioning.config import Config
+from xray_captioning.data import provenance, resizing
 from xray_captioning.data.images import SCHEMES
-from xray_captioning.data.provenance import TrainedOn
-from xray_captioning.data.resizing import rule_of
-from xray_captioning.encoders.backbones import Backbone, find_backbone
+from xray_captioning.encoders import backbones, filling, torch_networks, vision_transformers
 from xray_captioning.encoders.encoder import Encoder
-from xray_captioning.encoders.filling import load_densenet121
-from xray_captioning.encoders.torch_networks import classifier, published_file
-from xray_captioning.encoders.vision_transformers import tower_of
 from xray_captioning.errors import BundleError, ConfigError, in_one_line
-from xray_captioning.files import read_json
 from xray_captioning.hub.fetch import registered_name, registry
-from xray_captioning.plugins import origin_of
 
 PIXELS = ("size", "resize", "normalisation")  # of a configuration: what an encoder is shown
 
 
-def trained_before(encoder: Encoder | str | Path | None) -> TrainedOn | None:
+def trained_before(encoder: Encoder | str | Path | None) -> provenance.TrainedOn | None:
     """Return what an encoder, or the bundle that holds it, was trained on, where that is known."""
     if encoder is None or isinstance(encoder, Encoder):
         return encoder and encoder.trained_on
     folder = bundles.find_bundle(encoder)
     bundles.read_bundle(folder, "encoder")
-    return TrainedOn.load(folder)
+    return provenance.TrainedOn.load(folder)
 
 
 def is_network(weights: str) -> bool:
@@ -59,7 +54,7 @@ def weights_of(config: Config, weights: str | None) -> str:
     """Return the name of the weights to start from: published ones, if any, where none is given."""
     if weights is not None:
         return weights
-    return "imagenet" if find_backbone(config.model.encoder, config.model.network).published else "random"
+    return "imagenet" if backbones.find_backbone(config.model.encoder, config.model.network).published else "random"
 
 
 def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> Encoder:
@@ -75,7 +70,7 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
         if weights == "imagenet":
             _warn_of_pixels(config)
     elif model.encoder == "chexnet" and is_keras2(path):
-        load_densenet121(encoder, path, read_keras2(path))
+        filling.load_densenet121(encoder, path, read_keras2(path))
     elif read is not None and _is_foreign(path) and not is_hdf5(path):
         read(encoder.backbone, path)
         _warn_of_pixels(config, weights)
@@ -194,7 +189,7 @@ def _difference(model: Any, path: Path) -> str:
 def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any]) -> dict[str, Any]:
     """Return what ``captioner.json`` holds."""
     parts = {part: getattr(config.model, part) for part in bundles.PARTS[kind]}
-    needs = {part: origin for part in parts if (origin := origin_of(part, parts[part]))}
+    needs = {part: origin for part in parts if (origin := plugins.origin_of(part, parts[part]))}
     if config.model.encoder == bundles.FEATURES:
         needs = {**needs, bundles.FEATURES: {"channels": encoder.channels}}
     values: dict[str, Any] = {"format": bundles.FORMAT, "kind": kind, "config": config.to_dict()}
@@ -208,7 +203,7 @@ def classifier_of(name: str, weights: str | None, channels: int) -> tuple[Callab
     given = None if weights in (None, "imagenet") else Path(str(weights))
     known = name in registry() and registry()[name].outputs
     if known and (given is None or _is_foreign(given)):
-        found = classifier(name, given or published_file(name), channels)
+        found = torch_networks.classifier(name, given or torch_networks.published_file(name), channels)
         if found is not None:
             return found, list(known)
     return lambda regions: {}, []
@@ -240,10 +235,10 @@ def adopted(config: Config, weights: str | Path | None = None, own: Collection[s
     # another kind of model is a BundleError, what is not built or resized here a ConfigError.
     name, folder = config.model.encoder, Path(weights or "")
     known = registered_name(name) in registry() or not (folder / "config.json").is_file()
-    row = find_backbone(name) if known else None
+    row = backbones.find_backbone(name) if known else None
     values: dict[str, Any] = {}
     for field in PIXELS:
-        said = getattr(row, field, usual := Backbone._field_defaults[field])
+        said = getattr(row, field, usual := backbones.Backbone._field_defaults[field])
         if said != usual or (row and row.published):  # an unpublished one may say of itself
             values[f"image.{field}"] = said
     if weights is not None and is_saved_model(folder):
@@ -257,18 +252,18 @@ def adopted(config: Config, weights: str | Path | None = None, own: Collection[s
     return config.replace({field: value for field, value in values.items() if field not in own})
 
 
-def _said(folder: Path, name: str, row: Backbone | None) -> dict[str, Any]:
+def _said(folder: Path, name: str, row: backbones.Backbone | None) -> dict[str, Any]:
     """Return fields by dotted names as the files of a folder have them."""
     model, images, open_clip = (
-        read_json(folder / file, "save it again") if (folder / file).is_file() else {}
+        files.read_json(folder / file, "save it again") if (folder / file).is_file() else {}
         for file in ("config.json", "preprocessor_config.json", "open_clip_config.json")
     )
     values: dict[str, Any] = {}
     published = registry().get(registered_name(name))
     if model.get("model_type") and (published is None or published.tower):
         where = folder / "config.json"
-        tower = tower_of(model, where)
-        own = tower_of(published.tower, name) if published else None
+        tower = vision_transformers.tower_of(model, where)
+        own = vision_transformers.tower_of(published.tower, name) if published else None
         if own is not None and own.model_type != tower.model_type:
             raise BundleError(f"{where}: is of the kind {tower.model_type}, but {name} is {own.model_type}; give that")
         if tower != own:
@@ -285,7 +280,7 @@ def _said(folder: Path, name: str, row: Backbone | None) -> dict[str, Any]:
     return values
 
 
-def _pixels(said: Mapping[str, Any], where: Path, row: Backbone | None) -> dict[str, Any]:
+def _pixels(said: Mapping[str, Any], where: Path, row: backbones.Backbone | None) -> dict[str, Any]:
     """Return how an image processor of transformers makes its square."""
     kind = str(said.get("image_processor_type") or said.get("feature_extractor_type") or "ViT")
     cut, size = said.get("do_center_crop", "CLIP" in kind or "Bit" in kind), said.get("size", 224)
@@ -300,10 +295,10 @@ def _pixels(said: Mapping[str, Any], where: Path, row: Backbone | None) -> dict[
         what = f"its {odd[0] if odd else 'size' if resample in _FILTERS else 'resample'} is not known here"
         raise ConfigError(f"{where}: {what}; set image.size, .resize and .normalisation, and take the file away")
     (side,) = sides
-    rule = row and rule_of(row.resize)
+    rule = row and resizing.rule_of(row.resize)
     library = "transformers" if kind.endswith("Fast") or rule is None else rule.library
     resize = f"{library}-{_FILTERS[resample]}" + (f"-{short}/{side}" if cut else "")
-    if row is not None and rule == rule_of(resize):
+    if row is not None and rule == resizing.rule_of(resize):
         resize = row.resize
     values = {"image.size": side, "image.resize": resize}
     if not said.get("do_normalize", True):

@@ -15,8 +15,7 @@ import numpy as np
 
 from xray_captioning.backend import keras
 from xray_captioning.checkpoints import read_arrays
-from xray_captioning.encoders.filling import load_pytorch
-from xray_captioning.encoders.vision_transformers import build_tower, load_tower, tower_of
+from xray_captioning.encoders import filling, vision_transformers
 from xray_captioning.errors import BundleError, ConfigError, require
 from xray_captioning.files import read_toml, sha256_file
 from xray_captioning.hub.fetch import fetch_file, registry
@@ -133,7 +132,7 @@ def load_lite0(model: Any, path: Path) -> None:
     """Fill the network from a file of its PyTorch port, with or without classifier; else BundleError."""
     # conv_stem is _conv_stem there
     arrays = {re.sub(r"(^|\.)_", r"\1", name): values for name, values in read_arrays(path).items()}
-    load_pytorch(model, path, "EfficientNet-Lite0", r"fc\..*", arrays)
+    filling.load_pytorch(model, path, "EfficientNet-Lite0", r"fc\..*", arrays)
 
 
 def _lite0_file() -> Path:
@@ -161,8 +160,8 @@ NETWORKS = {
 def build(name: str, size: int, published: bool) -> Any:
     """Build a published encoder, with its weights, which are downloaded, or random ones."""
     one = registry()[name]
-    tower = tower_of(one.tower, name) if one.tower else None
-    model = build_tower(tower, size) if tower else NETWORKS[one.network].build(size, one.channels)
+    tower = vision_transformers.tower_of(one.tower, name) if one.tower else None
+    model = vision_transformers.build_tower(tower, size) if tower else NETWORKS[one.network].build(size, one.channels)
     if published:
         load(name, model, published_file(name))
     return model
@@ -183,9 +182,9 @@ def load(name: str, model: Any, path: Path) -> None:
     """Fill the network of a published encoder with the weights of a file or folder."""
     one = registry()[name]
     if one.tower:
-        load_tower(tower_of(one.tower, name), model, path, name)
+        vision_transformers.load_tower(vision_transformers.tower_of(one.tower, name), model, path, name)
     else:
-        load_pytorch(model, path, name, rf"{NETWORKS[one.network].classifier}\..*|op_threshs")
+        filling.load_pytorch(model, path, name, rf"{NETWORKS[one.network].classifier}\..*|op_threshs")
 
 
 def classifier(name: str, path: Path, channels: int) -> Callable[[Any], dict[str, Any]] | None:

@@ -19,8 +19,7 @@ from xray_captioning import files
 from xray_captioning.data.images import read_image
 from xray_captioning.data.table import Row, Table
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation.caption_files import read_named
-from xray_captioning.evaluation.matching import ResultsWarning, Studies, by_row
+from xray_captioning.evaluation import caption_files, matching
 from xray_captioning.plots.images import data_uri, render
 
 CRITERIA = {
@@ -149,17 +148,17 @@ def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None)
     """Read what two systems wrote, in one line; studies that `views` has are called as there."""
     if systems[0] == systems[1]:
         raise ConfigError(f"system {systems[0]} cannot be compared with itself; name another")
-    columns = read_named(path, systems)
+    columns = caption_files.read_named(path, systems)
     if not all(written.ids for written in columns):
         raise DataError(f"{path}: names no study; give a column study_id")
     if views:
-        studies = Studies(list(views), [[path for path, _ in found] for found in views.values()])
+        studies = matching.Studies(list(views), [[path for path, _ in found] for found in views.values()])
     else:  # studies are called as in the file
         values = [value for written in columns for value in next(iter(written.ids.values()))]
-        studies = Studies(list(dict.fromkeys(str(value).strip() for value in values)))
+        studies = matching.Studies(list(dict.fromkeys(str(value).strip() for value in values)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResultsWarning)  # a study without an image is none of `views`
-        first, second = (by_row(name, written, studies) for name, written in zip(systems, columns))
+        warnings.simplefilter("ignore", matching.ResultsWarning)  # a study without an image is none of `views`
+        first, second = (matching.by_row(name, written, studies) for name, written in zip(systems, columns))
     if alone := sorted(first.keys() ^ second.keys()):
         such = studies.ids[alone[0]]
         raise DataError(f"{path}: {len(alone)} studies have a text of one system only, such as {such}; give both")

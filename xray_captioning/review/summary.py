@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, t
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.claims import holm
-from xray_captioning.evaluation.table import finite, format_markdown, format_table
+from xray_captioning.evaluation import claims, table
 from xray_captioning.review.study import CRITERIA, HIGHEST, LOWEST, Key, Rating
 
 Array = NDArray[np.float64]
@@ -81,8 +80,8 @@ def _preferences(differences: Array, names: Sequence[str]) -> Rows:
         studies = _signs(np.nansum(values, axis=0)[np.isfinite(values).any(axis=0)])
         p = sign_test(studies["above"], studies["below"])
         rows.append({"criterion": name, **_signs(values), "studies": studies, "p": p})
-    corrected = holm([float("nan") if row["p"] is None else row["p"] for row in rows])
-    return [row | {"p_holm": finite(p)} for row, p in zip(rows, corrected, strict=True)]
+    corrected = claims.holm([float("nan") if row["p"] is None else row["p"] for row in rows])
+    return [row | {"p_holm": table.finite(p)} for row, p in zip(rows, corrected, strict=True)]
 
 
 def _signs(values: Array) -> dict[str, int]:
@@ -131,7 +130,7 @@ def mean_interval(values: Array, bounds: tuple[float, float]) -> Interval:
 
 def weighted_kappa(first: Array, second: Array) -> float | None:
     """Return Cohen's kappa with quadratic weights (Cohen, 1968) of ratings, (n,), or None if there is none."""
-    return finite(_kappa(_moments(first, second).sum(axis=0)))
+    return table.finite(_kappa(_moments(first, second).sum(axis=0)))
 
 
 def kappa_interval(first: Array, second: Array) -> Interval:
@@ -178,7 +177,7 @@ def _kappa(sums: Array) -> Any:
 def format_summary(summary: dict[str, Any], markdown: bool = False) -> str:
     """Return what `summarise` found as tables with headings: aligned text, or Markdown."""
     title, heading = ("# ", "## ") if markdown else ("", "")
-    layout = format_markdown if markdown else format_table
+    layout = table.format_markdown if markdown else table.format_table
     one, other = summary["systems"]
     same = f", {summary['identical']} with the same text twice" if summary["identical"] else ""
     parts = [f"{title}Reading study: {one} and {other}, {summary['studies']} studies{same}"]

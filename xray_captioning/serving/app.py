@@ -16,18 +16,16 @@ import streamlit as st
 
 from xray_captioning.bundles.bundle import shipped_bundles
 from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.data.images import known_views
-from xray_captioning.data.opening import IMAGE_SUFFIXES
-from xray_captioning.data.studies import FRONTAL, LATERAL, UNKNOWN, VIEWS
+from xray_captioning.data import images, opening, studies
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.plots.images import View, colour_scale, overlay, strongest
 from xray_captioning.serving import app_parts as parts
 from xray_captioning.serving.app_parts import html
 
-TYPES = [suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES]
+TYPES = [suffix.removeprefix(".") for suffix in opening.IMAGE_SUFFIXES]
 SEED = 2048  # of the samples: three unlike studies, one of them normal
 BEAMS = (1, 2, 3, 5, 10)
-VIEW_NAMES = {FRONTAL: "frontal", LATERAL: "lateral", UNKNOWN: "not said"}
+VIEW_NAMES = {studies.FRONTAL: "frontal", studies.LATERAL: "lateral", studies.UNKNOWN: "not said"}
 LIMITS = (0, 25, 50, 70, 80, 90, 95, 99)  # percent
 
 
@@ -113,9 +111,9 @@ def _views(files: list[bytes]) -> list[str]:
     """Let the user say what each image shows, where a DICOM file does not say it itself."""
     told = "Each view has its own place in the model. If it is not said, the first image is taken for the frontal one."
     shown = []
-    for number, (place, file, view) in enumerate(zip(st.columns(len(files)), files, known_views(files)), 1):
+    for number, (place, file, view) in enumerate(zip(st.columns(len(files)), files, images.known_views(files)), 1):
         key, name = f"view-{number}-{parts.digest([file])}", VIEW_NAMES.__getitem__
-        chosen = place.selectbox(f"Image {number} shows", VIEWS, VIEWS.index(view), name, key, told)
+        chosen = place.selectbox(f"Image {number} shows", studies.VIEWS, studies.VIEWS.index(view), name, key, told)
         shown.append(chosen)
     return shown
 
