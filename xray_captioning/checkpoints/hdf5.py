@@ -46,7 +46,8 @@ def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
         if not path.is_file():
             raise RefusedError("no such file; give the path of a Keras weights file (.h5)")
         if (start := arrays.first_bytes(path, len(SIGNATURE))) != SIGNATURE:
-            what = "is a zip archive, as a .keras file" if start[:2] == b"PK" else f"begins with {start!r}"
+            begins = f"begins with {start!r}" if start else "is empty"
+            what = "is a zip archive, as a .keras file" if start[:2] == b"PK" else begins
             raise RefusedError(f"is not an HDF5 file (it {what}); download or copy it again")
         found = ask_process(path)
         if not all(array.layer for array in found):
@@ -124,7 +125,6 @@ def _damaged(reason: str) -> RefusedError:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Return whether a path is a file that begins as HDF5."""
     return path.is_file() and arrays.first_bytes(path, len(SIGNATURE)) == SIGNATURE
 
 

@@ -32,7 +32,6 @@ def is_onnx(start: bytes) -> bool:
 
 
 def read_onnx(path: Path, budget: Budget) -> dict[str, Array]:
-    """Read all initialisers of a model's graph."""
     if path.stat().st_size > budget.limit:
         raise RefusedError(f"larger than {budget.limit / 2**20:,.0f} MiB, the limit; refused")
     graphs = [fields(m) for m in fields(memoryview(path.read_bytes())).get(_GRAPH, [])]
@@ -78,7 +77,6 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
 
 
 def _tensor(parts: Fields, path: Path, budget: Budget) -> tuple[str, Array]:
-    """Return a TensorProto's name and numbers."""
     name = _text(parts, _NAME)
     type_ = parts.get(_TYPE, [0])[-1]
     kind = _KINDS.get(type_) if isinstance(type_, int) else None

@@ -136,7 +136,6 @@ def _of_parts(path: Path, budget: Budget) -> dict[str, Array]:
 
 
 def _in_folder(folder: Path) -> Path:
-    """Return the file of weights in a folder."""
     for name in _IN_FOLDERS:
         if (folder / name).is_file():
             return folder / name
@@ -161,7 +160,6 @@ def _seems(start: bytes) -> str:
 
 
 def _read_safetensors(path: Path, budget: Budget) -> dict[str, Array]:
-    """Read all arrays of a file."""
     found, end = {}, 0
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))

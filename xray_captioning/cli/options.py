@@ -27,7 +27,6 @@ class _Place(click.Path):
         self.take = take
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Return a Path, or what is made of an address."""
         if not is_address(value):
             return super().convert(value, param, ctx)
         if self.take is None:
@@ -53,7 +52,6 @@ _TYPES: dict[str, Callable[[Any], Any]] = {
 
 
 def _option(command: str, name: str, **more: Any) -> Decorator:
-    """Return an option as ``options.toml`` has it."""
     values = dict(_DECLARED[command][name])
     for kind, make in _TYPES.items():
         if kind in values:
@@ -109,7 +107,6 @@ class Source(NamedTuple):
         return [place if place in own else place._replace(columns=None) for place in places]
 
     def read(self) -> Studies:
-        """Return the studies."""
         from xray_captioning.data.sources.labels import render_captions
         from xray_captioning.data.sources.reading import read_studies
 

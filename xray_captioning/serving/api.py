@@ -138,7 +138,6 @@ def check_token(path: str, authorization: str, settings: Settings) -> None:
 
 
 def _problem(error: Exception) -> Response:
-    """Turn whatever was raised into a problem document."""
     problem = _as_problem(error)
     if problem.status == 500:
         log("error", request_id=flask.g.request_id, **trace(error))
@@ -176,7 +175,6 @@ def _end(response: flask.Response, engine: Engine) -> flask.Response:
 
 
 def describe_api(captioner: Captioner, settings: Settings) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of a server."""
     document: dict[str, Any] = json.loads(Path(__file__).with_name("openapi.json").read_bytes())
     document["info"]["version"] = __version__
     body = document["paths"]["/v1/captions"]["post"]["requestBody"]

@@ -91,7 +91,6 @@ def _settings(names: list[str]) -> tuple[list[str], int, float]:
 
 
 def _study(seed: int) -> parts.Study | None:
-    """Return the study that the user gave or chose."""
     own, samples = st.columns([3, 2])
     with own:
         asked = "One or two images of one study: PNG, JPEG, TIFF, BMP, WebP or DICOM, frontal first"

@@ -53,7 +53,6 @@ class Settings:
 
     @property
     def body_bytes(self) -> int:
-        """Largest body of a request."""
         return self.body_megabytes << 20
 
     def replace(self, assignments: Iterable[str]) -> Self:
