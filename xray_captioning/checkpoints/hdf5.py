@@ -77,8 +77,8 @@ def ask_process(path: Path, limit: int = MAXIMUM_BYTES) -> list[StoredArray]:
 
 def _answer(path: Path, limit: int) -> tuple[dict[str, Any], memoryview]:
     """Return the line of JSON that another process writes of a file, and the numbers after it."""
-    search = os.pathsep.join(place or "." for place in sys.path)
-    environment = {**os.environ, "PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1"}
+    places = os.pathsep.join(place or "." for place in sys.path)
+    environment = {**os.environ, "PYTHONPATH": places, "OPENBLAS_NUM_THREADS": "1"}
     seconds = CPU_SECONDS * (1 + path.stat().st_size // 2**30)
     line = [sys.executable, "-c", _CODE, str(path), str(seconds), str(limit)]
     try:
@@ -98,8 +98,7 @@ def send_arrays(path: str, seconds: str, limit: str) -> None:
     found: list[StoredArray] = []
     try:
         found = read_here(Path(path), int(limit))
-        about = [(a.layer, a.name, a.values.shape, a.values.dtype.str) for a in found]
-        header: dict[str, Any] = {"arrays": about}
+        header: Any = {"arrays": [(a.layer, a.name, a.values.shape, a.values.dtype.str) for a in found]}
     except RefusedError as error:
         header = {"error": str(error)}
     sys.stdout.buffer.write(json.dumps(header).encode() + b"\n")
@@ -163,12 +162,10 @@ def _datasets(file: Any) -> list[tuple[str, str, Any]]:
     import h5py
 
     items = _items(file)
-    for group in (file, items.get("model_weights")):
+    found = [("", name, item) for name, item in items.items() if not name.startswith("optimizer/")]
+    for group in (items.get("model_weights"), file):  # the file's own list comes first
         if group is not None and (layers := _listed(group, "layer_names")) is not None:
             found = list(_of_layers(_items(group), layers))
-            break
-    else:
-        found = [("", name, item) for name, item in items.items() if not name.startswith("optimizer/")]
     found = [one for one in found if isinstance(one[2], h5py.Dataset)]
     if not found:
         raise RefusedError("an HDF5 file without arrays; give the file of the weights")

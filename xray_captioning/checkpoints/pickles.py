@@ -174,28 +174,22 @@ def _dictionary(machine: Any) -> None:
     machine.append(Dictionary(zip(values[::2], values[1::2], strict=True)))
 
 
-_AS_PYTHON = (
-    *("PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "NONE", "NEWTRUE", "NEWFALSE"),
-    *("BININT", "BININT1", "BININT2", "FLOAT", "BINFLOAT", "STRING", "BINSTRING"),
-    *("SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
-    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "EMPTY_LIST", "LIST", "APPEND", "APPENDS"),
-    *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "SETITEM", "SETITEMS", "ADDITEMS"),
-    *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
-    *("GLOBAL", "STACK_GLOBAL", "BINPERSID"),
-)
+_AS_PYTHON = """
+    PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 FLOAT BINFLOAT STRING BINSTRING
+    SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 EMPTY_LIST LIST
+    APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 SETITEM SETITEMS ADDITEMS PUT BINPUT LONG_BINPUT MEMOIZE
+    GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL BINPERSID
+"""
 _OWN: dict[str, Callable[[Any], None]] = {
     "EMPTY_DICT": lambda machine: machine.append(Dictionary()),
-    "DICT": _dictionary,
     "EMPTY_SET": lambda machine: machine.append(_Set()),
     "FROZENSET": lambda machine: machine.append(_Set(machine.pop_mark())),
-    "REDUCE": _called,
-    "NEWOBJ": _called,
     "NEWOBJ_EX": partial(_called, keywords=True),
-    "BUILD": _described,
 }
+_OWN |= {"DICT": _dictionary, "REDUCE": _called, "NEWOBJ": _called, "BUILD": _described}
 _CODES = {op.name: ord(op.code) for op in pickletools.opcodes}
 _python: dict[int, Callable[[Any], None]] = pickle._Unpickler.dispatch
-_ACTIONS = {_CODES[name]: _python[_CODES[name]] for name in _AS_PYTHON}
+_ACTIONS = {_CODES[name]: _python[_CODES[name]] for name in _AS_PYTHON.split()}
 _ACTIONS |= {_CODES[n]: _number(_python[_CODES[n]]) for n in ("INT", "LONG", "LONG1", "LONG4")}
 _ACTIONS |= {_CODES[name]: action for name, action in _OWN.items()}
 
@@ -265,7 +259,7 @@ class _Reader(Unpickler):
         return found
 
     def call(self, text: str, arguments: tuple[Any, ...]) -> None:
-        first = arguments[0] if arguments else None
+        first = (*arguments, None)[0]
         made = isinstance(first, Name) and text in RECONSTRUCTORS and _is_tokenizer(first.text)
         if not made and (_is_tokenizer(text) or text in DICTIONARIES):
             made = len(arguments) <= (text in DICTIONARIES)
@@ -281,8 +275,7 @@ def _is_tokenizer(text: str) -> bool:
 def _attributes(value: object) -> dict[Any, Any]:
     found = value.state if isinstance(value, Record) else value
     if not isinstance(found, dict):
-        kind = type(found).__name__.strip("_")
-        raise RefusedError(f"holds {kind!r:.40}, not a tokenizer with its attributes")
+        raise RefusedError(f"holds {type(found).__name__.strip('_')!r:.40}, not a tokenizer with its attributes")
     if any(isinstance(part, tuple) for part in found.values()):  # nobody should walk through them
         raise RefusedError("a tuple, which no tokenizer has; refused")
     return found

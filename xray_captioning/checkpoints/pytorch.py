@@ -8,6 +8,7 @@ import io
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -56,7 +57,7 @@ class Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-def tensor(storage: Any, offset: Any, shape: Any, strides: Any, kind: str | None = None) -> Tensor:
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, kind: str | None) -> Tensor:
     """Return a tensor, of the storage's kind where none is given, or refuse what is none."""
     if not isinstance(storage, Storage) or type(offset) is not int:
         raise RefusedError("a tensor without a storage; save the state_dict by torch.save")
@@ -75,8 +76,8 @@ def read_zip(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:
     big = order in members and entry(archive, members, order, Budget(16)) == b"big"
     found = collected(_Reader(io.BytesIO(pickled), MAXIMUM_STEPS).load())
 
-    def stored(storage: Storage) -> bytes:
-        return entry(archive, members, f"{root}data/{storage.key}", stored_bytes)
+    def stored(key: str) -> bytes:
+        return entry(archive, members, f"{root}data/{key}", stored_bytes)
 
     return _arrays(found, stored, budget, ">" if big else "<")
 
@@ -93,8 +94,8 @@ def read_legacy(path: Path, budget: Budget) -> dict[str, Array]:
             raise RefusedError("storages that no tensor has; damaged, download or copy it again")
         places = _places(file, head.tell(), [known[key] for key in keys])
 
-        def stored(storage: Storage) -> bytes:
-            start, size = places[storage.key]
+        def stored(key: str) -> bytes:
+            start, size = places[key]
             file.seek(start)
             return file.read(size)
 
@@ -115,19 +116,14 @@ def _places(file: IO[bytes], start: int, storages: list[Storage]) -> dict[str, t
     return places
 
 
-def _arrays(
-    found: dict[str, Tensor], stored: Callable[[Storage], bytes], budget: Budget, order: str
-) -> dict[str, Array]:
+def _arrays(found: dict[str, Tensor], stored: Callable[[str], bytes], budget: Budget, order: str) -> dict[str, Array]:
     """Return the arrays of tensors; those that are one and the same stay so."""
-    data: dict[str, bytes] = {}
-    made: dict[Tensor, Array] = {}
+    read, made = cache(stored), {}
     for name, one in found.items():
         if one not in made:
             storage, kind, offset, shape, strides = one
-            if storage.key not in data:
-                data[storage.key] = stored(storage)
             view = (storage.first + offset, strides)
-            made[one] = arrays.decoded(data[storage.key], kind, shape, budget, name, order, view)
+            made[one] = arrays.decoded(read(storage.key), kind, shape, budget, name, order, view)
     return {name: made[one] for name, one in found.items()}
 
 
@@ -148,7 +144,7 @@ class _Reader(pickles.Unpickler):
         name, _location, count, *view = rest
         if kind != "storage" or not isinstance(name, str):
             raise RefusedError("an object beside its pickle that is no storage; refused")
-        (first, count) = view[0][1:] if view and view[0] else (0, count)
+        first, count = view[0][1:] if view and view[0] else (0, count)
         if not all(type(number) is int and number >= 0 for number in (first, count)):
             raise RefusedError("a storage of no possible size; download or copy it again")
         storage = Storage(name, _kind(what), first)
@@ -158,9 +154,7 @@ class _Reader(pickles.Unpickler):
     def call(self, text: str, arguments: tuple[Any, ...]) -> Any:
         """Return the tensor that a call would make; None of others, which become records."""
         if text in _VIEWS:
-            storage, offset, shape, strides = arguments[:4]
-            kind = _kind(arguments[6]) if text.endswith("v3") else None
-            return tensor(storage, offset, shape, strides, kind)
+            return _tensor(*arguments[:4], _kind(arguments[6]) if text.endswith("v3") else None)
         if text in _PARAMETERS:
             return arguments[0]
         if text in _SUBCLASSES and isinstance(arguments[0], pickles.Name):
