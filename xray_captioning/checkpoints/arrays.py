@@ -45,6 +45,7 @@ class Budget:
 
 
 def first_bytes(path: Path, count: int) -> bytes:
+    """Return the first so many bytes of a file, or all it has."""
     with path.open("rb") as file:
         return file.read(count)
 
@@ -60,6 +61,7 @@ def once(pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
 
 
 def shape_of(numbers: Sequence[Any], label: str) -> tuple[int, ...]:
+    """Return a shape, or refuse what is none."""
     fine = isinstance(numbers, (list, tuple)) and len(numbers) <= MAXIMUM_AXES
     if not fine or not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
         raise RefusedError(f"{label[:60]!r} has no possible shape; download or copy it again")
@@ -116,6 +118,7 @@ def result_size(kind: str) -> int:
 
 
 def size_of(kind: str) -> int:
+    """Return how many bytes one stored number takes."""
     return np.dtype(_STORED_AS.get(kind, kind)).itemsize
 
 
@@ -142,6 +145,8 @@ def entry(archive: zipfile.ZipFile, members: Members, name: str, budget: Budget)
 
 
 class StoredArray(NamedTuple):
+    """One array of a weights file."""
+
     layer: str  # as the file calls it
     name: str  # without ``:0``, such as ``global_attention/dense/kernel``
     values: NDArray[np.float32]

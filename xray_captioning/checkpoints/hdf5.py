@@ -124,6 +124,7 @@ def _damaged(reason: str) -> RefusedError:
 
 
 def is_hdf5(path: Path) -> bool:
+    """Return whether a path is a file that begins as HDF5."""
     return path.is_file() and arrays.first_bytes(path, len(SIGNATURE)) == SIGNATURE
 
 

@@ -32,6 +32,7 @@ def is_onnx(start: bytes) -> bool:
 
 
 def read_onnx(path: Path, budget: Budget) -> dict[str, Array]:
+    """Read all initialisers of a model's graph."""
     if path.stat().st_size > budget.limit:
         raise RefusedError(f"larger than {budget.limit / 2**20:,.0f} MiB, the limit; refused")
     graphs = [fields(m) for m in fields(memoryview(path.read_bytes())).get(_GRAPH, [])]

@@ -154,7 +154,8 @@ class _Reader(pickles.Unpickler):
     def call(self, text: str, arguments: tuple[Any, ...]) -> Any:
         """Return the tensor that a call would make; None of others, which become records."""
         if text in _VIEWS:
-            return _tensor(*arguments[:4], _kind(arguments[6]) if text.endswith("v3") else None)
+            storage, offset, shape, strides = arguments[:4]
+            return _tensor(storage, offset, shape, strides, _kind(arguments[6]) if text.endswith("v3") else None)
         if text in _PARAMETERS:
             return arguments[0]
         if text in _SUBCLASSES and isinstance(arguments[0], pickles.Name):

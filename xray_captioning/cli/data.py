@@ -101,7 +101,6 @@ def prepare(source: options.Source, out: Path | None, read_images: bool, engine:
 
 
 def _unreadable(studies: Studies, engine: options.Engine) -> list[dict[str, str]]:
-    """Read the images that are there; return those that cannot be read, and why."""
     from xray_captioning.data.images import unreadable
 
     paths = sorted(stores.those_there(chain.from_iterable(studies["images"])))

@@ -27,6 +27,7 @@ class _Place(click.Path):
         self.take = take
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return a Path, or what is made of an address."""
         if not is_address(value):
             return super().convert(value, param, ctx)
         if self.take is None:
@@ -107,6 +108,7 @@ class Source(NamedTuple):
         return [place if place in own else place._replace(columns=None) for place in places]
 
     def read(self) -> Studies:
+        """Return the studies."""
         from xray_captioning.data.sources.labels import render_captions
         from xray_captioning.data.sources.reading import read_studies
 

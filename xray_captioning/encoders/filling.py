@@ -78,10 +78,12 @@ def check(
 
 
 def shapes_of(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of variables, by the same names."""
     return {name: tuple(variable.shape) for name, variable in variables.items()}
 
 
 def fill(variables: Mapping[str, Any], found: Mapping[str, StoredArray]) -> None:
+    """Assign to each variable the array of its name."""
     for name, variable in variables.items():
         variable.assign(found[name].values)
 

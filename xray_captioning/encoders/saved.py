@@ -210,6 +210,7 @@ def classifier_of(name: str, weights: str | None, channels: int) -> tuple[Callab
 
 
 def weights_digest(model: Any) -> str:
+    """Return the SHA-256 of every weight of a model, in order."""
     digest = hashlib.sha256()
     for variable in model.weights:
         digest.update(np.ascontiguousarray(ops.convert_to_numpy(variable)).tobytes())

@@ -128,7 +128,6 @@ def describe_import(config: Config, **files: FilePath) -> dict[str, Any]:
 
 
 def _variables(model: CaptionModel) -> dict[str, Any]:
-    """Return the variables of head and decoder by their published names."""
     decoder, cell = model.decoder, model.decoder.cell
     layers = {"bkdense": model.head.project, "encoder_batch_norm": model.head.norm, EMBEDDING: decoder.embedding}
     layers |= {CELL: cell.gru, KEY: cell.key, QUERY: cell.query, ENERGY: cell.energy, LOGITS: decoder.logits}

@@ -69,6 +69,7 @@ class Key(Struct, forbid_unknown_fields=True):
     sheets: list[Sheet]
 
     def to_json(self) -> bytes:
+        """Return the content of ``key.json``."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
     @classmethod

@@ -63,6 +63,7 @@ def describe_study(
 
 
 def describe_model(captioner: Captioner, settings: Settings) -> dict[str, Any]:
+    """Return what is served, and within which limits."""
     config, model = captioner.config, captioner.config.model
     limits = {"body_bytes": settings.body_bytes, "pixels": settings.megapixels * 1_000_000}
     limits |= {"studies": settings.studies, "beam_size": settings.beam, "seconds": settings.seconds}

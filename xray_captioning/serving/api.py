@@ -175,6 +175,7 @@ def _end(response: flask.Response, engine: Engine) -> flask.Response:
 
 
 def describe_api(captioner: Captioner, settings: Settings) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of a server."""
     document: dict[str, Any] = json.loads(Path(__file__).with_name("openapi.json").read_bytes())
     document["info"]["version"] = __version__
     body = document["paths"]["/v1/captions"]["post"]["requestBody"]

@@ -51,6 +51,7 @@ class Study(NamedTuple):
 
     @property
     def names(self) -> list[str]:
+        """What to call each image."""
         return [f"image {i}" if view == UNKNOWN else view for i, view in enumerate(self.views, 1)]
 
 

@@ -32,6 +32,7 @@ class ProblemError(Exception):
 
 
 def problem_response(problem: ProblemError, request_id: str) -> Response:
+    """Return a problem as it is sent."""
     status = problem.status
     named = {"type": "about:blank", "title": status.phrase, "status": int(status)}
     document = {**named, "detail": problem.detail, "request_id": request_id}
@@ -74,6 +75,8 @@ class MemoryRequest(Request):
 
 
 class Upload(NamedTuple):
+    """What a request for captions holds."""
+
     studies: list[list[bytes]]  # the files of each study
     views: list[list[str] | None]  # of each study's files, where they are said
     beam_size: int | None  # None is the bundle's own

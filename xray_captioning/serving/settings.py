@@ -53,6 +53,7 @@ class Settings:
 
     @property
     def body_bytes(self) -> int:
+        """Largest body of a request."""
         return self.body_megabytes << 20
 
     def replace(self, assignments: Iterable[str]) -> Self:
