@@ -80,7 +80,7 @@ def load_attention_captioner(
     shapes = {**filling.shapes_of(network), **expected_shapes(sizes)}
     filling.check(weights_h5, "the attention captioner", shapes, {**images, **found}, unknown + others)
     if tokenizer.vocabulary_size != sizes["vocabulary"]:
-        what = f"has {tokenizer.vocabulary_size} token ids, padding included, but {weights_h5} {sizes['vocabulary']}"
+        what = f"has {tokenizer.vocabulary_size} token ids, and {weights_h5} has {sizes['vocabulary']}"
         raise BundleError(f"{tokenizer_pkl}: {what}; give the two files of one model")
     widths = {name: size for name, size in sizes.items() if name != "vocabulary"}
     config = Config.from_dict(ATTENTION | {"model": ATTENTION["model"] | widths})
@@ -99,7 +99,7 @@ def load_chexnet(weights_h5: FilePath) -> Encoder:
     """
     arrays = read_keras2(weights_h5)
     if any(array.leaf == "recurrent_kernel" for array in arrays):
-        raise BundleError(f"{weights_h5}: holds a captioner, not CheXNet; give its tokenizer as well (--tokenizer)")
+        raise BundleError(f"{weights_h5}: holds a captioner with its decoder; give its tokenizer as well (--tokenizer)")
     encoder = Encoder("chexnet", 224, findings=NIH14)
     filling.load_densenet121(encoder, weights_h5, arrays, "CheXNet", encoder.classifier.weights)
     return encoder

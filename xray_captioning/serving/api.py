@@ -138,8 +138,7 @@ def check_token(path: str, authorization: str, settings: Settings) -> None:
 
 
 def _problem(error: Exception) -> Response:
-    problem = _as_problem(error)
-    if problem.status == 500:
+    if (problem := _as_problem(error)).status == 500:
         log("error", request_id=flask.g.request_id, **trace(error))
     response = problem_response(problem, flask.g.request_id)
     if isinstance(error, MethodNotAllowed):
@@ -156,9 +155,8 @@ def _as_problem(error: Exception) -> ProblemError:
         return ProblemError(422, str(error))
     if isinstance(error, MissingExtraError):
         return ProblemError(415, "this server reads no DICOM; send PNG or JPEG")
-    if isinstance(error, HTTPException) and (error.code or 500) < 500:
-        return ProblemError(error.code or 400, DETAILS.get(error.code or 400, DETAILS[400]))
-    return ProblemError(500, DETAILS[500])
+    code = (error.code or 500) if isinstance(error, HTTPException) else 500
+    return ProblemError(code, DETAILS.get(code, DETAILS[400])) if code < 500 else ProblemError(500, DETAILS[500])
 
 
 def _end(response: flask.Response, engine: Engine) -> flask.Response:

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,12 +35,10 @@ class Result(NamedTuple):
     took: float  # seconds that the batch took
 
 
-@dataclass(eq=False)
 class _Job:
-    key: Any
-    item: Any
-    future: Future[Result]
-    since: float
+    def __init__(self, key: Any, item: Any) -> None:
+        self.key, self.item, self.since = key, item, time.monotonic()
+        self.future: Future[Result] = Future()
 
 
 class Capacity:
@@ -87,7 +84,7 @@ class Batcher:
 
     def compute(self, key: Any, items: Sequence[Any], deadline: float) -> list[Result]:
         """Compute items by a deadline, on the clock of `time.monotonic`, or raise `BusyError`."""
-        jobs = [_Job(key, item, Future(), time.monotonic()) for item in items]
+        jobs = [_Job(key, item) for item in items]
         with self._changed:
             if self._closing:
                 raise BusyError
@@ -169,7 +166,7 @@ class Engine:
     ) -> list[Pixels | None]:
         """Return a study's pixels, placed by their views; BusyError if no decoder is free by the deadline."""
         image, most = self.captioner.config.image, self.settings.megapixels * 1e6
-        pixels = {}
+        pixels: dict[int | None, Pixels] = {}
         for number, data in enumerate(files, 1):
             if not self._decoders.acquire(timeout=max(0.0, deadline - time.monotonic())):
                 raise BusyError
@@ -177,8 +174,7 @@ class Engine:
                 pixels[id(data)] = decode_image(data, f"{name}image {number}", image.size, image.resize, most, LONGEST)
             finally:
                 self._decoders.release()
-        placed = arranged(files, image.views, views)
-        return [None if data is None else pixels[id(data)] for data in placed]
+        return [pixels.get(id(data)) for data in arranged(files, image.views, views)]
 
     def predict(self, studies: Sequence[list[Pixels | None]], beam_size: int | None, deadline: float) -> list[Result]:
         """Return a `Prediction` of each study, as the value of a `Result`; `compute` says more."""
@@ -217,8 +213,8 @@ class Engine:
         if not self.captioner.compiles:
             return [(own, 1)]
         others = {*range(1, min(self.settings.beam, COMPILED) + 1)} - {own}
-        sizes = [2**i for i in range((batch - 1).bit_length())]
-        return [*((own, size) for size in [*sizes, batch]), *((other, batch) for other in others)]
+        sizes = [*(2**i for i in range((batch - 1).bit_length())), batch]
+        return [*((own, size) for size in sizes), *((other, batch) for other in others)]
 
     def _blank(self) -> list[Pixels | None]:
         # Arrays of their own: the same one twice would be encoded once. Not of one value, which no image may have.

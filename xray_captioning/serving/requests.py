@@ -33,14 +33,12 @@ class ProblemError(Exception):
 
 def problem_response(problem: ProblemError, request_id: str) -> Response:
     """Return a problem as it is sent."""
-    status = problem.status
-    named = {"type": "about:blank", "title": status.phrase, "status": int(status)}
-    document = {**named, "detail": problem.detail, "request_id": request_id}
+    status, told = problem.status, {"detail": problem.detail, "request_id": request_id}
+    document = {"type": "about:blank", "title": status.phrase, "status": int(status), **told}
     # A full queue is worked off in about a second.
     more = {503: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}.get(status, {})
-    headers = {"X-Request-ID": request_id, **more}
-    text = msgspec.json.encode(document) + b"\n"
-    return Response(text, int(status), headers, content_type="application/problem+json")
+    headers = {"X-Request-ID": request_id, "Content-Type": "application/problem+json", **more}
+    return Response(msgspec.json.encode(document) + b"\n", int(status), headers)
 
 
 def request_id(given: str | None) -> str:
@@ -132,8 +130,8 @@ def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]
     while given and not given[-1]:
         given.pop()
     if not given:
-        none = "there is no file in the field images, or the form is damaged"
-        raise ProblemError(400, f"{none}; send one to {views} PNG, JPEG, TIFF, BMP, WebP or DICOM files")
+        kinds = f"one to {views} PNG, JPEG, TIFF, BMP, WebP or DICOM files"
+        raise ProblemError(400, f"there is no file in the field images, or the form is damaged; send {kinds}")
     for name, files in zip(names, given):
         if not 1 <= len(files) <= views:
             raise ProblemError(422, f"{name}: {len(files)} files, but a study has 1 to {views}")
@@ -142,9 +140,7 @@ def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]
 
 
 def _views(request: Request, images: str, count: int) -> list[str] | None:
-    name = view_field(images)
-    given = request.form.getlist(name)
-    if not given:
+    if not (given := request.form.getlist(name := view_field(images))):
         return None
     if not count:
         raise ProblemError(422, f"{name}: there are no {images}; send files in that field, too")
@@ -154,8 +150,7 @@ def _views(request: Request, images: str, count: int) -> list[str] | None:
 
 
 def _field(request: Request, name: str, kind: type, least: int, most: int) -> Any:
-    values = request.form.getlist(name)
-    if not values:
+    if not (values := request.form.getlist(name)):
         return None
     valid = len(values) == 1 and _WRITTEN[kind].fullmatch(values[0])
     if valid and least <= kind(values[0]) <= most:

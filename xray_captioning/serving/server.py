@@ -12,7 +12,6 @@ import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType
 from typing import Any
 
 import flask
@@ -239,7 +238,7 @@ class Server(uvicorn.Server):
         """Make `run` come to an end; for other threads."""
         self.should_exit = True
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, frame: Any) -> None:
         """Stop at a signal; a second one ends the process at once."""
         signal.signal(sig, signal.SIG_DFL)
         self.stop()

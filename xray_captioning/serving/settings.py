@@ -44,12 +44,10 @@ class Settings:
             if name != "token" and (type(value) is not int or not 1 <= value < 2**31):
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1")
         for small, large in (("studies", "queue"), ("batch", "queue"), ("body_megabytes", "upload_megabytes")):
-            least, most = getattr(self, small), getattr(self, large)
-            if least > most:
+            if (least := getattr(self, small)) > (most := getattr(self, large)):
                 raise ConfigError(f"{small} is {least}, which is more than {large}, {most}; change one of them")
         if self.token is not None and not _TOKEN.fullmatch(self.token):
-            wanted = "16 to 512 letters, digits or ._~+/=-, such as openssl rand -hex 32 prints"
-            raise ConfigError(f"the token cannot be used; take {wanted}")
+            raise ConfigError("the token cannot be used; take 16 to 512 characters as openssl rand -hex 32 prints")
 
     @property
     def body_bytes(self) -> int:
@@ -72,9 +70,7 @@ def is_protected(path: str) -> bool:
 
 def find_token(file: Path | None) -> str | None:
     """Return the token a file holds, or else the environment variable; a binary file is refused."""
-    if file is None:
-        return os.environ.get(TOKEN_VARIABLE) or None
     try:
-        return file.read_text("utf-8").strip()
+        return os.environ.get(TOKEN_VARIABLE) or None if file is None else file.read_text("utf-8").strip()
     except ValueError as error:
         raise ConfigError(f"{file}: is no text; write the token and nothing else") from error
