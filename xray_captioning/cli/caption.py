@@ -38,7 +38,7 @@ class Bundle(NamedTuple):
 @click.command()
 @click.argument("named", nargs=-1, metavar="[IMAGE|DIR ...]")
 @options.declared("caption", "features", "runtime")
-@options.data_source("Folder or file of studies as train reads them, instead of images: a caption for each study.")
+@options.source("Folder or file of studies as train reads them, instead of images: a caption a study.", labels=False)
 @options.engine
 @options.no_seed
 def caption(
@@ -298,7 +298,7 @@ def _note(bundle: Bundle) -> None:
 @click.command()
 @click.argument("named", nargs=-1, metavar="[IMAGE|DIR ...]")
 @options.declared("encode", "set")
-@options.data_source("Folder or file of studies, instead.")
+@options.source("Folder or file of studies, instead.", labels=False)
 @options.engine
 @options.no_seed
 def encode(

@@ -104,7 +104,7 @@ def review(context: click.Context, seed: int | None) -> None:
 
 @review.command()
 @options.declared("export")
-@options.data_source("Studies whose images the sheets show.")
+@options.source("Studies whose images the sheets show.", labels=False)
 @options.seed
 def export(source: options.Source, out: Path, studies: int, seed: int | None, **drawn: Any) -> None:
     """Write one folder for each reader, and the key.

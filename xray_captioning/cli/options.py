@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Self
 
 import click
 
-from xray_captioning.batch.workers import ray_workers
 from xray_captioning.config import Config, load_preset, parse_assignment
+from xray_captioning.data.opening import is_zip
 from xray_captioning.data.stores import is_address, local
 from xray_captioning.data.studies import Studies, summarise
 from xray_captioning.errors import ConfigError
@@ -73,8 +73,7 @@ def declared(command: str, *shared: str) -> Decorator:
 
 
 seed = _option("shared", "seed")
-no_seed = _option("shared", "seed", expose_value=False)
-"""Every command takes a seed; this is for those that draw nothing."""
+no_seed = _option("shared", "seed", expose_value=False)  # every command takes one; these draw nothing
 
 
 class Source(NamedTuple):
@@ -97,31 +96,26 @@ class Source(NamedTuple):
 
     def beside(self, *paths: Path | None) -> list[Self]:
         """Return this source and further ones; --columns is for those that are captions tables."""
-        from xray_captioning.data.opening import is_zip
-        from xray_captioning.data.sources.reading import CAPTIONS, detect
-
         # Collections have columns of their own. --images is for this source alone.
         places = [self, *(self._replace(data=path, images=None) for path in paths)]
         there = [place for place in places if self.columns and place.data is not None]
-        tables = [p for p in there if is_address(p.data) or is_zip(p.data) or detect(p.data).source is CAPTIONS]
+        tables = [p for p in there if is_address(p.data) or is_zip(p.data) or _is_table(p.data)]
         own = tables or [self]
         return [place if place in own else place._replace(columns=None) for place in places]
 
     def read(self) -> Studies:
         """Return the studies."""
-        from xray_captioning.data.sources.labels import render_captions
-        from xray_captioning.data.sources.reading import read_studies
+        from xray_captioning.data.sources import labels, reading
 
-        studies = read_studies(self.data, self.images, None, self.columns, self.need_images)
-        return render_captions(studies) if self.captions_from_labels else studies
+        studies = reading.read_studies(self.data, self.images, None, self.columns, self.need_images)
+        return labels.render_captions(studies) if self.captions_from_labels else studies
 
     def is_large(self) -> bool:
         """Whether it is a table of so many studies that it is read without images where texts are enough."""
-        from xray_captioning.data.opening import is_zip
-        from xray_captioning.data.sources import captions, reading
+        from xray_captioning.data.sources import captions
         from xray_captioning.metrics.ngrams import LARGE
 
-        table = not is_zip(self.data) and (self.columns or reading.detect(self.data).source is reading.CAPTIONS)
+        table = not is_zip(self.data) and (self.columns or _is_table(self.data))
         return bool(table) and captions.longer_than(self.data, LARGE)
 
     def load(self) -> Studies:
@@ -135,12 +129,20 @@ class Source(NamedTuple):
         return studies
 
 
-def source(where: Decorator | None = None, labels: bool = True) -> Decorator:
-    """Give a command, as ``source``, the `Source` that its options tell; `where` is the first."""
-    columns = _option("shared", "columns", callback=column_names)
-    added = [where or _option("shared", "data"), _option("shared", "images"), columns]
-    added += [_option("shared", "captions-from-labels")] if labels else []
+def _is_table(path: Any) -> bool:
+    from xray_captioning.data.sources import reading
 
+    return reading.detect(path).source is reading.CAPTIONS
+
+
+def source(where: Decorator | str | None = None, labels: bool = True) -> Decorator:
+    """Give a command, as ``source``, the `Source` that its options tell; `where` is the first, or what its help
+    says of --data where a command may do without it.
+    """
+    where = click.option("--data", type=existing, help=where) if isinstance(where, str) else where
+    added = [where or _option("shared", "data"), _option("shared", "images")]
+    added += [_option("shared", "columns", callback=column_names)]
+    added += [_option("shared", "captions-from-labels")] if labels else []
     return _gathered("source", Source, added)
 
 
@@ -158,11 +160,6 @@ def _gathered(name: str, kind: Any, added: list[Decorator]) -> Decorator:
     return decorate
 
 
-def data_source(told: str) -> Decorator:
-    """Give a command a `Source` that it may do without, whose --data the help tells so."""
-    return source(click.option("--data", type=existing, help=told), labels=False)
-
-
 @dataclass(frozen=True)
 class Engine:
     """Where the work is done: in this process, or by Ray's workers."""
@@ -177,6 +174,8 @@ class Engine:
 
     def spread(self) -> AbstractContextManager[Any]:
         """Return a context: of None in this process, or else of what spreads batches over workers."""
+        from xray_captioning.batch.workers import ray_workers
+
         return nullcontext() if self.engine == "local" else ray_workers(self.workers, self.address)
 
 

@@ -199,8 +199,8 @@ class Encoder(keras.Model):
         self.trainable = True  # or none of its layers could be
         self.classifier.trainable = False
         for layer in self.backbone.layers:
-            normalises = isinstance(layer, keras.layers.BatchNormalization)
-            layer.trainable = layer.name.startswith(block) and not normalises
+            norm = isinstance(layer, keras.layers.BatchNormalization)
+            layer.trainable = layer.name.startswith(block) and not norm
         if not self.backbone.trainable_variables:
             none = f"the encoder {self.name_of_backbone} has no last block to train"
             raise ConfigError(f"{none}; leave training.encoder_learning_rate at 0 or choose another encoder")

@@ -89,8 +89,8 @@ def _fill_from_bundle(encoder: Encoder, bundle: Path) -> None:
     try:
         encoder.backbone.set_weights(saved.backbone.get_weights())
     except ValueError as error:  # a Vision Transformer knows its positions
-        asked = f"this run asks for {encoder.size}; add --set image.size={saved.size}"
-        raise ConfigError(f"{bundle}: its {name} is for images of {saved.size} px, but {asked}") from error
+        what = f"is for images of {saved.size} px, not {encoder.size}"
+        raise ConfigError(f"{bundle}: its {name} {what}; add --set image.size={saved.size}") from error
 
 
 def _warn_of_pixels(config: Config, weights: str | None = None) -> None:
@@ -118,14 +118,12 @@ def starting_encoder(config: Config, name: Encoder | str | Path | None, weights:
         return name
     bundle = bundles.find_bundle(name)
     saved = bundles.read_config(bundle, "encoder")
-    checked = [("model", "encoder"), *(("image", n) for n in PIXELS)]
-    for group, name in checked:
-        asked, found = (getattr(getattr(c, group), name) for c in (config, saved))
+    for field in ("model.encoder", *(f"image.{name}" for name in PIXELS)):
+        asked, found = config.flat()[field], saved.flat()[field]
         if asked != found:
-            has = f"{bundle}: {group}.{name} is {found!r} there, but this run asks for {asked!r}"
-            raise ConfigError(f"{has}; choose a fitting preset or add --set {group}.{name}={found}")
-    encoder = Encoder.load(bundle)
-    pool = config.model.pool
+            has = f"{bundle}: {field} is {found!r} there, but this run asks for {asked!r}"
+            raise ConfigError(f"{has}; choose a fitting preset or add --set {field}={found}")
+    encoder, pool = Encoder.load(bundle), config.model.pool
     return encoder if encoder.pool == pool else copy_encoder(encoder, pool)
 
 
@@ -201,12 +199,10 @@ def classifier_of(name: str, weights: str | None, channels: int) -> tuple[Callab
     """Return a published network's `classifier` and outputs, of others one that says nothing."""
     name = registered_name(name)
     given = None if weights in (None, "imagenet") else Path(str(weights))
-    known = name in registry() and registry()[name].outputs
+    known, found = name in registry() and registry()[name].outputs, None
     if known and (given is None or _is_foreign(given)):
         found = torch_networks.classifier(name, given or torch_networks.published_file(name), channels)
-        if found is not None:
-            return found, list(known)
-    return lambda regions: {}, []
+    return (found, list(known or ())) if found else (lambda regions: {}, [])
 
 
 def weights_digest(model: Any) -> str:
