@@ -164,7 +164,7 @@ def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = 
         names = ", ".join(shipped_bundles()) or "none"
         raise BundleError(f"{folder}: no such bundle; give a folder that train wrote, or one of the shipped: {names}")
     _settle(folder)
-    digests, about = _read_files(folder)
+    digests, about = _checked_files(folder), read_values(folder)
     if kind == "captioner" and about["kind"] != "captioner":
         raise BundleError(f"{folder}: holds an encoder only; train a decoder with train --encoder {folder}")
     if "export" in about and not exported:
@@ -180,24 +180,22 @@ def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = 
     return about
 
 
-def _read_files(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return manifest and ``captioner.json`` of files that are as the manifest says."""
-    digests = files.read_json(folder / MANIFEST, _NOT_WHOLE)
+def _checked_files(folder: Path) -> dict[str, str]:
+    digests: dict[str, str] = files.read_json(folder / MANIFEST, _NOT_WHOLE)
     for name, digest in digests.items():
         path = folder / _inside(name)
         if not path.is_file():
             raise BundleError(f"{path}: missing; {_AGAIN}")
         if files.sha256_file(path) != digest:
             raise BundleError(f"{path}: altered since it was saved; {_AGAIN}")
-    return digests, read_values(folder)
+    return digests
 
 
 def read_values(folder: Path) -> dict[str, Any]:
     """Return ``captioner.json`` with fields as they should be, or raise `BundleError`."""
     about: dict[str, Any] = files.read_json(folder / "captioner.json", _NOT_WHOLE)
-    if about.get("format") != FORMAT:
-        told = f"bundle format {about.get('format')}, expected {FORMAT}"
-        raise BundleError(f"{folder}: {told}; install the version of xray-captioning that wrote it")
+    if (form := about.get("format")) != FORMAT:
+        raise BundleError(f"{folder}: bundle format {form}, expected {FORMAT}; install the version that wrote it")
     try:
         convert(about, _Values)
     except ValidationError as error:

@@ -112,11 +112,9 @@ def _configured(preset: str | Config, run: dict[str, Any]) -> Config:
 
 def _recipe(preset: str, bundle: str | None) -> str | Config:
     """Return the preset, or the settings of a bundle to start from where no preset is named."""
-    if bundle is None:
-        return preset
-    own = read_config(find_bundle(bundle), "captioner")
     usual = click.get_current_context().get_parameter_source("preset") is click.core.ParameterSource.DEFAULT
-    return own if usual else preset
+    own = bundle and read_config(find_bundle(bundle), "captioner")  # is checked in any case
+    return own if own and usual else preset
 
 
 def _check(out: Path, config: Config, resume: bool, bundle: str | None, group: str = "training") -> None:
@@ -133,9 +131,7 @@ def _check(out: Path, config: Config, resume: bool, bundle: str | None, group: s
 @click.command("import-legacy")
 @options.declared("import-legacy")
 @options.no_seed
-def import_legacy(
-    weights: Path, tokenizer: Path | None, out: Path, normalisation: str | None, **words: str | None
-) -> None:
+def import_legacy(weights: Path, tokenizer: Path | None, out: Path, normalisation: str | None, **words: Any) -> None:
     """Turn the attention captioner, or CheXNet, into a bundle in --out.
 
     Nothing in the files is executed. Preprocessing is stored in the bundle.
@@ -143,24 +139,18 @@ def import_legacy(
     if tokenizer is not None and normalisation is not None:
         raise ConfigError("--normalisation is for CheXNet only; leave it out, or leave out --tokenizer")
     _check_out(out, "encoder" if tokenizer is None else "captioner")
-    if tokenizer is None:
-        _import_chexnet(weights, out, normalisation or "unit")
-        click.echo(f"encoder in {out}; next: xray-captioning caption --findings --bundle {out} ...")
-        return
-    from xray_captioning.legacy import load_attention_captioner
-
-    load_attention_captioner(weights, tokenizer, **words).save(out)
-    click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} IMAGE")
-
-
-def _import_chexnet(weights: Path, out: Path, normalisation: str) -> None:
     from xray_captioning.encoders.saved import save_encoder
-    from xray_captioning.legacy import load_chexnet
-    from xray_captioning.legacy.keras2 import chexnet_config, describe_import
+    from xray_captioning.legacy import keras2
 
-    config = chexnet_config(normalisation)
-    about = describe_import(config, weights=weights) | ({"notice": NOTICE} if normalisation == "unit" else {})
-    save_encoder(out, config, load_chexnet(weights), about)
+    if tokenizer is not None:
+        keras2.load_attention_captioner(weights, tokenizer, **words).save(out)
+        click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} IMAGE")
+        return
+    config = keras2.chexnet_config(normalisation or "unit")
+    about = keras2.describe_import(config, weights=weights)
+    about |= {"notice": NOTICE} if config.image.normalisation == "unit" else {}
+    save_encoder(out, config, keras2.load_chexnet(weights), about)
+    click.echo(f"encoder in {out}; next: xray-captioning caption --findings --bundle {out} ...")
 
 
 def _check_out(out: Path, kind: str) -> None:

@@ -7,7 +7,7 @@ Sizes are read from the shapes, so that models of other widths and vocabularies 
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,13 @@ from xray_captioning.legacy import SOURCE
 from xray_captioning.text.token_ids import FilePath
 from xray_captioning.text.tokenizer import Tokenizer
 
-LAYERS = ("image_encoder", "bkdense", "encoder_batch_norm", "decoder")
-
+# The layers of the captioner's file, and what tells each, called otherwise, from others: its arrays' names.
+LAYERS: dict[str, Callable[[list[str]], bool]] = {
+    "image_encoder": lambda leaves: len(leaves) > 100,
+    "bkdense": lambda leaves: set(leaves) <= {"kernel", "bias"},
+    "encoder_batch_norm": lambda leaves: "gamma" in leaves,
+    "decoder": lambda leaves: "recurrent_kernel" in leaves,
+}
 EMBEDDING = "decoder/onestepdecoder_embedding"
 CELL = "decoder/onestepdecoder_LSTM/gru_cell"
 KEY, QUERY, ENERGY = (f"decoder/global_attention/dense{n}" for n in ("", "_1", "_2"))
@@ -187,23 +192,15 @@ def _elected(name: str, lengths: list[int]) -> int:
 def _layer_roles(layers: dict[str, list[StoredArray]]) -> dict[str, str]:
     """Return the file's name of each layer, found by name or, where that fails, by content."""
     roles: dict[str, str] = {}
+    leaves = {name: [array.leaf for array in members] for name, members in layers.items()}
     for by_name in (True, False):
-        for role in LAYERS:
+        for role, holds in LAYERS.items():
             free = [name for name in layers if name not in roles.values()]
             named = re.compile(rf"(.*/)?{role}(_\d+)?")
-            fits = [n for n in free if (named.fullmatch(n) if by_name else _holds(layers[n], role))]
+            fits = [n for n in free if (named.fullmatch(n) if by_name else holds(leaves[n]))]
             if role not in roles and len(fits) == 1:
                 roles[role] = fits[0]
     return roles
-
-
-def _holds(members: list[StoredArray], role: str) -> bool:
-    leaves = {array.leaf for array in members}
-    if role == "image_encoder":
-        return len(members) > 100
-    if role == "decoder":
-        return "recurrent_kernel" in leaves
-    return "gamma" in leaves if role == "encoder_batch_norm" else leaves <= {"kernel", "bias"}
 
 
 def _decoder_owners(members: list[StoredArray]) -> dict[Owner, str]:
