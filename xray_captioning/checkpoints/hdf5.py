@@ -51,8 +51,7 @@ def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
             raise RefusedError(f"is not an HDF5 file (it {what}); download or copy it again")
         found = ask_process(path)
         if not all(array.layer for array in found):
-            what = "has no layer_names: it holds weights as Keras 3 writes them"
-            raise RefusedError(f"{what} (.weights.h5); save the model with Keras 2, or as .h5 with Keras 3")
+            raise RefusedError("has no layer_names: it is as Keras 3 writes them; save the model as .h5")
         with np.errstate(over="ignore"):
             found = [array._replace(values=array.values.astype(np.float32, copy=False)) for array in found]
         if odd := [array.label for array in found if not np.isfinite(array.values).all()]:

@@ -254,8 +254,7 @@ class _Reader(Unpickler):
         found = super().find_class(module, name)
         known = found.text in DICTIONARIES | RECONSTRUCTORS or _ARGUMENT.fullmatch(found.text)
         if not known and not _is_tokenizer(found.text):
-            what = f"the pickle names {found.text[:80]!r}, which is no Keras tokenizer"
-            raise RefusedError(f"{what}; refused, nothing was run")
+            raise RefusedError(f"the pickle names {found.text[:80]!r}, which is no Keras tokenizer; nothing was run")
         return found
 
     def call(self, text: str, arguments: tuple[Any, ...]) -> None:

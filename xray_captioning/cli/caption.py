@@ -74,10 +74,8 @@ def caption(
         _check_options(named, source, file, resume, findings, bool(reported))
         shown = _named_views(views, source)
         model = _read_bundle(bundle, findings)
-        if source.data:
-            studies = source_studies(source, model.config)
-        else:
-            studies = named_studies(named, model.config.image.views, shown)
+        count = model.config.image.views
+        studies = source_studies(source, model.config) if source.data else named_studies(named, count, shown)
         if not (file or reported):
             _print(model, studies, findings, **asked)
             return

@@ -86,8 +86,8 @@ class Encoder(keras.Model):
         self.backbone = make(name_of_backbone, self.row, size)
         rows, columns, self.channels = self.backbone.output_shape[1:]
         if min(rows, columns) < pool:
-            has = f"the map of {name_of_backbone} at {size} px is {rows}x{columns}"
-            raise ConfigError(f"model.pool is {pool} but {has}; choose a smaller pool or larger images")
+            has = f"{rows}x{columns}; choose a smaller pool or larger images"
+            raise ConfigError(f"model.pool is {pool} but the feature map of {name_of_backbone} at {size} px is {has}")
         self.grid = (rows // pool, columns // pool)
         self.pooling_layer = keras.layers.AveragePooling2D(pool, name="pool")
         outputs = max(len(self.findings), 1)

@@ -288,8 +288,8 @@ def _pixels(said: Mapping[str, Any], where: Path, row: backbones.Backbone | None
     odd = [key for key, value in wanted.items() if abs(said.get(key, value) - value) > 1e-6]
     bad = len(sides) > 1 or None in sides or bool(short) != cut or (short or 0) > _LARGEST
     if odd or resample not in _FILTERS or bad:
-        what = f"its {odd[0] if odd else 'size' if resample in _FILTERS else 'resample'} is not known here"
-        raise ConfigError(f"{where}: {what}; set image.size, .resize and .normalisation, and take the file away")
+        what = odd[0] if odd else "size" if resample in _FILTERS else "resample"
+        raise ConfigError(f"{where}: its {what} is not known here; set image.size, .resize and .normalisation")
     (side,) = sides
     rule = row and resizing.rule_of(row.resize)
     library = "transformers" if kind.endswith("Fast") or rule is None else rule.library

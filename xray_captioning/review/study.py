@@ -220,12 +220,11 @@ def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
             if (sheet := sheets.get(row["sheet"].strip())) is None:
                 what = f"sheet {row['sheet']!r} is not of this study, which has {', '.join(sheets)}"
                 raise DataError(f"{where}: {what}; give the key or the answers that belong together")
-            case = (sheet.sheet, *_place(row, sheet, where))
-            _, number, place = case
-            if first := seen.get(case):
+            number, place = _place(row, sheet, where)
+            if first := seen.get((sheet.sheet, number, place)):
                 what = f"case {number}, text {place} of {sheet.reader} was answered in {first}"
                 raise DataError(f"{where}: {what}; keep one answer")
-            seen[case] = where
+            seen[sheet.sheet, number, place] = where
             ratings.append(_rating(row, sheet, sheet.cases[number - 1], place, where))
     return ratings
 
