@@ -52,9 +52,7 @@ def _phantom_cnn(size: int, published: bool) -> Any:
     x = _convolution(_convolution(x, 16, "stem1", stride=2), 32, "stem2", stride=2)
     for channels, block in ((48, "block1"), (96, "block2")):
         x = _convolution(x, channels, f"{block}_1", stride=2)
-        shortcut = x
-        x = _convolution(x, channels, f"{block}_2", activation=False)
-        x = layers.ReLU()(layers.Add()([shortcut, x]))
+        x = layers.ReLU()(layers.Add()([x, _convolution(x, channels, f"{block}_2", activation=False)]))
     return keras.Model(image, x, name="phantom_cnn")
 
 
@@ -76,7 +74,6 @@ def _convolution(x: Any, channels: int, name: str, stride: int = 1, activation: 
 
 _apps = keras.applications
 _densenet121 = _application(_apps.DenseNet121)
-_mobilenetv2 = _application(_apps.MobileNetV2)
 # Its own first layers, left out here, are those of "imagenet" after a division by 255.
 _efficientnet = _application(_apps.EfficientNetV2B0, include_preprocessing=False)
 
@@ -86,7 +83,7 @@ ENCODERS = {
     "densenet121": Backbone(_densenet121, "mean", ("conv5_",), "imagenet"),
     "resnet50": Backbone(_application(_apps.ResNet50), "mean", ("conv5_block3_",), "caffe"),
     "resnet50v2": Backbone(_application(_apps.ResNet50V2), "mean", ("conv5_block3_",), "signed"),
-    "mobilenetv2": Backbone(_mobilenetv2, "mean", ("block_16_", "Conv_1"), "signed"),
+    "mobilenetv2": Backbone(_application(_apps.MobileNetV2), "mean", ("block_16_", "Conv_1"), "signed"),
     "efficientnetv2b0": Backbone(_efficientnet, "mean", ("block6h_", "top_"), "imagenet"),
     "efficientnet_lite0": Backbone(
         published.efficientnet_lite0, "mean", ("blocks.15.", "conv_head", "bn1"), "lite", published.load_lite0

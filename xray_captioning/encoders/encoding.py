@@ -53,8 +53,7 @@ def _feature_cache(encoder: Encoder, config: Config, folder: Folder) -> tuple[Ar
     settings = {"version": 2, "encoder": encoder.name_of_backbone, "weights": weights_digest(encoder)}
     settings |= {"pool": encoder.pool, **{name: getattr(config.image, name) for name in PIXELS}}
     encode = compiled(encoder.encode, encoder)
-    cache = ArrayCache(folder, settings, config.training.cache_dtype)
-    return cache, lambda paths: encode_images(encode, config, paths)
+    return ArrayCache(folder, settings, config.training.cache_dtype), lambda paths: encode_images(encode, config, paths)
 
 
 def kept_inputs(

@@ -110,22 +110,18 @@ def efficientnet_lite0(size: int, published: bool) -> Any:
 
 def _lite_block(x: Any, name: str, kernel: int, stride: int, wide: int, channels: int) -> Any:
     """Widen, convolve each channel on its own, narrow; and add the input where it fits."""
-    y = x
-    if wide > x.shape[-1]:
-        y = _lite_convolved(y, wide, f"{name}.expand_conv", f"{name}.bn0")
+    y = x if wide == x.shape[-1] else _lite_convolved(x, wide, f"{name}.expand_conv", f"{name}.bn0")
     y = _lite_convolved(y, 0, f"{name}.depthwise_conv", f"{name}.bn1", kernel, stride)
-    y = _lite_convolved(y, channels, f"{name}.project_conv", f"{name}.bn2", last=True)
+    y = _lite_convolved(y, channels, f"{name}.project_conv", f"{name}.bn2")
     return layers.Add(name=f"{name}.add")([x, y]) if x.shape == y.shape else y
 
 
-def _lite_convolved(
-    x: Any, channels: int, name: str, norm: str, kernel: int = 1, stride: int = 1, last: bool = False
-) -> Any:
+def _lite_convolved(x: Any, channels: int, name: str, norm: str, kernel: int = 1, stride: int = 1) -> Any:
     """Convolve, each channel on its own where no number of them is given, and normalise."""
     layer = partial(layers.Conv2D, channels) if channels else layers.DepthwiseConv2D
     x = layer(kernel, stride, padding="same", use_bias=False, name=name)(x)
     x = layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=norm)(x)
-    return x if last else layers.ReLU(max_value=6, name=f"{norm}.relu")(x)
+    return x if name.endswith("project_conv") else layers.ReLU(max_value=6, name=f"{norm}.relu")(x)
 
 
 def load_lite0(model: Any, path: Path) -> None:

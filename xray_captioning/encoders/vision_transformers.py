@@ -58,9 +58,8 @@ class Tokens(keras.layers.Layer):
         none = ops.zeros_like(row[:, :1])
         parts = [none + self.class_token] if self.classes else []
         row = ops.concatenate([*parts, row], axis=1) + self.positions
-        if not self.register_count:
-            return row
-        return ops.concatenate([row[:, :1], none + self.registers, row[:, 1:]], axis=1)
+        registers = [none + self.registers] if self.register_count else []
+        return ops.concatenate([row[:, :1], *registers, row[:, 1:]], axis=1) if registers else row
 
 
 def vision_transformer(size: int, width: int, blocks: int, heads: int) -> Any:
@@ -75,20 +74,20 @@ def transformed(patches: Any, blocks: int, heads: int) -> Any:
     x = Tokens(name="tokens")(patches)
     for number in range(1, blocks + 1):
         x = _block(x, heads, f"block{number}")
-    return gridded(_norm("norm")(x), patches.shape[1:3])
+    return gridded(_norm(x, "norm"), patches.shape[1:3])
 
 
 def _block(x: Any, heads: int, name: str) -> Any:
     width = x.shape[-1]
-    y = _norm(f"{name}_norm1")(x)
+    y = _norm(x, f"{name}_norm1")
     x = x + layers.MultiHeadAttention(heads, width // heads, name=f"{name}_attention")(y, y)
-    y = _norm(f"{name}_norm2")(x)
+    y = _norm(x, f"{name}_norm2")
     y = layers.Dense(4 * width, "gelu", name=f"{name}_dense1")(y)
     return x + layers.Dense(width, name=f"{name}_dense2")(y)
 
 
-def _norm(name: str) -> Any:
-    return layers.LayerNormalization(epsilon=1e-6, name=name)
+def _norm(x: Any, name: str, epsilon: float = 1e-6) -> Any:
+    return layers.LayerNormalization(epsilon=epsilon, name=name)(x)
 
 
 def gridded(tokens: Any, grid: tuple[int, int]) -> Any:
@@ -195,7 +194,7 @@ def last_block(tower: Tower) -> tuple[str, ...]:
 def build_tower(tower: Tower, size: int) -> Any:
     """Build the network with random weights: (batch, size, size, 3) to (batch, rows, columns, width)."""
     family, width, side, scaled = tower.model_type, tower.hidden_size, tower.patch_size, tower.model_type == "dinov2"
-    tokens, count = (size // side) ** 2, tower.num_hidden_layers
+    tokens, count, epsilon = (size // side) ** 2, tower.num_hidden_layers, tower.layer_norm_eps
     numbers = width * (count * (4 * width + 2 * tower.intermediate_size) + tokens)
     if numbers > 1.2e9 or not 1 <= tokens <= 2**14:  # DINOv2's giant has 1.1e9 and 1369
         raise ConfigError(f"{count} blocks of {width} channels for {tokens} patches: not built here")
@@ -204,21 +203,20 @@ def build_tower(tower: Tower, size: int) -> Any:
     patches = layers.Conv2D(width, side, side, use_bias=family != "clip", name=name)(image)
     x = Tokens(family != "siglip", tower.num_register_tokens, name="embeddings")(patches)
     if family == "clip":
-        x = _layer_norm(x, tower, "pre_layernorm")
+        x = _norm(x, "pre_layernorm", epsilon)
     for number in range(tower.num_hidden_layers):
         name = f"encoder.layer.{number}"
-        y = _attention(_layer_norm(x, tower, f"{name}.norm1"), tower, f"{name}.attention")
+        y = _attention(_norm(x, f"{name}.norm1", epsilon), tower, f"{name}.attention")
         x = x + (Scale(name=f"{name}.layer_scale1")(y) if scaled else y)
-        y = _widened(_layer_norm(x, tower, f"{name}.norm2"), tower, f"{name}.mlp")
+        y = _widened(_norm(x, f"{name}.norm2", epsilon), tower, f"{name}.mlp")
         x = x + (Scale(name=f"{name}.layer_scale2")(y) if scaled else y)
     if family != "clip":  # which normalises the class token only
-        x = _layer_norm(x, tower, "layernorm")
+        x = _norm(x, "layernorm", epsilon)
     return keras.Model(image, gridded(x, patches.shape[1:3]), name=family)
 
 
 def _attention(x: Any, tower: Tower, name: str) -> Any:
-    (_, tokens, width), heads = x.shape, tower.num_attention_heads
-    split = []
+    (_, tokens, width), heads, split = x.shape, tower.num_attention_heads, []
     for part in ("query", "key", "value"):
         y = layers.Dense(width, use_bias=tower.qkv_bias, name=f"{name}.attention.{part}")(x)
         split.append(ops.reshape(y, (-1, tokens, heads, width // heads)))
@@ -227,18 +225,14 @@ def _attention(x: Any, tower: Tower, name: str) -> Any:
 
 
 def _widened(x: Any, tower: Tower, name: str) -> Any:
-    width, wide = tower.hidden_size, tower.intermediate_size
+    wide = tower.intermediate_size
     if tower.use_swiglu_ffn:  # two thirds, up to the next multiple of 8
         wide = (int(wide * 2 / 3) + 7) // 8 * 8
         y = layers.Dense(wide, "silu", name=f"{name}.gate")(x)
         y = y * layers.Dense(wide, name=f"{name}.up")(x)
     else:
         y = layers.Dense(wide, _ACTIVATIONS[tower.hidden_act], name=f"{name}.fc1")(x)
-    return layers.Dense(width, name=f"{name}.fc2")(y)
-
-
-def _layer_norm(x: Any, tower: Tower, name: str) -> Any:
-    return layers.LayerNormalization(epsilon=tower.layer_norm_eps, name=name)(x)
+    return layers.Dense(tower.hidden_size, name=f"{name}.fc2")(y)
 
 
 @registered
