@@ -1,4 +1,4 @@
-"""What the API answers, as ``openapi.json`` describes it; the app shows the same."""
+"""What the API answers, as ``openapi.jinja`` describes it; the app shows the same."""
 
 from typing import Any
 

@@ -5,7 +5,6 @@ import hashlib
 import hmac
 import json
 import time
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from xray_captioning import __version__
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import ImageError, MissingExtraError
 from xray_captioning.files import read_toml
+from xray_captioning.plots.images import environment
 from xray_captioning.serving import answers, requests
 from xray_captioning.serving.engine import CONTENT_TYPE, BusyError, Engine
 from xray_captioning.serving.requests import ProblemError, log, problem_response, request_id, trace
@@ -174,35 +174,7 @@ def _end(response: flask.Response, engine: Engine) -> flask.Response:
 
 def describe_api(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of a server."""
-    document: dict[str, Any] = json.loads(Path(__file__).with_name("openapi.json").read_bytes())
-    document["info"]["version"] = __version__
-    body = document["paths"]["/v1/captions"]["post"]["requestBody"]
-    encoding = body["content"]["multipart/form-data"]["encoding"]
-    encoding |= dict.fromkeys(requests.study_fields(settings), encoding["images"])
-    _limit(document["components"]["schemas"]["Upload"], captioner, settings)
-    if settings.token is None:
-        return document
-    document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    for path in filter(is_protected, document["paths"]):
-        for operation in document["paths"][path].values():
-            operation["security"] = [{"token": []}]
-            operation["responses"]["401"] = {"$ref": "#/components/responses/Problem"}
+    limits = {"settings": settings, "names": requests.study_fields(settings), "views": captioner.config.image.views}
+    own = {"version": __version__, "token": settings.token is not None, "calibrated": captioner.calibration is not None}
+    document: dict[str, Any] = json.loads(environment().get_template("serving/openapi.jinja").render(limits | own))
     return document
-
-
-def _limit(upload: dict[str, Any], captioner: Captioner, settings: Settings) -> None:
-    """Complete the schema of the form that is sent by the limits of a server."""
-    fields, names = upload["properties"], requests.study_fields(settings)
-    for name in ("images", "views"):
-        fields[name]["maxItems"] = captioner.config.image.views
-    for name in names[1:]:
-        files, shown = "The files of a further study.", f"As views, of {name}."
-        fields[name] = fields["images"] | {"description": files}
-        fields[requests.view_field(name)] = fields["views"] | {"description": shown}
-    fields["beam_size"]["maximum"] = settings.beam
-    fields["alternatives"]["maximum"] = settings.beam - 1
-    if captioner.calibration is None:
-        del fields["threshold"]
-    # No study is left out: images.3 comes with images.2.
-    before = {name: [earlier] for earlier, name in pairwise(names)}
-    upload["dependentRequired"] = before | {requests.view_field(name): [name] for name in names}
