@@ -15,6 +15,7 @@ from typing import IO, Any, NamedTuple
 
 from xray_captioning.checkpoints import arrays, pickles
 from xray_captioning.checkpoints.arrays import Array, Budget, RefusedError, entries, entry, shape_of
+from xray_captioning.files import read_toml
 
 MAXIMUM_STEPS = 5_000_000  # pickle instructions: a tensor takes about forty
 MAXIMUM_PICKLE = 2**26  # bytes
@@ -28,12 +29,7 @@ _NO_WEIGHTS = ("optim", "lr_sched", "sched", "scaler", "callbacks", "loops", "rn
 
 LEGACY = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a number, the first pickle of legacy files
 
-# How numbers of torch.FloatStorage and others are stored, and those of torch.float32 and others.
-_WHOLE = {"Long": "i8", "Int": "i4", "Short": "i2", "Char": "i1", "Byte": "u1", "Untyped": "u1"}
-_OTHERS = {"Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": "bf16", "Bool": "b1"}
-_KINDS = {f"{name}Storage": kind for name, kind in (_WHOLE | _OTHERS).items()}
-_KINDS |= {"bfloat16": "bf16", "bool": "b1", **{f"float{8 * n}": f"f{n}" for n in (2, 4, 8)}}
-_KINDS |= {f"{name}{8 * n}": f"{name[0]}{n}" for name in ("int", "uint") for n in (1, 2, 4, 8)}
+_KINDS: dict[str, str] = read_toml(__file__, "known.toml")["pytorch"]
 _VIEWS = {f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3")}
 _PARAMETERS = {f"torch._utils._rebuild_parameter{what}" for what in ("", "_with_state")}
 _SUBCLASSES = {f"torch._tensor._rebuild_from_type{version}" for version in ("", "_v2")}

@@ -20,17 +20,9 @@ from xray_captioning.checkpoints.arrays import MAXIMUM_BYTES, Array, Budget, Ref
 from xray_captioning.errors import BundleError
 from xray_captioning.files import BROKEN_ZIP, read_toml
 
-# As Hugging Face saves a model, the first that is there.
-_IN_FOLDERS = (
-    *("model.safetensors", "model.safetensors.index.json"),
-    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
-    *("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.weights.h5"),
-)
-_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".keras", ".onnx", ".npz")
+_KNOWN = read_toml(__file__, "known.toml")
 _PARTS = 1000  # files of one model
 _MAXIMUM_HEADER = 2**25  # bytes, also of an index of parts; a name takes about a hundred
-_KINDS = {"BF16": "bf16", "F16": "f2", "F32": "f4", "F64": "f8", "BOOL": "b1", "I8": "i1", "I16": "i2", "I32": "i4"}
-_KINDS |= {"I64": "i8", "U8": "u1", "U16": "u2", "U32": "u4", "U64": "u8"}
 
 
 def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dict[str, Array]:
@@ -136,10 +128,10 @@ def _of_parts(path: Path, budget: Budget) -> dict[str, Array]:
 
 
 def _in_folder(folder: Path) -> Path:
-    for name in _IN_FOLDERS:
+    for name in _KNOWN["in_folders"]:
         if (folder / name).is_file():
             return folder / name
-    found = sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES and p.is_file())
+    found = sorted(p for p in folder.iterdir() if p.suffix in _KNOWN["suffixes"] and p.is_file())
     if len(found) == 1:
         return found[0]
     if (folder / "saved_model.pb").is_file():
@@ -152,7 +144,7 @@ def _seems(start: bytes) -> str:
     """Say what a file of another kind seems to be."""
     if not start:
         return "is empty; download or copy it again"
-    for offset, beginning, what in read_toml(__file__, "known.toml")["others"]:
+    for offset, beginning, what in _KNOWN["others"]:
         if start[offset:].lstrip().startswith(beginning.encode("latin-1")):
             return f"seems to be {what}"
     known = "(Keras, safetensors, PyTorch, ONNX, npz)"
@@ -196,11 +188,11 @@ def _entry(name: str, about: Any) -> tuple[int, int, str, list[Any]]:
         kind, shape, (first, last) = str(about["dtype"]), about["shape"], about["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:
         raise RefusedError(f"{name[:60]!r} has no dtype, shape or place; get it again") from error
-    if kind not in _KINDS:
+    if kind not in _KNOWN["safetensors"]:
         raise RefusedError(f"{name[:60]!r} has the kind {kind[:20]!r}, such as quantised numbers; save it as float32")
     if type(first) is not int or type(last) is not int or not isinstance(shape, list):
         raise RefusedError(f"{name[:60]!r} has no possible place; download or copy it again")
-    return first, last, _KINDS[kind], shape
+    return first, last, _KNOWN["safetensors"][kind], shape
 
 
 def _read_npz(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:

@@ -9,6 +9,7 @@ from xray_captioning.backend import keras
 from xray_captioning.encoders import torch_networks as published
 from xray_captioning.encoders import vision_transformers
 from xray_captioning.errors import ConfigError
+from xray_captioning.files import read_toml
 from xray_captioning.hub.fetch import registered_name, registry
 from xray_captioning.plugins import find_model, register_model
 
@@ -35,11 +36,13 @@ class Backbone(NamedTuple):
         return self.normalisation is not None
 
 
-def _application(network: Any, **options: Any) -> Callable[[int, bool], Any]:
+def _application(name: str) -> Callable[[int, bool], Any]:
     """Return the builder of a network of `keras.applications`, whose weights are ImageNet's."""
+    options = {"include_preprocessing": False} if name.startswith("Efficient") else {}
 
     def build(size: int, published: bool) -> Any:
         weights = "imagenet" if published else None
+        network = getattr(keras.applications, name)
         return network(include_top=False, weights=weights, input_shape=(size, size, 3), **options)
 
     return build
@@ -72,19 +75,12 @@ def _convolution(x: Any, channels: int, name: str, stride: int = 1, activation: 
     return layers.ReLU()(x) if activation else x
 
 
-_apps = keras.applications
-_densenet121 = _application(_apps.DenseNet121)
-# Its own first layers, left out here, are those of "imagenet" after a division by 255.
-_efficientnet = _application(_apps.EfficientNetV2B0, include_preprocessing=False)
-
-# A last block is the last dense, residual or Transformer block, with what follows it.
 ENCODERS = {
-    "chexnet": Backbone(_densenet121, "mean", ("conv5_",), "imagenet"),
-    "densenet121": Backbone(_densenet121, "mean", ("conv5_",), "imagenet"),
-    "resnet50": Backbone(_application(_apps.ResNet50), "mean", ("conv5_block3_",), "caffe"),
-    "resnet50v2": Backbone(_application(_apps.ResNet50V2), "mean", ("conv5_block3_",), "signed"),
-    "mobilenetv2": Backbone(_application(_apps.MobileNetV2), "mean", ("block_16_", "Conv_1"), "signed"),
-    "efficientnetv2b0": Backbone(_efficientnet, "mean", ("block6h_", "top_"), "imagenet"),
+    name: Backbone(_application(one["network"]), "mean", tuple(one["last_block"]), one["normalisation"])
+    for name, one in read_toml(__file__, "layouts.toml")["applications"].items()
+}
+# A last block is the last Transformer block or another, with what follows it.
+ENCODERS |= {
     "efficientnet_lite0": Backbone(
         published.efficientnet_lite0, "mean", ("blocks.15.", "conv_head", "bn1"), "lite", published.load_lite0
     ),

@@ -13,12 +13,10 @@ from xray_captioning.backend import keras
 from xray_captioning.checkpoints import StoredArray, mismatches, read_arrays
 from xray_captioning.checkpoints.arrays import shortened
 from xray_captioning.errors import BundleError
+from xray_captioning.files import read_toml
 
 Shapes = Mapping[str, tuple[int, ...]]
-# What PyTorch calls the arrays of a layer.
-_PYTORCH = {"kernel": "weight", "gamma": "weight", "beta": "bias", "moving_mean": "running_mean"}
-_PYTORCH |= {"moving_variance": "running_var", "class_token": "cls_token", "positions": "position_embeddings"}
-_PYTORCH |= {"registers": "register_tokens"}
+_PYTORCH: dict[str, str] = read_toml(__file__, "layouts.toml")["pytorch"]
 
 
 def load_pytorch(
