@@ -26,11 +26,6 @@ _DAMAGED = "is no ONNX model, or truncated; download or copy it again"
 Fields = dict[int, list[Any]]
 
 
-def is_onnx(start: bytes) -> bool:
-    """Return whether a file may begin so: with the version of its format, a small number."""
-    return len(start) > 2 and start[0] == 0x08 and start[1] < 32
-
-
 def read_onnx(path: Path, budget: Budget) -> dict[str, Array]:
     """Read all initialisers of a model's graph."""
     if path.stat().st_size > budget.limit:

@@ -20,6 +20,7 @@ from typing import IO, Any, ClassVar
 
 from xray_captioning.checkpoints.arrays import RefusedError, shortened
 from xray_captioning.errors import DataError, in_one_line
+from xray_captioning.files import read_toml
 
 DICTIONARIES = {"collections.OrderedDict", "collections.defaultdict"}
 RECONSTRUCTORS = {"copyreg._reconstructor", "copy_reg._reconstructor"}  # the latter: Python 2
@@ -174,12 +175,6 @@ def _dictionary(machine: Any) -> None:
     machine.append(Dictionary(zip(values[::2], values[1::2], strict=True)))
 
 
-_AS_PYTHON = """
-    PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 FLOAT BINFLOAT STRING BINSTRING
-    SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 EMPTY_LIST LIST
-    APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 SETITEM SETITEMS ADDITEMS PUT BINPUT LONG_BINPUT MEMOIZE
-    GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL BINPERSID
-"""
 _OWN: dict[str, Callable[[Any], None]] = {
     "EMPTY_DICT": lambda machine: machine.append(Dictionary()),
     "EMPTY_SET": lambda machine: machine.append(_Set()),
@@ -189,7 +184,7 @@ _OWN: dict[str, Callable[[Any], None]] = {
 _OWN |= {"DICT": _dictionary, "REDUCE": _called, "NEWOBJ": _called, "BUILD": _described}
 _CODES = {op.name: ord(op.code) for op in pickletools.opcodes}
 _python: dict[int, Callable[[Any], None]] = pickle._Unpickler.dispatch
-_ACTIONS = {_CODES[name]: _python[_CODES[name]] for name in _AS_PYTHON.split()}
+_ACTIONS = {_CODES[name]: _python[_CODES[name]] for name in read_toml(__file__, "known.toml")["instructions"]}
 _ACTIONS |= {_CODES[n]: _number(_python[_CODES[n]]) for n in ("INT", "LONG", "LONG1", "LONG4")}
 _ACTIONS |= {_CODES[name]: action for name, action in _OWN.items()}
 

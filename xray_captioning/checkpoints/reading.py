@@ -84,7 +84,7 @@ def _of_file(path: Path, budget: Budget) -> dict[str, Array]:
         return pytorch.read_legacy(path, budget)
     if start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] < path.stat().st_size:
         return _read_safetensors(path, budget)
-    if onnx.is_onnx(start):
+    if len(start) > 2 and start[0] == 0x08 and start[1] < 32:  # the version of ONNX's format, a small number
         return onnx.read_onnx(path, budget)
     raise RefusedError(_seems(start))
 

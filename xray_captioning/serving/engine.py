@@ -129,16 +129,13 @@ class Batcher:
                 self._changed.wait_for(lambda: self._jobs or self._closing)
                 if self._jobs:  # by the end of this wait they may all have been given up
                     left = self._jobs[0].since + self._patience - time.monotonic()
-                    self._changed.wait_for(self._is_full, max(0.0, left))
+                    self._changed.wait_for(lambda: self._closing or len(self._jobs) >= self._size, max(0.0, left))
             key = self._jobs[0].key
             batch = [job for job in self._jobs if job.key == key][: self._size]
             for job in batch:
                 self._jobs.remove(job)
                 job.future.set_running_or_notify_cancel()
             return batch
-
-    def _is_full(self) -> bool:
-        return self._closing or len(self._jobs) >= self._size
 
 
 class Engine:

@@ -18,13 +18,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")  # RFC 6750, section 2.1
 
 @dataclass(frozen=True)
 class Settings:
-    """Limits of the API, which hold whatever a client sends; docs/serving.md explains them.
-
-    Raises
-    ------
-    ConfigError
-        A limit is not a positive whole number, limits contradict each other, or the token has other
-        characters than RFC 6750 allows or is too short.
+    """Limits of the API, which hold whatever a client sends; docs/serving.md explains them. What is no positive
+    whole number, limits that contradict each other, and a token that RFC 6750 does not allow are a ConfigError.
     """
 
     body_megabytes: int = 32  # MiB of a request's body
