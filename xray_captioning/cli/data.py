@@ -27,13 +27,7 @@ READ = 64  # images at a time
 LOST = "the process that read it ended twice; it may take more memory than there is"
 EXAMPLES = 2  # images that are named
 FOLDERS = 10_000  # that are looked into for them
-DEMO = """
-read BLEU beside the constant caption's, and beside clinical_f1
-pictures: {out}/panel.png, {out}/global_attention/curves.png
-table:    {out}/metrics.json
-captions: {out}/captions.csv
-the model: xray-captioning caption --bundle {out}/global_attention \
-{out}/phantom/images/images_normalized/900001_IM-0001-1001.dcm.png"""
+TEXTS = files.read_toml(__file__, "texts.toml")
 
 
 @click.command()
@@ -49,7 +43,7 @@ def demo(out: Path, seed: int | None, devices: Literal["one", "all"]) -> None:
 
     rows = run_demo(out, seed or 0, lambda line: click.echo(line, err=True), devices)
     click.echo(table.format_table(baselines.merged_rows(rows)))
-    click.echo(DEMO.format(out=out))
+    click.echo(TEXTS["demo"].format(out=out))
 
 
 @click.command()

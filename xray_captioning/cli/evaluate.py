@@ -10,14 +10,9 @@ from xray_captioning.cli import options
 from xray_captioning.config import parse_assignment
 from xray_captioning.data.studies import with_images
 from xray_captioning.evaluation.table import SHOWN, format_table
-from xray_captioning.files import atomic_write
+from xray_captioning.files import atomic_write, read_toml
 
-WHY = (
-    "coco pools n-gram counts over the whole corpus; nltk averages sentences and gives about 0 "
-    "to one without a common 4-gram; legacy averages sentences too but stops the product at the "
-    "first order without a match, so short captions score high: never compare across rows."
-)
-
+WHY = read_toml(__file__, "texts.toml")["why"]
 CLINICAL = ("clinical_f1", "micro_f1", "example_f1", "false_positives")
 
 

@@ -14,9 +14,9 @@ from xray_captioning.data.splits import Split
 from xray_captioning.data.studies import Studies
 from xray_captioning.errors import ConfigError
 from xray_captioning.evaluation import matching, table
+from xray_captioning.files import read_toml
 
-NOTICE = "CheXNet sees these images as the older project showed them, not as in its training; for "
-NOTICE += "findings to rely on, import it with --normalisation imagenet."
+NOTICE = read_toml(__file__, "texts.toml")["chexnet"]
 UNTESTED = "the test part has no study to score; nothing was measured"
 
 _RECIPES = f"Recipe: {', '.join(presets())}; or a file .json or .yaml of fields by group."
