@@ -136,9 +136,8 @@ def export_study(
     pictures = None if views is None else _pictures({study: views[study] for study in key.studies})
     with files.new_folder(out) as folder:
         for sheet in sheets:
-            made = sheet_files(sheet, systems, texts, pictures)
-            sheet.sha256 = {name: hashlib.sha256(data).hexdigest() for name, data in made.items()}
-            for name, data in made.items():
+            for name, data in sheet_files(sheet, systems, texts, pictures).items():
+                sheet.sha256[name] = hashlib.sha256(data).hexdigest()
                 files.atomic_write(folder / sheet.reader / name, data)
         files.atomic_write(folder / "key.json", key.to_json())
     return key
@@ -154,8 +153,8 @@ def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None)
     if views:
         studies = matching.Studies(list(views), [[path for path, _ in found] for found in views.values()])
     else:  # studies are called as in the file
-        values = [value for written in columns for value in next(iter(written.ids.values()))]
-        studies = matching.Studies(list(dict.fromkeys(str(value).strip() for value in values)))
+        values = (str(value).strip() for written in columns for value in next(iter(written.ids.values())))
+        studies = matching.Studies(list(dict.fromkeys(values)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", matching.ResultsWarning)  # a study without an image is none of `views`
         first, second = (matching.by_row(name, written, studies) for name, written in zip(systems, columns))
@@ -168,7 +167,7 @@ def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None)
 
 def sheet_files(sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: Pictures | None) -> dict[str, bytes]:
     """Return a reader's files by name, and name the sheet; none tells which system wrote a text."""
-    cases = []
+    cases: list[dict[str, Any]] = []
     for case in sheet.cases:
         written = [texts[case.study][systems.index(system)] for system in case.texts]
         seen, name = ([], case.study) if pictures is None else (pictures[case.study], "")

@@ -38,17 +38,12 @@ def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
         for j, name in enumerate(CRITERIA)
     ]
     pairs = [(one, other, values, others) for (one, values), (other, others) in combinations(zip(readers, first), 2)]
-    twice = list(zip(readers, readers, first, again))
-    return {
-        "systems": list(key.systems),
-        "studies": len(key.studies),
-        "identical": key.identical,
+    twice, bounds = list(zip(readers, readers, first, again)), (LOWEST - HIGHEST, HIGHEST - LOWEST)
+    found = {"systems": list(key.systems), "studies": len(key.studies), "identical": key.identical}
+    return found | {
         "readers": [_count(key, name, ratings) for name in readers],
         "means": means,
-        "differences": [
-            {"criterion": name, **_mean(differences[..., j], (LOWEST - HIGHEST, HIGHEST - LOWEST))}
-            for j, name in enumerate(CRITERIA)
-        ],
+        "differences": [{"criterion": n, **_mean(differences[..., j], bounds)} for j, n in enumerate(CRITERIA)],
         "preferences": _preferences(differences, [*CRITERIA, "total"]),
         "agreement": _agreements(pairs),
         "repeats": _agreements(twice) if np.isfinite(again).any() else [],
@@ -181,25 +176,25 @@ def format_summary(summary: dict[str, Any], markdown: bool = False) -> str:
     one, other = summary["systems"]
     same = f", {summary['identical']} with the same text twice" if summary["identical"] else ""
     parts = [f"{title}Reading study: {one} and {other}, {summary['studies']} studies{same}"]
-    for name, rows, otherwise in _sections(summary):
-        if rows or otherwise:
-            parts += [heading + name, layout(rows) if rows else otherwise]
+    for name, found in _sections(summary).items():
+        if found:
+            parts += [heading + name, found if isinstance(found, str) else layout(found)]
     return "\n\n".join(parts)
 
 
-def _sections(summary: dict[str, Any]) -> list[tuple[str, Rows, str]]:
-    """Return headings, rows, and what stands there without rows: nothing, and no heading."""
+def _sections(summary: dict[str, Any]) -> dict[str, Rows | str]:
+    """Return rows, or what stands in their place, by heading."""
     one, other = summary["systems"]
     preferences = [_flat({"by" if n == "criterion" else n: row[n] for n in row}) for row in summary["preferences"]]
-    few = "Needs the answers of at least two readers."
-    return [
-        ("Mean ratings, 1 to 5, with 95 % intervals over studies", _mean_rows(summary), ""),
-        (f"How often {one} was rated above {other}", preferences, ""),
-        ("Agreement between readers: quadratic weighted kappa", _agreement_rows(summary["agreement"]), few),
-        ("Agreement of readers with themselves", _agreement_rows(summary["repeats"]), ""),
-        ("Answers", [_flat(row) for row in summary["readers"]], ""),
-        ("Notes", summary["notes"], ""),
-    ]
+    agreement = _agreement_rows(summary["agreement"]) or "Needs the answers of at least two readers."
+    return {
+        "Mean ratings, 1 to 5, with 95 % intervals over studies": _mean_rows(summary),
+        f"How often {one} was rated above {other}": preferences,
+        "Agreement between readers: quadratic weighted kappa": agreement,
+        "Agreement of readers with themselves": _agreement_rows(summary["repeats"]),
+        "Answers": [_flat(row) for row in summary["readers"]],
+        "Notes": summary["notes"],
+    }
 
 
 def _mean_rows(summary: dict[str, Any]) -> Rows:
