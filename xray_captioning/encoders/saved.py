@@ -89,7 +89,7 @@ def _fill_from_bundle(encoder: Encoder, bundle: Path) -> None:
     try:
         encoder.backbone.set_weights(saved.backbone.get_weights())
     except ValueError as error:  # a Vision Transformer knows its positions
-        what = f"is for images of {saved.size} px, not {encoder.size}"
+        what = f"is for images of {saved.size} px, but this run asks for {encoder.size}"
         raise ConfigError(f"{bundle}: its {name} {what}; add --set image.size={saved.size}") from error
 
 
