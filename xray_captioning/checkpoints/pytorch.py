@@ -26,9 +26,7 @@ MAXIMUM_VISITS = 1_000_000  # objects that are looked through for tensors
 # fairseq, DINO, and tutorials. The first that is there is taken.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network")
 _NO_WEIGHTS = ("optim", "lr_sched", "sched", "scaler", "callbacks", "loops", "rng", "amp")
-
 LEGACY = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a number, the first pickle of legacy files
-
 _KINDS: dict[str, str] = read_toml(__file__, "known.toml")["pytorch"]
 _VIEWS = {f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3")}
 _PARAMETERS = {f"torch._utils._rebuild_parameter{what}" for what in ("", "_with_state")}

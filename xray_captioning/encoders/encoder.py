@@ -1,12 +1,10 @@
 """Images of a study in, region features and finding logits out."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from xray_captioning.backend import compiled, keras, ops, registered, shapes_vary
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
@@ -102,7 +100,7 @@ class Encoder(keras.Model):
         return find_backbone(self.name_of_backbone, self.network)
 
     @classmethod
-    def load(cls, name: str | Path) -> Encoder:
+    def load(cls, name: str | Path) -> Self:
         """Load the encoder of a bundle.
 
         Parameters
@@ -141,7 +139,7 @@ class Encoder(keras.Model):
         return {**super().get_config(), **own}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Encoder:
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         """Make an encoder with new weights of what :meth:`get_config` returned."""
         values = dict(config)
         record = values.pop("trained_on", None)  # files of before have none
@@ -261,7 +259,7 @@ class FindingModel(keras.Model):
         return {**super().get_config(), **own, "encoder": keras.saving.serialize_keras_object(self.encoder)}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FindingModel:
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         return cls(**{**config, "encoder": keras.saving.deserialize_keras_object(config["encoder"])})
 
     def compile(self, *args: Any, **kwargs: Any) -> None:

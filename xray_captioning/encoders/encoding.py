@@ -36,16 +36,13 @@ def cached_pixels(images: Images, config: Config, folder: Folder) -> ArrayCache:
         pixels = read_images(paths, image.size, image.resize, False)
         return np.rint(pixels.mean(axis=-1).clip(0, 1) * 255).astype("uint8")
 
-    cache = ArrayCache(folder, settings)
-    cache.fill(_paths(images), grey, "read images")
-    return cache
+    return _filled(ArrayCache(folder, settings), images, grey, "read images")
 
 
 def cached_features(images: Images, encoder: Encoder, config: Config, folder: Folder, spread: Any = None) -> ArrayCache:
     """Return feature maps (rows, columns, channels), kept by the encoder's weights; `spread` is other processes."""
     cache, compute = _feature_cache(encoder, config, folder)
-    cache.fill(_paths(images), compute, "encode images", spread)
-    return cache
+    return _filled(cache, images, compute, "encode images", spread)
 
 
 def _feature_cache(encoder: Encoder, config: Config, folder: Folder) -> tuple[ArrayCache, Compute]:
@@ -68,13 +65,14 @@ def kept_inputs(
         return as_array(run(datasets.network_pixels(shown, None, image.normalisation)))
 
     cache = ArrayCache(folder, settings, config.training.cache_dtype)
-    cache.fill(_paths(images), lambda some: outputs(np.stack([pixels[path] for path in some])), "frozen layers")
+    _filled(cache, images, lambda some: outputs(np.stack([pixels[path] for path in some])), "frozen layers")
     blank = outputs(np.zeros((1, image.size, image.size), "uint8"))[0]
     return lambda some: datasets.view_inputs(cache, some, image.views, lambda maps, _: maps.astype("float32"), blank)
 
 
-def _paths(images: Images) -> list[str]:
-    return [path for study in images for path in study if path is not None]
+def _filled(cache: ArrayCache, images: Images, compute: Compute, what: str, spread: Any = None) -> ArrayCache:
+    cache.fill([path for study in images for path in study if path is not None], compute, what, spread)
+    return cache
 
 
 def study_regions(

@@ -88,12 +88,9 @@ LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db
 
 
 def efficientnet_lite0(size: int, published: bool) -> Any:
-    """Build EfficientNet-Lite0 without its classifier, with ImageNet's weights or random ones.
-
-    It maps (batch, size, size, 3) to (batch, size / 32, size / 32, 1280), rounded up: EfficientNet-B0
-    (arXiv:1905.11946) with ReLU6 and without squeeze-and-excitation or stochastic depth; its pixels are ``(value -
-    127) / 128`` (tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py).
-    """
+    """Build EfficientNet-Lite0, from (batch, size, size, 3) to (batch, size / 32, size / 32, 1280), rounded up."""
+    # EfficientNet-B0 (arXiv:1905.11946) with ReLU6 and without squeeze-and-excitation or stochastic depth; its pixels
+    # are (value - 127) / 128 (tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py).
     x = image = layers.Input((size, size, 3))
     x = _lite_convolved(x, 32, "conv_stem", "bn0", kernel=3, stride=2)
     number = 0
