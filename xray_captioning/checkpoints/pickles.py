@@ -93,9 +93,6 @@ class Unpickler(pickle._Unpickler):
         self.memo: dict[int, Any] = {}
         return super().load()
 
-    def call(self, text: str, arguments: tuple[Any, ...]) -> Any:
-        """Return what stands for the result of a call, or None for what `made` returns."""
-
     def persistent_load(self, key: Any) -> Any:
         """Return what stands for an object that is stored outside the pickle."""
         raise RefusedError(f"an object outside the pickle, which no {self.purpose} needs; refused")
@@ -110,8 +107,8 @@ class Unpickler(pickle._Unpickler):
         if self.left < 0:
             raise RefusedError(f"more than {self.steps:,} pickle instructions; not followed")
 
-    def made(self, text: str, arguments: tuple[Any, ...]) -> Any:
-        """Return a dictionary, a set, or a record of an object."""
+    def call(self, text: str, arguments: tuple[Any, ...]) -> Any:
+        """Return what stands for the result of a call: a dictionary, a set, or a record of an object."""
         first = arguments[0] if arguments else None
         values = first if isinstance(first, (list, tuple)) else ()
         if text in DICTIONARIES:  # of pairs, as Python 2 wrote them, or with a factory
@@ -157,8 +154,7 @@ def _called(machine: Any, keywords: bool = False) -> None:
     arguments, function = machine.stack.pop(), machine.stack.pop()
     if not isinstance(function, Name) or not isinstance(arguments, tuple):
         raise ValueError("a call of something that is no name")
-    result = machine.call(function.text, arguments)
-    machine.append(machine.made(function.text, arguments) if result is None else result)
+    machine.append(machine.call(function.text, arguments))
 
 
 def _described(machine: Any) -> None:
@@ -252,7 +248,7 @@ class _Reader(Unpickler):
             raise RefusedError(f"the pickle names {found.text[:80]!r}, which is no Keras tokenizer; nothing was run")
         return found
 
-    def call(self, text: str, arguments: tuple[Any, ...]) -> None:
+    def call(self, text: str, arguments: tuple[Any, ...]) -> Any:
         first = (*arguments, None)[0]
         made = isinstance(first, Name) and text in RECONSTRUCTORS and _is_tokenizer(first.text)
         if not made and (_is_tokenizer(text) or text in DICTIONARIES):
@@ -260,6 +256,7 @@ class _Reader(Unpickler):
         if not made:
             name = "Tokenizer" if _is_tokenizer(text) else text
             raise RefusedError(f"the pickle wants to call {name}; refused, nothing was run")
+        return super().call(text, arguments)
 
 
 def _is_tokenizer(text: str) -> bool:

@@ -146,7 +146,7 @@ class _Reader(pickles.Unpickler):
         return storage
 
     def call(self, text: str, arguments: tuple[Any, ...]) -> Any:
-        """Return the tensor that a call would make; None of others, which become records."""
+        """Return the tensor that a call would make; others become records."""
         if text in _VIEWS:
             storage, offset, shape, strides = arguments[:4]
             return _tensor(storage, offset, shape, strides, _kind(arguments[6]) if text.endswith("v3") else None)
@@ -158,7 +158,7 @@ class _Reader(pickles.Unpickler):
             return shape_of(arguments[0], "a size")
         if text.startswith("torch._") and "._rebuild" in text:
             raise RefusedError(f"{text[:60]!r} makes a tensor that is sparse, quantised or so; save it as float32")
-        return None
+        return super().call(text, arguments)
 
 
 def _kind(name: Any) -> str:

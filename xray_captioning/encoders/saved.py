@@ -215,14 +215,13 @@ def weights_digest(model: Any) -> str:
 
 # --- what the folder of weights says of network and images ---
 
-_SAVED = ("config.json", "open_clip_config.json", "model.safetensors")
 _LARGEST = 4096  # px, more than any encoder sees
 _FILTERS = {2: "bilinear", 3: "bicubic"}  # as Pillow numbers them
 
 
 def is_saved_model(path: Path) -> bool:
     """Return whether it is a folder as Hugging Face saves a model."""
-    return any((path / name).is_file() for name in _SAVED)
+    return any((path / f).is_file() for f in ("config.json", "open_clip_config.json", "model.safetensors"))
 
 
 def adopted(config: Config, weights: str | Path | None = None, own: Collection[str] = ()) -> Config:
@@ -243,8 +242,7 @@ def adopted(config: Config, weights: str | Path | None = None, own: Collection[s
         except (BundleError, ConfigError):
             raise
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            reason = in_one_line(error, 100)
-            raise BundleError(f"{folder}: its JSON files are damaged ({reason}); get them again") from error
+            raise BundleError(f"{folder}: its JSON files are damaged ({in_one_line(error)}); get them again") from error
     return config.replace({field: value for field, value in values.items() if field not in own})
 
 
@@ -263,9 +261,8 @@ def _said(folder: Path, name: str, row: backbones.Backbone | None) -> dict[str, 
         if own is not None and own.model_type != tower.model_type:
             raise BundleError(f"{where}: is of the kind {tower.model_type}, but {name} is {own.model_type}; give that")
         if tower != own:
-            values["model.network"] = to_builtins(tower)
-            vision = model.get("vision_config") or model
-            values["image.size"] = vision.get("image_size", 224)
+            size = (model.get("vision_config") or model).get("image_size", 224)
+            values |= {"model.network": to_builtins(tower), "image.size": size}
             values |= {} if row else {"image.normalisation": "signed", "image.resize": "siglip"}
     if images:
         values |= _pixels(images, folder / "preprocessor_config.json", row)
@@ -307,7 +304,5 @@ def _pixels(said: Mapping[str, Any], where: Path, row: backbones.Backbone | None
 def _scheme(mean: Any, deviation: Any) -> str:
     """Return the name of a scaling, or the numbers as a name."""
     given = tuple(tuple(float(x) for x in part) for part in (mean, deviation))
-    for name, known in SCHEMES.items():
-        if name != "caffe" and given == known:
-            return name
-    return "/".join(",".join(f"{x:.8f}" for x in part) for part in given)
+    known = [name for name, scheme in SCHEMES.items() if name != "caffe" and given == scheme]
+    return known[0] if known else "/".join(",".join(f"{x:.8f}" for x in part) for part in given)
