@@ -150,7 +150,8 @@ def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) ->
     """Let a bundle, which the page calls by a name, caption a study."""
     features = captioner.features([study.files], [study.views])
     ((caption, found),) = predict(captioner, features, beam_size)
-    limits = f"This model was {notice}." if (notice := captioner.about.get("notice")) else ""
+    notice = captioner.about.get("notice")
+    limits = f"This model was {notice}." if notice else ""
     return Result(name, beam_size, caption, found or {}, limits, image=captioner.config.image)
 
 

@@ -183,8 +183,10 @@ class Engine:
         self._batcher.close()
 
     def _run(self, beam_size: int, studies: list[list[Pixels | None]]) -> list[Prediction]:
-        if self.warm.is_set():
-            self.metrics.batches.observe(len(studies))
+        self.metrics.batches.observe(len(studies))
+        return self._predict(beam_size, studies)
+
+    def _predict(self, beam_size: int, studies: list[list[Pixels | None]]) -> list[Prediction]:
         return predict(self.captioner, self.captioner.features(studies), beam_size)
 
     def _warm_up(self) -> None:
@@ -194,8 +196,8 @@ class Engine:
             for beam_size, size in self._sizes():
                 if self.draining:
                     return
-                self._run(beam_size, [self._blank() for _ in range(size)])
-            self._run(self.captioner.config.decoding.beam_size, [self._blank()[:1]])
+                self._predict(beam_size, [self._blank() for _ in range(size)])
+            self._predict(self.captioner.config.decoding.beam_size, [self._blank()[:1]])
         except Exception as error:
             log("failed", **trace(error))
             self.failed = True

@@ -120,9 +120,9 @@ def _check_names(request: Request, known: list[str]) -> None:
         raise ProblemError(400, "there are no query parameters; send fields of the form")
     fields = {*OPTIONS, *map(view_field, known)}
     if not (request.form.keys() <= fields and request.files.keys() <= set(known)):
-        files = f"files are {' to '.join(known[:1] + known[1:][-1:])}, one field per study, other fields are "
-        others = f"{', '.join(OPTIONS)}, and views with a number as images have"
-        raise ProblemError(400, f"a field is not known, or no file; {files}{others}")
+        files, others = " to ".join(known[:1] + known[1:][-1:]), ", ".join(OPTIONS)
+        said = f"a field is not known, or no file; files are {files}, one field per study"
+        raise ProblemError(400, f"{said}, other fields are {others}, and views with a number as images have")
 
 
 def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]]:
@@ -130,8 +130,8 @@ def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]
     while given and not given[-1]:
         given.pop()
     if not given:
-        kinds = f"one to {views} PNG, JPEG, TIFF, BMP, WebP or DICOM files"
-        raise ProblemError(400, f"there is no file in the field images, or the form is damaged; send {kinds}")
+        none = "there is no file in the field images, or the form is damaged"
+        raise ProblemError(400, f"{none}; send one to {views} PNG, JPEG, TIFF, BMP, WebP or DICOM files")
     for name, files in zip(names, given):
         if not 1 <= len(files) <= views:
             raise ProblemError(422, f"{name}: {len(files)} files, but a study has 1 to {views}")
@@ -140,7 +140,9 @@ def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]
 
 
 def _views(request: Request, images: str, count: int) -> list[str] | None:
-    if not (given := request.form.getlist(name := view_field(images))):
+    name = view_field(images)
+    given = request.form.getlist(name)
+    if not given:
         return None
     if not count:
         raise ProblemError(422, f"{name}: there are no {images}; send files in that field, too")
