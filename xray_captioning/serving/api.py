@@ -73,7 +73,8 @@ def _add_routes(app: _App, engine: Engine) -> None:
 def _answer(engine: Engine) -> dict[str, Any]:
     begun = time.monotonic()
     _ready(engine)
-    upload = requests.read_upload(flask.request, engine.settings, engine.captioner)
+    views, calibrated = engine.captioner.config.image.views, engine.captioner.calibration is not None
+    upload = requests.read_upload(flask.request, engine.settings, views, calibrated)
     flask.g.studies = len(upload.studies)
     with engine.capacity.taken(len(upload.studies)):
         return _captions(engine, upload, begun)

@@ -14,7 +14,6 @@ import msgspec
 from flask import Request
 from werkzeug import Response
 
-from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.data.studies import VIEWS
 from xray_captioning.serving.settings import Settings
 
@@ -93,20 +92,20 @@ def view_field(images: str) -> str:
     return images.replace("images", "views")
 
 
-def read_upload(request: Request, settings: Settings, captioner: Captioner) -> Upload:
+def read_upload(request: Request, settings: Settings, views: int, calibrated: bool) -> Upload:
     """Return what a request holds; `ProblemError` refuses what is no such form."""
     if request.mimetype != "multipart/form-data":
         raise ProblemError(415, "send multipart/form-data with the files in the field images")
     names = study_fields(settings)
     _check_names(request, names)
-    studies = _studies(request, names, captioner.config.image.views)
+    studies = _studies(request, names, views)
     beam_size = _field(request, "beam_size", int, 1, settings.beam)
     alternatives = _field(request, "alternatives", int, 0, settings.beam - 1) or 0
     threshold = _field(request, "threshold", float, 0, 1)
     flags = [value.lower() for value in request.form.getlist("show_unfamiliar")]
     if flags not in ([], ["true"], ["false"]):
         raise ProblemError(422, "show_unfamiliar must be one true or false")
-    if threshold is not None and captioner.calibration is None:
+    if threshold is not None and not calibrated:
         raise ProblemError(422, "this model is not calibrated; send no threshold")
     if beam_size is None and alternatives:
         beam_size = alternatives + 1
