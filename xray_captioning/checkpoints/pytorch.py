@@ -22,15 +22,8 @@ MAXIMUM_PICKLE = 2**26  # bytes
 MAXIMUM_DEPTH = 100  # modules within modules
 MAXIMUM_VISITS = 1_000_000  # objects that are looked through for tensors
 
-# Where programs keep the weights beside other things: PyTorch Lightning, timm, MMEngine, OpenCLIP,
-# fairseq, DINO, and tutorials. The first that is there is taken.
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network")
-_NO_WEIGHTS = ("optim", "lr_sched", "sched", "scaler", "callbacks", "loops", "rng", "amp")
 LEGACY = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a number, the first pickle of legacy files
-_KINDS: dict[str, str] = read_toml(__file__, "known.toml")["pytorch"]
-_VIEWS = {f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3")}
-_PARAMETERS = {f"torch._utils._rebuild_parameter{what}" for what in ("", "_with_state")}
-_SUBCLASSES = {f"torch._tensor._rebuild_from_type{version}" for version in ("", "_v2")}
+_KNOWN = read_toml(__file__, "known.toml")["pytorch"]
 
 
 class Storage(NamedTuple):
@@ -147,12 +140,12 @@ class _Reader(pickles.Unpickler):
 
     def call(self, text: str, arguments: tuple[Any, ...]) -> Any:
         """Return the tensor that a call would make; others become records."""
-        if text in _VIEWS:
+        if text in _KNOWN["views"]:
             storage, offset, shape, strides = arguments[:4]
             return _tensor(storage, offset, shape, strides, _kind(arguments[6]) if text.endswith("v3") else None)
-        if text in _PARAMETERS:
+        if text in _KNOWN["parameters"]:
             return arguments[0]
-        if text in _SUBCLASSES and isinstance(arguments[0], pickles.Name):
+        if text in _KNOWN["subclasses"] and isinstance(arguments[0], pickles.Name):
             return self.call(arguments[0].text, arguments[2])
         if text == "torch.Size":
             return shape_of(arguments[0], "a size")
@@ -163,7 +156,7 @@ class _Reader(pickles.Unpickler):
 
 def _kind(name: Any) -> str:
     text = name.text if isinstance(name, pickles.Name) else "no name"
-    kind = _KINDS.get(text.rpartition(".")[2])
+    kind = _KNOWN["kinds"].get(text.rpartition(".")[2])
     if kind is None or not text.startswith("torch."):
         raise RefusedError(f"numbers of kind {text[:60]!r}, such as quantised ones; save the model as float32")
     return kind
@@ -186,9 +179,9 @@ def _weights(value: Any) -> Any:
         holder = isinstance(value, dict) and not isinstance(value, pickles.Record)
         if not holder or any(isinstance(v, Tensor) for v in value.values()):
             break
-        inner = [value[key] for key in _WRAPPERS if isinstance(value.get(key), dict)]
+        inner = [value[key] for key in _KNOWN["wrappers"] if isinstance(value.get(key), dict)]
         if not inner:
-            return {k: v for k, v in value.items() if not str(k).startswith(_NO_WEIGHTS)}
+            return {k: v for k, v in value.items() if not str(k).startswith(tuple(_KNOWN["no_weights"]))}
         value = inner[0]
     return value
 

@@ -11,8 +11,7 @@ from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.config import Config
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.encoders.backbones import Backbone, find_backbone
-from xray_captioning.encoders.lean import lean
-from xray_captioning.encoders.parts import checkpointed
+from xray_captioning.encoders.parts import checkpointed, lean
 from xray_captioning.errors import ConfigError, MissingExtraError, in_one_line
 from xray_captioning.files import downloading
 
