@@ -1,7 +1,7 @@
 """Networks from one image to a feature map, by name."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +36,7 @@ class Backbone(NamedTuple):
         return self.normalisation is not None
 
 
+@cache
 def _application(name: str) -> Callable[[int, bool], Any]:
     """Return the builder of a network of `keras.applications`, whose weights are ImageNet's."""
     options = {"include_preprocessing": False} if name.startswith("Efficient") else {}
