@@ -5,7 +5,7 @@ import pytest
 
 from xray_captioning.backend import keras
 from xray_captioning.encoders import Encoder, FindingModel
-from xray_captioning.encoders.lean import lean
+from xray_captioning.encoders.parts import lean
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow has these steps")
 layers = keras.layers

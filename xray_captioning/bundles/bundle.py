@@ -28,10 +28,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError, convert
 
+from xray_captioning import files, plugins
 from xray_captioning.config import Config
 from xray_captioning.errors import BundleError, ConfigError
-from xray_captioning.files import atomic_write, naming, read_json, sha256_file, shipped_folder, temporary_folder
-from xray_captioning.plugins import origin_of
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -41,6 +40,7 @@ NEEDED = {
     "captioner": ("captioner.json", "encoder.weights.h5", "decoder.weights.h5", "tokenizer.json"),
 }
 FEATURES = "features"  # model.encoder of a captioner that has no encoder but needs features
+FEATURES_ONLY = "sees no images; give features (--features), or train it with the encoder that made them (--encoder)"
 PARTS = {"encoder": ("encoder",), "captioner": ("encoder", "decoder")}
 
 
@@ -97,11 +97,11 @@ def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     _settle(folder)
-    with temporary_folder(folder, "bundle") as aside:
-        with naming(folder):
+    with files.temporary_folder(folder, "bundle") as aside:
+        with files.naming(folder):
             write(aside)
-        digests = {path.relative_to(aside).as_posix(): sha256_file(path) for path in _files(aside)}
-        atomic_write(aside / MANIFEST, json.dumps(digests, indent=2) + "\n")
+        digests = {path.relative_to(aside).as_posix(): files.sha256_file(path) for path in _files(aside)}
+        files.atomic_write(aside / MANIFEST, json.dumps(digests, indent=2) + "\n")
         aside.rename(folder / _WHOLE)
     _settle(folder)
 
@@ -123,8 +123,8 @@ def _settle(folder: Path) -> None:
         # Another process has moved all of them and removed the folders, or the next bundle is already there.
         if error.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
             return
-        advice = "open it once as somebody who may write there"
-        raise BundleError(f"{new}: the files of a new bundle cannot be moved ({error.strerror}); {advice}") from error
+        reason = f"({error.strerror}); open it once as somebody who may write there"
+        raise BundleError(f"{new}: the files of a new bundle cannot be moved {reason}") from error
 
 
 def _files(folder: Path) -> list[Path]:
@@ -146,7 +146,7 @@ def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
 def bundle_files(folder: Path) -> list[str]:
     """Return the names of a bundle's own files, without the manifest."""
     _settle(folder)
-    return [_inside(name) for name in read_json(folder / MANIFEST, _NOT_WHOLE)]
+    return [_inside(name) for name in files.read_json(folder / MANIFEST, _NOT_WHOLE)]
 
 
 def _inside(name: str) -> str:
@@ -161,21 +161,17 @@ def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = 
     in the place of Keras' weights.
     """
     if not folder.is_dir():
-        advice = "give a folder written by train or train-encoder, or one of the shipped names"
         names = ", ".join(shipped_bundles()) or "none"
-        raise BundleError(f"{folder}: no such bundle; {advice}: {names}")
+        raise BundleError(f"{folder}: no such bundle; give a folder that train wrote, or one of the shipped: {names}")
     _settle(folder)
-    digests, about = _read_files(folder)
+    digests, about = _checked_files(folder), read_values(folder)
     if kind == "captioner" and about["kind"] != "captioner":
-        advice = f"train a decoder with train --encoder {folder}"
-        raise BundleError(f"{folder}: holds an encoder only; {advice}")
+        raise BundleError(f"{folder}: holds an encoder only; train a decoder with train --encoder {folder}")
     if "export" in about and not exported:
-        advice = "give the bundle that it was exported from"
-        raise BundleError(f"{folder}: holds exported graphs, not Keras' weights; {advice}")
+        raise BundleError(f"{folder}: holds exported graphs, not Keras' weights; give the bundle they are of")
     blind = FEATURES in about.get("needs", ())
     if blind and (images or kind == "encoder"):
-        advice = "give features (--features), or train it with the encoder that made them (--encoder)"
-        raise BundleError(f"{folder}: was trained on features and sees no images; {advice}")
+        raise BundleError(f"{folder}: was trained on features and {FEATURES_ONLY}")
     for name in NEEDED[kind]:
         absent = "export" in about or (blind and name == "encoder.weights.h5")
         if name not in digests and not (absent and name.endswith(".h5")):
@@ -184,24 +180,22 @@ def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = 
     return about
 
 
-def _read_files(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return manifest and ``captioner.json`` of files that are as the manifest says."""
-    digests = read_json(folder / MANIFEST, _NOT_WHOLE)
+def _checked_files(folder: Path) -> dict[str, str]:
+    digests: dict[str, str] = files.read_json(folder / MANIFEST, _NOT_WHOLE)
     for name, digest in digests.items():
         path = folder / _inside(name)
         if not path.is_file():
             raise BundleError(f"{path}: missing; {_AGAIN}")
-        if sha256_file(path) != digest:
+        if files.sha256_file(path) != digest:
             raise BundleError(f"{path}: altered since it was saved; {_AGAIN}")
-    return digests, read_values(folder)
+    return digests
 
 
 def read_values(folder: Path) -> dict[str, Any]:
     """Return ``captioner.json`` with fields as they should be, or raise `BundleError`."""
-    about: dict[str, Any] = read_json(folder / "captioner.json", _NOT_WHOLE)
-    if about.get("format") != FORMAT:
-        advice = "install the version of xray-captioning that wrote it"
-        raise BundleError(f"{folder}: bundle format {about.get('format')}, expected {FORMAT}; {advice}")
+    about: dict[str, Any] = files.read_json(folder / "captioner.json", _NOT_WHOLE)
+    if (form := about.get("format")) != FORMAT:
+        raise BundleError(f"{folder}: bundle format {form}, expected {FORMAT}; install the version that wrote it")
     try:
         convert(about, _Values)
     except ValidationError as error:
@@ -212,9 +206,9 @@ def read_values(folder: Path) -> dict[str, Any]:
 def _check_packages(folder: Path, kind: str, about: dict[str, Any]) -> None:
     for part in set(PARTS[kind]) & set(about.get("needs", ())):
         name, need = about["config"]["model"][part], about["needs"][part]
-        if not origin_of(part, name):
-            advice = f"import the module {need.get('module')} first"
-            advice = f"pip install {need['package']}" if "package" in need else advice
+        if not plugins.origin_of(part, name):
+            imported = f"import the module {need.get('module')} first"
+            advice = f"pip install {need['package']}" if "package" in need else imported
             raise BundleError(f"{folder}: its {part} {name!r} is of another package; {advice}")
 
 
@@ -228,22 +222,21 @@ def find_bundle(name: str | Path) -> Path:
     if not isinstance(name, (str, os.PathLike)):
         raise ConfigError(f"expected the folder or the name of a bundle, got {type(name).__name__}")
     if not Path(name).exists() and str(name) in shipped_bundles():
-        return shipped_folder() / str(name)
+        return files.shipped_folder() / str(name)
     return Path(name)
 
 
 def shipped_bundles() -> list[str]:
     """Return the names of the bundles inside the package."""
-    return sorted(path.parent.name for path in shipped_folder().glob(f"*/{MANIFEST}"))
+    return sorted(path.parent.name for path in files.shipped_folder().glob(f"*/{MANIFEST}"))
 
 
 def model_card(values: dict[str, Any], calibration: dict[str, Any] | None = None) -> str:
     """Return ``card.jinja``, filled in from ``captioner.json`` and a calibration's ``about``."""
-    from jinja2 import Environment
+    from jinja2 import Template
 
     text = Path(__file__).with_name("card.jinja").read_text("utf-8")
-    card = Environment(trim_blocks=True, keep_trailing_newline=True).from_string(text)
-    return card.render(**values, calibration=calibration)
+    return Template(text, trim_blocks=True, keep_trailing_newline=True).render(**values, calibration=calibration)
 
 
 def write_texts(aside: Path, values: dict[str, Any], tokenizer: Any = None, calibration: Any = None) -> None:

@@ -20,7 +20,6 @@ Array = NDArray[Any]
 Bytes = bytes | bytearray | memoryview
 Members = dict[str, zipfile.ZipInfo]
 T = TypeVar("T")
-_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
 class RefusedError(Exception):
@@ -70,13 +69,7 @@ def shape_of(numbers: Sequence[Any], label: str) -> tuple[int, ...]:
 
 
 def decoded(
-    data: Bytes,
-    kind: str,
-    shape: Sequence[Any],
-    budget: Budget,
-    label: str,
-    order: str = "<",
-    view: tuple[int, Sequence[Any]] | None = None,
+    data: Bytes, kind: str, shape: Sequence[Any], budget: Budget, label: str, order: str = "<", view: Any = None
 ) -> Array:
     """Return numbers that lie in bytes one after the other, or a view: its offset and steps. A kind is what NumPy
     calls it, ``f4`` or ``i8``; ``b1`` are truth values, and ``bf16`` the upper halves of float32 numbers. 16-bit
@@ -91,17 +84,17 @@ def decoded(
     numbers = np.frombuffer(data, np.dtype(order + _STORED_AS.get(kind, kind)))
     if view is None:
         return plain(numbers.reshape(shape), kind)
-    return np.ascontiguousarray(plain(_viewed(numbers, shape, *view, label), kind)).reshape(shape)
+    return np.ascontiguousarray(plain(_viewed(numbers, shape, view, label), kind)).reshape(shape)
 
 
-def _viewed(numbers: Array, shape: tuple[int, ...], offset: int, strides: Sequence[Any], label: str) -> Array:
+def _viewed(numbers: Array, shape: tuple[int, ...], view: tuple[int, Sequence[Any]], label: str) -> Array:
     """Return a view of numbers, which may be more than it needs; nothing outside them."""
+    offset, strides = view
     if not math.prod(shape):
         return np.empty(shape, numbers.dtype)
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     if not 0 <= offset <= last < len(numbers):
-        advice = "truncated or damaged, download or copy it again"
-        raise RefusedError(f"{label[:60]!r} of shape {str(shape)[:60]} lies outside its storage; {advice}")
+        raise RefusedError(f"{label[:60]!r} of shape {str(shape)[:60]} lies outside its storage; download it again")
     steps = [step * numbers.itemsize * (n > 1) for n, step in zip(shape, strides, strict=True)]
     return np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps, writeable=False)
 
@@ -139,7 +132,7 @@ def entry(archive: zipfile.ZipFile, members: Members, name: str, budget: Budget)
     info = members.get(name)
     if info is None:
         raise RefusedError(f"has no {name[:60]!r} inside; truncated, download or copy it again")
-    if info.flag_bits & 1 or info.compress_type not in _METHODS:
+    if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise RefusedError(f"its {name[:60]!r} is encrypted or packed in a rare way; save it again")
     budget.pay(info.file_size, name)
     try:
@@ -188,9 +181,8 @@ def mismatches(
     for name, shape in expected.items():
         if name not in found:
             clauses.append(f"{name} of shape {shape} is missing")
-        elif found[name].values.shape != shape:
-            stored = found[name]
-            clauses.append(f"{stored.label} has shape {stored.values.shape} instead of {shape}")
+        elif (has := found[name].values.shape) != shape:
+            clauses.append(f"{found[name].label} has shape {has} instead of {shape}")
     return clauses + [f"{a.label} of shape {a.values.shape} is not expected" for a in extra]
 
 

@@ -43,11 +43,15 @@ def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
     """
     path = Path(path)
     try:
-        _check_signature(path)
+        if not path.is_file():
+            raise RefusedError("no such file; give the path of a Keras weights file (.h5)")
+        if (start := arrays.first_bytes(path, len(SIGNATURE))) != SIGNATURE:
+            begins = f"begins with {start!r}" if start else "is empty"
+            what = "is a zip archive, as a .keras file" if start[:2] == b"PK" else begins
+            raise RefusedError(f"is not an HDF5 file (it {what}); download or copy it again")
         found = ask_process(path)
         if not all(array.layer for array in found):
-            what = "has no layer_names: it holds weights as Keras 3 writes them (.weights.h5), not Keras 2"
-            raise RefusedError(f"{what}; save the model with Keras 2, or as .h5 with Keras 3")
+            raise RefusedError("has no layer_names: it is as Keras 3 writes them; save the model as .h5")
         with np.errstate(over="ignore"):
             found = [array._replace(values=array.values.astype(np.float32, copy=False)) for array in found]
         if odd := [array.label for array in found if not np.isfinite(array.values).all()]:
@@ -55,16 +59,6 @@ def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
         return found
     except (RefusedError, OSError) as error:
         raise BundleError(f"{path}: {shortened(str(error), arrays.MESSAGE)}") from error
-
-
-def _check_signature(path: Path) -> None:
-    """Refuse a file that is missing or does not begin as HDF5."""
-    if not path.is_file():
-        raise RefusedError("no such file; give the path of a Keras weights file (.h5)")
-    if (start := arrays.first_bytes(path, len(SIGNATURE))) != SIGNATURE:
-        what = f"begins with {start!r}" if start else "is empty"
-        what = "is a zip archive, as a .keras file or PyTorch's" if start[:2] == b"PK" else what
-        raise RefusedError(f"is not an HDF5 file (it {what}); download or copy it again")
 
 
 def ask_process(path: Path, limit: int = MAXIMUM_BYTES) -> list[StoredArray]:
@@ -82,8 +76,8 @@ def ask_process(path: Path, limit: int = MAXIMUM_BYTES) -> list[StoredArray]:
 
 def _answer(path: Path, limit: int) -> tuple[dict[str, Any], memoryview]:
     """Return the line of JSON that another process writes of a file, and the numbers after it."""
-    search = os.pathsep.join(place or "." for place in sys.path)
-    environment = {**os.environ, "PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1"}
+    places = os.pathsep.join(place or "." for place in sys.path)
+    environment = {**os.environ, "PYTHONPATH": places, "OPENBLAS_NUM_THREADS": "1"}
     seconds = CPU_SECONDS * (1 + path.stat().st_size // 2**30)
     line = [sys.executable, "-c", _CODE, str(path), str(seconds), str(limit)]
     try:
@@ -103,8 +97,7 @@ def send_arrays(path: str, seconds: str, limit: str) -> None:
     found: list[StoredArray] = []
     try:
         found = read_here(Path(path), int(limit))
-        about = [(a.layer, a.name, a.values.shape, a.values.dtype.str) for a in found]
-        header: dict[str, Any] = {"arrays": about}
+        header: Any = {"arrays": [(a.layer, a.name, a.values.shape, a.values.dtype.str) for a in found]}
     except RefusedError as error:
         header = {"error": str(error)}
     sys.stdout.buffer.write(json.dumps(header).encode() + b"\n")
@@ -169,12 +162,10 @@ def _datasets(file: Any) -> list[tuple[str, str, Any]]:
     import h5py
 
     items = _items(file)
-    for group in (file, items.get("model_weights")):
+    found = [("", name, item) for name, item in items.items() if not name.startswith("optimizer/")]
+    for group in (items.get("model_weights"), file):  # the file's own list comes first
         if group is not None and (layers := _listed(group, "layer_names")) is not None:
             found = list(_of_layers(_items(group), layers))
-            break
-    else:
-        found = [("", name, item) for name, item in items.items() if not name.startswith("optimizer/")]
     found = [one for one in found if isinstance(one[2], h5py.Dataset)]
     if not found:
         raise RefusedError("an HDF5 file without arrays; give the file of the weights")

@@ -26,11 +26,6 @@ _DAMAGED = "is no ONNX model, or truncated; download or copy it again"
 Fields = dict[int, list[Any]]
 
 
-def is_onnx(start: bytes) -> bool:
-    """Return whether a file may begin so: with the version of its format, a small number."""
-    return len(start) > 2 and start[0] == 0x08 and start[1] < 32
-
-
 def read_onnx(path: Path, budget: Budget) -> dict[str, Array]:
     """Read all initialisers of a model's graph."""
     if path.stat().st_size > budget.limit:
@@ -78,13 +73,12 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
 
 
 def _tensor(parts: Fields, path: Path, budget: Budget) -> tuple[str, Array]:
-    """Return a TensorProto's name and numbers."""
     name = _text(parts, _NAME)
     type_ = parts.get(_TYPE, [0])[-1]
     kind = _KINDS.get(type_) if isinstance(type_, int) else None
     if kind is None:
-        what = f"{name[:60]!r} has numbers of ONNX type {str(type_)[:20]}, such as quantised ones, which are not read"
-        raise RefusedError(f"{what}; export the model as float32")
+        what = f"numbers of ONNX type {str(type_)[:20]}, such as quantised ones"
+        raise RefusedError(f"{name[:60]!r} has {what}; export the model as float32")
     if parts.get(_LOCATION, [0])[-1] == 1:
         data: Bytes = _outside(parts, path, name, budget)
     elif _RAW in parts:

@@ -13,12 +13,14 @@ import pickle
 import pickletools
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any, ClassVar
 
 from xray_captioning.checkpoints.arrays import RefusedError, shortened
-from xray_captioning.errors import DataError
+from xray_captioning.errors import DataError, in_one_line
+from xray_captioning.files import read_toml
 
 DICTIONARIES = {"collections.OrderedDict", "collections.defaultdict"}
 RECONSTRUCTORS = {"copyreg._reconstructor", "copy_reg._reconstructor"}  # the latter: Python 2
@@ -34,6 +36,11 @@ class Name:
 
 class Dictionary(dict[Any, Any]):
     """A dictionary of plain keys, or few: of nested tuples each hash is that of all below, which may take for ever."""
+
+    def __init__(self, pairs: Iterable[Any] = ()) -> None:
+        super().__init__()
+        for key, value in pairs:
+            self[key] = value
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Put a value under a key, or refuse the key."""
@@ -86,19 +93,12 @@ class Unpickler(pickle._Unpickler):
         self.memo: dict[int, Any] = {}
         return super().load()
 
-    def name(self, text: str) -> None:
-        """Refuse a ``module.name`` that the pickle names."""
-
-    def call(self, text: str, arguments: tuple[Any, ...]) -> Any:
-        """Return what stands for the result of a call, or None for what `made` returns."""
-
     def persistent_load(self, key: Any) -> Any:
         """Return what stands for an object that is stored outside the pickle."""
         raise RefusedError(f"an object outside the pickle, which no {self.purpose} needs; refused")
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for a class or function."""
-        self.name(f"{module}.{name}")
+        """Return what stands for a class or function, or refuse it."""
         return Name(f"{module}.{name}")
 
     def count(self, steps: int) -> None:
@@ -107,16 +107,13 @@ class Unpickler(pickle._Unpickler):
         if self.left < 0:
             raise RefusedError(f"more than {self.steps:,} pickle instructions; not followed")
 
-    def made(self, text: str, arguments: tuple[Any, ...]) -> Any:
-        """Return a dictionary, a set, or a record of an object."""
+    def call(self, text: str, arguments: tuple[Any, ...]) -> Any:
+        """Return what stands for the result of a call: a dictionary, a set, or a record of an object."""
         first = arguments[0] if arguments else None
         values = first if isinstance(first, (list, tuple)) else ()
         if text in DICTIONARIES:  # of pairs, as Python 2 wrote them, or with a factory
             self.count(len(values))
-            made = Dictionary()
-            for key, value in values:
-                made[key] = value
-            return made
+            return Dictionary(values)
         if text in _SETS:
             self.count(len(values))
             return _Set(values)
@@ -151,17 +148,13 @@ def _number(load: Callable[[Any], None]) -> Callable[[Any], None]:
     return loaded
 
 
-def _called(machine: Any) -> None:
+def _called(machine: Any, keywords: bool = False) -> None:
+    if keywords:
+        machine.stack.pop()
     arguments, function = machine.stack.pop(), machine.stack.pop()
     if not isinstance(function, Name) or not isinstance(arguments, tuple):
         raise ValueError("a call of something that is no name")
-    result = machine.call(function.text, arguments)
-    machine.append(machine.made(function.text, arguments) if result is None else result)
-
-
-def _called_with_keywords(machine: Any) -> None:
-    machine.stack.pop()
-    _called(machine)
+    machine.append(machine.call(function.text, arguments))
 
 
 def _described(machine: Any) -> None:
@@ -174,34 +167,20 @@ def _described(machine: Any) -> None:
 
 
 def _dictionary(machine: Any) -> None:
-    values, made = machine.pop_mark(), Dictionary()
-    for key, value in zip(values[::2], values[1::2], strict=True):
-        made[key] = value
-    machine.append(made)
+    values = machine.pop_mark()
+    machine.append(Dictionary(zip(values[::2], values[1::2], strict=True)))
 
 
-_AS_PYTHON = (
-    *("PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "NONE", "NEWTRUE", "NEWFALSE"),
-    *("BININT", "BININT1", "BININT2", "FLOAT", "BINFLOAT", "STRING", "BINSTRING"),
-    *("SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
-    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "EMPTY_LIST", "LIST", "APPEND", "APPENDS"),
-    *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "SETITEM", "SETITEMS", "ADDITEMS"),
-    *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
-    *("GLOBAL", "STACK_GLOBAL", "BINPERSID"),
-)
 _OWN: dict[str, Callable[[Any], None]] = {
     "EMPTY_DICT": lambda machine: machine.append(Dictionary()),
-    "DICT": _dictionary,
     "EMPTY_SET": lambda machine: machine.append(_Set()),
     "FROZENSET": lambda machine: machine.append(_Set(machine.pop_mark())),
-    "REDUCE": _called,
-    "NEWOBJ": _called,
-    "NEWOBJ_EX": _called_with_keywords,
-    "BUILD": _described,
+    "NEWOBJ_EX": partial(_called, keywords=True),
 }
+_OWN |= {"DICT": _dictionary, "REDUCE": _called, "NEWOBJ": _called, "BUILD": _described}
 _CODES = {op.name: ord(op.code) for op in pickletools.opcodes}
 _python: dict[int, Callable[[Any], None]] = pickle._Unpickler.dispatch
-_ACTIONS = {_CODES[name]: _python[_CODES[name]] for name in _AS_PYTHON}
+_ACTIONS = {_CODES[name]: _python[_CODES[name]] for name in read_toml(__file__, "known.toml")["instructions"]}
 _ACTIONS |= {_CODES[n]: _number(_python[_CODES[n]]) for n in ("INT", "LONG", "LONG1", "LONG4")}
 _ACTIONS |= {_CODES[name]: action for name, action in _OWN.items()}
 
@@ -231,8 +210,7 @@ def read_tokenizer_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
     except (RefusedError, OSError) as error:
         raise DataError(f"{path}: {shortened(str(error), 280)}") from error
     except Exception as error:  # whatever a damaged file makes the reader raise
-        reason = " ".join(str(error).split())[:120]
-        raise DataError(f"{path}: truncated or not a pickle ({reason}); get it again") from error
+        raise DataError(f"{path}: truncated or not a pickle ({in_one_line(error, 120)}); get it again") from error
 
 
 def _bounded(data: bytes) -> bytes:
@@ -263,19 +241,22 @@ class _Reader(Unpickler):
 
     purpose = "tokenizer"
 
-    def name(self, text: str) -> None:
-        known = text in DICTIONARIES | RECONSTRUCTORS or _ARGUMENT.fullmatch(text)
-        if not known and not _is_tokenizer(text):
-            raise RefusedError(f"the pickle names {text[:80]!r}, which is no Keras tokenizer; refused, nothing was run")
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        known = found.text in DICTIONARIES | RECONSTRUCTORS or _ARGUMENT.fullmatch(found.text)
+        if not known and not _is_tokenizer(found.text):
+            raise RefusedError(f"the pickle names {found.text[:80]!r}, which is no Keras tokenizer; nothing was run")
+        return found
 
-    def call(self, text: str, arguments: tuple[Any, ...]) -> None:
-        first = arguments[0] if arguments else None
+    def call(self, text: str, arguments: tuple[Any, ...]) -> Any:
+        first = (*arguments, None)[0]
         made = isinstance(first, Name) and text in RECONSTRUCTORS and _is_tokenizer(first.text)
         if not made and (_is_tokenizer(text) or text in DICTIONARIES):
             made = len(arguments) <= (text in DICTIONARIES)
         if not made:
             name = "Tokenizer" if _is_tokenizer(text) else text
             raise RefusedError(f"the pickle wants to call {name}; refused, nothing was run")
+        return super().call(text, arguments)
 
 
 def _is_tokenizer(text: str) -> bool:
@@ -285,8 +266,7 @@ def _is_tokenizer(text: str) -> bool:
 def _attributes(value: object) -> dict[Any, Any]:
     found = value.state if isinstance(value, Record) else value
     if not isinstance(found, dict):
-        kind = type(found).__name__.strip("_")
-        raise RefusedError(f"holds {kind!r:.40}, not a tokenizer with its attributes")
+        raise RefusedError(f"holds {type(found).__name__.strip('_')!r:.40}, not a tokenizer with its attributes")
     if any(isinstance(part, tuple) for part in found.values()):  # nobody should walk through them
         raise RefusedError("a tuple, which no tokenizer has; refused")
     return found

@@ -8,35 +8,22 @@ import io
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from xray_captioning.checkpoints import arrays
+from xray_captioning.checkpoints import arrays, pickles
 from xray_captioning.checkpoints.arrays import Array, Budget, RefusedError, entries, entry, shape_of
-from xray_captioning.checkpoints.pickles import Name, Record, Unpickler
+from xray_captioning.files import read_toml
 
 MAXIMUM_STEPS = 5_000_000  # pickle instructions: a tensor takes about forty
 MAXIMUM_PICKLE = 2**26  # bytes
 MAXIMUM_DEPTH = 100  # modules within modules
 MAXIMUM_VISITS = 1_000_000  # objects that are looked through for tensors
 
-# Where programs keep the weights beside other things: PyTorch Lightning, timm, MMEngine, OpenCLIP,
-# fairseq, DINO, and tutorials. The first that is there is taken.
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network")
-_NO_WEIGHTS = ("optim", "lr_sched", "sched", "scaler", "callbacks", "loops", "rng", "amp")
-
 LEGACY = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a number, the first pickle of legacy files
-
-# How numbers of torch.FloatStorage and others are stored, and those of torch.float32 and others.
-_WHOLE = {"Long": "i8", "Int": "i4", "Short": "i2", "Char": "i1", "Byte": "u1", "Untyped": "u1"}
-_OTHERS = {"Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": "bf16", "Bool": "b1"}
-_KINDS = {f"{name}Storage": kind for name, kind in (_WHOLE | _OTHERS).items()}
-_KINDS |= {"bfloat16": "bf16", "bool": "b1", **{f"float{8 * n}": f"f{n}" for n in (2, 4, 8)}}
-_KINDS |= {f"{name}{8 * n}": f"{name[0]}{n}" for name in ("int", "uint") for n in (1, 2, 4, 8)}
-_VIEWS = {f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3")}
-_PARAMETERS = {f"torch._utils._rebuild_parameter{what}" for what in ("", "_with_state")}
-_SUBCLASSES = {f"torch._tensor._rebuild_from_type{version}" for version in ("", "_v2")}
+_KNOWN = read_toml(__file__, "known.toml")["pytorch"]
 
 
 class Storage(NamedTuple):
@@ -57,8 +44,8 @@ class Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-def tensor(storage: Any, offset: Any, shape: Any, strides: Any, kind: str | None = None) -> Tensor:
-    """Return a tensor, or refuse what is none; its kind is the storage's where none is given."""
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, kind: str | None) -> Tensor:
+    """Return a tensor, of the storage's kind where none is given, or refuse what is none."""
     if not isinstance(storage, Storage) or type(offset) is not int:
         raise RefusedError("a tensor without a storage; save the state_dict by torch.save")
     sizes, steps = shape_of(shape, "a tensor"), shape_of(strides, "a tensor")
@@ -76,8 +63,8 @@ def read_zip(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:
     big = order in members and entry(archive, members, order, Budget(16)) == b"big"
     found = collected(_Reader(io.BytesIO(pickled), MAXIMUM_STEPS).load())
 
-    def stored(storage: Storage) -> bytes:
-        return entry(archive, members, f"{root}data/{storage.key}", stored_bytes)
+    def stored(key: str) -> bytes:
+        return entry(archive, members, f"{root}data/{key}", stored_bytes)
 
     return _arrays(found, stored, budget, ">" if big else "<")
 
@@ -94,8 +81,8 @@ def read_legacy(path: Path, budget: Budget) -> dict[str, Array]:
             raise RefusedError("storages that no tensor has; damaged, download or copy it again")
         places = _places(file, head.tell(), [known[key] for key in keys])
 
-        def stored(storage: Storage) -> bytes:
-            start, size = places[storage.key]
+        def stored(key: str) -> bytes:
+            start, size = places[key]
             file.seek(start)
             return file.read(size)
 
@@ -116,23 +103,18 @@ def _places(file: IO[bytes], start: int, storages: list[Storage]) -> dict[str, t
     return places
 
 
-def _arrays(
-    found: dict[str, Tensor], stored: Callable[[Storage], bytes], budget: Budget, order: str
-) -> dict[str, Array]:
+def _arrays(found: dict[str, Tensor], stored: Callable[[str], bytes], budget: Budget, order: str) -> dict[str, Array]:
     """Return the arrays of tensors; those that are one and the same stay so."""
-    data: dict[str, bytes] = {}
-    made: dict[Tensor, Array] = {}
+    read, made = cache(stored), {}
     for name, one in found.items():
         if one not in made:
             storage, kind, offset, shape, strides = one
-            if storage.key not in data:
-                data[storage.key] = stored(storage)
             view = (storage.first + offset, strides)
-            made[one] = arrays.decoded(data[storage.key], kind, shape, budget, name, order, view)
+            made[one] = arrays.decoded(read(storage.key), kind, shape, budget, name, order, view)
     return {name: made[one] for name, one in found.items()}
 
 
-class _Reader(Unpickler):
+class _Reader(pickles.Unpickler):
     """Follows the pickles of a file, and notes its storages."""
 
     purpose = "PyTorch file"
@@ -149,7 +131,7 @@ class _Reader(Unpickler):
         name, _location, count, *view = rest
         if kind != "storage" or not isinstance(name, str):
             raise RefusedError("an object beside its pickle that is no storage; refused")
-        (first, count) = view[0][1:] if view and view[0] else (0, count)
+        first, count = view[0][1:] if view and view[0] else (0, count)
         if not all(type(number) is int and number >= 0 for number in (first, count)):
             raise RefusedError("a storage of no possible size; download or copy it again")
         storage = Storage(name, _kind(what), first)
@@ -157,29 +139,26 @@ class _Reader(Unpickler):
         return storage
 
     def call(self, text: str, arguments: tuple[Any, ...]) -> Any:
-        """Return the tensor that a call would make; None of others, which become records."""
-        if text in _VIEWS:
+        """Return the tensor that a call would make; others become records."""
+        if text in _KNOWN["views"]:
             storage, offset, shape, strides = arguments[:4]
-            kind = _kind(arguments[6]) if text.endswith("v3") else None
-            return tensor(storage, offset, shape, strides, kind)
-        if text in _PARAMETERS:
+            return _tensor(storage, offset, shape, strides, _kind(arguments[6]) if text.endswith("v3") else None)
+        if text in _KNOWN["parameters"]:
             return arguments[0]
-        if text in _SUBCLASSES and isinstance(arguments[0], Name):
+        if text in _KNOWN["subclasses"] and isinstance(arguments[0], pickles.Name):
             return self.call(arguments[0].text, arguments[2])
         if text == "torch.Size":
             return shape_of(arguments[0], "a size")
         if text.startswith("torch._") and "._rebuild" in text:
-            what = f"a tensor made by {text[:60]!r}, such as a sparse or quantised one, is not read"
-            raise RefusedError(f"{what}; save the model as float32")
-        return None
+            raise RefusedError(f"{text[:60]!r} makes a tensor that is sparse, quantised or so; save it as float32")
+        return super().call(text, arguments)
 
 
 def _kind(name: Any) -> str:
-    text = name.text if isinstance(name, Name) else "no name"
-    kind = _KINDS.get(text.rpartition(".")[2])
+    text = name.text if isinstance(name, pickles.Name) else "no name"
+    kind = _KNOWN["kinds"].get(text.rpartition(".")[2])
     if kind is None or not text.startswith("torch."):
-        advice = "save the model as float32"
-        raise RefusedError(f"numbers of kind {text[:60]!r}, such as quantised ones, are not read; {advice}")
+        raise RefusedError(f"numbers of kind {text[:60]!r}, such as quantised ones; save the model as float32")
     return kind
 
 
@@ -197,13 +176,12 @@ def collected(value: Any) -> dict[str, Tensor]:
 def _weights(value: Any) -> Any:
     """Return the part of a checkpoint that is the model."""
     for _ in range(5):
-        if isinstance(value, Record) or not isinstance(value, dict):
+        holder = isinstance(value, dict) and not isinstance(value, pickles.Record)
+        if not holder or any(isinstance(v, Tensor) for v in value.values()):
             break
-        if any(isinstance(v, Tensor) for v in value.values()):
-            break
-        inner = [value[key] for key in _WRAPPERS if isinstance(value.get(key), dict)]
+        inner = [value[key] for key in _KNOWN["wrappers"] if isinstance(value.get(key), dict)]
         if not inner:
-            return {k: v for k, v in value.items() if not str(k).startswith(_NO_WEIGHTS)}
+            return {k: v for k, v in value.items() if not str(k).startswith(tuple(_KNOWN["no_weights"]))}
         value = inner[0]
     return value
 
@@ -222,7 +200,7 @@ def _walked(value: Any, name: str, above: tuple[int, ...], visits: Iterator[int]
 
 def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
     """Yield what may hold tensors, with its name within the object."""
-    if isinstance(value, Record):
+    if isinstance(value, pickles.Record):
         state = value.state[0] if isinstance(value.state, tuple) and value.state else value.state
         state = state if isinstance(state, dict) else {}
         yield from _parts(_members(state) if "_parameters" in state else {**value, **state})

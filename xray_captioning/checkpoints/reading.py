@@ -15,29 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from xray_captioning.checkpoints import arrays
+from xray_captioning.checkpoints import arrays, hdf5, onnx, pytorch
 from xray_captioning.checkpoints.arrays import MAXIMUM_BYTES, Array, Budget, RefusedError, entry
-from xray_captioning.checkpoints.hdf5 import SIGNATURE, WEIGHTS, ask_process
-from xray_captioning.checkpoints.onnx import beside, is_onnx, read_onnx
-from xray_captioning.checkpoints.pytorch import LEGACY, read_legacy, read_zip
 from xray_captioning.errors import BundleError
 from xray_captioning.files import BROKEN_ZIP, read_toml
 
-# As Hugging Face saves a model, the first that is there.
-_IN_FOLDERS = (
-    *("model.safetensors", "model.safetensors.index.json"),
-    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
-    *("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.weights.h5"),
-)
-_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".keras", ".onnx", ".npz")
+_KNOWN = read_toml(__file__, "known.toml")
 _PARTS = 1000  # files of one model
 _MAXIMUM_HEADER = 2**25  # bytes, also of an index of parts; a name takes about a hundred
-_KINDS = {"BF16": "bf16", "BOOL": "b1"} | {
-    f"{letter}{8 * size}": f"{letter.lower()}{size}"
-    for letter in "FIU"
-    for size in (1, 2, 4, 8)
-    if (letter, size) != ("F", 1)
-}
 
 
 def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dict[str, Array]:
@@ -72,10 +57,6 @@ def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dic
     ------
     BundleError
         One line that says what the file seems to be and what to do.
-
-    Examples
-    --------
-    >>> arrays = read_arrays("model.safetensors")  # doctest: +SKIP
     """
     try:
         return _read(Path(path), Budget(limit))
@@ -87,32 +68,29 @@ def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dic
 
 
 def _read(path: Path, budget: Budget) -> dict[str, Array]:
-    if path.is_dir():
-        path = _in_folder(path)
+    path = _in_folder(path) if path.is_dir() else path
     if not path.is_file():
         raise RefusedError("no such file; give the path of a file of weights, or its folder")
-    if arrays.first_bytes(path, 1) == b"{":
-        return _of_parts(path, budget)
-    return _of_file(path, budget)
+    return _of_parts(path, budget) if arrays.first_bytes(path, 1) == b"{" else _of_file(path, budget)
 
 
 def _of_file(path: Path, budget: Budget) -> dict[str, Array]:
     start = arrays.first_bytes(path, 512)
-    if start.startswith(SIGNATURE):
+    if start.startswith(hdf5.SIGNATURE):
         return _of_keras(path, budget)
     if start[:2] == b"PK":
         return _of_zip(path, budget)
-    if LEGACY in start[:64]:
-        return read_legacy(path, budget)
+    if pytorch.LEGACY in start[:64]:
+        return pytorch.read_legacy(path, budget)
     if start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] < path.stat().st_size:
         return _read_safetensors(path, budget)
-    if is_onnx(start):
-        return read_onnx(path, budget)
+    if len(start) > 2 and start[0] == 0x08 and start[1] < 32:  # the version of ONNX's format, a small number
+        return onnx.read_onnx(path, budget)
     raise RefusedError(_seems(start))
 
 
 def _of_keras(path: Path, budget: Budget) -> dict[str, Array]:
-    found = arrays.once((a.whole_name, a.values) for a in ask_process(path, budget.bytes))
+    found = arrays.once((a.whole_name, a.values) for a in hdf5.ask_process(path, budget.bytes))
     for name, values in found.items():
         budget.pay(values.nbytes, name)
     return found
@@ -123,13 +101,12 @@ def _of_zip(path: Path, budget: Budget) -> dict[str, Array]:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if any(name.endswith("/data.pkl") for name in names):
-                return read_zip(archive, budget)
+                return pytorch.read_zip(archive, budget)
             if names and all(name.endswith(".npy") for name in names):
                 return _read_npz(archive, budget)
     except BROKEN_ZIP as error:
-        what = f"a truncated or damaged zip archive ({str(error)[:60]}), perhaps PyTorch's"
-        raise RefusedError(f"{what}; download or copy it again") from error
-    if WEIGHTS in names:
+        raise RefusedError(f"a truncated zip archive ({str(error)[:60]}), perhaps PyTorch's; get it again") from error
+    if hdf5.WEIGHTS in names:
         return _of_keras(path, budget)
     advice = "unpack it and give the file of weights that is in it (PyTorch, Keras 3 and NumPy write others)"
     raise RefusedError(f"a zip archive; {advice}")
@@ -139,9 +116,8 @@ def _of_parts(path: Path, budget: Budget) -> dict[str, Array]:
     """Read the files that an index names, each once, and take from each what it says."""
     index = _parsed_json(arrays.first_bytes(path, _MAXIMUM_HEADER)).get("weight_map")
     if not isinstance(index, dict) or not all(isinstance(n, str) for n in index.values()):
-        advice = "give the file of the weights, such as model.safetensors"
-        raise RefusedError(f"JSON without a weight_map, so not the index of a model in parts; {advice}")
-    files = {name: beside(path, name) for name in list(dict.fromkeys(index.values()))[: _PARTS + 1]}
+        raise RefusedError("JSON without a weight_map, so no index of parts; give the weights, as model.safetensors")
+    files = {name: onnx.beside(path, name) for name in list(dict.fromkeys(index.values()))[: _PARTS + 1]}
     if len(files) > _PARTS:
         raise RefusedError(f"names more than {_PARTS:,} files; refused")
     parts = {name: _of_file(file, budget) for name, file in files.items()}
@@ -152,35 +128,30 @@ def _of_parts(path: Path, budget: Budget) -> dict[str, Array]:
 
 
 def _in_folder(folder: Path) -> Path:
-    """Return the file of weights in a folder."""
-    for name in _IN_FOLDERS:
+    for name in _KNOWN["in_folders"]:
         if (folder / name).is_file():
             return folder / name
-    found = sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES and p.is_file())
+    found = sorted(p for p in folder.iterdir() if p.suffix in _KNOWN["suffixes"] and p.is_file())
     if len(found) == 1:
         return found[0]
     if (folder / "saved_model.pb").is_file():
         raise RefusedError("a TensorFlow SavedModel, which is a program; save its weights as .h5")
-    named = ", ".join(p.name[:40] for p in found[:3])
-    advice = "give the path of the one to read"
-    raise RefusedError(f"a folder with {len(found)} files of weights{f' ({named} ...)' if found else ''}; {advice}")
+    named = f" ({', '.join(p.name[:40] for p in found[:3])} ...)" if found else ""
+    raise RefusedError(f"a folder with {len(found)} files of weights{named}; give the path of the one to read")
 
 
 def _seems(start: bytes) -> str:
     """Say what a file of another kind seems to be."""
     if not start:
         return "is empty; download or copy it again"
-    for offset, beginning, what in read_toml(__file__, "known.toml")["others"]:
+    for offset, beginning, what in _KNOWN["others"]:
         if start[offset:].lstrip().startswith(beginning.encode("latin-1")):
             return f"seems to be {what}"
-    return (
-        f"begins with {start[:8]!r}, as no file of weights does that is read here (Keras, "
-        "safetensors, PyTorch, ONNX, npz); download it again or convert it"
-    )
+    known = "(Keras, safetensors, PyTorch, ONNX, npz)"
+    return f"begins with {start[:8]!r}, as no file of weights does that is read here {known}; convert it"
 
 
 def _read_safetensors(path: Path, budget: Budget) -> dict[str, Array]:
-    """Read all arrays of a file."""
     found, end = {}, 0
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
@@ -192,8 +163,7 @@ def _read_safetensors(path: Path, budget: Budget) -> dict[str, Array]:
         entries = [(*_entry(name, about), name) for name, about in header.items()]
         for first, last, kind, shape, name in sorted(entries, key=lambda entry: entry[:2]):
             if first != end or not first <= last <= size:
-                advice = "truncated or damaged, download or copy it again"
-                raise RefusedError(f"{name[:60]!r} does not lie where it should; {advice}")
+                raise RefusedError(f"{name[:60]!r} does not lie where it should; download or copy it again")
             found[name] = arrays.decoded(file.read(last - first), kind, shape, budget, name)
             end = last
     if end != size:
@@ -218,12 +188,11 @@ def _entry(name: str, about: Any) -> tuple[int, int, str, list[Any]]:
         kind, shape, (first, last) = str(about["dtype"]), about["shape"], about["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:
         raise RefusedError(f"{name[:60]!r} has no dtype, shape or place; get it again") from error
-    if kind not in _KINDS:
-        what = f"{name[:60]!r} has numbers of kind {kind[:20]!r}, such as quantised ones, which are not read"
-        raise RefusedError(f"{what}; save the model as float32")
+    if kind not in _KNOWN["safetensors"]:
+        raise RefusedError(f"{name[:60]!r} has the kind {kind[:20]!r}, such as quantised numbers; save it as float32")
     if type(first) is not int or type(last) is not int or not isinstance(shape, list):
         raise RefusedError(f"{name[:60]!r} has no possible place; download or copy it again")
-    return first, last, _KINDS[kind], shape
+    return first, last, _KNOWN["safetensors"][kind], shape
 
 
 def _read_npz(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:

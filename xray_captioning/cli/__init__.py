@@ -26,11 +26,9 @@ class _LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"xray_captioning.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
-        return command
+        module, _ = COMMANDS.get(cmd_name, ("", ""))
+        name = cmd_name.replace("-", "_")
+        return getattr(importlib.import_module(f"xray_captioning.cli.{module}"), name) if module else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -67,18 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(given)
         except (KeyboardInterrupt, click.Abort):  # the latter at a question
             resumable = given[:1] in (["train"], ["train-encoder"]) or (given[:1] == ["caption"] and "--out" in given)
-            advice = "; go on with the same command and --resume" if resumable else ""
-            print(f"xray-captioning: interrupted{advice}", file=sys.stderr)
-            return 130
+            return _said(f"interrupted{'; go on with the same command and --resume' * resumable}", 130)
         except BrokenPipeError:  # the reader of a pipe has gone; Python would complain at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return 0
         except (click.ClickException, XrayCaptioningError, OSError) as error:
-            print(f"xray-captioning: {' '.join(_message(error).split())}", file=sys.stderr)
-            return 2
+            return _said(_message(error), 2)
         except MemoryError:
-            print("xray-captioning: the memory is used up; take smaller batches or images", file=sys.stderr)
-            return 2
+            return _said("the memory is used up; take smaller batches or images", 2)
         finally:
             told.close()
 
@@ -94,6 +88,11 @@ def _run(arguments: list[str]) -> int:
     finally:
         sys.stdout.flush()
     return 0
+
+
+def _said(text: str, status: int) -> int:
+    print(f"xray-captioning: {' '.join(text.split())}", file=sys.stderr)
+    return status
 
 
 def _message(error: Exception) -> str:
@@ -122,11 +121,8 @@ class _Warnings:
             self._more[reason] += getattr(message, "count", 1)
             return
         self._shown[reason or ""] += 1
-        self._print(str(message))
+        _said(f"warning: {message}", 0)
 
     def close(self) -> None:
         for reason, count in self._more.items():
-            self._print(f"{count} more image{'s' * (count > 1)}: {reason}")
-
-    def _print(self, text: str) -> None:
-        print(f"xray-captioning: warning: {' '.join(text.split())}", file=sys.stderr)
+            _said(f"warning: {count} more image{'s' * (count > 1)}: {reason}", 0)

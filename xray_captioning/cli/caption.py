@@ -38,36 +38,17 @@ class Bundle(NamedTuple):
 @click.command()
 @click.argument("named", nargs=-1, metavar="[IMAGE|DIR ...]")
 @options.declared("caption", "features", "runtime")
-@options.source(
-    click.option(
-        "--data",
-        type=options.existing,
-        help="Folder or file of studies as train reads them, instead of images: two views of a study make one caption.",
-    ),
-    labels=False,
-)
+@options.source("Folder or file of studies as train reads them, instead of images: a caption a study.", labels=False)
 @options.engine
 @options.no_seed
-def caption(
-    named: tuple[str, ...],
-    source: options.Source,
-    bundle: str,
-    out: Any,
-    resume: bool,
-    views: str | None,
-    findings: bool,
-    features: Path | None,
-    engine: options.Engine,
-    out_dicom: Path | None,
-    fhir: Path | None,
-    keep_patient: bool,
-    **asked: Any,
-) -> None:
+def caption(named: tuple[str, ...], source: options.Source, bundle: str, out: Any, resume: bool, **asked: Any) -> None:
     """Write a caption for each IMAGE; two images of one study are joined by a comma: a.png,b.png.
 
     Each image in a DIR is a study of its own. Where DICOM files name their views the frontal one
     is looked at first.
     """
+    views, findings, features, engine = map(asked.pop, ("views", "findings", "features", "engine"))
+    out_dicom, fhir, keep_patient = map(asked.pop, ("out_dicom", "fhir", "keep_patient"))
     reported = (out_dicom, fhir, keep_patient) if out_dicom or fhir else None
     if keep_patient and not reported:
         raise ConfigError("--keep-patient is for reports; give --out-dicom or --fhir, too")
@@ -81,10 +62,8 @@ def caption(
         _check_options(named, source, file, resume, findings, bool(reported))
         shown = _named_views(views, source)
         model = _read_bundle(bundle, findings)
-        if source.data:
-            studies = source_studies(source, model.config)
-        else:
-            studies = named_studies(named, model.config.image.views, shown)
+        count = model.config.image.views
+        studies = source_studies(source, model.config) if source.data else named_studies(named, count, shown)
         if not (file or reported):
             _print(model, studies, findings, **asked)
             return
@@ -132,8 +111,7 @@ def _read_bundle(name: str, findings: bool, images: bool = True) -> Bundle:
     folder = find_bundle(name)
     values = read_bundle(folder, "encoder" if findings else "captioner", images, exported=True)
     if findings and not values["findings"]:
-        advice = "leave out --findings, or give a bundle of train-encoder or CheXNet's"
-        raise ConfigError(f"{folder}: its encoder classifies no findings; {advice}")
+        raise ConfigError(f"{folder}: its encoder classifies no findings; leave out --findings, or give another bundle")
     return Bundle(folder, values, Config.from_dict(values["config"], f"{folder}/captioner.json"))
 
 
@@ -204,18 +182,10 @@ def source_studies(source: options.Source, config: Config) -> list[Study]:
 
 
 def _write_file(
-    bundle: Bundle,
-    studies: list[Study],
-    out: Path,
-    resume: bool,
-    engine: options.Engine,
-    beam: int | None,
-    show_unfamiliar: bool,
-    runtime: str | None,
-    given: Any = None,
-    reported: Any = None,
+    bundle: Bundle, studies: list[Study], out: Path, resume: bool, engine: options.Engine, **asked: Any
 ) -> tuple[int, int]:
     """Write the file, or check the one that is there; count the studies, and those with an error."""
+    runtime, reported, given = asked["runtime"], asked.get("reported"), asked.get("given")
     if resume and is_whole(out):
         errors = check_whole(out, studies)
         click.echo(f"{out}: is there already, whole; there is nothing to resume", err=True)
@@ -230,12 +200,12 @@ def _write_file(
         digest = sha256_file(bundle.folder / MANIFEST)
         known = {"name": bundle.folder.resolve().name, "digest": digest, "section": bundle.config.text.section}
         report = report_writer({**bundle.values["about"], **known}, studies, *reported) if reported else None
-        make = partial(batch_captioner, bundle.folder, runtime, beam, show_unfamiliar)
+        how = asked["beam"], resume, asked["show_unfamiliar"], given
+        make = partial(batch_captioner, bundle.folder, runtime, asked["beam"], asked["show_unfamiliar"])
         with engine.spread() as spread:
             captioner = None if spread else open_captioner(bundle.folder, runtime)
             over = spread and partial(spread, make, lost=lost_row)
-            more = beam, resume, show_unfamiliar, given, over, report
-            errors = caption_to_file(captioner, digest, studies, out, *more, bundle.values["findings"])
+            errors = caption_to_file(captioner, digest, studies, out, *how, over, report, bundle.values["findings"])
     return len(studies), errors
 
 
@@ -306,19 +276,10 @@ def _note(bundle: Bundle) -> None:
 @click.command()
 @click.argument("named", nargs=-1, metavar="[IMAGE|DIR ...]")
 @options.declared("encode", "set")
-@options.source(click.option("--data", type=options.existing, help="Folder or file of studies, instead."), labels=False)
+@options.source("Folder or file of studies, instead.", labels=False)
 @options.engine
 @options.no_seed
-def encode(
-    named: tuple[str, ...],
-    source: options.Source,
-    encoder: str,
-    out: Any,
-    assignments: tuple[str, ...],
-    dtype: str,
-    engine: options.Engine,
-    **given: str | None,
-) -> None:
+def encode(named: tuple[str, ...], source: options.Source, encoder: str, out: Any, **given: Any) -> None:
     """Write an encoder's features of each IMAGE; images of one study are joined by a comma.
 
     The file holds `regions` (study, view, row, column, channel); `views` (study, view), False where
@@ -326,6 +287,7 @@ def encode(
     the encoder's weights expect, or for an ONNX file what --set says. `train --features` takes it.
     """
     source.check(named)
+    assignments, dtype, engine = map(given.pop, ("assignments", "dtype", "engine"))
     file = staged(out, False)
     check_suffix(file)
     if file != out and file.suffix != ".npz":
@@ -338,15 +300,14 @@ def encode(
     if wrong := set(changes) - {f"image.{name}" for name in ("size", "resize", "normalisation")}:
         raise ConfigError(f"--set {min(wrong)}: encode has image.size, .resize, .normalisation")
     config = encoder_config(encoder, 2, changes, given["weights"])
-    studies = source_studies(source, config) if source.data else named_studies(named, 2, None)
-    left_out = [study.name for study in studies if not any(study.images)]
-    studies = [study for study in studies if any(study.images)]
+    asked = source_studies(source, config) if source.data else named_studies(named, 2, None)
+    studies = [study for study in asked if any(study.images)]
     if not studies:
         raise DataError(f"{source.data}: none of its images is there; give --images")
     views = max(len(study.images) for study in studies)
     placed = list(arranged_studies([study.images for study in studies], views))
     run, about = study_encoder(views, encoder, changes=changes, **given)
-    about["left_out"] = left_out
+    about["left_out"] = [study.name for study in asked if not any(study.images)]
     with engine.spread() as spread:
         make = partial(batch_encoder, views, encoder, given["weights"], changes, given["layer"])
         slices = (placed[start : start + SLICE] for start in range(0, len(placed), SLICE))

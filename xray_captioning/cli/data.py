@@ -1,7 +1,5 @@
 """Commands that make data, look at them, download and keep them, show it all, and list what there is."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import math
@@ -12,31 +10,23 @@ import warnings
 from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import click
 
-from xray_captioning import config
+from xray_captioning import config, files
 from xray_captioning.cli import options
-from xray_captioning.data.opening import IMAGE_SUFFIXES
-from xray_captioning.data.splits import split_studies
-from xray_captioning.data.stores import those_there
-from xray_captioning.data.studies import format_summary, summarise, summary_warnings
+from xray_captioning.data import opening, splits, stores
+from xray_captioning.data.studies import Studies, format_summary, summarise, summary_warnings
 from xray_captioning.errors import ConfigError
 from xray_captioning.evaluation.table import format_csv
-from xray_captioning.files import atomic_write, progress, read_toml
 from xray_captioning.plugins import model_names, origin_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from xray_captioning.data.cache_folder import CacheInfo
-    from xray_captioning.hub.fetch import Entry
 
 READ = 64  # images at a time
 LOST = "the process that read it ended twice; it may take more memory than there is"
 EXAMPLES = 2  # images that are named
 FOLDERS = 10_000  # that are looked into for them
+TEXTS = files.read_toml(__file__, "texts.toml")
 
 
 @click.command()
@@ -48,19 +38,11 @@ def demo(out: Path, seed: int | None, devices: Literal["one", "all"]) -> None:
         raise ConfigError(f"{out}: is not empty; choose another folder with --out")
 
     from xray_captioning.demo import run_demo
-    from xray_captioning.evaluation.baselines import merged_rows
-    from xray_captioning.evaluation.table import format_table
+    from xray_captioning.evaluation import baselines, table
 
     rows = run_demo(out, seed or 0, lambda line: click.echo(line, err=True), devices)
-    click.echo(format_table(merged_rows(rows)))
-    click.echo(
-        f"\nread BLEU beside the constant caption's, and beside clinical_f1\n"
-        f"pictures: {out}/panel.png, {out}/global_attention/curves.png\n"
-        f"table:    {out}/metrics.json\n"
-        f"captions: {out}/captions.csv\n"
-        f"the model: xray-captioning caption --bundle {out}/global_attention "
-        f"{out}/phantom/images/images_normalized/900001_IM-0001-1001.dcm.png"
-    )
+    click.echo(table.format_table(baselines.merged_rows(rows)))
+    click.echo(TEXTS["demo"].format(out=out))
 
 
 @click.command()
@@ -89,7 +71,7 @@ def prepare(source: options.Source, out: Path | None, read_images: bool, engine:
     from xray_captioning.data.sources import captions
 
     studies = source.read()
-    summary, split = summarise(studies), split_studies(studies)
+    summary, split = summarise(studies), splits.split_studies(studies)
     if summary["source"] == "captions":
         found = captions.columns_of(Path(studies.attrs["path"]), source.columns)
         summary["columns"], summary["columns_not_used"] = found
@@ -103,21 +85,20 @@ def prepare(source: options.Source, out: Path | None, read_images: bool, engine:
     for sentence in summary_warnings(summary, _images_below(source)):
         warnings.warn(sentence, stacklevel=1)
     if out is not None:
-        atomic_write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+        files.atomic_write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
         split.to_json(out / "split.json")
         if read_images:
-            atomic_write(out / "unreadable.csv", format_csv(bad, ["image", "error"]))
+            files.atomic_write(out / "unreadable.csv", format_csv(bad, ["image", "error"]))
         click.echo(f"wrote {out / 'summary.json'} and {out / 'split.json'}")
         click.echo(f"to train and evaluate on this split: --split {out / 'split.json'}")
 
 
-def _unreadable(studies: pd.DataFrame, engine: options.Engine) -> list[dict[str, str]]:
-    """Read the images that are there; return those that cannot be read, and why."""
+def _unreadable(studies: Studies, engine: options.Engine) -> list[dict[str, str]]:
     from xray_captioning.data.images import unreadable
 
-    paths = sorted(those_there(chain.from_iterable(studies["images"])))
+    paths = sorted(stores.those_there(chain.from_iterable(studies["images"])))
     batches = [paths[start : start + READ] for start in range(0, len(paths), READ)]
-    with engine.spread() as spread, progress(total=len(paths), desc="read images", unit="image") as bar:
+    with engine.spread() as spread, files.progress(total=len(paths), desc="read images", unit="image") as bar:
         found: list[str | None] = []
         for errors in spread(lambda: unreadable, batches, lambda _: LOST) if spread else map(unreadable, batches):
             found += errors
@@ -131,13 +112,8 @@ def _images_below(source: options.Source) -> list[str]:
     if isinstance(place, str):  # the address of a store
         return []
     folder = place if place.is_dir() else place.parent
-    names = (
-        os.path.join(root, name)
-        for root, _, names in islice(os.walk(folder), FOLDERS)
-        for name in sorted(names)
-        if name.lower().endswith(IMAGE_SUFFIXES)
-    )
-    return list(islice(names, EXAMPLES))
+    below = (os.path.join(root, n) for root, _, names in islice(os.walk(folder), FOLDERS) for n in sorted(names))
+    return list(islice((path for path in below if path.lower().endswith(opening.IMAGE_SUFFIXES)), EXAMPLES))
 
 
 @click.command()
@@ -164,10 +140,10 @@ def fetch(name: str | None, out: Path, only_list: bool, registry: Path | None) -
         click.echo(f"{path} is there")
 
 
-def _describe(name: str, entry: Entry) -> str:
-    """Say what an entry is and on what terms, before anything is downloaded."""
-    lines = [f"{name}: {entry.what}", f"  licence: {entry.licence}", f"  used by: {entry.used}"]
-    lines.append(f"  from: {entry.page}")
+def _describe(name: str, entry: Any) -> str:
+    """Say what an `Entry` is and on what terms, before anything is downloaded."""
+    terms = f"  licence: {entry.licence}\n  used by: {entry.used}\n  from: {entry.page}"
+    lines = [f"{name}: {entry.what}", terms]
     for file in entry.files:
         size = f"{file.size:,} bytes" if file.size else "size not known"
         known = file.git_blob and f"git blob {file.git_blob}"
@@ -193,8 +169,12 @@ def cache(cache: Path | None, name: str | None, yes: bool, limit: float | None) 
         raise ConfigError(f"--limit is {limit}; give a number of GiB, 0 or more")
     root, gib = cache or folder.usual_cache(), folder.GIB
     if name:
-        chosen = _caches_named(name, root)
-        if yes or _confirmed(chosen, root):
+        found = folder.caches(root)
+        names = dict.fromkeys(["all", *(name for one in found for name in (one.kind, one.folder.name))])
+        if name not in names:
+            raise ConfigError(f"--empty {name}: nothing is called so; there is {', '.join(names)}")
+        chosen = [one for one in found if name in ("all", one.kind, one.folder.name)]
+        if yes or _confirmed(f"{len(chosen)} of {root}, {sum(one.size for one in chosen) / gib:.2f} GiB"):
             click.echo(f"removed {folder.empty(chosen) / gib:.2f} GiB")
     if limit is not None:
         click.echo(f"removed {folder.trim(root, int(limit * gib)) / gib:.2f} GiB")
@@ -204,19 +184,7 @@ def cache(cache: Path | None, name: str | None, yes: bool, limit: float | None) 
     click.echo(f"{sum(one.size for one in found) / gib:8.2f} GiB of at most {folder.size_limit() / gib:g} in {root}")
 
 
-def _caches_named(name: str, root: Path) -> list[CacheInfo]:
-    """Return the caches of a kind, the one of a name, or all."""
-    from xray_captioning.data.cache_folder import caches
-
-    found = caches(root)
-    names = dict.fromkeys(name for one in found for name in (one.kind, one.folder.name))
-    if name != "all" and name not in names:
-        raise ConfigError(f"--empty {name}: nothing is called so; there is {', '.join(names)}")
-    return [one for one in found if name in ("all", one.kind, one.folder.name)]
-
-
-def _confirmed(chosen: list[CacheInfo], root: Path) -> bool:
-    size = f"{len(chosen)} of {root}, {sum(one.size for one in chosen) / 2**30:.2f} GiB"
+def _confirmed(size: str) -> bool:
     if sys.stdin is None or not sys.stdin.isatty():
         raise ConfigError(f"--empty removes {size}, and asks before; add --yes if you are sure")
     return click.confirm(f"remove {size}?")
@@ -244,10 +212,8 @@ def decoders() -> None:
     from xray_captioning.decoders import DECODERS
 
     for name in model_names(DECODERS, "decoder"):
-        if name in DECODERS:
-            said = _first_sentence((inspect.getdoc(DECODERS[name].kind) or "").partition("\n\n")[0])
-        else:
-            said = f"of the package {' '.join(origin_of('decoder', name).values())}"
+        own = name in DECODERS and (inspect.getdoc(DECODERS[name].kind) or "").partition("\n\n")[0]
+        said = _first_sentence(own) if own else f"of the package {' '.join(origin_of('decoder', name).values())}"
         click.echo(f"{name}: {said}")
 
 
@@ -263,7 +229,7 @@ def presets() -> None:
 @options.no_seed
 def fields() -> None:
     """List what --set changes, a line each: its value where neither preset nor --set say another, and its meaning."""
-    said, default = read_toml(config.__file__, "config.toml"), config.Config()
+    said, default = files.read_toml(config.__file__, "config.toml"), config.Config()
     for name, value in default.flat().items():
         group, _, field = name.rpartition(".")
         owners = type(getattr(default, group) if group else default).__mro__

@@ -10,14 +10,9 @@ from xray_captioning.cli import options
 from xray_captioning.config import parse_assignment
 from xray_captioning.data.studies import with_images
 from xray_captioning.evaluation.table import SHOWN, format_table
-from xray_captioning.files import atomic_write
+from xray_captioning.files import atomic_write, read_toml
 
-WHY = (
-    "coco pools n-gram counts over the whole corpus; nltk averages sentences and gives about 0 "
-    "to one without a common 4-gram; legacy averages sentences too but stops the product at the "
-    "first order without a match, so short captions score high: never compare across rows."
-)
-
+WHY = read_toml(__file__, "texts.toml")["why"]
 CLINICAL = ("clinical_f1", "micro_f1", "example_f1", "false_positives")
 
 
@@ -42,16 +37,10 @@ def evaluate(source: options.Source, out: Path, bundles: tuple[str, ...], engine
     protocol, report, given["seed"] = given["protocol"], given["report"], given["seed"] or 0
     named = bundles if bundles or files or protocol else [options.DEFAULT]
     images = given["features"] is None and (bool(named) or not source.is_large())
+    given |= {"changes": dict(map(parse_assignment, assignments)), "beams": tuple(dict.fromkeys(beams)) or (1, 3)}
+    load = source._replace(need_images=images).load  # not its table, which would be kept until the end
     with engine.spread() as workers:
-        written = compare(
-            source._replace(need_images=images).load,  # not its table, which would be kept until the end
-            read_systems(named, files, prediction),
-            out,
-            changes=dict(parse_assignment(text) for text in assignments),
-            beams=tuple(dict.fromkeys(beams)) or (1, 3),
-            workers=workers,
-            **given,
-        )
+        written = compare(load, read_systems(named, files, prediction), out, workers=workers, **given)
     _show(json.loads((out / "metrics.json").read_text("utf-8")), written)
     click.echo(f"results in {out}{f', report in {report}' if report else ''}")
 
@@ -110,9 +99,7 @@ def review(context: click.Context, seed: int | None) -> None:
 
 @review.command()
 @options.declared("export")
-@options.source(
-    click.option("--data", type=options.existing, help="Studies whose images the sheets show."), labels=False
-)
+@options.source("Studies whose images the sheets show.", labels=False)
 @options.seed
 def export(source: options.Source, out: Path, studies: int, seed: int | None, **drawn: Any) -> None:
     """Write one folder for each reader, and the key.

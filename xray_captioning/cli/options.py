@@ -1,22 +1,20 @@
 """Options that several commands share, and what they are turned into."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import reduce, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import click
 
 from xray_captioning.config import Config, load_preset, parse_assignment
+from xray_captioning.data.opening import is_zip
 from xray_captioning.data.stores import is_address, local
+from xray_captioning.data.studies import Studies, summarise
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import read_toml
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DEFAULT = "phantom_attention"  # the shipped bundle
 
@@ -30,9 +28,11 @@ class _Place(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return a Path, or what is made of an address."""
-        if is_address(value) and self.take is None:
+        if not is_address(value):
+            return super().convert(value, param, ctx)
+        if self.take is None:
             self.fail(f"{value}: is the address of a store; give a path of this machine", param, ctx)
-        return self.take(value) if is_address(value) and self.take else super().convert(value, param, ctx)
+        return self.take(value)
 
 
 existing = _Place(str, exists=True)
@@ -53,7 +53,6 @@ _TYPES: dict[str, Callable[[Any], Any]] = {
 
 
 def _option(command: str, name: str, **more: Any) -> Decorator:
-    """Return an option as ``options.toml`` has it."""
     values = dict(_DECLARED[command][name])
     for kind, make in _TYPES.items():
         if kind in values:
@@ -74,8 +73,7 @@ def declared(command: str, *shared: str) -> Decorator:
 
 
 seed = _option("shared", "seed")
-no_seed = _option("shared", "seed", expose_value=False)
-"""Every command takes a seed; this is for those that draw nothing."""
+no_seed = _option("shared", "seed", expose_value=False)  # every command takes one; these draw nothing
 
 
 class Source(NamedTuple):
@@ -92,45 +90,36 @@ class Source(NamedTuple):
         if named is not None and bool(named) == (self.data is not None):
             command = click.get_current_context().command_path
             raise ConfigError(f"give either IMAGE or DIR, or --data; see {command} --help")
-        if self.data is None and self.images is not None:
-            raise ConfigError("--images says where the images of --data are; give --data, too")
-        if self.data is None and self.columns is not None:
-            raise ConfigError("--columns says how to read the table of --data; give --data, too")
+        if self.data is None and (self.images is not None or self.columns is not None):
+            option = "--images" if self.images is not None else "--columns"
+            raise ConfigError(f"{option} says how --data is read; give --data, too")
 
-    def beside(self, *paths: Path | None) -> list[Source]:
+    def beside(self, *paths: Path | None) -> list[Self]:
         """Return this source and further ones; --columns is for those that are captions tables."""
-        from xray_captioning.data.opening import is_zip
-        from xray_captioning.data.sources.reading import CAPTIONS, detect
-
         # Collections have columns of their own. --images is for this source alone.
         places = [self, *(self._replace(data=path, images=None) for path in paths)]
         there = [place for place in places if self.columns and place.data is not None]
-        tables = [p for p in there if is_address(p.data) or is_zip(p.data) or detect(p.data).source is CAPTIONS]
+        tables = [p for p in there if is_address(p.data) or is_zip(p.data) or _is_table(p.data)]
         own = tables or [self]
         return [place if place in own else place._replace(columns=None) for place in places]
 
-    def read(self) -> pd.DataFrame:
+    def read(self) -> Studies:
         """Return the studies."""
-        from xray_captioning.data.sources.labels import render_captions
-        from xray_captioning.data.sources.reading import read_studies
+        from xray_captioning.data.sources import labels, reading
 
-        studies = read_studies(self.data, self.images, None, self.columns, self.need_images)
-        return render_captions(studies) if self.captions_from_labels else studies
+        studies = reading.read_studies(self.data, self.images, None, self.columns, self.need_images)
+        return labels.render_captions(studies) if self.captions_from_labels else studies
 
     def is_large(self) -> bool:
         """Whether it is a table of so many studies that it is read without images where texts are enough."""
-        from xray_captioning.data.opening import is_zip
-        from xray_captioning.data.sources.captions import longer_than
-        from xray_captioning.data.sources.reading import CAPTIONS, detect
+        from xray_captioning.data.sources import captions
         from xray_captioning.metrics.ngrams import LARGE
 
-        table = not is_zip(self.data) and (self.columns or detect(self.data).source is CAPTIONS)
-        return bool(table) and longer_than(self.data, LARGE)
+        table = not is_zip(self.data) and (self.columns or _is_table(self.data))
+        return bool(table) and captions.longer_than(self.data, LARGE)
 
-    def load(self) -> pd.DataFrame:
+    def load(self) -> Studies:
         """Return the studies, and say once how many images are missing."""
-        from xray_captioning.data.studies import summarise
-
         if not self.need_images:
             return self.read()
         summary = summarise(studies := self.read())
@@ -140,53 +129,58 @@ class Source(NamedTuple):
         return studies
 
 
-def source(where: Decorator | None = None, labels: bool = True) -> Decorator:
-    """Give a command, as ``source``, the `Source` that its options tell; `where` is the first."""
-    columns = _option("shared", "columns", callback=column_names)
-    added = [where or _option("shared", "data"), _option("shared", "images"), columns]
+def _is_table(path: Any) -> bool:
+    from xray_captioning.data.sources import reading
+
+    return reading.detect(path).source is reading.CAPTIONS
+
+
+def source(where: Decorator | str | None = None, labels: bool = True) -> Decorator:
+    """Give a command, as ``source``, the `Source` that its options tell; `where` is the first, or what its help
+    says of --data where a command may do without it.
+    """
+    where = click.option("--data", type=existing, help=where) if isinstance(where, str) else where
+    added = [where or _option("shared", "data"), _option("shared", "images")]
+    added += [_option("shared", "columns", callback=column_names)]
     added += [_option("shared", "captions-from-labels")] if labels else []
+    return _gathered("source", Source, added)
+
+
+def _gathered(name: str, kind: Any, added: list[Decorator]) -> Decorator:
+    """Return what gives a command, by a name, one value of a kind that is made of the options `added`."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
         def run(*args: Any, **given: Any) -> Any:
-            values = {name: given.pop(name) for name in Source._fields if name in given}
-            return command(*args, source=Source(**values), **given)
+            values = {field: given.pop(field) for field in kind.__match_args__ if field in given}
+            return command(*args, **{name: kind(**values)}, **given)
 
         return _together(added)(run)
 
     return decorate
 
 
-class Engine(NamedTuple):
+@dataclass(frozen=True)
+class Engine:
     """Where the work is done: in this process, or by Ray's workers."""
 
     engine: str
     workers: int | None
     address: str | None
 
-    @contextmanager
-    def spread(self) -> Iterator[Any]:
-        """Yield None for this process, or else what spreads batches over workers."""
-        if self.engine == "local":
-            yield None
-            return
+    def __post_init__(self) -> None:
+        if self.engine == "local" and (self.workers or self.address):
+            raise ConfigError("--workers and --address are of --engine ray; give that, too")
+
+    def spread(self) -> AbstractContextManager[Any]:
+        """Return a context: of None in this process, or else of what spreads batches over workers."""
         from xray_captioning.batch.workers import ray_workers
 
-        with ray_workers(self.workers, self.address) as spread:
-            yield spread
+        return nullcontext() if self.engine == "local" else ray_workers(self.workers, self.address)
 
 
-def engine(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command, as ``engine``, the `Engine` that its options tell."""
-
-    @wraps(command)
-    def run(*args: Any, **given: Any) -> Any:
-        engine = Engine(*(given.pop(name) for name in Engine._fields))
-        if engine.engine == "local" and (engine.workers or engine.address):
-            raise ConfigError("--workers and --address are of --engine ray; give that, too")
-        return command(*args, engine=engine, **given)
-
-    return _together([_option("shared", name) for name in Engine._fields])(run)
+# Gives a command, as ``engine``, the `Engine` that its options tell.
+engine = _gathered("engine", Engine, [_option("shared", name) for name in Engine.__match_args__])
 
 
 def make_config(

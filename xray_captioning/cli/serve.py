@@ -2,7 +2,9 @@
 
 import socket
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,22 +31,19 @@ def app(bundles: tuple[str, ...], port: int, seed: int | None, runtime: str | No
     for bundle in bundles:
         read_bundle(find_bundle(bundle), "captioner", images=True, exported=True)
     _bound(HOST, port, "--port").close()
-    own = [word for bundle in bundles for word in ("--bundle", bundle)]
-    own += [] if seed is None else ["--seed", str(seed)]
-    own += [] if runtime is None else ["--runtime", runtime]
+    own = [("--bundle", bundle) for bundle in bundles]
+    own += [(name, str(value)) for name, value in (("--seed", seed), ("--runtime", runtime)) if value is not None]
     streamlit = require("streamlit.web.cli", "the app", "serve")
     script = str(Path(__file__).parents[1] / "serving" / "app.py")
     settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
-    line = ["run", script, f"--server.port={port}", *settings, "--", *own]
+    line = ["run", script, f"--server.port={port}", *settings, "--", *chain.from_iterable(own)]
     streamlit.main(line, standalone_mode=False)
 
 
 @click.command()
 @options.declared("serve", "runtime")
 @options.no_seed
-def serve(
-    bundle: str, host: str, port: int, token_file: Path | None, limits: tuple[str, ...], runtime: str | None
-) -> None:
+def serve(bundle: str, host: str, port: int, token_file: Path | None, limits: Any, runtime: str | None) -> None:
     """Answer requests for captions over HTTP, and offer a page to upload images on.
 
     SIGTERM and SIGINT let it finish what it has accepted.
@@ -82,8 +81,7 @@ def _bound(host: str, port: int, options: str) -> socket.socket:
         if sock is not None:
             sock.close()
         reason = getattr(error, "strerror", None) or "no such address"
-        said = f"cannot listen there ({reason}); choose another {options}"
-        raise ConfigError(f"{host} port {port}: {said}") from error
+        raise ConfigError(f"{host} port {port}: cannot listen there ({reason}); choose another {options}") from error
     return sock
 
 

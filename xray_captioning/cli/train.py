@@ -1,11 +1,8 @@
 """Commands that make bundles, by training or out of the older Keras projects' weights, and calibrate them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,28 +11,16 @@ from xray_captioning.cli import options
 from xray_captioning.config import Config, presets
 from xray_captioning.data.provenance import TrainedOn, check_unseen, choose_split, describe_data, record_training
 from xray_captioning.data.splits import Split
+from xray_captioning.data.studies import Studies
 from xray_captioning.errors import ConfigError
-from xray_captioning.evaluation.matching import features_of
-from xray_captioning.evaluation.table import format_table
+from xray_captioning.evaluation import matching, table
+from xray_captioning.files import read_toml
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from xray_captioning.metrics.calibration import CalibrationScores
-
-NOTICE = (
-    "CheXNet sees these images as the older project showed them, not as in its training; for "
-    "findings to rely on, import it with --normalisation imagenet."
-)
+NOTICE = read_toml(__file__, "texts.toml")["chexnet"]
 UNTESTED = "the test part has no study to score; nothing was measured"
 
-preset = click.option(
-    "--preset",
-    default="chexnet_attention",
-    show_default=True,
-    metavar="NAME|FILE",
-    help=f"Recipe: {', '.join(presets())}; or a file .json or .yaml of fields by group.",
-)
+_RECIPES = f"Recipe: {', '.join(presets())}; or a file .json or .yaml of fields by group."
+preset = click.option("--preset", default="chexnet_attention", show_default=True, metavar="NAME|FILE", help=_RECIPES)
 
 
 @click.command("train-encoder")
@@ -55,7 +40,7 @@ def train_encoder(source: options.Source, out: Path, preset: str, **run: Any) ->
     _check(out, config, run["resume"], bundle, "encoder_training")
     studies = source.load()
     _, rows = fit(studies, config, out, about=describe_data(source.data), **run)
-    click.echo(format_table(format_intervals(rows)) if rows else UNTESTED)
+    click.echo(table.format_table(format_intervals(rows)) if rows else UNTESTED)
     click.echo(f"encoder in {out}")
 
 
@@ -71,7 +56,7 @@ def train(source: options.Source, out: Path, preset: str, start_from: str | None
     config = _configured(_recipe(preset, start_from), run)
     _check(out, config, run["resume"], run.get("encoder"))
     studies = source._replace(need_images=run["features"] is None).load()
-    run["features"] = given = features_of(run["features"], studies)
+    run["features"] = given = matching.features_of(run["features"], studies)
     usable, what = usable_studies(studies, config, given), "features" if given else "images"
     click.echo(f"{len(usable)} of {len(studies)} studies have {what} and a text")
 
@@ -83,9 +68,8 @@ def train(source: options.Source, out: Path, preset: str, start_from: str | None
     about = {**describe_data(source.data), **({} if given else {"encoder": trained})}
     captioner = fit(studies, config, out, about=about, start_from=start_from, **run)
     rows = merged_rows(captioner.about.get("rows") or [])
-    click.echo(format_table(rows) if rows else f"{UNTESTED} (evaluate --part val takes another)")
-    sees = captioner.config.model.encoder != FEATURES
-    asked = "IMAGE" if sees else "--features FILE"
+    click.echo(table.format_table(rows) if rows else f"{UNTESTED} (evaluate --part val takes another)")
+    asked = "--features FILE" if captioner.config.model.encoder == FEATURES else "IMAGE"
     click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} {asked}")
 
 
@@ -94,9 +78,7 @@ def train(source: options.Source, out: Path, preset: str, start_from: str | None
 @preset
 @options.declared("sweep", "encoder", "weights", "features", "out", "set", "split", "cache")
 @options.seed
-def sweep(
-    source: options.Source, out: Path, preset: str, grid: tuple[str, ...], seeds: int, trials: int | None, **run: Any
-) -> None:
+def sweep(source: options.Source, out: Path, preset: str, grid: tuple[str, ...], seeds: int, **run: Any) -> None:
     """Train every setting of --grid with several seeds, and compare them on validation studies.
 
     Whatever was trained already is kept, so the same command goes on after a stop. Test studies
@@ -105,10 +87,10 @@ def sweep(
     from xray_captioning.training import sweep as training
 
     config = _configured(preset, run)
-    chosen = training.settings(training.parse_space(grid), trials, config.training.seed)
+    chosen = training.settings(training.parse_space(grid), run.pop("trials"), config.training.seed)
     studies = source._replace(need_images=run["features"] is None).load()
     rows = training.sweep(studies, config, out, chosen, seeds, about=describe_data(source.data), **run)
-    click.echo(format_table(training.shown(rows, config.training.monitor)))
+    click.echo(table.format_table(training.shown(rows, config.training.monitor)))
     click.echo(f"table in {out / training.TABLE}; a run folder for each setting and seed beside it")
 
 
@@ -130,11 +112,9 @@ def _configured(preset: str | Config, run: dict[str, Any]) -> Config:
 
 def _recipe(preset: str, bundle: str | None) -> str | Config:
     """Return the preset, or the settings of a bundle to start from where no preset is named."""
-    if bundle is None:
-        return preset
-    own = read_config(find_bundle(bundle), "captioner")
     usual = click.get_current_context().get_parameter_source("preset") is click.core.ParameterSource.DEFAULT
-    return own if usual else preset
+    own = bundle and read_config(find_bundle(bundle), "captioner")  # is checked in any case
+    return own if own and usual else preset
 
 
 def _check(out: Path, config: Config, resume: bool, bundle: str | None, group: str = "training") -> None:
@@ -151,58 +131,42 @@ def _check(out: Path, config: Config, resume: bool, bundle: str | None, group: s
 @click.command("import-legacy")
 @options.declared("import-legacy")
 @options.no_seed
-def import_legacy(
-    weights: Path, tokenizer: Path | None, out: Path, normalisation: str | None, **words: str | None
-) -> None:
+def import_legacy(weights: Path, tokenizer: Path | None, out: Path, normalisation: str | None, **words: Any) -> None:
     """Turn the attention captioner, or CheXNet, into a bundle in --out.
 
     Nothing in the files is executed. Preprocessing is stored in the bundle.
     """
     if tokenizer is not None and normalisation is not None:
-        why = "the captioner's images are prepared as published"
-        raise ConfigError(f"--normalisation is for CheXNet only: {why}; leave it out, or leave out --tokenizer")
+        raise ConfigError("--normalisation is for CheXNet only; leave it out, or leave out --tokenizer")
     _check_out(out, "encoder" if tokenizer is None else "captioner")
-    if tokenizer is None:
-        _import_chexnet(weights, out, normalisation or "unit")
-        click.echo(f"encoder in {out}; next: xray-captioning caption --findings --bundle {out} ...")
-        return
-    from xray_captioning.legacy import load_attention_captioner
-
-    load_attention_captioner(weights, tokenizer, **words).save(out)
-    click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} IMAGE")
-
-
-def _import_chexnet(weights: Path, out: Path, normalisation: str) -> None:
     from xray_captioning.encoders.saved import save_encoder
-    from xray_captioning.legacy import load_chexnet
-    from xray_captioning.legacy.keras2 import chexnet_config, describe_import
+    from xray_captioning.legacy import keras2
 
-    encoder = load_chexnet(weights)
-    config = chexnet_config(normalisation)
-    about = describe_import(config, weights=weights)
-    if normalisation == "unit":
-        about["notice"] = NOTICE
-    save_encoder(out, config, encoder, about)
+    if tokenizer is not None:
+        keras2.load_attention_captioner(weights, tokenizer, **words).save(out)
+        click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} IMAGE")
+        return
+    config = keras2.chexnet_config(normalisation or "unit")
+    about = keras2.describe_import(config, weights=weights)
+    about |= {"notice": NOTICE} if config.image.normalisation == "unit" else {}
+    save_encoder(out, config, keras2.load_chexnet(weights), about)
+    click.echo(f"encoder in {out}; next: xray-captioning caption --findings --bundle {out} ...")
 
 
 def _check_out(out: Path, kind: str) -> None:
     from xray_captioning.legacy import SOURCE
 
-    if not out.is_dir() or not any(out.iterdir()):
-        return
     values = read_bundle(out, "encoder") if (out / "manifest.json").is_file() else {}
-    if values.get("kind") == kind and values["about"].get("source") == SOURCE:
-        return
-    raise ConfigError(f"{out}: is not empty and holds no {kind} that import-legacy wrote; choose another --out")
+    own = values.get("kind") == kind and values["about"].get("source") == SOURCE
+    if not own and out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"{out}: is not empty and holds no {kind} that import-legacy wrote; choose another --out")
 
 
 @click.command()
 @options.declared("calibrate", "features", "split")
 @options.source()
 @options.seed
-def calibrate(
-    source: options.Source, bundle: str, part: str, fit: Path | None, check: Path | None, plot: Path | None, **more: Any
-) -> None:
+def calibrate(source: options.Source, bundle: str, part: str, fit: Any, check: Any, plot: Any, **more: Any) -> None:
     """Fit the confidence of a bundle's sentences, and when its images are unfamiliar.
 
     The studies must not be those that it was trained on. The bundle then gives each sentence a
@@ -219,7 +183,7 @@ def calibrate(
     read_bundle(folder, "captioner", images=features is None)
     source, *others = source.beside(fit, check)
     studies = source._replace(need_images=features is None).load()
-    given = features_of(features, studies)
+    given = matching.features_of(features, studies)
     parts, further, measured = _read(folder, studies, split, part, others, given)
 
     from xray_captioning.captioner.captioner import Captioner
@@ -238,20 +202,19 @@ def calibrate(
     _report(values, curves, fitted.about["fitted"], plot)
     if not allow_worse and "calibrated" in curves:
         fitting.check_better(f"{values['studies']} other studies", curves["uncalibrated"], curves["calibrated"])
-    measured_too = replace(fitted, about={**fitted.about, "measured": values})
+    fitted.about["measured"] = values
 
     def change(aside: Path) -> None:
-        measured_too.save(aside)
-        card = model_card(read_bundle(folder, "captioner"), measured_too.about)
-        (aside / "README.md").write_text(card, "utf-8")
+        fitted.save(aside)
+        (aside / "README.md").write_text(model_card(read_bundle(folder, "captioner"), fitted.about), "utf-8")
 
     rewrite_bundle(folder, change)
     click.echo(f"calibrated {folder}; sentences of its captions now have a confidence")
 
 
 def _read(
-    folder: Path, studies: pd.DataFrame, split: Path | None, part: str, others: list[options.Source], given: Any
-) -> tuple[Split, pd.DataFrame | None, pd.DataFrame]:
+    folder: Path, studies: Studies, split: Path | None, part: str, others: list[options.Source], given: Any
+) -> tuple[Split, Studies | None, Studies]:
     """Return the split, other studies to fit on, if any, and those to measure on: all unseen."""
     from xray_captioning.data.targets import usable_studies
     from xray_captioning.training.calibration import part_studies
@@ -269,27 +232,22 @@ def _read(
     return parts, further, part_studies(usable_studies(studies, config, given), parts, other)
 
 
-def _unseen(source: options.Source, models: Mapping[str, TrainedOn | None]) -> pd.DataFrame:
+def _unseen(source: options.Source, models: Mapping[str, TrainedOn | None]) -> Studies:
     """Return further studies, none of which a model was trained on."""
     check_unseen(models, studies := source.load(), Split((), (), tuple(studies["study_id"])), "test")
     return studies
 
 
-def _report(values: Any, curves: Mapping[str, CalibrationScores], fitted: Any, plot: Path | None) -> None:
+def _report(values: Any, curves: Mapping[str, Any], fitted: Any, plot: Path | None) -> None:
     from xray_captioning.plots.charts import reliability_diagram, save
 
     if plot is not None:
-        named = {
-            f"{name}: calibration error {curve.calibration_error:.3f}": curve.bins
-            for name, curve in curves.items()
-            if "," not in name  # those of the first search
-        }
+        first = {name: curve for name, curve in curves.items() if "," not in name}  # those of the first search
+        named = {f"{name}: calibration error {one.calibration_error:.3f}": one.bins for name, one in first.items()}
         save(reliability_diagram(named), plot)
-    selective = values["selective"]
-    click.echo(format_table([{"": name, **row} for name, row in values["sentences"].items()]))
-    click.echo("\nwrong sentences among those that a threshold shows:\n" + format_table(selective["shown"]))
+    selective, show = values["selective"], table.format_table
+    click.echo(show([{"": name, **row} for name, row in values["sentences"].items()]))
+    click.echo("\nwrong sentences among those that a threshold shows:\n" + show(selective["shown"]))
     click.echo("mean over all thresholds {area:.4f}; by chance {chance:.4f}, at best {best:.4f}\n".format(**selective))
-    click.echo(
-        f"{values['flagged']:.1%} of {values['studies']} other studies are flagged as strange; "
-        f"{fitted['expected_flagged']:.1%} of studies like those it was fitted on are expected"
-    )
+    flagged = f"{values['flagged']:.1%} of {values['studies']} other studies are flagged as strange"
+    click.echo(f"{flagged}; {fitted['expected_flagged']:.1%} of studies like those it was fitted on are expected")

@@ -1,7 +1,7 @@
 """Networks from one image to a feature map, by name."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ from xray_captioning.backend import keras
 from xray_captioning.encoders import torch_networks as published
 from xray_captioning.encoders import vision_transformers
 from xray_captioning.errors import ConfigError
+from xray_captioning.files import read_toml
 from xray_captioning.hub.fetch import registered_name, registry
 from xray_captioning.plugins import find_model, register_model
 
@@ -35,11 +36,14 @@ class Backbone(NamedTuple):
         return self.normalisation is not None
 
 
-def _application(network: Any, **options: Any) -> Callable[[int, bool], Any]:
+@cache
+def _application(name: str) -> Callable[[int, bool], Any]:
     """Return the builder of a network of `keras.applications`, whose weights are ImageNet's."""
+    options = {"include_preprocessing": False} if name.startswith("Efficient") else {}
 
     def build(size: int, published: bool) -> Any:
         weights = "imagenet" if published else None
+        network = getattr(keras.applications, name)
         return network(include_top=False, weights=weights, input_shape=(size, size, 3), **options)
 
     return build
@@ -52,9 +56,7 @@ def _phantom_cnn(size: int, published: bool) -> Any:
     x = _convolution(_convolution(x, 16, "stem1", stride=2), 32, "stem2", stride=2)
     for channels, block in ((48, "block1"), (96, "block2")):
         x = _convolution(x, channels, f"{block}_1", stride=2)
-        shortcut = x
-        x = _convolution(x, channels, f"{block}_2", activation=False)
-        x = layers.ReLU()(layers.Add()([shortcut, x]))
+        x = layers.ReLU()(layers.Add()([x, _convolution(x, channels, f"{block}_2", activation=False)]))
     return keras.Model(image, x, name="phantom_cnn")
 
 
@@ -74,20 +76,12 @@ def _convolution(x: Any, channels: int, name: str, stride: int = 1, activation: 
     return layers.ReLU()(x) if activation else x
 
 
-_apps = keras.applications
-_densenet121 = _application(_apps.DenseNet121)
-_mobilenetv2 = _application(_apps.MobileNetV2)
-# Its own first layers, left out here, are those of "imagenet" after a division by 255.
-_efficientnet = _application(_apps.EfficientNetV2B0, include_preprocessing=False)
-
-# A last block is the last dense, residual or Transformer block, with what follows it.
 ENCODERS = {
-    "chexnet": Backbone(_densenet121, "mean", ("conv5_",), "imagenet"),
-    "densenet121": Backbone(_densenet121, "mean", ("conv5_",), "imagenet"),
-    "resnet50": Backbone(_application(_apps.ResNet50), "mean", ("conv5_block3_",), "caffe"),
-    "resnet50v2": Backbone(_application(_apps.ResNet50V2), "mean", ("conv5_block3_",), "signed"),
-    "mobilenetv2": Backbone(_mobilenetv2, "mean", ("block_16_", "Conv_1"), "signed"),
-    "efficientnetv2b0": Backbone(_efficientnet, "mean", ("block6h_", "top_"), "imagenet"),
+    name: Backbone(_application(one["network"]), "mean", tuple(one["last_block"]), one["normalisation"])
+    for name, one in read_toml(__file__, "layouts.toml")["applications"].items()
+}
+# A last block is the last Transformer block or another, with what follows it.
+ENCODERS |= {
     "efficientnet_lite0": Backbone(
         published.efficientnet_lite0, "mean", ("blocks.15.", "conv_head", "bn1"), "lite", published.load_lite0
     ),

@@ -1,20 +1,17 @@
 """Images of a study in, region features and finding logits out."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from xray_captioning.backend import compiled, keras, ops, registered, shapes_vary
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.config import Config
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.encoders.backbones import Backbone, find_backbone
-from xray_captioning.encoders.lean import lean
-from xray_captioning.encoders.parts import checkpointed
+from xray_captioning.encoders.parts import checkpointed, lean
 from xray_captioning.errors import ConfigError, MissingExtraError, in_one_line
 from xray_captioning.files import downloading
 
@@ -86,8 +83,8 @@ class Encoder(keras.Model):
         self.backbone = make(name_of_backbone, self.row, size)
         rows, columns, self.channels = self.backbone.output_shape[1:]
         if min(rows, columns) < pool:
-            has = f"the feature map of {name_of_backbone} at {size} px is {rows}x{columns}"
-            raise ConfigError(f"model.pool is {pool} but {has}; choose a smaller pool or larger images")
+            has = f"{rows}x{columns}; choose a smaller pool or larger images"
+            raise ConfigError(f"model.pool is {pool} but the feature map of {name_of_backbone} at {size} px is {has}")
         self.grid = (rows // pool, columns // pool)
         self.pooling_layer = keras.layers.AveragePooling2D(pool, name="pool")
         outputs = max(len(self.findings), 1)
@@ -102,7 +99,7 @@ class Encoder(keras.Model):
         return find_backbone(self.name_of_backbone, self.network)
 
     @classmethod
-    def load(cls, name: str | Path) -> Encoder:
+    def load(cls, name: str | Path) -> Self:
         """Load the encoder of a bundle.
 
         Parameters
@@ -129,8 +126,7 @@ class Encoder(keras.Model):
         about = read_bundle(folder, "encoder")
         config = Config.from_dict(about["config"], f"{folder}/captioner.json")
         model = config.model
-        made = {"findings": about["findings"], "network": model.network}
-        encoder = cls(model.encoder, config.image.size, model.pool, **made)
+        encoder = cls(model.encoder, config.image.size, model.pool, about["findings"], network=model.network)
         load_weights(encoder, folder / "encoder.weights.h5")
         encoder.trained_on = TrainedOn.load(folder)
         return encoder
@@ -138,12 +134,11 @@ class Encoder(keras.Model):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, and what it was trained on."""
         own = {name: getattr(self, name) for name in ("name_of_backbone", "size", "pool", "network")}
-        record = self.trained_on and self.trained_on.to_dict()
-        known = {"findings": list(self.findings), "trained_on": record}
-        return {**super().get_config(), **own, **known}
+        own |= {"findings": list(self.findings), "trained_on": self.trained_on and self.trained_on.to_dict()}
+        return {**super().get_config(), **own}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Encoder:
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         """Make an encoder with new weights of what :meth:`get_config` returned."""
         values = dict(config)
         record = values.pop("trained_on", None)  # files of before have none
@@ -201,11 +196,11 @@ class Encoder(keras.Model):
         self.trainable = True  # or none of its layers could be
         self.classifier.trainable = False
         for layer in self.backbone.layers:
-            normalises = isinstance(layer, keras.layers.BatchNormalization)
-            layer.trainable = layer.name.startswith(block) and not normalises
+            norm = isinstance(layer, keras.layers.BatchNormalization)
+            layer.trainable = layer.name.startswith(block) and not norm
         if not self.backbone.trainable_variables:
-            advice = "leave training.encoder_learning_rate at 0 or choose another encoder"
-            raise ConfigError(f"the encoder {self.name_of_backbone} has no last block to train; {advice}")
+            none = f"the encoder {self.name_of_backbone} has no last block to train"
+            raise ConfigError(f"{none}; leave training.encoder_learning_rate at 0 or choose another encoder")
 
     def classify(self, features: Any, mask: Any) -> Any:
         """Return one logit for each finding.
@@ -259,14 +254,12 @@ class FindingModel(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        encoder = keras.saving.serialize_keras_object(self.encoder)
-        own = {name: getattr(self, name) for name in ("keep_statistics", "checkpointing")}
-        return {**super().get_config(), **own, "encoder": encoder}
+        own = {"keep_statistics": self.keep_statistics, "checkpointing": self.checkpointing}
+        return {**super().get_config(), **own, "encoder": keras.saving.serialize_keras_object(self.encoder)}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FindingModel:
-        encoder = keras.saving.deserialize_keras_object(config["encoder"])
-        return cls(**{**config, "encoder": encoder})
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        return cls(**{**config, "encoder": keras.saving.deserialize_keras_object(config["encoder"])})
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile, and make the network that is trained: here once, and in no call of another model."""

@@ -5,24 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msgspec.structs import asdict
 
 from xray_captioning import __version__
 from xray_captioning.backend import compiled
-from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_config
+from xray_captioning.bundles.bundle import FEATURES, FEATURES_ONLY, find_bundle, read_config
 from xray_captioning.config import Config
-from xray_captioning.data import datasets, features
+from xray_captioning.data import datasets, features, provenance, targets
 from xray_captioning.data.datasets import Images, Inputs
 from xray_captioning.data.encoding import as_array, encode_images, encode_studies, finding_probabilities
 from xray_captioning.data.feature_files import Made, StudyFeatures
 from xray_captioning.data.features import Array, ArrayCache, Compute, Regions
 from xray_captioning.data.images import Image, read_images
-from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.studies import Studies
-from xray_captioning.data.targets import study_images
-from xray_captioning.encoders import saved
+from xray_captioning.encoders import onnx_files, saved
 from xray_captioning.encoders.encoder import Encoder
-from xray_captioning.encoders.onnx_files import OnnxEncoder
 from xray_captioning.encoders.saved import PIXELS, adopted, is_network, new_encoder, starting_encoder, weights_digest
 from xray_captioning.errors import ConfigError, DataError, XrayCaptioningError
 from xray_captioning.files import sha256_file
@@ -40,16 +36,13 @@ def cached_pixels(images: Images, config: Config, folder: Folder) -> ArrayCache:
         pixels = read_images(paths, image.size, image.resize, False)
         return np.rint(pixels.mean(axis=-1).clip(0, 1) * 255).astype("uint8")
 
-    cache = ArrayCache(folder, settings)
-    cache.fill(_paths(images), grey, "read images")
-    return cache
+    return _filled(ArrayCache(folder, settings), images, grey, "read images")
 
 
 def cached_features(images: Images, encoder: Encoder, config: Config, folder: Folder, spread: Any = None) -> ArrayCache:
     """Return feature maps (rows, columns, channels), kept by the encoder's weights; `spread` is other processes."""
     cache, compute = _feature_cache(encoder, config, folder)
-    cache.fill(_paths(images), compute, "encode images", spread)
-    return cache
+    return _filled(cache, images, compute, "encode images", spread)
 
 
 def _feature_cache(encoder: Encoder, config: Config, folder: Folder) -> tuple[ArrayCache, Compute]:
@@ -57,8 +50,7 @@ def _feature_cache(encoder: Encoder, config: Config, folder: Folder) -> tuple[Ar
     settings = {"version": 2, "encoder": encoder.name_of_backbone, "weights": weights_digest(encoder)}
     settings |= {"pool": encoder.pool, **{name: getattr(config.image, name) for name in PIXELS}}
     encode = compiled(encoder.encode, encoder)
-    cache = ArrayCache(folder, settings, config.training.cache_dtype)
-    return cache, lambda paths: encode_images(encode, config, paths)
+    return ArrayCache(folder, settings, config.training.cache_dtype), lambda paths: encode_images(encode, config, paths)
 
 
 def kept_inputs(
@@ -73,13 +65,14 @@ def kept_inputs(
         return as_array(run(datasets.network_pixels(shown, None, image.normalisation)))
 
     cache = ArrayCache(folder, settings, config.training.cache_dtype)
-    cache.fill(_paths(images), lambda some: outputs(np.stack([pixels[path] for path in some])), "frozen layers")
+    _filled(cache, images, lambda some: outputs(np.stack([pixels[path] for path in some])), "frozen layers")
     blank = outputs(np.zeros((1, image.size, image.size), "uint8"))[0]
     return lambda some: datasets.view_inputs(cache, some, image.views, lambda maps, _: maps.astype("float32"), blank)
 
 
-def _paths(images: Images) -> list[str]:
-    return [path for study in images for path in study if path is not None]
+def _filled(cache: ArrayCache, images: Images, compute: Compute, what: str, spread: Any = None) -> ArrayCache:
+    cache.fill([path for study in images for path in study if path is not None], compute, what, spread)
+    return cache
 
 
 def study_regions(
@@ -89,7 +82,7 @@ def study_regions(
     if given is not None:
         places, pool = given.of(studies["study_id"]), config.model.pool
         return lambda numbers: given.read(places[numbers], pool)
-    images = study_images(studies, config)
+    images = targets.study_images(studies, config)
     maps = cached_features(images, encoder, config, cache, spread)
     return features.image_regions(maps, images, config.image.views)
 
@@ -146,21 +139,19 @@ def study_encoder(
     encoder: Any
     if onnx:
         size = config.image.size if changes and "image.size" in changes else None
-        encoder = OnnxEncoder(Path(name), size, layer)
+        encoder = onnx_files.OnnxEncoder(Path(name), size, layer)
         config = config.replace({"image.size": encoder.size})
         encode, digest = encoder.encode, sha256_file(Path(name))
     else:
         encoder = new_encoder(config, saved.weights_of(config, weights))
         encode, digest = compiled(encoder.encode, encoder), weights_digest(encoder.backbone)
     about: dict[str, Any] = {"encoder": name, "layer": layer, "weights": weights, "weights_sha256": digest}
-    about["image"] = {field: getattr(config.image, field) for field in PIXELS}
-    about["xray_captioning"] = __version__
+    about |= {"image": {n: getattr(config.image, n) for n in PIXELS}, "xray_captioning": __version__}
     if not onnx and encoder.trained_on is not None:
         about["trained_on"] = encoder.trained_on.to_dict()
 
     classify, outputs = saved.classifier_of(name, weights, encoder.channels)
-    if outputs:
-        about["outputs"] = outputs
+    about |= {"outputs": outputs} if outputs else {}
 
     def encoded(studies: Sequence[Sequence[Image | None]]) -> dict[str, Array]:
         placed = [[*study, *[None] * (views - len(study))] for study in studies]
@@ -181,13 +172,12 @@ class GivenFeatures:
     findings: tuple[str, ...] = ()
     weights: tuple[Any, ...] = ()
 
-    def __init__(self, grid: Any, channels: int, trained_on: TrainedOn | None = None) -> None:
+    def __init__(self, grid: Any, channels: int, trained_on: provenance.TrainedOn | None = None) -> None:
         self.grid, self.channels, self.trained_on = tuple(grid), channels, trained_on
 
     def encode(self, images: Any, training: bool | None = None) -> Any:
         """Refuse images."""
-        advice = "give it features, or train it with the encoder that made them (--encoder)"
-        raise ConfigError(f"this captioner was trained on features and sees no images; {advice}")
+        raise ConfigError(f"this captioner was trained on features and {FEATURES_ONLY}")
 
 
 def features_encoder(
@@ -195,13 +185,12 @@ def features_encoder(
 ) -> tuple[Config, Any]:
     """Return configuration and encoder of a run on features: the one they name, or that is asked for."""
     # If there is none, or the one they name cannot be had, the captioner will see no images.
-    (views, rows, columns), wanted = given.grid, config.model.pool
+    (views, rows, columns), pool = given.grid, config.model.pool
     for name in ("text.view_prefix", "training.encoder_learning_rate"):
         if config.flat()[name]:
             raise ConfigError(f"{name} needs images; leave it at its default beside features")
-    pool = wanted if min(rows, columns) >= wanted else 1
-    sizes = {"image.views": views, "image.repeat_single_view": False, "model.pool": pool}
-    config = config.replace(sizes)
+    pool = pool if min(rows, columns) >= pool else 1
+    config = config.replace({"image.views": views, "image.repeat_single_view": False, "model.pool": pool})
     try:
         config, found = _encoder(config, given.about, encoder, weights)
     except XrayCaptioningError:
@@ -213,9 +202,9 @@ def features_encoder(
     return config, found
 
 
-def _record(given: StudyFeatures) -> TrainedOn | None:
+def _record(given: StudyFeatures) -> provenance.TrainedOn | None:
     try:
-        return TrainedOn.from_dict(given.about.trained_on) if given.about.trained_on else None
+        return provenance.TrainedOn.from_dict(given.about.trained_on) if given.about.trained_on else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{given.source}: its `about` is damaged; write it again") from error
 
@@ -225,10 +214,9 @@ def _encoder(config: Config, made: Made, encoder: Any, weights: str | None) -> t
     if encoder is None and weights is None:
         if not made.weights_sha256 or made.weights == "random":
             raise ConfigError("it is not known which weights made the features")
-        weights = made.weights
-        if weights is not None and not is_network(weights):
-            encoder, weights = weights, None
-    changes = {f"image.{name}": made.image[name] for name in PIXELS if name in made.image}
+        bundle = made.weights is not None and not is_network(made.weights)
+        encoder, weights = (made.weights, None) if bundle else (None, made.weights)
+    changes: dict[str, Any] = {f"image.{name}": made.image[name] for name in PIXELS if name in made.image}
     changes |= {"model.encoder": made.encoder} if made.encoder else {}
     if isinstance(encoder, Encoder):
         changes |= {"model.encoder": encoder.name_of_backbone, "image.size": encoder.size}
@@ -254,11 +242,10 @@ def check_fits(given: StudyFeatures, config: Config, encoder: Any, about: Mappin
         raise ConfigError(f"{given.source}: a study is {shapes} are needed; give features of the same encoder")
     known = about.get(FEATURES, {}).get("weights_sha256"), given.about.weights_sha256
     if all(known) and known[0] != known[1]:
-        than = "than the features that this captioner was trained on; give features of the same"
-        raise ConfigError(f"{given.source}: is of another encoder, or other weights, {than}")
+        what = "another encoder, or other weights, than the features that this captioner was trained on"
+        raise ConfigError(f"{given.source}: is of {what}; give features of the same")
 
 
 def made_by(given: StudyFeatures) -> dict[str, Any]:
     """Return what a bundle keeps of what made its features."""
-    known = asdict(given.about)
-    return {name: known[name] for name in ("encoder", "layer", "weights_sha256", "image")}
+    return {name: getattr(given.about, name) for name in ("encoder", "layer", "weights_sha256", "image")}

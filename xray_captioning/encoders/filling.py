@@ -13,12 +13,10 @@ from xray_captioning.backend import keras
 from xray_captioning.checkpoints import StoredArray, mismatches, read_arrays
 from xray_captioning.checkpoints.arrays import shortened
 from xray_captioning.errors import BundleError
+from xray_captioning.files import read_toml
 
-# What PyTorch calls the arrays of a layer.
-_PYTORCH = {"kernel": "weight", "gamma": "weight", "beta": "bias"}
-_PYTORCH |= {"moving_mean": "running_mean", "moving_variance": "running_var"}
-_PYTORCH |= {"class_token": "cls_token", "positions": "position_embeddings"}
-_PYTORCH |= {"registers": "register_tokens"}
+Shapes = Mapping[str, tuple[int, ...]]
+_PYTORCH: dict[str, str] = read_toml(__file__, "layouts.toml")["pytorch"]
 
 
 def load_pytorch(
@@ -61,19 +59,14 @@ def _turned(values: NDArray[Any], layer: Any, variable: Any) -> NDArray[Any]:
 
 
 def check(
-    path: str | os.PathLike[str],
-    what: str,
-    shapes: Mapping[str, tuple[int, ...]],
-    found: Mapping[str, StoredArray],
-    extra: Iterable[StoredArray],
+    path: str | os.PathLike[str], what: str, shapes: Shapes, found: Mapping[str, StoredArray], extra: list[StoredArray]
 ) -> None:
     """Raise a BundleError that says which arrays are missing, misshapen or unknown; of another model, its layers."""
-    extra = list(extra)
     clauses = mismatches(shapes, found, extra)
     if clauses and len(found) < len(shapes) / 2:
         owners = (a.layer or a.name.rpartition(".")[0] or a.name for a in (*found.values(), *extra))
         layers = list(dict.fromkeys(shortened(name, 30) for name in owners))
-        listed = ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
+        listed = ", ".join(layers[:3]) + ", ..." * (len(layers) > 3)
         other = f"another model, with weights of {len(layers)} layers ({listed})"
         has = f"is not {what}, of whose {len(shapes)} arrays it has {len(found)}"
         raise BundleError(f"{path}: {has}; it seems to be {other}; give the file of {what}")
@@ -129,11 +122,10 @@ def match_densenet121(
     for _, group in groupby(arrays, key=lambda array: array.layer):
         members = list(group)
         for array, key in zip(members, _best_keys(members, wanted)):
-            name = wanted.get(key)
-            if name is None or name in found:
-                rest.append(array)
+            if key in wanted and wanted[key] not in found:
+                found[wanted[key]] = array
             else:
-                found[name] = array
+                rest.append(array)
     return found, rest
 
 
@@ -160,9 +152,7 @@ def _classifier(rest: list[StoredArray]) -> tuple[dict[str, StoredArray], list[S
     """Take the one dense layer, whatever its name, that stands on top of the network."""
     layers = {array.layer: [a for a in rest if a.layer == array.layer] for array in rest}
     dense = [name for name, members in layers.items() if {a.leaf for a in members} <= {"kernel", "bias"}]
-    if CLASSIFIER in dense:
-        dense = [CLASSIFIER]
-    if len(dense) != 1:
-        return {}, rest
-    top = {f"{CLASSIFIER}/{array.leaf}": array for array in layers[dense[0]]}
-    return top, [array for array in rest if array.layer != dense[0]]
+    dense = [CLASSIFIER] if CLASSIFIER in dense else dense
+    name = dense[0] if len(dense) == 1 else None
+    top = {f"{CLASSIFIER}/{array.leaf}": array for array in (layers[name] if name is not None else ())}
+    return top, [array for array in rest if array.layer != name]

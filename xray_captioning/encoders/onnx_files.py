@@ -31,8 +31,7 @@ class OnnxEncoder:
         sides = {side for side in shape[1:] if isinstance(side, int)}
         self.size = size or min(sides, default=224)
         if sides - {self.size}:
-            seen = f"{shape[1]} x {shape[2]} px, not {self.size}"
-            raise ConfigError(f"{path}: expects images of {seen}; export it for such squares")
+            raise ConfigError(f"{path}: expects images of {shape[1]} x {shape[2]} px, not {self.size}; export it so")
         _, *self.grid, self.channels = self.encode(np.zeros((1, self.size, self.size, 3))).shape
 
     def encode(self, images: Any) -> Array:

@@ -12,41 +12,36 @@ from typing import Any
 import numpy as np
 from msgspec import to_builtins
 
+from xray_captioning import files, plugins
 from xray_captioning.backend import ops
 from xray_captioning.bundles import bundle as bundles
 from xray_captioning.checkpoints import read_arrays, read_keras2
 from xray_captioning.checkpoints.hdf5 import is_hdf5, is_keras2
 from xray_captioning.config import Config
+from xray_captioning.data import provenance, resizing
 from xray_captioning.data.images import SCHEMES
-from xray_captioning.data.provenance import TrainedOn
-from xray_captioning.data.resizing import rule_of
-from xray_captioning.encoders.backbones import Backbone, find_backbone
+from xray_captioning.encoders import backbones, filling, torch_networks, vision_transformers
 from xray_captioning.encoders.encoder import Encoder
-from xray_captioning.encoders.filling import load_densenet121
-from xray_captioning.encoders.torch_networks import classifier, published_file
-from xray_captioning.encoders.vision_transformers import tower_of
 from xray_captioning.errors import BundleError, ConfigError, in_one_line
-from xray_captioning.files import read_json
 from xray_captioning.hub.fetch import registered_name, registry
-from xray_captioning.plugins import origin_of
 
 PIXELS = ("size", "resize", "normalisation")  # of a configuration: what an encoder is shown
 
 
-def trained_before(encoder: Encoder | str | Path | None) -> TrainedOn | None:
+def trained_before(encoder: Encoder | str | Path | None) -> provenance.TrainedOn | None:
     """Return what an encoder, or the bundle that holds it, was trained on, where that is known."""
     if encoder is None or isinstance(encoder, Encoder):
         return encoder and encoder.trained_on
     folder = bundles.find_bundle(encoder)
     bundles.read_bundle(folder, "encoder")
-    return TrainedOn.load(folder)
+    return provenance.TrainedOn.load(folder)
 
 
 def is_network(weights: str) -> bool:
     """Whether weights are published ones, random ones or a file's, and not those of a bundle."""
     if not isinstance(weights, (str, os.PathLike)):
-        wanted = "expected random, imagenet, or the path of a bundle or file of weights"
-        raise ConfigError(f"{wanted}, got {type(weights).__name__}")
+        got = type(weights).__name__
+        raise ConfigError(f"expected random, imagenet, or the path of a bundle or file of weights, got {got}")
     return weights in ("imagenet", "random") or _is_foreign(Path(weights))
 
 
@@ -59,8 +54,7 @@ def weights_of(config: Config, weights: str | None) -> str:
     """Return the name of the weights to start from: published ones, if any, where none is given."""
     if weights is not None:
         return weights
-    row = find_backbone(config.model.encoder, config.model.network)
-    return "imagenet" if row.published else "random"
+    return "imagenet" if backbones.find_backbone(config.model.encoder, config.model.network).published else "random"
 
 
 def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> Encoder:
@@ -70,14 +64,13 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
     # ConfigError, such a file a BundleError.
     model, path, named = config.model, Path(weights), weights in ("random", "imagenet")
     start = weights if named else "random"
-    made = (model.encoder, config.image.size, model.pool, findings, start, model.network)
-    encoder = Encoder(*made)
+    encoder = Encoder(model.encoder, config.image.size, model.pool, findings, start, model.network)
     read = encoder.row.read
     if named:
         if weights == "imagenet":
             _warn_of_pixels(config)
     elif model.encoder == "chexnet" and is_keras2(path):
-        load_densenet121(encoder, path, read_keras2(path))
+        filling.load_densenet121(encoder, path, read_keras2(path))
     elif read is not None and _is_foreign(path) and not is_hdf5(path):
         read(encoder.backbone, path)
         _warn_of_pixels(config, weights)
@@ -91,26 +84,24 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
 def _fill_from_bundle(encoder: Encoder, bundle: Path) -> None:
     saved, name = Encoder.load(bundle), encoder.name_of_backbone
     encoder.trained_on = saved.trained_on
-    if saved.name_of_backbone != name:
-        asked = f"the preset asks for {name}; choose a preset with that encoder or --set model.encoder"
-        raise ConfigError(f"{bundle}: holds the encoder {saved.name_of_backbone}, but {asked}")
+    if (held := saved.name_of_backbone) != name:
+        raise ConfigError(f"{bundle}: holds the encoder {held}, but this run asks for {name}; set model.encoder={held}")
     try:
         encoder.backbone.set_weights(saved.backbone.get_weights())
     except ValueError as error:  # a Vision Transformer knows its positions
-        asked = f"this run asks for {encoder.size}; add --set image.size={saved.size}"
-        raise ConfigError(f"{bundle}: its {name} is for images of {saved.size} px, but {asked}") from error
+        what = f"is for images of {saved.size} px, but this run asks for {encoder.size}"
+        raise ConfigError(f"{bundle}: its {name} {what}; add --set image.size={saved.size}") from error
 
 
 def _warn_of_pixels(config: Config, weights: str | None = None) -> None:
     """Warn where images are not what weights were trained on; one that crops, exactly."""
-    row, wanted = config.model.encoder, adopted(config, weights).image
+    wanted = adopted(config, weights).image
     whole = wanted.resize in ("area", "linear", "nearest")
     for field in ("normalisation",) if whole else ("normalisation", "resize", "size"):
         expected, given = getattr(wanted, field), getattr(config.image, field)
         if expected != given:
-            advice = f"it is {given!r}; add --set image.{field}={expected}"
-            said = f"the published weights of {row} expect image.{field} {expected!r}, but {advice}"
-            warnings.warn(said, stacklevel=3)
+            said = f"the published weights of {config.model.encoder} expect image.{field} {expected!r}"
+            warnings.warn(f"{said}, but it is {given!r}; add --set image.{field}={expected}", stacklevel=3)
 
 
 def starting_encoder(config: Config, name: Encoder | str | Path | None, weights: str | None = None) -> Encoder:
@@ -127,14 +118,12 @@ def starting_encoder(config: Config, name: Encoder | str | Path | None, weights:
         return name
     bundle = bundles.find_bundle(name)
     saved = bundles.read_config(bundle, "encoder")
-    checked = [("model", "encoder"), *(("image", n) for n in PIXELS)]
-    for group, name in checked:
-        asked, found = (getattr(getattr(c, group), name) for c in (config, saved))
+    for field in ("model.encoder", *(f"image.{name}" for name in PIXELS)):
+        asked, found = config.flat()[field], saved.flat()[field]
         if asked != found:
-            advice = f"choose a fitting preset or add --set {group}.{name}={found}"
-            raise ConfigError(f"{bundle}: {group}.{name} is {found!r} there, but this run asks for {asked!r}; {advice}")
-    encoder = Encoder.load(bundle)
-    pool = config.model.pool
+            has = f"{bundle}: {field} is {found!r} there, but this run asks for {asked!r}"
+            raise ConfigError(f"{has}; choose a fitting preset or add --set {field}={found}")
+    encoder, pool = Encoder.load(bundle), config.model.pool
     return encoder if encoder.pool == pool else copy_encoder(encoder, pool)
 
 
@@ -189,8 +178,7 @@ def _difference(model: Any, path: Path) -> str:
             own, found = ({name: a.shape for name, a in read_arrays(p).items()} for p in (same, path))
         except BundleError:  # which Keras has said already
             return ""
-    names = [name for name in {**own, **found} if own.get(name) != found.get(name)]
-    if not found or not names:
+    if not (names := [name for name in {**own, **found} if own.get(name) != found.get(name)]) or not found:
         return ""
     expected, received = (arrays.get(names[0], "none") for arrays in (own, found))
     return f"{len(names)} arrays differ, such as {names[0]}: expected {expected}, received {received}"
@@ -199,7 +187,7 @@ def _difference(model: Any, path: Path) -> str:
 def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any]) -> dict[str, Any]:
     """Return what ``captioner.json`` holds."""
     parts = {part: getattr(config.model, part) for part in bundles.PARTS[kind]}
-    needs = {part: origin for part in parts if (origin := origin_of(part, parts[part]))}
+    needs = {part: origin for part in parts if (origin := plugins.origin_of(part, parts[part]))}
     if config.model.encoder == bundles.FEATURES:
         needs = {**needs, bundles.FEATURES: {"channels": encoder.channels}}
     values: dict[str, Any] = {"format": bundles.FORMAT, "kind": kind, "config": config.to_dict()}
@@ -211,12 +199,10 @@ def classifier_of(name: str, weights: str | None, channels: int) -> tuple[Callab
     """Return a published network's `classifier` and outputs, of others one that says nothing."""
     name = registered_name(name)
     given = None if weights in (None, "imagenet") else Path(str(weights))
-    known = name in registry() and registry()[name].outputs
+    known, found = name in registry() and registry()[name].outputs, None
     if known and (given is None or _is_foreign(given)):
-        found = classifier(name, given or published_file(name), channels)
-        if found is not None:
-            return found, list(known)
-    return lambda regions: {}, []
+        found = torch_networks.classifier(name, given or torch_networks.published_file(name), channels)
+    return (found, list(known or ())) if found else (lambda regions: {}, [])
 
 
 def weights_digest(model: Any) -> str:
@@ -229,14 +215,13 @@ def weights_digest(model: Any) -> str:
 
 # --- what the folder of weights says of network and images ---
 
-_SAVED = ("config.json", "open_clip_config.json", "model.safetensors")
 _LARGEST = 4096  # px, more than any encoder sees
 _FILTERS = {2: "bilinear", 3: "bicubic"}  # as Pillow numbers them
 
 
 def is_saved_model(path: Path) -> bool:
     """Return whether it is a folder as Hugging Face saves a model."""
-    return any((path / name).is_file() for name in _SAVED)
+    return any((path / f).is_file() for f in ("config.json", "open_clip_config.json", "model.safetensors"))
 
 
 def adopted(config: Config, weights: str | Path | None = None, own: Collection[str] = ()) -> Config:
@@ -245,10 +230,10 @@ def adopted(config: Config, weights: str | Path | None = None, own: Collection[s
     # another kind of model is a BundleError, what is not built or resized here a ConfigError.
     name, folder = config.model.encoder, Path(weights or "")
     known = registered_name(name) in registry() or not (folder / "config.json").is_file()
-    row = find_backbone(name) if known else None
+    row = backbones.find_backbone(name) if known else None
     values: dict[str, Any] = {}
     for field in PIXELS:
-        said = getattr(row, field, usual := Backbone._field_defaults[field])
+        said = getattr(row, field, usual := backbones.Backbone._field_defaults[field])
         if said != usual or (row and row.published):  # an unpublished one may say of itself
             values[f"image.{field}"] = said
     if weights is not None and is_saved_model(folder):
@@ -257,30 +242,27 @@ def adopted(config: Config, weights: str | Path | None = None, own: Collection[s
         except (BundleError, ConfigError):
             raise
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            reason = in_one_line(error, 100)
-            raise BundleError(f"{folder}: its JSON files are damaged ({reason}); get them again") from error
+            raise BundleError(f"{folder}: its JSON files are damaged ({in_one_line(error)}); get them again") from error
     return config.replace({field: value for field, value in values.items() if field not in own})
 
 
-def _said(folder: Path, name: str, row: Backbone | None) -> dict[str, Any]:
+def _said(folder: Path, name: str, row: backbones.Backbone | None) -> dict[str, Any]:
     """Return fields by dotted names as the files of a folder have them."""
     model, images, open_clip = (
-        read_json(folder / file, "save it again") if (folder / file).is_file() else {}
+        files.read_json(folder / file, "save it again") if (folder / file).is_file() else {}
         for file in ("config.json", "preprocessor_config.json", "open_clip_config.json")
     )
     values: dict[str, Any] = {}
     published = registry().get(registered_name(name))
     if model.get("model_type") and (published is None or published.tower):
         where = folder / "config.json"
-        tower = tower_of(model, where)
-        own = tower_of(published.tower, name) if published else None
+        tower = vision_transformers.tower_of(model, where)
+        own = vision_transformers.tower_of(published.tower, name) if published else None
         if own is not None and own.model_type != tower.model_type:
-            other = f"{name} is {own.model_type}; give the folder of that model"
-            raise BundleError(f"{where}: is of the kind {tower.model_type}, but {other}")
+            raise BundleError(f"{where}: is of the kind {tower.model_type}, but {name} is {own.model_type}; give that")
         if tower != own:
-            values["model.network"] = to_builtins(tower)
-            vision = model.get("vision_config") or model
-            values["image.size"] = vision.get("image_size", 224)
+            size = (model.get("vision_config") or model).get("image_size", 224)
+            values |= {"model.network": to_builtins(tower), "image.size": size}
             values |= {} if row else {"image.normalisation": "signed", "image.resize": "siglip"}
     if images:
         values |= _pixels(images, folder / "preprocessor_config.json", row)
@@ -291,7 +273,7 @@ def _said(folder: Path, name: str, row: Backbone | None) -> dict[str, Any]:
     return values
 
 
-def _pixels(said: Mapping[str, Any], where: Path, row: Backbone | None) -> dict[str, Any]:
+def _pixels(said: Mapping[str, Any], where: Path, row: backbones.Backbone | None) -> dict[str, Any]:
     """Return how an image processor of transformers makes its square."""
     kind = str(said.get("image_processor_type") or said.get("feature_extractor_type") or "ViT")
     cut, size = said.get("do_center_crop", "CLIP" in kind or "Bit" in kind), said.get("size", 224)
@@ -304,24 +286,23 @@ def _pixels(said: Mapping[str, Any], where: Path, row: Backbone | None) -> dict[
     bad = len(sides) > 1 or None in sides or bool(short) != cut or (short or 0) > _LARGEST
     if odd or resample not in _FILTERS or bad:
         what = odd[0] if odd else "size" if resample in _FILTERS else "resample"
-        advice = "set image.size, image.resize and image.normalisation, and take the file away"
-        raise ConfigError(f"{where}: its {what} makes images in a way that is not known here; {advice}")
+        raise ConfigError(f"{where}: its {what} is not known here; set image.size, .resize and .normalisation")
     (side,) = sides
-    rule = row and rule_of(row.resize)
+    rule = row and resizing.rule_of(row.resize)
     library = "transformers" if kind.endswith("Fast") or rule is None else rule.library
     resize = f"{library}-{_FILTERS[resample]}" + (f"-{short}/{side}" if cut else "")
-    if row is not None and rule == rule_of(resize):
+    if row is not None and rule == resizing.rule_of(resize):
         resize = row.resize
     values = {"image.size": side, "image.resize": resize}
-    if said.get("do_normalize", True) and "image_mean" in said:
+    if not said.get("do_normalize", True):
+        values["image.normalisation"] = "unit"
+    elif "image_mean" in said:
         values["image.normalisation"] = _scheme(said["image_mean"], said["image_std"])
-    return values if said.get("do_normalize", True) else values | {"image.normalisation": "unit"}
+    return values
 
 
 def _scheme(mean: Any, deviation: Any) -> str:
     """Return the name of a scaling, or the numbers as a name."""
     given = tuple(tuple(float(x) for x in part) for part in (mean, deviation))
-    for name, known in SCHEMES.items():
-        if name != "caffe" and given == known:
-            return name
-    return "/".join(",".join(f"{x:.8f}" for x in part) for part in given)
+    known = [name for name, scheme in SCHEMES.items() if name != "caffe" and given == scheme]
+    return known[0] if known else "/".join(",".join(f"{x:.8f}" for x in part) for part in given)

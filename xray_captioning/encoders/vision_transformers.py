@@ -26,13 +26,9 @@ from xray_captioning.files import read_toml
 layers = keras.layers
 Arrays = dict[str, NDArray[Any]]
 
-PATCH = 16
-"""Side of a patch in pixels; what is left over at the right and bottom edge is not seen."""
-
-# Names of keras-hub. The rest of the towers' sizes are those of ViT-B/16.
-VIT_PRESET = "vit_base_patch16_224_imagenet"
-CLIP_PRESET = "clip_vit_base_patch16"
-WIDTH, BLOCKS, HEADS = 768, 12, 12
+PATCH = 16  # side of a patch in pixels; what is left over at the right and bottom edge is not seen
+VIT_PRESET, CLIP_PRESET = "vit_base_patch16_224_imagenet", "clip_vit_base_patch16"  # names of keras-hub
+WIDTH, BLOCKS, HEADS = 768, 12, 12  # of both, ViT-B/16
 
 
 @registered
@@ -57,15 +53,13 @@ class Tokens(keras.layers.Layer):
             self.registers = self.add_weight((1, self.register_count, width), normal, name="registers")
 
     def call(self, patches: Any) -> Any:
-        """Return the tokens."""
         count, width = self.positions.shape
         row = ops.reshape(patches, (-1, count - self.classes, width))
         none = ops.zeros_like(row[:, :1])
         parts = [none + self.class_token] if self.classes else []
         row = ops.concatenate([*parts, row], axis=1) + self.positions
-        if not self.register_count:
-            return row
-        return ops.concatenate([row[:, :1], none + self.registers, row[:, 1:]], axis=1)
+        registers = [none + self.registers] if self.register_count else []
+        return ops.concatenate([row[:, :1], *registers, row[:, 1:]], axis=1) if registers else row
 
 
 def vision_transformer(size: int, width: int, blocks: int, heads: int) -> Any:
@@ -80,20 +74,20 @@ def transformed(patches: Any, blocks: int, heads: int) -> Any:
     x = Tokens(name="tokens")(patches)
     for number in range(1, blocks + 1):
         x = _block(x, heads, f"block{number}")
-    return gridded(_norm("norm")(x), patches.shape[1:3])
+    return gridded(_norm(x, "norm"), patches.shape[1:3])
 
 
 def _block(x: Any, heads: int, name: str) -> Any:
     width = x.shape[-1]
-    y = _norm(f"{name}_norm1")(x)
+    y = _norm(x, f"{name}_norm1")
     x = x + layers.MultiHeadAttention(heads, width // heads, name=f"{name}_attention")(y, y)
-    y = _norm(f"{name}_norm2")(x)
+    y = _norm(x, f"{name}_norm2")
     y = layers.Dense(4 * width, "gelu", name=f"{name}_dense1")(y)
     return x + layers.Dense(width, name=f"{name}_dense2")(y)
 
 
-def _norm(name: str) -> Any:
-    return layers.LayerNormalization(epsilon=1e-6, name=name)
+def _norm(x: Any, name: str, epsilon: float = 1e-6) -> Any:
+    return layers.LayerNormalization(epsilon=epsilon, name=name)(x)
 
 
 def gridded(tokens: Any, grid: tuple[int, int]) -> Any:
@@ -172,18 +166,18 @@ def tower_of(values: Mapping[str, Any], where: object) -> Tower:
     vision = vision if isinstance(vision, dict) else values
     kind = str(vision.get("model_type", values.get("model_type")))
     family = kind.removesuffix("_vision_model").removesuffix("_with_registers")
-    if family not in _LAYOUTS["defaults"]:
-        built = f"image encoders that are built here are {', '.join(_LAYOUTS['defaults'])}"
-        raise ConfigError(f"{where}: model_type is {kind[:40]!r}; {built}")
-    known = {n: vision[n] for n in Tower.__struct_fields__ if vision.get(n) is not None}
-    known = _LAYOUTS["defaults"][family] | known | {"model_type": family}
+    if family not in (defaults := _LAYOUTS["defaults"]):
+        known = ", ".join(defaults)
+        raise ConfigError(f"{where}: model_type is {kind[:40]!r}; image encoders that are built here are {known}")
+    said = {n: vision[n] for n in Tower.__struct_fields__ if vision.get(n) is not None}
+    said = defaults[family] | said | {"model_type": family}
     if kind.endswith("_with_registers"):
-        known.setdefault("num_register_tokens", 4)
+        said.setdefault("num_register_tokens", 4)
     try:
-        if family == "dinov2" and "intermediate_size" not in known:
+        if family == "dinov2" and "intermediate_size" not in said:
             wide = convert(vision.get("mlp_ratio", 4), float)
-            known["intermediate_size"] = int(known.get("hidden_size", 768) * wide)
-        tower = convert(known, Tower)
+            said["intermediate_size"] = int(said.get("hidden_size", 768) * wide)
+        tower = convert(said, Tower)
     except (ValidationError, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{where}: {error}; give the folder of a published model") from error
     if tower.hidden_act not in _ACTIVATIONS or tower.hidden_size % tower.num_attention_heads:
@@ -199,8 +193,8 @@ def last_block(tower: Tower) -> tuple[str, ...]:
 
 def build_tower(tower: Tower, size: int) -> Any:
     """Build the network with random weights: (batch, size, size, 3) to (batch, rows, columns, width)."""
-    family, width, side = tower.model_type, tower.hidden_size, tower.patch_size
-    tokens, count = (size // side) ** 2, tower.num_hidden_layers
+    family, width, side, scaled = tower.model_type, tower.hidden_size, tower.patch_size, tower.model_type == "dinov2"
+    tokens, count, epsilon = (size // side) ** 2, tower.num_hidden_layers, tower.layer_norm_eps
     numbers = width * (count * (4 * width + 2 * tower.intermediate_size) + tokens)
     if numbers > 1.2e9 or not 1 <= tokens <= 2**14:  # DINOv2's giant has 1.1e9 and 1369
         raise ConfigError(f"{count} blocks of {width} channels for {tokens} patches: not built here")
@@ -209,45 +203,36 @@ def build_tower(tower: Tower, size: int) -> Any:
     patches = layers.Conv2D(width, side, side, use_bias=family != "clip", name=name)(image)
     x = Tokens(family != "siglip", tower.num_register_tokens, name="embeddings")(patches)
     if family == "clip":
-        x = _layer_norm(x, tower, "pre_layernorm")
+        x = _norm(x, "pre_layernorm", epsilon)
     for number in range(tower.num_hidden_layers):
         name = f"encoder.layer.{number}"
-        y = _attention(_layer_norm(x, tower, f"{name}.norm1"), tower, f"{name}.attention")
-        x = x + _scaled(y, tower, f"{name}.layer_scale1")
-        y = _widened(_layer_norm(x, tower, f"{name}.norm2"), tower, f"{name}.mlp")
-        x = x + _scaled(y, tower, f"{name}.layer_scale2")
+        y = _attention(_norm(x, f"{name}.norm1", epsilon), tower, f"{name}.attention")
+        x = x + (Scale(name=f"{name}.layer_scale1")(y) if scaled else y)
+        y = _widened(_norm(x, f"{name}.norm2", epsilon), tower, f"{name}.mlp")
+        x = x + (Scale(name=f"{name}.layer_scale2")(y) if scaled else y)
     if family != "clip":  # which normalises the class token only
-        x = _layer_norm(x, tower, "layernorm")
+        x = _norm(x, "layernorm", epsilon)
     return keras.Model(image, gridded(x, patches.shape[1:3]), name=family)
 
 
 def _attention(x: Any, tower: Tower, name: str) -> Any:
-    _, tokens, width = x.shape
-    heads, bias = tower.num_attention_heads, tower.qkv_bias
-    kinds = ("query", "key", "value")
-    parts = [layers.Dense(width, use_bias=bias, name=f"{name}.attention.{part}")(x) for part in kinds]
-    split = [ops.reshape(part, (-1, tokens, heads, width // heads)) for part in parts]
+    (_, tokens, width), heads, split = x.shape, tower.num_attention_heads, []
+    for part in ("query", "key", "value"):
+        y = layers.Dense(width, use_bias=tower.qkv_bias, name=f"{name}.attention.{part}")(x)
+        split.append(ops.reshape(y, (-1, tokens, heads, width // heads)))
     y = ops.reshape(ops.dot_product_attention(*split), (-1, tokens, width))
     return layers.Dense(width, name=f"{name}.output.dense")(y)
 
 
 def _widened(x: Any, tower: Tower, name: str) -> Any:
-    width, wide = tower.hidden_size, tower.intermediate_size
+    wide = tower.intermediate_size
     if tower.use_swiglu_ffn:  # two thirds, up to the next multiple of 8
         wide = (int(wide * 2 / 3) + 7) // 8 * 8
         y = layers.Dense(wide, "silu", name=f"{name}.gate")(x)
         y = y * layers.Dense(wide, name=f"{name}.up")(x)
     else:
         y = layers.Dense(wide, _ACTIVATIONS[tower.hidden_act], name=f"{name}.fc1")(x)
-    return layers.Dense(width, name=f"{name}.fc2")(y)
-
-
-def _scaled(x: Any, tower: Tower, name: str) -> Any:
-    return Scale(name=name)(x) if tower.model_type == "dinov2" else x
-
-
-def _layer_norm(x: Any, tower: Tower, name: str) -> Any:
-    return layers.LayerNormalization(epsilon=tower.layer_norm_eps, name=name)(x)
+    return layers.Dense(tower.hidden_size, name=f"{name}.fc2")(y)
 
 
 @registered
@@ -274,7 +259,6 @@ def tanh_gelu(x: Any) -> Any:
 
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu_pytorch_tanh": tanh_gelu, "quick_gelu": quick_gelu}
-
 _POSITIONS = "embeddings.position_embeddings"
 
 
@@ -287,7 +271,7 @@ def load_tower(tower: Tower, model: Any, path: Path, what: str) -> None:
         smooth, own = tower.num_register_tokens > 0, model.get_layer("embeddings")
         bicubic = partial(_weights, kernel=lambda distance: cubic(distance, -0.75), reach=2)
         between = partial(filter_weights, filter_name="bicubic") if smooth else bicubic
-        rows = arrays[_POSITIONS][0] if arrays[_POSITIONS].ndim == 3 else arrays[_POSITIONS]
+        rows = arrays[_POSITIONS].reshape(-1, arrays[_POSITIONS].shape[-1])
         arrays[_POSITIONS] = fitted_positions(rows, int(own.classes), own.positions.shape[0], between)
     left_out = _LAYOUTS["left_out"] + (r"|layernorm\..*" if tower.model_type == "clip" else "")
     load_pytorch(model, path, what, left_out, arrays)
@@ -301,15 +285,12 @@ def named_alike(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
     found: Arrays = {}
     for name, values in arrays.items():
         if name.startswith(owner):
-            for new, part in _separate(_renamed(name.removeprefix(owner)), values):
+            name = name.removeprefix(owner)
+            for old, new in _LAYOUTS["names"]:
+                name = re.sub(old, new, name)
+            for new, part in _separate(name, values):
                 found[new] = part.reshape(1, 1, -1) if new.endswith("cls_token") else part
     return found
-
-
-def _renamed(name: str) -> str:
-    for old, new in _LAYOUTS["names"]:
-        name = re.sub(old, new, name)
-    return name
 
 
 def _separate(name: str, values: NDArray[Any]) -> list[tuple[str, NDArray[Any]]]:

@@ -53,8 +53,10 @@ def pair_table(reports_dir: str | os.PathLike[str]) -> Studies:
     reports = [read_report(content, name) for name, content in openi.read_contents(path)]
     if not reports:
         raise DataError(f"{path}: holds no XML report; give the folder with 1.xml or the .tgz")
-    reports.sort(key=lambda rows: _number(str(rows[0]["xml"])))
-    return pd.DataFrame([row for rows in reports for row in rows], columns=list(COLUMNS))
+    numbers = (PurePath(str(rows[0]["xml"])).stem for rows in reports)
+    # 2.xml comes before 10.xml, and names without a number last.
+    order = sorted((not number.isdigit(), number.zfill(12), i) for i, number in enumerate(numbers))
+    return pd.DataFrame([row for *_, i in order for row in reports[i]], columns=list(COLUMNS))
 
 
 def read_report(content: bytes, name: str) -> list[Row]:
@@ -91,12 +93,6 @@ def pair_images(images: list[str]) -> list[tuple[str | None, str | None]]:
 def drop_incomplete(table: Studies) -> Studies:
     """Drop rows without an image to look at or an impression to learn; number the rest from 0."""
     return table.dropna(subset=["image_1", "impression"], ignore_index=True)
-
-
-def _number(xml: str) -> tuple[bool, str, str]:
-    """Return a key that sorts 2.xml before 10.xml, and names without a number last."""
-    stem = PurePath(xml).stem
-    return not stem.isdigit(), stem.zfill(12), xml
 
 
 def _section(text: str, label: str) -> str | None:

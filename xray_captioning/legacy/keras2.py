@@ -7,7 +7,7 @@ Sizes are read from the shapes, so that models of other widths and vocabularies 
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,13 @@ from xray_captioning.legacy import SOURCE
 from xray_captioning.text.token_ids import FilePath
 from xray_captioning.text.tokenizer import Tokenizer
 
-LAYERS = ("image_encoder", "bkdense", "encoder_batch_norm", "decoder")
-
+# The layers of the captioner's file, and what tells each, called otherwise, from others: its arrays' names.
+LAYERS: dict[str, Callable[[list[str]], bool]] = {
+    "image_encoder": lambda leaves: len(leaves) > 100,
+    "bkdense": lambda leaves: set(leaves) <= {"kernel", "bias"},
+    "encoder_batch_norm": lambda leaves: "gamma" in leaves,
+    "decoder": lambda leaves: "recurrent_kernel" in leaves,
+}
 EMBEDDING = "decoder/onestepdecoder_embedding"
 CELL = "decoder/onestepdecoder_LSTM/gru_cell"
 KEY, QUERY, ENERGY = (f"decoder/global_attention/dense{n}" for n in ("", "_1", "_2"))
@@ -65,24 +70,23 @@ def load_attention_captioner(
         The weights are damaged, an array is missing, misshapen or not expected, the vocabularies
         are of different sizes, or the tokenizer cannot be read.
     """
-    as_json = Path(tokenizer_pkl).suffix.lower() == ".json"
-    read = Tokenizer.from_json if as_json else Tokenizer.from_pickle
+    read = Tokenizer.from_json if Path(tokenizer_pkl).suffix.lower() == ".json" else Tokenizer.from_pickle
     tokenizer = read(tokenizer_pkl, start, end)
     arrays = read_keras2(weights_h5)
     if not any(array.leaf in ("recurrent_kernel", "embeddings") for array in arrays):
-        advice = "if it is CheXNet, leave out the tokenizer"
-        raise BundleError(f"{weights_h5}: holds no decoder, so it is not the attention captioner; {advice}")
+        raise BundleError(f"{weights_h5}: holds no decoder; if it is CheXNet, leave out the tokenizer")
     found, rest = place(arrays)
     sizes = read_sizes(found)
     encoder = Encoder("chexnet", 224, pool=2)
     network = {_ENCODER + name: v for name, v in filling.densenet121_variables(encoder).items()}
-    images, rest = _match_encoder(rest, network)
+    inside, others = ([a for a in rest if (a.layer == "image_encoder") is there] for there in (True, False))
+    matched, unknown = filling.match_densenet121(inside, [name.removeprefix(_ENCODER) for name in network])
+    images = {_ENCODER + name: array for name, array in matched.items()}
     shapes = {**filling.shapes_of(network), **expected_shapes(sizes)}
-    filling.check(weights_h5, "the attention captioner", shapes, {**images, **found}, rest)
+    filling.check(weights_h5, "the attention captioner", shapes, {**images, **found}, unknown + others)
     if tokenizer.vocabulary_size != sizes["vocabulary"]:
-        what = f"has {tokenizer.vocabulary_size} token ids, padding included"
-        trained = f"{weights_h5} was trained with {sizes['vocabulary']}"
-        raise BundleError(f"{tokenizer_pkl}: {what}, but {trained}; give the two files of one model")
+        what = f"has {tokenizer.vocabulary_size} token ids, and {weights_h5} has {sizes['vocabulary']}"
+        raise BundleError(f"{tokenizer_pkl}: {what}; give the two files of one model")
     widths = {name: size for name, size in sizes.items() if name != "vocabulary"}
     config = Config.from_dict(ATTENTION | {"model": ATTENTION["model"] | widths})
     model = new_model(config, encoder, tokenizer)
@@ -100,8 +104,7 @@ def load_chexnet(weights_h5: FilePath) -> Encoder:
     """
     arrays = read_keras2(weights_h5)
     if any(array.leaf == "recurrent_kernel" for array in arrays):
-        advice = "give its tokenizer as well (--tokenizer tokenizer.pkl)"
-        raise BundleError(f"{weights_h5}: holds a captioner with its decoder, not CheXNet; {advice}")
+        raise BundleError(f"{weights_h5}: holds a captioner with its decoder; give its tokenizer as well (--tokenizer)")
     encoder = Encoder("chexnet", 224, findings=NIH14)
     filling.load_densenet121(encoder, weights_h5, arrays, "CheXNet", encoder.classifier.weights)
     return encoder
@@ -119,38 +122,20 @@ def chexnet_config(normalisation: str) -> Config:
 def describe_import(config: Config, **files: FilePath) -> dict[str, Any]:
     """Return the origin of a bundle, to be stored in it: the files' names and SHA-256."""
     image = config.image
-    published = {name: getattr(image, name) for name in _IMAGE} == _IMAGE
-    scaled = "divided by 255" + ("" if image.normalisation == "unit" else ", then as ImageNet's")
-    alone = ", a single image in every view" if image.repeat_single_view else ""
-    prepared = f"{'as published: ' if published else ''}{image.size} px, {image.resize} resizing, {scaled}{alone}"
+    as_published = {name: getattr(image, name) for name in _IMAGE} == _IMAGE
+    prepared = f"{'as published: ' * as_published}{image.size} px, {image.resize} resizing, divided by 255"
+    prepared += ", then as ImageNet's" * (image.normalisation != "unit")
+    prepared += ", a single image in every view" * image.repeat_single_view
     data = {"preprocessing": prepared, "measured": "nothing here"}
     for name, path in files.items():
         data |= {name: Path(path).name, f"{name}_sha256": sha256_file(path)}
     return {"source": SOURCE, "encoder": "weights as published", "data": data}
 
 
-def _match_encoder(
-    arrays: list[StoredArray], network: dict[str, Any]
-) -> tuple[dict[str, StoredArray], list[StoredArray]]:
-    inside = [array for array in arrays if array.layer == "image_encoder"]
-    others = [array for array in arrays if array.layer != "image_encoder"]
-    found, rest = filling.match_densenet121(inside, [name.removeprefix(_ENCODER) for name in network])
-    return {_ENCODER + name: array for name, array in found.items()}, rest + others
-
-
 def _variables(model: CaptionModel) -> dict[str, Any]:
-    """Return the variables of head and decoder by their published names."""
-    head, decoder = model.head, model.decoder
-    layers = {
-        "bkdense": head.project,
-        "encoder_batch_norm": head.norm,
-        EMBEDDING: decoder.embedding,
-        CELL: decoder.cell.gru,
-        KEY: decoder.cell.key,
-        QUERY: decoder.cell.query,
-        ENERGY: decoder.cell.energy,
-        LOGITS: decoder.logits,
-    }
+    decoder, cell = model.decoder, model.decoder.cell
+    layers = {"bkdense": model.head.project, "encoder_batch_norm": model.head.norm, EMBEDDING: decoder.embedding}
+    layers |= {CELL: cell.gru, KEY: cell.key, QUERY: cell.query, ENERGY: cell.energy, LOGITS: decoder.logits}
     return {f"{name}/{v.name}": v for name, layer in layers.items() for v in layer.weights}
 
 
@@ -159,12 +144,11 @@ def place(arrays: Iterable[StoredArray]) -> tuple[dict[str, StoredArray], list[S
     layers: dict[str, list[StoredArray]] = {}
     for array in arrays:
         layers.setdefault(array.layer, []).append(array)
-    names = _layer_roles(layers)
-    roles = {name: role for role, name in names.items()}
-    owners = _decoder_owners(layers.get(names.get("decoder", ""), []))
+    ordered, roles = [array for members in layers.values() for array in members], _layer_roles(layers)
+    owners = _decoder_owners([array for array in ordered if roles.get(array.layer) == "decoder"])
     found: dict[str, StoredArray] = {}
     rest = []
-    for array in (array for members in layers.values() for array in members):
+    for array in ordered:
         layer = roles.get(array.layer, array.layer)
         name = f"{owners.get(array.owner) if layer == 'decoder' else layer}/{array.leaf}"
         if name in LAYOUT and name not in found:
@@ -192,11 +176,9 @@ def read_sizes(found: dict[str, StoredArray]) -> dict[str, int]:
 
 def expected_shapes(sizes: dict[str, int]) -> Shapes:
     """Return the shape of each array of the layout for given sizes."""
-    known = {**sizes, "3 units": 3 * sizes["units"]}
+    known: dict[Any, Any] = {**sizes, "3 units": 3 * sizes["units"]}
     known["head + embedding"] = sizes["head"] + sizes["embedding"]
-    return {
-        name: tuple(axis if isinstance(axis, int) else known[axis] for axis in axes) for name, axes in LAYOUT.items()
-    }
+    return {name: tuple(known.get(axis, axis) for axis in axes) for name, axes in LAYOUT.items()}
 
 
 def _elected(name: str, lengths: list[int]) -> int:
@@ -207,25 +189,17 @@ def _elected(name: str, lengths: list[int]) -> int:
 
 
 def _layer_roles(layers: dict[str, list[StoredArray]]) -> dict[str, str]:
-    """Return the file's name of each layer, found by name or, where that fails, by content."""
+    """Return what layers of the file are, told by name or, where that fails, by content."""
     roles: dict[str, str] = {}
+    leaves = {name: [array.leaf for array in members] for name, members in layers.items()}
     for by_name in (True, False):
-        for role in LAYERS:
-            free = [name for name in layers if name not in roles.values()]
+        for role, holds in LAYERS.items():
+            free = [name for name in layers if name not in roles]
             named = re.compile(rf"(.*/)?{role}(_\d+)?")
-            fits = [n for n in free if (named.fullmatch(n) if by_name else _holds(layers[n], role))]
-            if role not in roles and len(fits) == 1:
-                roles[role] = fits[0]
+            fits = [n for n in free if (named.fullmatch(n) if by_name else holds(leaves[n]))]
+            if role not in roles.values() and len(fits) == 1:
+                roles[fits[0]] = role
     return roles
-
-
-def _holds(members: list[StoredArray], role: str) -> bool:
-    leaves = {array.leaf for array in members}
-    if role == "image_encoder":
-        return len(members) > 100
-    if role == "decoder":
-        return "recurrent_kernel" in leaves
-    return "gamma" in leaves if role == "encoder_batch_norm" else leaves <= {"kernel", "bias"}
 
 
 def _decoder_owners(members: list[StoredArray]) -> dict[Owner, str]:
@@ -237,8 +211,7 @@ def _decoder_owners(members: list[StoredArray]) -> dict[Owner, str]:
     for name, leaf, words in ((CELL, "recurrent_kernel", "gru|lstm|cell"), (EMBEDDING, "embeddings", "embedding$")):
         fits = [o for o in owners if leaf in owners[o]]
         fits += [o for o in owners if re.search(words, "/".join(o), re.IGNORECASE)]
-        if fits:
-            named[fits[0]] = name
+        named |= {fits[0]: name} if fits else {}
     dense = {o: s for o, s in owners.items() if o not in named and set(s) <= {"kernel", "bias"}}
     rows = [s["embeddings"][0] for s in owners.values() if s.get("embeddings")]
     units = [s["recurrent_kernel"][0] for s in owners.values() if s.get("recurrent_kernel")]

@@ -19,8 +19,7 @@ from xray_captioning import files
 from xray_captioning.data.images import read_image
 from xray_captioning.data.table import Row, Table
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation.caption_files import read_named
-from xray_captioning.evaluation.matching import ResultsWarning, Studies, by_row
+from xray_captioning.evaluation import caption_files, matching
 from xray_captioning.plots.images import data_uri, render
 
 CRITERIA = {
@@ -80,7 +79,7 @@ class Key(Struct, forbid_unknown_fields=True):
         cases = ((case, n, sheet.reader) for sheet in key.sheets for n, case in enumerate(sheet.cases, 1))
         for case, number, reader in cases:
             if case.study not in key.studies or set(case.texts) != set(key.systems):
-                what = f"case {number} of {reader} does not fit the studies and systems named there"
+                what = f"case {number} of {reader} does not fit its studies and systems"
                 raise DataError(f"{path}: {what}; use the file as review export wrote it")
         return key
 
@@ -137,9 +136,8 @@ def export_study(
     pictures = None if views is None else _pictures({study: views[study] for study in key.studies})
     with files.new_folder(out) as folder:
         for sheet in sheets:
-            made = sheet_files(sheet, systems, texts, pictures)
-            sheet.sha256 = {name: hashlib.sha256(data).hexdigest() for name, data in made.items()}
-            for name, data in made.items():
+            for name, data in sheet_files(sheet, systems, texts, pictures).items():
+                sheet.sha256[name] = hashlib.sha256(data).hexdigest()
                 files.atomic_write(folder / sheet.reader / name, data)
         files.atomic_write(folder / "key.json", key.to_json())
     return key
@@ -149,36 +147,33 @@ def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None)
     """Read what two systems wrote, in one line; studies that `views` has are called as there."""
     if systems[0] == systems[1]:
         raise ConfigError(f"system {systems[0]} cannot be compared with itself; name another")
-    columns = read_named(path, systems)
+    columns = caption_files.read_named(path, systems)
     if not all(written.ids for written in columns):
         raise DataError(f"{path}: names no study; give a column study_id")
     if views:
-        studies = Studies(list(views), [[path for path, _ in found] for found in views.values()])
+        studies = matching.Studies(list(views), [[path for path, _ in found] for found in views.values()])
     else:  # studies are called as in the file
-        values = [value for written in columns for value in next(iter(written.ids.values()))]
-        studies = Studies(list(dict.fromkeys(str(value).strip() for value in values)))
+        values = (str(value).strip() for written in columns for value in next(iter(written.ids.values())))
+        studies = matching.Studies(list(dict.fromkeys(values)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResultsWarning)  # a study without an image is none of `views`
-        first, second = (by_row(name, written, studies) for name, written in zip(systems, columns))
+        warnings.simplefilter("ignore", matching.ResultsWarning)  # a study without an image is none of `views`
+        first, second = (matching.by_row(name, written, studies) for name, written in zip(systems, columns))
     if alone := sorted(first.keys() ^ second.keys()):
-        what = f"{len(alone)} studies have a text of one system only, such as {studies.ids[alone[0]]}"
-        raise DataError(f"{path}: {what}; give both")
+        such = studies.ids[alone[0]]
+        raise DataError(f"{path}: {len(alone)} studies have a text of one system only, such as {such}; give both")
     one, other = ([" ".join(text.split()) for text in written.texts] for written in columns)
     return {studies.ids[n]: (one[place], other[second[n]]) for n, place in first.items()}
 
 
 def sheet_files(sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: Pictures | None) -> dict[str, bytes]:
     """Return a reader's files by name, and name the sheet; none tells which system wrote a text."""
-    cases = [
-        {
-            "study": case.study if pictures is None else "",
-            "pictures": [] if pictures is None else pictures[case.study],
-            "texts": [texts[case.study][systems.index(system)] for system in case.texts],
-        }
-        for case in sheet.cases
-    ]
-    seen = json.dumps([sheet.reader, cases], sort_keys=True).encode("ascii")
-    sheet.sheet = f"{sheet.reader}-{hashlib.sha256(seen).hexdigest()[:12]}"
+    cases: list[dict[str, Any]] = []
+    for case in sheet.cases:
+        written = [texts[case.study][systems.index(system)] for system in case.texts]
+        seen, name = ([], case.study) if pictures is None else (pictures[case.study], "")
+        cases.append({"study": name, "pictures": seen, "texts": written})
+    shown = json.dumps([sheet.reader, cases], sort_keys=True).encode("ascii")
+    sheet.sheet = f"{sheet.reader}-{hashlib.sha256(shown).hexdigest()[:12]}"
     values = {"sheet": sheet.sheet, "columns": COLUMNS, "criteria": CRITERIA, "formula": FORMULA, "cases": cases}
     page = render("review/page.html", sheet=values)
     return {"sheet.html": page.encode("utf-8"), "sheet.csv": _table(sheet.sheet, cases)}
@@ -224,12 +219,11 @@ def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
             if (sheet := sheets.get(row["sheet"].strip())) is None:
                 what = f"sheet {row['sheet']!r} is not of this study, which has {', '.join(sheets)}"
                 raise DataError(f"{where}: {what}; give the key or the answers that belong together")
-            case = (sheet.sheet, *_place(row, sheet, where))
-            _, number, place = case
-            if first := seen.get(case):
+            number, place = _place(row, sheet, where)
+            if first := seen.get((sheet.sheet, number, place)):
                 what = f"case {number}, text {place} of {sheet.reader} was answered in {first}"
                 raise DataError(f"{where}: {what}; keep one answer")
-            seen[case] = where
+            seen[sheet.sheet, number, place] = where
             ratings.append(_rating(row, sheet, sheet.cases[number - 1], place, where))
     return ratings
 

@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, t
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.claims import holm
-from xray_captioning.evaluation.table import finite, format_markdown, format_table
+from xray_captioning.evaluation import claims, table
 from xray_captioning.review.study import CRITERIA, HIGHEST, LOWEST, Key, Rating
 
 Array = NDArray[np.float64]
-Interval = tuple[float, float] | tuple[None, None]
 Rows = list[dict[str, Any]]
-# Where nothing varies from study to study, or there is one study, nothing tells how sure it is.
-NO_INTERVAL: Interval = (None, None)
+# None where nothing varies from study to study, or there is one study: nothing tells how sure it is.
+Interval = tuple[float, float] | tuple[None, None]
 
 
 def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
@@ -40,23 +38,16 @@ def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
         for j, name in enumerate(CRITERIA)
     ]
     pairs = [(one, other, values, others) for (one, values), (other, others) in combinations(zip(readers, first), 2)]
-    twice = list(zip(readers, readers, first, again))
-    return {
-        "systems": list(key.systems),
-        "studies": len(key.studies),
-        "identical": key.identical,
+    twice, bounds = list(zip(readers, readers, first, again)), (LOWEST - HIGHEST, HIGHEST - LOWEST)
+    found = {"systems": list(key.systems), "studies": len(key.studies), "identical": key.identical}
+    return found | {
         "readers": [_count(key, name, ratings) for name in readers],
         "means": means,
-        "differences": [
-            {"criterion": name, **_mean(differences[..., j], (LOWEST - HIGHEST, HIGHEST - LOWEST))}
-            for j, name in enumerate(CRITERIA)
-        ],
+        "differences": [{"criterion": n, **_mean(differences[..., j], bounds)} for j, n in enumerate(CRITERIA)],
         "preferences": _preferences(differences, [*CRITERIA, "total"]),
         "agreement": _agreements(pairs),
         "repeats": _agreements(twice) if np.isfinite(again).any() else [],
-        "notes": [
-            {"reader": r.reader, "study": r.study, "system": r.system, "note": r.note} for r in ratings if r.note
-        ],
+        "notes": [{n: getattr(r, n) for n in ("reader", "study", "system", "note")} for r in ratings if r.note],
     }
 
 
@@ -84,8 +75,8 @@ def _preferences(differences: Array, names: Sequence[str]) -> Rows:
         studies = _signs(np.nansum(values, axis=0)[np.isfinite(values).any(axis=0)])
         p = sign_test(studies["above"], studies["below"])
         rows.append({"criterion": name, **_signs(values), "studies": studies, "p": p})
-    corrected = holm([float("nan") if row["p"] is None else row["p"] for row in rows])
-    return [row | {"p_holm": finite(p)} for row, p in zip(rows, corrected, strict=True)]
+    corrected = claims.holm([float("nan") if row["p"] is None else row["p"] for row in rows])
+    return [row | {"p_holm": table.finite(p)} for row, p in zip(rows, corrected, strict=True)]
 
 
 def _signs(values: Array) -> dict[str, int]:
@@ -126,7 +117,7 @@ def mean_interval(values: Array, bounds: tuple[float, float]) -> Interval:
     mean = sums.sum() / max(total, 1)
     squares = ((sums - mean * counts) ** 2).sum()
     if studies < 2 or np.isclose(squares, 0):
-        return NO_INTERVAL
+        return None, None
     half = t.ppf(0.975, studies - 1) * np.sqrt(squares * studies / (studies - 1)) / total
     low, high = np.clip((mean - half, mean + half), *bounds)
     return float(low), float(high)
@@ -134,7 +125,7 @@ def mean_interval(values: Array, bounds: tuple[float, float]) -> Interval:
 
 def weighted_kappa(first: Array, second: Array) -> float | None:
     """Return Cohen's kappa with quadratic weights (Cohen, 1968) of ratings, (n,), or None if there is none."""
-    return finite(_kappa(_moments(first, second).sum(axis=0)))
+    return table.finite(_kappa(_moments(first, second).sum(axis=0)))
 
 
 def kappa_interval(first: Array, second: Array) -> Interval:
@@ -145,13 +136,13 @@ def kappa_interval(first: Array, second: Array) -> Interval:
     sums = _moments(first, second).sum(axis=1)
     sums = sums[sums[:, 0] > 0]
     if (studies := len(sums)) < 2:
-        return NO_INTERVAL
+        return None, None
     kappa, without = _kappa(sums.sum(axis=0)), _kappa(sums.sum(axis=0) - sums)
     if not (np.isfinite(without).all() and abs(kappa) < 1 and (np.abs(without) < 1).all()):
-        return NO_INTERVAL
+        return None, None
     spread = np.arctanh(without).std() * np.sqrt(studies - 1)
     if np.isclose(spread, 0):
-        return NO_INTERVAL
+        return None, None
     half = t.ppf(0.975, studies - 1) * spread
     low, high = np.tanh((np.arctanh(kappa) - half, np.arctanh(kappa) + half))
     return float(low), float(high)
@@ -181,29 +172,29 @@ def _kappa(sums: Array) -> Any:
 def format_summary(summary: dict[str, Any], markdown: bool = False) -> str:
     """Return what `summarise` found as tables with headings: aligned text, or Markdown."""
     title, heading = ("# ", "## ") if markdown else ("", "")
-    layout = format_markdown if markdown else format_table
+    layout = table.format_markdown if markdown else table.format_table
     one, other = summary["systems"]
     same = f", {summary['identical']} with the same text twice" if summary["identical"] else ""
     parts = [f"{title}Reading study: {one} and {other}, {summary['studies']} studies{same}"]
-    for name, rows, otherwise in _sections(summary):
-        if rows or otherwise:
-            parts += [heading + name, layout(rows) if rows else otherwise]
+    for name, found in _sections(summary).items():
+        if found:
+            parts += [heading + name, found if isinstance(found, str) else layout(found)]
     return "\n\n".join(parts)
 
 
-def _sections(summary: dict[str, Any]) -> list[tuple[str, Rows, str]]:
-    """Return headings, rows, and what stands there without rows: nothing, and no heading."""
+def _sections(summary: dict[str, Any]) -> dict[str, Rows | str]:
+    """Return rows, or what stands in their place, by heading."""
     one, other = summary["systems"]
     preferences = [_flat({"by" if n == "criterion" else n: row[n] for n in row}) for row in summary["preferences"]]
-    few = "Needs the answers of at least two readers."
-    return [
-        ("Mean ratings, 1 to 5, with 95 % intervals over studies", _mean_rows(summary), ""),
-        (f"How often {one} was rated above {other}", preferences, ""),
-        ("Agreement between readers: quadratic weighted kappa", _agreement_rows(summary["agreement"]), few),
-        ("Agreement of readers with themselves", _agreement_rows(summary["repeats"]), ""),
-        ("Answers", [_flat(row) for row in summary["readers"]], ""),
-        ("Notes", summary["notes"], ""),
-    ]
+    agreement = _agreement_rows(summary["agreement"]) or "Needs the answers of at least two readers."
+    return {
+        "Mean ratings, 1 to 5, with 95 % intervals over studies": _mean_rows(summary),
+        f"How often {one} was rated above {other}": preferences,
+        "Agreement between readers: quadratic weighted kappa": agreement,
+        "Agreement of readers with themselves": _agreement_rows(summary["repeats"]),
+        "Answers": [_flat(row) for row in summary["readers"]],
+        "Notes": summary["notes"],
+    }
 
 
 def _mean_rows(summary: dict[str, Any]) -> Rows:
@@ -228,9 +219,6 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _agreement_rows(found: Rows) -> Rows:
-    named = [(" and ".join(dict.fromkeys(row["readers"])), row) for row in found]
-    return [
-        {"readers": readers, "criterion": row["criterion"], "kappa": row["kappa"]}
-        | {"95 % interval": _span(row), "same": row["same"], "n": row["n"]}
-        for readers, row in named
-    ]
+    made = {"readers": lambda row: " and ".join(dict.fromkeys(row["readers"])), "95 % interval": _span}
+    names = ("readers", "criterion", "kappa", "95 % interval", "same", "n")
+    return [{name: made[name](row) if name in made else row[name] for name in names} for row in found]

@@ -46,28 +46,22 @@ def load(name: str | Path, runtime: str | None = None) -> Captioner:
     folder = find_bundle(name)
     found = find_export(folder)
     if found is None:
-        advice = f"xray-captioning export --bundle {folder} --out {folder / 'export'}"
-        raise ConfigError(f"{folder}: holds no export of its present state; write one: {advice}")
+        write = f"xray-captioning export --bundle {folder} --out {folder / 'export'}"
+        raise ConfigError(f"{folder}: holds no export of its present state; write one: {write}")
     read_bundle(folder, "captioner", exported=True)  # not altered either
     values = read_bundle(found, "captioner", exported=True)
-    known = RUNTIMES[form := values["export"]["format"]]
-    if runtime is not None and runtime not in known:
+    runners = RUNTIMES[form := values["export"]["format"]]
+    if runtime is not None and runtime not in runners:
         raise ConfigError(f"{found}: {form} graphs are not run by {runtime}; export others")
-    runtime = runtime or next(iter([*_installed(values), *known]))
-    return Captioner(
-        Config.from_dict(values["config"], f"{found}/captioner.json"),
-        *open_graphs(found, values, runtime),
-        load_tokenizer(found / "tokenizer.json"),
-        values["about"],
-        TrainedOn.load(folder),
-        load_calibration(found),
-    )
+    runtime = runtime or [*_installed(values), *runners][0]
+    config = Config.from_dict(values["config"], f"{found}/captioner.json")
+    tokenizer, known = load_tokenizer(found / "tokenizer.json"), (TrainedOn.load(folder), load_calibration(found))
+    return Captioner(config, *open_graphs(found, values, runtime), tokenizer, values["about"], *known)
 
 
 def find_export(folder: Path) -> Path | None:
     """Return where a bundle's graphs are, None where it has none that were exported since."""
-    found = [place for place in (folder, folder / "export") if (place / MANIFEST).is_file()]
-    for place in found:
+    for place in filter(lambda place: (place / MANIFEST).is_file(), (folder, folder / "export")):
         export = read_values(place).get("export")
         if export and (place == folder or export.get("bundle") == sha256_file(folder / MANIFEST)):
             return place

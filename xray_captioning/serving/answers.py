@@ -1,22 +1,15 @@
-"""What the API answers, as ``openapi.json`` describes it; the app shows the same."""
+"""What the API answers, as ``openapi.jinja`` describes it; the app shows the same."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 
 from xray_captioning.captioner.calibration import hedged, is_unfamiliar, stated, sure_labels
+from xray_captioning.captioner.captioner import Captioner, Prediction
 from xray_captioning.serving.settings import Settings
 
-if TYPE_CHECKING:  # the app shows its page before it loads Keras
-    from xray_captioning.captioner.caption import Caption
-    from xray_captioning.captioner.captioner import Captioner
-
 NOTICE = "For research and teaching. Not a medical device; not for clinical use."
-
 UNFAMILIAR = "The images are not like the chest X-rays this model was trained on; what it says of them means nothing."
-
 _LABELS = {1: "present", 0: "absent", -1: "uncertain"}
 
 
@@ -49,10 +42,7 @@ def notice(captioner: Captioner) -> str:
 
 
 def describe_study(
-    prediction: tuple[Caption, dict[str, float] | None],
-    threshold: float | None = None,
-    alternatives: int = 0,
-    show_unfamiliar: bool = False,
+    prediction: Prediction, threshold: float | None = None, alternatives: int = 0, show_unfamiliar: bool = False
 ) -> Study:
     """Return a prediction as it is sent: without what is unsure or unfamiliar, unless asked for."""
     caption, probabilities = stated(*prediction, show_unfamiliar)
@@ -74,17 +64,11 @@ def describe_study(
 
 def describe_model(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     """Return what is served, and within which limits."""
-    config = captioner.config
+    config, model = captioner.config, captioner.config.model
     limits = {"body_bytes": settings.body_bytes, "pixels": settings.megapixels * 1_000_000}
     limits |= {"studies": settings.studies, "beam_size": settings.beam, "seconds": settings.seconds}
-    return {
-        "name": config.name,
-        "encoder": config.model.encoder,
-        "decoder": config.model.decoder,
-        "image": {"size": config.image.size, "views": config.image.views},
-        "findings": list(captioner.encoder.findings),
-        "beam_size": config.decoding.beam_size,
-        "calibrated": captioner.calibration is not None,
-        "limits": limits,
-        "notice": notice(captioner),
-    }
+    seen = {"size": config.image.size, "views": config.image.views}
+    told: dict[str, Any] = {"name": config.name, "encoder": model.encoder, "decoder": model.decoder, "image": seen}
+    told |= {"findings": list(captioner.encoder.findings), "beam_size": config.decoding.beam_size}
+    calibrated = captioner.calibration is not None
+    return told | {"calibrated": calibrated, "limits": limits, "notice": notice(captioner)}

@@ -5,7 +5,6 @@ import hashlib
 import hmac
 import json
 import time
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from xray_captioning import __version__
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import ImageError, MissingExtraError
 from xray_captioning.files import read_toml
+from xray_captioning.plots.images import environment
 from xray_captioning.serving import answers, requests
 from xray_captioning.serving.engine import CONTENT_TYPE, BusyError, Engine
 from xray_captioning.serving.requests import ProblemError, log, problem_response, request_id, trace
@@ -32,8 +32,6 @@ class _App(flask.Flask):
     """Flask, with views that return what is sent as JSON."""
 
     request_class = requests.MemoryRequest
-    get: Any
-    post: Any
 
     def make_response(self, rv: Any) -> flask.Response:
         if isinstance(rv, dict):
@@ -55,31 +53,34 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> flask.
     app.before_request(lambda: _begin(settings))
     app.after_request(lambda response: _end(response, engine))
     app.register_error_handler(Exception, _problem)
-    _add_captions(app, engine)
-    _add_operations(app, engine, describe_api(captioner, settings))
+    _add_routes(app, engine)
     _add_page(app)
     return app
 
 
-def _add_captions(app: _App, engine: Engine) -> None:
+def _add_routes(app: _App, engine: Engine) -> None:
     captioner, settings = engine.captioner, engine.settings
+    described = describe_api(captioner, settings)
 
-    @app.post("/v1/captions")
-    def caption() -> dict[str, Any]:
-        begun = time.monotonic()
-        _check_ready(engine)
-        views, calibrated = captioner.config.image.views, captioner.calibration is not None
-        upload = requests.read_upload(flask.request, settings, views, calibrated)
-        flask.g.studies = len(upload.studies)
-        with engine.capacity.taken(len(upload.studies)):
-            return _answer(engine, upload, begun)
-
-    @app.get("/v1/model")
-    def model() -> dict[str, Any]:
-        return answers.describe_model(captioner, settings)
+    app.add_url_rule("/v1/captions", "captions", lambda: _answer(engine), methods=["POST"])
+    app.add_url_rule("/v1/model", "model", lambda: answers.describe_model(captioner, settings))
+    app.add_url_rule("/healthz", "health", lambda: {"status": "alive"})  # whether the process is alive
+    app.add_url_rule("/readyz", "ready", lambda: _ready(engine))  # whether requests for captions are accepted
+    app.add_url_rule("/metrics", "metrics", lambda: flask.Response(engine.metrics.text(), content_type=CONTENT_TYPE))
+    app.add_url_rule("/openapi.json", "description", lambda: flask.jsonify(described))
 
 
-def _answer(engine: Engine, upload: requests.Upload, begun: float) -> dict[str, Any]:
+def _answer(engine: Engine) -> dict[str, Any]:
+    begun = time.monotonic()
+    _ready(engine)
+    views, calibrated = engine.captioner.config.image.views, engine.captioner.calibration is not None
+    upload = requests.read_upload(flask.request, engine.settings, views, calibrated)
+    flask.g.studies = len(upload.studies)
+    with engine.capacity.taken(len(upload.studies)):
+        return _captions(engine, upload, begun)
+
+
+def _captions(engine: Engine, upload: requests.Upload, begun: float) -> dict[str, Any]:
     deadline, pixels = begun + engine.settings.seconds, []
     for number, (files, views) in enumerate(zip(upload.studies, upload.views), 1):
         label = f"study {number}, " if number > 1 else ""
@@ -93,41 +94,18 @@ def _answer(engine: Engine, upload: requests.Upload, begun: float) -> dict[str, 
     engine.metrics.seconds.observe(total)
     waited, took = (max(times) for times in zip(*(result[1:] for result in results)))
     seconds = {"decoding": decoding, "waiting": waited, "model": took, "total": total}
-    return {
-        **msgspec.structs.asdict(first),
-        "further": further,
-        "model": engine.captioner.config.name,
-        "timing": {name: round(s, 4) for name, s in seconds.items()},
-        "notice": answers.notice(engine.captioner),
-        "request_id": flask.g.request_id,
-    }
+    told = {"model": engine.captioner.config.name, "timing": {name: round(s, 4) for name, s in seconds.items()}}
+    told |= {"notice": answers.notice(engine.captioner), "request_id": flask.g.request_id}
+    return {**msgspec.structs.asdict(first), "further": further, **told}
 
 
-def _add_operations(app: _App, engine: Engine, described: dict[str, Any]) -> None:
-    @app.get("/healthz")  # whether the process is alive
-    def health() -> dict[str, Any]:
-        return {"status": "alive"}
-
-    @app.get("/readyz")  # whether requests for captions are accepted
-    def ready() -> dict[str, Any]:
-        _check_ready(engine)
-        return {"status": "ready"}
-
-    @app.get("/metrics")  # for Prometheus, text format 0.0.4
-    def metrics() -> flask.Response:
-        return flask.Response(engine.metrics.text(), content_type=CONTENT_TYPE)
-
-    @app.get("/openapi.json")
-    def description() -> flask.Response:
-        return flask.jsonify(described)
-
-
-def _check_ready(engine: Engine) -> None:
+def _ready(engine: Engine) -> dict[str, Any]:
     if engine.failed:
         raise ProblemError(503, "the model cannot be run; the server's log tells why")
     if not engine.ready:
         why = "the server is stopping" if engine.draining else "the model is being compiled"
         raise ProblemError(503, f"{why}; try again soon")
+    return {"status": "ready"}
 
 
 def _add_page(app: _App) -> None:
@@ -135,10 +113,8 @@ def _add_page(app: _App) -> None:
     own = f"script-src {_hash(text, 'script')}; style-src {_hash(text, 'style')}; img-src blob:; connect-src 'self'"
     policy = f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-    @app.get("/")
-    def page() -> flask.Response:
-        headers = {"Content-Security-Policy": policy}
-        return flask.Response(text, headers=headers, content_type="text/html; charset=utf-8")
+    sent: Any = {"headers": {"Content-Security-Policy": policy}, "content_type": "text/html; charset=utf-8"}
+    app.add_url_rule("/", "page", lambda: flask.Response(text, **sent))
 
 
 def _hash(page: str, element: str) -> str:
@@ -163,9 +139,7 @@ def check_token(path: str, authorization: str, settings: Settings) -> None:
 
 
 def _problem(error: Exception) -> Response:
-    """Turn whatever was raised into a problem document."""
-    problem = _as_problem(error)
-    if problem.status == 500:
+    if (problem := _as_problem(error)).status == 500:
         log("error", request_id=flask.g.request_id, **trace(error))
     response = problem_response(problem, flask.g.request_id)
     if isinstance(error, MethodNotAllowed):
@@ -182,9 +156,8 @@ def _as_problem(error: Exception) -> ProblemError:
         return ProblemError(422, str(error))
     if isinstance(error, MissingExtraError):
         return ProblemError(415, "this server reads no DICOM; send PNG or JPEG")
-    if isinstance(error, HTTPException) and (error.code or 500) < 500:
-        return ProblemError(error.code or 400, DETAILS.get(error.code or 400, DETAILS[400]))
-    return ProblemError(500, DETAILS[500])
+    code = (error.code or 500) if isinstance(error, HTTPException) else 500
+    return ProblemError(code, DETAILS.get(code, DETAILS[400])) if code < 500 else ProblemError(500, DETAILS[500])
 
 
 def _end(response: flask.Response, engine: Engine) -> flask.Response:
@@ -202,39 +175,7 @@ def _end(response: flask.Response, engine: Engine) -> flask.Response:
 
 def describe_api(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of a server."""
-    document: dict[str, Any] = json.loads(Path(__file__).with_name("openapi.json").read_bytes())
-    document["info"]["version"] = __version__
-    body = document["paths"]["/v1/captions"]["post"]["requestBody"]
-    encoding = body["content"]["multipart/form-data"]["encoding"]
-    encoding |= dict.fromkeys(requests.study_fields(settings), encoding["images"])
-    _limit(document["components"]["schemas"]["Upload"], captioner, settings)
-    if settings.token is not None:
-        _protect(document)
+    limits = {"settings": settings, "names": requests.study_fields(settings), "views": captioner.config.image.views}
+    own = {"version": __version__, "token": settings.token is not None, "calibrated": captioner.calibration is not None}
+    document: dict[str, Any] = json.loads(environment().get_template("serving/openapi.jinja").render(limits | own))
     return document
-
-
-def _limit(upload: dict[str, Any], captioner: Captioner, settings: Settings) -> None:
-    """Complete the schema of the form that is sent by the limits of a server."""
-    fields, names = upload["properties"], requests.study_fields(settings)
-    for name in ("images", "views"):
-        fields[name]["maxItems"] = captioner.config.image.views
-    for name in names[1:]:
-        files, shown = "The files of a further study.", f"As views, of {name}."
-        fields[name] = fields["images"] | {"description": files}
-        fields[requests.view_field(name)] = fields["views"] | {"description": shown}
-    fields["beam_size"]["maximum"] = settings.beam
-    fields["alternatives"]["maximum"] = settings.beam - 1
-    if captioner.calibration is None:
-        del fields["threshold"]
-    # No study is left out: images.3 comes with images.2.
-    before = {name: [earlier] for earlier, name in pairwise(names)}
-    upload["dependentRequired"] = before | {requests.view_field(name): [name] for name in names}
-
-
-def _protect(document: dict[str, Any]) -> None:
-    """Say which paths ask for the token."""
-    document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    for path, methods in document["paths"].items():
-        for operation in methods.values() if is_protected(path) else ():
-            operation["security"] = [{"token": []}]
-            operation["responses"]["401"] = {"$ref": "#/components/responses/Problem"}

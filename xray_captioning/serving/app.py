@@ -4,8 +4,6 @@ Streamlit runs this file again whenever the user changes something. What was rea
 user's session: no study is decoded twice, and uploads, which may be large, go with the session.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import gc
@@ -13,26 +11,21 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from xray_captioning.bundles.bundle import shipped_bundles
-from xray_captioning.data.images import known_views
-from xray_captioning.data.opening import IMAGE_SUFFIXES
-from xray_captioning.data.studies import FRONTAL, LATERAL, UNKNOWN, VIEWS
+from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.data import images, opening, studies
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.plots.images import View, colour_scale, overlay, strongest
 from xray_captioning.serving import app_parts as parts
 from xray_captioning.serving.app_parts import html
 
-if TYPE_CHECKING:
-    from xray_captioning.captioner.captioner import Captioner
-
-TYPES = [suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES]
+TYPES = [suffix.removeprefix(".") for suffix in opening.IMAGE_SUFFIXES]
 SEED = 2048  # of the samples: three unlike studies, one of them normal
 BEAMS = (1, 2, 3, 5, 10)
-VIEW_NAMES = {FRONTAL: "frontal", LATERAL: "lateral", UNKNOWN: "not said"}
+VIEW_NAMES = {studies.FRONTAL: "frontal", studies.LATERAL: "lateral", studies.UNKNOWN: "not said"}
 LIMITS = (0, 25, 50, 70, 80, 90, 95, 99)  # percent
 
 
@@ -92,30 +85,19 @@ def _settings(names: list[str]) -> tuple[list[str], int, float]:
         told = "Another model" if others else "Start with --bundle FOLDER"
         beside = st.selectbox("Compare with", others, index=None, placeholder=told, disabled=not others)
         beam_size = st.selectbox("Beam size", BEAMS, BEAMS.index(3), help="1 is greedy and has no alternatives.")
-        threshold = st.selectbox(
-            "Least confidence",
-            LIMITS,
-            LIMITS.index(50),
-            format_func="{} %".format,
-            help="Sentences that are less sure are shown as “not confident”. A model that is not "
-            "calibrated withholds nothing.",
-        )
+        told = "Less sure sentences are shown as “not confident”. A model that is not calibrated withholds nothing."
+        threshold = st.selectbox("Least confidence", LIMITS, LIMITS.index(50), format_func="{} %".format, help=told)
     return [bundle, beside] if beside else [bundle], beam_size, threshold / 100
 
 
 def _study(seed: int) -> parts.Study | None:
-    """Return the study that the user gave or chose."""
     own, samples = st.columns([3, 2])
     with own:
         asked = "One or two images of one study: PNG, JPEG, TIFF, BMP, WebP or DICOM, frontal first"
         uploads = st.file_uploader(asked, TYPES, True)
     with samples:
-        number = st.pills(
-            "Or a sample: drawn by a program, nobody's images",
-            range(parts.SAMPLES),
-            format_func=lambda i: f"Sample {i + 1}",
-            disabled=bool(uploads),
-        )
+        told, numbers = "Or a sample: drawn by a program, nobody's images", range(parts.SAMPLES)
+        number = st.pills(told, numbers, format_func=lambda i: f"Sample {i + 1}", disabled=bool(uploads))
     if not uploads:
         return None if number is None else _drawn(number, seed)
     files = [upload.getvalue() for upload in uploads]
@@ -126,19 +108,13 @@ def _study(seed: int) -> parts.Study | None:
 
 def _views(files: list[bytes]) -> list[str]:
     """Let the user say what each image shows, where a DICOM file does not say it itself."""
-    places = st.columns(len(files))
-    return [
-        place.selectbox(
-            f"Image {number} shows",
-            VIEWS,
-            VIEWS.index(view),
-            format_func=VIEW_NAMES.__getitem__,
-            key=f"view-{number}-{parts.digest([file])}",
-            help="Each view has its own place in the model. Of images whose view is not said, the "
-            "first is taken for the frontal one.",
-        )
-        for number, (place, file, view) in enumerate(zip(places, files, known_views(files)), 1)
-    ]
+    told = "Each view has its own place in the model. If it is not said, the first image is taken for the frontal one."
+    shown = []
+    for number, (place, file, view) in enumerate(zip(st.columns(len(files)), files, images.known_views(files)), 1):
+        key, name = f"view-{number}-{parts.digest([file])}", VIEW_NAMES.__getitem__
+        chosen = place.selectbox(f"Image {number} shows", studies.VIEWS, studies.VIEWS.index(view), name, key, told)
+        shown.append(chosen)
+    return shown
 
 
 _drawn = st.cache_resource(scope="session", max_entries=1, show_spinner=False)(parts.sample)

@@ -1,18 +1,20 @@
 """What the app works with: a study's images, what a bundle says of them, its HTML and files."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import to_builtins
 from numpy.typing import NDArray
 
 from xray_captioning.captioner.calibration import is_unfamiliar
+from xray_captioning.captioner.caption import Caption
+from xray_captioning.captioner.captioner import Captioner, Prediction, predict
+from xray_captioning.config import ImageConfig
 from xray_captioning.data.images import arranged, decode_image, known_views
 from xray_captioning.data.resizing import seen_part
 from xray_captioning.data.studies import UNKNOWN, select_images
@@ -24,11 +26,6 @@ from xray_captioning.plots.images import View, encode, environment
 from xray_captioning.plots.panels import card
 from xray_captioning.serving import answers
 from xray_captioning.serving.settings import LONGEST, Settings
-
-if TYPE_CHECKING:
-    from xray_captioning.captioner.caption import Caption
-    from xray_captioning.captioner.captioner import Captioner
-    from xray_captioning.config import ImageConfig
 
 NOTICE = (
     "Not for clinical use. For research and teaching only: the text is fluent whether or not it is true of the images."
@@ -78,7 +75,9 @@ class Result(NamedTuple):
     @property
     def answer(self) -> answers.Study:
         """What the API answers at this least confidence; None leaves nothing out."""
-        return answers.describe_study((self.caption, self.probabilities or None), self.threshold, self.beam_size, True)
+        return answers.describe_study(
+            Prediction(self.caption, self.probabilities or None), self.threshold, self.beam_size, True
+        )
 
     @property
     def sentences(self) -> list[answers.Sentence]:
@@ -86,11 +85,9 @@ class Result(NamedTuple):
         mean log-probability, no chance of being right; none for unfamiliar images.
         """
         sentences = self.answer.sentences
-        for sentence in sentences:
-            if self.warning:
-                sentence.confidence = None
-            elif sentence.confidence is None:
-                sentence.confidence = math.exp(sentence.log_probability)
+        for one in sentences:
+            likely = math.exp(one.log_probability) if one.confidence is None else one.confidence
+            one.confidence = None if self.warning else likely
         return sentences
 
     @property
@@ -125,14 +122,13 @@ def study_of(files: Sequence[bytes], views: Sequence[str] | None = None) -> Stud
     """Return a study of a user's files, a frontal image first; errors call a file by its place, never its name."""
     if not 1 <= len(files) <= 2:
         raise DataError(f"{len(files)} images given; give one or two images of one study")
-    pictures = {
-        file: decode_image(file, f"image {i}", SHOWN, "fit", MOST, LONGEST)[..., 0] for i, file in enumerate(files, 1)
-    }
+    named = [(file, f"image {i}") for i, file in enumerate(files, 1)]
+    pictures = {file: decode_image(file, name, SHOWN, "fit", MOST, LONGEST)[..., 0] for file, name in named}
     shown = known_views(files, views)
     arranged(files, 2, shown)  # refuses two images of one view
     order = [i for i in select_images(range(len(files)), shown, 2) if i is not None]
-    ordered, named = [files[i] for i in order], [shown[i] for i in order]
-    return Study(ordered, named, [pictures[file] for file in ordered], " ".join([digest(ordered), *named]))
+    ordered, seen = [files[i] for i in order], [shown[i] for i in order]
+    return Study(ordered, seen, [pictures[file] for file in ordered], " ".join([digest(ordered), *seen]))
 
 
 def sample(index: int, seed: int) -> Study:
@@ -153,8 +149,6 @@ def digest(files: Sequence[bytes]) -> str:
 
 def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) -> Result:
     """Let a bundle, which the page calls by a name, caption a study."""
-    from xray_captioning.captioner.captioner import predict
-
     features = captioner.features([study.files], [study.views])
     ((caption, found),) = predict(captioner, features, beam_size)
     notice = captioner.about.get("notice")
@@ -216,16 +210,10 @@ def as_text(result: Result) -> str:
 
 def as_json(result: Result) -> str:
     """Return a result for a JSON file, with the names the API uses."""
-    from msgspec import to_builtins
-
     shown = result if result.withheld else result._replace(threshold=None)
-    values = {
-        "model": result.bundle,
-        "beam_size": result.beam_size,
-        "threshold": result.threshold if result.calibrated else None,
-        **to_builtins(shown.answer),
-        "notice": f"{NOTICE} {result.limits}".strip(),
-    }
+    least = result.threshold if result.calibrated else None
+    values = {"model": result.bundle, "beam_size": result.beam_size, "threshold": least, **to_builtins(shown.answer)}
+    values["notice"] = f"{NOTICE} {result.limits}".strip()
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,12 +35,10 @@ class Result(NamedTuple):
     took: float  # seconds that the batch took
 
 
-@dataclass(eq=False)
 class _Job:
-    key: Any
-    item: Any
-    future: Future[Result]
-    since: float
+    def __init__(self, key: Any, item: Any) -> None:
+        self.key, self.item, self.since = key, item, time.monotonic()
+        self.future: Future[Result] = Future()
 
 
 class Capacity:
@@ -87,7 +84,7 @@ class Batcher:
 
     def compute(self, key: Any, items: Sequence[Any], deadline: float) -> list[Result]:
         """Compute items by a deadline, on the clock of `time.monotonic`, or raise `BusyError`."""
-        jobs = [_Job(key, item, Future(), time.monotonic()) for item in items]
+        jobs = [_Job(key, item) for item in items]
         with self._changed:
             if self._closing:
                 raise BusyError
@@ -132,16 +129,13 @@ class Batcher:
                 self._changed.wait_for(lambda: self._jobs or self._closing)
                 if self._jobs:  # by the end of this wait they may all have been given up
                     left = self._jobs[0].since + self._patience - time.monotonic()
-                    self._changed.wait_for(self._is_full, max(0.0, left))
+                    self._changed.wait_for(lambda: self._closing or len(self._jobs) >= self._size, max(0.0, left))
             key = self._jobs[0].key
             batch = [job for job in self._jobs if job.key == key][: self._size]
             for job in batch:
                 self._jobs.remove(job)
                 job.future.set_running_or_notify_cancel()
             return batch
-
-    def _is_full(self) -> bool:
-        return self._closing or len(self._jobs) >= self._size
 
 
 class Engine:
@@ -169,7 +163,7 @@ class Engine:
     ) -> list[Pixels | None]:
         """Return a study's pixels, placed by their views; BusyError if no decoder is free by the deadline."""
         image, most = self.captioner.config.image, self.settings.megapixels * 1e6
-        pixels = {}
+        pixels: dict[int | None, Pixels] = {}
         for number, data in enumerate(files, 1):
             if not self._decoders.acquire(timeout=max(0.0, deadline - time.monotonic())):
                 raise BusyError
@@ -177,8 +171,7 @@ class Engine:
                 pixels[id(data)] = decode_image(data, f"{name}image {number}", image.size, image.resize, most, LONGEST)
             finally:
                 self._decoders.release()
-        placed = arranged(files, image.views, views)
-        return [None if data is None else pixels[id(data)] for data in placed]
+        return [pixels.get(id(data)) for data in arranged(files, image.views, views)]
 
     def predict(self, studies: Sequence[list[Pixels | None]], beam_size: int | None, deadline: float) -> list[Result]:
         """Return a `Prediction` of each study, as the value of a `Result`; `compute` says more."""
@@ -219,8 +212,8 @@ class Engine:
         if not self.captioner.compiles:
             return [(own, 1)]
         others = {*range(1, min(self.settings.beam, COMPILED) + 1)} - {own}
-        sizes = [2**i for i in range((batch - 1).bit_length())]
-        return [*((own, size) for size in [*sizes, batch]), *((other, batch) for other in others)]
+        sizes = [*(2**i for i in range((batch - 1).bit_length())), batch]
+        return [*((own, size) for size in sizes), *((other, batch) for other in others)]
 
     def _blank(self) -> list[Pixels | None]:
         # Arrays of their own: the same one twice would be encoded once. Not of one value, which no image may have.

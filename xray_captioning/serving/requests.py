@@ -32,14 +32,12 @@ class ProblemError(Exception):
 
 def problem_response(problem: ProblemError, request_id: str) -> Response:
     """Return a problem as it is sent."""
-    status = problem.status
-    named = {"type": "about:blank", "title": status.phrase, "status": int(status)}
-    document = {**named, "detail": problem.detail, "request_id": request_id}
+    status, told = problem.status, {"detail": problem.detail, "request_id": request_id}
+    document = {"type": "about:blank", "title": status.phrase, "status": int(status), **told}
     # A full queue is worked off in about a second.
     more = {503: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}.get(status, {})
-    headers = {"X-Request-ID": request_id, **more}
-    text = msgspec.json.encode(document) + b"\n"
-    return Response(text, int(status), headers, content_type="application/problem+json")
+    headers = {"X-Request-ID": request_id, "Content-Type": "application/problem+json", **more}
+    return Response(msgspec.json.encode(document) + b"\n", int(status), headers)
 
 
 def request_id(given: str | None) -> str:
@@ -153,8 +151,7 @@ def _views(request: Request, images: str, count: int) -> list[str] | None:
 
 
 def _field(request: Request, name: str, kind: type, least: int, most: int) -> Any:
-    values = request.form.getlist(name)
-    if not values:
+    if not (values := request.form.getlist(name)):
         return None
     valid = len(values) == 1 and _WRITTEN[kind].fullmatch(values[0])
     if valid and least <= kind(values[0]) <= most:

@@ -7,13 +7,11 @@ read is answered with a problem document. RFC 9112, sections 6.1 (two lengths) a
 
 import asyncio
 import io
-import logging
 import signal
 import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType
 from typing import Any
 
 import flask
@@ -24,11 +22,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from werkzeug import Response
 
 from xray_captioning.errors import XrayCaptioningError
+from xray_captioning.files import read_toml
 from xray_captioning.serving.api import DETAILS, HEADERS, check_token
 from xray_captioning.serving.engine import Engine
 from xray_captioning.serving.requests import ProblemError, log, problem_response, request_id, trace
 from xray_captioning.serving.settings import Settings
 
+UVICORN = read_toml(__file__, "api.toml")["uvicorn"]
 HEADER = 1 << 16  # bytes of the largest header
 READ = 1 << 14  # bytes of one read
 READ_CHUNKED = 1 << 11  # the same of a chunked body: many tiny chunks keep other clients waiting
@@ -222,24 +222,9 @@ class Server(uvicorn.Server):
         self._gateway, self._sock = Gateway(app, settings), sock
         self._engine = self._gateway.engine
         sock.listen(settings.connections)
-        config = uvicorn.Config(
-            self._gateway,
-            http=_Connection,
-            interface="asgi3",
-            lifespan="off",
-            ws="none",
-            loop="asyncio",
-            log_config=None,
-            log_level=logging.CRITICAL,  # its messages may quote a request
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=settings.connections,
-            timeout_keep_alive=settings.seconds,
-            timeout_graceful_shutdown=settings.seconds,
-            h11_max_incomplete_event_size=HEADER,
-        )
-        super().__init__(config)
+        limits = dict.fromkeys(("timeout_keep_alive", "timeout_graceful_shutdown"), settings.seconds)
+        limits |= {"backlog": settings.connections, "h11_max_incomplete_event_size": HEADER}
+        super().__init__(uvicorn.Config(self._gateway, http=_Connection, log_config=None, **UVICORN, **limits))
 
     def run(self, sockets: Any = None) -> None:
         """Answer requests until `stop` is called, then finish those that have come whole."""
@@ -253,7 +238,7 @@ class Server(uvicorn.Server):
         """Make `run` come to an end; for other threads."""
         self.should_exit = True
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, frame: Any) -> None:
         """Stop at a signal; a second one ends the process at once."""
         signal.signal(sig, signal.SIG_DFL)
         self.stop()

@@ -18,13 +18,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")  # RFC 6750, section 2.1
 
 @dataclass(frozen=True)
 class Settings:
-    """Limits of the API, which hold whatever a client sends; docs/serving.md explains them.
-
-    Raises
-    ------
-    ConfigError
-        A limit is not a positive whole number, limits contradict each other, or the token has other
-        characters than RFC 6750 allows or is too short.
+    """Limits of the API, which hold whatever a client sends; docs/serving.md explains them. What is no positive
+    whole number, limits that contradict each other, and a token that RFC 6750 does not allow are a ConfigError.
     """
 
     body_megabytes: int = 32  # MiB of a request's body
@@ -44,12 +39,10 @@ class Settings:
             if name != "token" and (type(value) is not int or not 1 <= value < 2**31):
                 raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1")
         for small, large in (("studies", "queue"), ("batch", "queue"), ("body_megabytes", "upload_megabytes")):
-            least, most = getattr(self, small), getattr(self, large)
-            if least > most:
+            if (least := getattr(self, small)) > (most := getattr(self, large)):
                 raise ConfigError(f"{small} is {least}, which is more than {large}, {most}; change one of them")
         if self.token is not None and not _TOKEN.fullmatch(self.token):
-            wanted = "16 to 512 letters, digits or ._~+/=-, such as openssl rand -hex 32 prints"
-            raise ConfigError(f"the token cannot be used; take {wanted}")
+            raise ConfigError("the token cannot be used; take 16 to 512 characters as openssl rand -hex 32 prints")
 
     @property
     def body_bytes(self) -> int:
@@ -72,9 +65,7 @@ def is_protected(path: str) -> bool:
 
 def find_token(file: Path | None) -> str | None:
     """Return the token a file holds, or else the environment variable; a binary file is refused."""
-    if file is None:
-        return os.environ.get(TOKEN_VARIABLE) or None
     try:
-        return file.read_text("utf-8").strip()
+        return os.environ.get(TOKEN_VARIABLE) or None if file is None else file.read_text("utf-8").strip()
     except ValueError as error:
         raise ConfigError(f"{file}: is no text; write the token and nothing else") from error

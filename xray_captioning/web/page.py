@@ -12,6 +12,7 @@ from typing import Any
 
 from xray_captioning.bundles.bundle import MANIFEST, bundle_files, read_bundle
 from xray_captioning.captioner.calibration import load_calibration
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import new_folder, read_json
 from xray_captioning.hub.fetch import Part, RemoteFile, UnreachableError, download
@@ -50,14 +51,12 @@ def integrity(path: Path, algorithm: str) -> str:
 def _write_graphs(bundle: Path, folder: Path) -> None:
     """Copy the bundle's export where it has one of its present state, else make one."""
     found = find_export(bundle)
-    if found and read_bundle(found, "captioner", exported=True)["export"]["format"] == "onnx":
-        folder.mkdir()
-        for name in (*bundle_files(found), MANIFEST):
-            shutil.copyfile(found / name, folder / name)
+    if not found or read_bundle(found, "captioner", exported=True)["export"]["format"] != "onnx":
+        Captioner.load(bundle).export(folder)
         return
-    from xray_captioning.captioner.captioner import Captioner
-
-    Captioner.load(bundle).export(folder)
+    folder.mkdir()
+    for name in (*bundle_files(found), MANIFEST):
+        shutil.copyfile(found / name, folder / name)
 
 
 def _described(folder: Path) -> dict[str, Any]:
