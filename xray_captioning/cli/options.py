@@ -111,7 +111,7 @@ class Source(NamedTuple):
 
     def read(self) -> pd.DataFrame:
         """Return the studies."""
-        from xray_captioning.data.sources.labels import render_captions
+        from xray_captioning.data.sources.published import render_captions
         from xray_captioning.data.sources.reading import read_studies
 
         studies = read_studies(self.data, self.images, None, self.columns, self.need_images)
