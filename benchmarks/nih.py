@@ -26,7 +26,7 @@ import xray_captioning as xc
 from xray_captioning.backend import ops
 from xray_captioning.comparison.evaluate import evaluate
 from xray_captioning.config import Config
-from xray_captioning.data.sources.labels import render_captions
+from xray_captioning.data.sources.published import render_captions
 from xray_captioning.data.splits import Split, group_ids
 from xray_captioning.encoders.encoding import encode_studies
 from xray_captioning.evaluation.baselines import ReportTexts, System

@@ -1,5 +1,7 @@
 """The one small family of errors: a message says what is wrong, where, and what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 
@@ -39,6 +41,17 @@ class MissingExtraError(XrayCaptioningError, ImportError):
 def in_one_line(error: Exception, most: int = 300) -> str:
     """Return the beginning of what an error of another package says, its lines joined."""
     return " ".join(str(error).split())[:most]
+
+
+@contextmanager
+def one_error(kind: type[XrayCaptioningError], message: str, quoted: bool = True) -> Iterator[None]:
+    """Raise one error for whatever else goes wrong; unless that may be `quoted`, as {error}, nothing of it is kept."""
+    try:
+        yield
+    except XrayCaptioningError:
+        raise
+    except Exception as error:  # of any kind, because other packages trust what they read
+        raise kind(message.replace("{error}", in_one_line(error))) from (error if quoted else None)
 
 
 def require(package: str, purpose: str, extra: str) -> ModuleType:

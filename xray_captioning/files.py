@@ -36,10 +36,9 @@ MISSING = ("", "nan", "none", "null", "<na>")  # as Python, JSON and pandas writ
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which is renamed to it when the block has ended well. It keeps the
-    suffix of `path`, by which writers such as ``save_weights`` choose a format. If the block raises, it is removed
-    and `path` is as before. Missing parent folders are made.
-    """
+    """Yield a temporary path beside `path`, which is renamed to it when the block has ended well."""
+    # It keeps the suffix of `path`, by which writers such as ``save_weights`` choose a format. If the block raises,
+    # it is removed and `path` is as before. Missing parent folders are made.
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(target.parent)
@@ -247,12 +246,9 @@ class _FromSecondText(io.StringIO):
     def write(self, text: str) -> int:
         if not self._passes and not (self.getvalue() and text.strip()):
             return super().write(text)
-        sys.stderr.write(text if self._passes else self.getvalue() + text)
+        print(text if self._passes else self.getvalue() + text, end="", file=sys.stderr, flush=True)
         self._passes = True
         return len(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
 
     def isatty(self) -> bool:
         return sys.stderr.isatty()
@@ -289,13 +285,11 @@ def say(text: str) -> None:
         sys.stderr.flush()
 
 
-class _Lines:
+class _Lines(io.StringIO):
     """Of what a bar writes, what comes a minute after the last line of all."""
 
-    def write(self, text: str) -> None:
+    def write(self, text: str) -> int:
         line = text.strip().replace("%|| ", "%, ")
         if line and time.monotonic() - _spoke >= MINUTE:
             say(line)
-
-    def flush(self) -> None:
-        pass
+        return len(text)

@@ -21,7 +21,7 @@ from xray_captioning.data.provenance import (
     open_studies,
     record_training,
 )
-from xray_captioning.data.sources.labels import render_captions
+from xray_captioning.data.sources.published import render_captions
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, SplitWarning, split_studies
 from xray_captioning.errors import BundleError, ConfigError, DataError
@@ -353,7 +353,7 @@ def test_a_record_is_kept_without_ids_and_texts(record, studies, bundle):
     (bundle / TRAINED_ON).write_text(json.dumps(first))  # its digests of images are others
     assert TrainedOn.load(bundle) == replace(record, images=frozenset())
     (bundle / TRAINED_ON).write_text('{"studies": "a"}')
-    with pytest.raises(BundleError, match=r"trained_on\.json: is damaged"):
+    with pytest.raises(BundleError, match=r"trained_on\.json: damaged"):
         TrainedOn.load(bundle)
 
 

@@ -106,7 +106,7 @@ def captioned(
         readable = [row for row in rows if row["error"] is None]
         found = () if features is None else predict(captioner, features, beam_size)
         for row, prediction in zip(readable, found, strict=True):
-            row.update(_rounded(_result(*stated(*prediction, show_unfamiliar))))
+            row.update(_result(*stated(*prediction, show_unfamiliar)))
         yield rows
 
 
@@ -122,8 +122,8 @@ def _seen(
         return [_row(study) for study in studies], features
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         read = list(pool.map(lambda study: _read(study, captioner.config.image), studies))
-    pixels = [pixels for pixels, error in read if error is None]
     rows = [_row(study, error) for study, (_, error) in zip(studies, read)]
+    pixels = [pixels for pixels, error in read if error is None]
     return rows, captioner.features(pixels) if pixels else None
 
 
@@ -167,7 +167,7 @@ def _row(study: Study, error: str | None = None) -> Row:
 
 
 def _result(caption: Caption, findings: dict[str, float] | None) -> Row:
-    return {
+    row = {
         "caption": caption.text,
         "log_probability": caption.log_probability,
         "sentences": [sentence._asdict() for sentence in caption.sentences],
@@ -175,24 +175,15 @@ def _result(caption: Caption, findings: dict[str, float] | None) -> Row:
         "unfamiliar": None if caption.novelty is None else is_unfamiliar(caption),
         "findings": findings,
     }
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _rounded(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return round(value, DIGITS) if isinstance(value, float) else value
+    rounded: Row = json.loads(json.dumps(row), parse_float=lambda digits: round(float(digits), DIGITS))
+    return rounded
 
 
 def _digest(studies: Sequence[Study]) -> str:
     """Return the SHA-256 of names, paths, views, and what tells the files there from others."""
     stored = versions(path for s in studies for path in s.images if path)
-
-    def told(path: str | None) -> list[Any]:
-        return [path, *(stored.get(path or "", "").split() or _state(path))]
-
-    listed = [[s.name, list(map(told, s.images)), s.views] for s in studies]
+    told = {path: [path, *(stored.get(path or "", "").split() or _state(path))] for s in studies for path in s.images}
+    listed = [[s.name, [told[path] for path in s.images], s.views] for s in studies]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 

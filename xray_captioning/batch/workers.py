@@ -34,8 +34,9 @@ def ray_workers(workers: int | None = None, address: str | None = None) -> Itera
     asked: dict[str, Any] = {"runtime_env": {"env_vars": dict.fromkeys(names, threads)}}
     asked |= {"address": address} if address else {"num_cpus": workers or processors, "include_dashboard": False}
     try:
-        if address:
-            _check_reachable(address)
+        if address:  # where nobody answers Ray would try for a quarter of an hour
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(log_to_driver=False, logging_level="ERROR", **asked)
     except (OSError, ValueError, RuntimeError) as error:
         advice = "give HOST:PORT of its head" if address else "look at the space in /tmp and /dev/shm"
@@ -49,12 +50,6 @@ def ray_workers(workers: int | None = None, address: str | None = None) -> Itera
         yield partial(map_ordered, ray, work, count)
     finally:
         ray.shutdown()
-
-
-def _check_reachable(address: str) -> None:
-    """Refuse an address that nobody answers at: Ray would try for a quarter of an hour."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    socket.create_connection((host, int(port)), timeout=5).close()
 
 
 def map_ordered(

@@ -105,10 +105,10 @@ class Source(NamedTuple):
 
     def read(self) -> Studies:
         """Return the studies."""
-        from xray_captioning.data.sources import labels, reading
+        from xray_captioning.data.sources import published, reading
 
         studies = reading.read_studies(self.data, self.images, None, self.columns, self.need_images)
-        return labels.render_captions(studies) if self.captions_from_labels else studies
+        return published.render_captions(studies) if self.captions_from_labels else studies
 
     def is_large(self) -> bool:
         """Whether it is a table of so many studies that it is read without images where texts are enough."""

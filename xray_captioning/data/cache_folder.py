@@ -10,8 +10,8 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from xray_captioning.errors import ConfigError
 
@@ -24,19 +24,14 @@ KINDS = {"encoder": "features", "pixels": "pixels", "digest": "digests", "archiv
 FILES = "files"  # what a zip archive was unpacked to, in a cache of its own
 
 
-@dataclass(frozen=True)
-class CacheInfo:
+class CacheInfo(NamedTuple):
     """One cache: what it holds, and how large it is."""
 
     folder: Path
+    kind: str  # of KINDS
     settings: str  # JSON
     size: int  # bytes
     used: float  # seconds since 1970
-
-    @property
-    def kind(self) -> str:
-        """What is kept: features, pixels, digests of images, or an archive that was unpacked."""
-        return next((kind for name, kind in KINDS.items() if name in json.loads(self.settings)), "")
 
 
 def usual_cache() -> Path:
@@ -65,10 +60,11 @@ def caches(root: Path) -> list[CacheInfo]:
         shards = _shards([folder])
         with suppress(OSError, ValueError):  # it has just been removed, or is damaged
             settings, files = json.loads((folder / SETTINGS).read_text("utf-8")), folder / FILES
+            kind = next((kind for name, kind in KINDS.items() if name in settings), "")
             size = settings["bytes"] if files.is_dir() else sum(size for _, size, _ in shards)
             dated = files if files.is_dir() else folder / SETTINGS
             used = max((date for date, _, _ in shards), default=dated.stat().st_mtime_ns) / 1e9
-            found.append(CacheInfo(folder, json.dumps(settings), size, used))
+            found.append(CacheInfo(folder, kind, json.dumps(settings), size, used))
     return sorted(found, key=lambda cached: -cached.size)
 
 
@@ -126,8 +122,7 @@ def _folders(root: Path) -> list[Path]:
     found = []
     for file in root.glob(f"*/{SETTINGS}"):
         with suppress(OSError):
-            if home_of(file.read_text("utf-8", "replace"), root) == file.parent:
-                found.append(file.parent)
+            found += [file.parent] if home_of(file.read_text("utf-8", "replace"), root) == file.parent else []
     return found
 
 

@@ -23,7 +23,7 @@ from xray_captioning.data.records import as_text
 from xray_captioning.data.stores import local
 from xray_captioning.data.studies import Studies
 from xray_captioning.data.table import Table
-from xray_captioning.errors import ConfigError, DataError, in_one_line, require
+from xray_captioning.errors import ConfigError, DataError, one_error, require
 from xray_captioning.files import atomic_path, new_folder
 
 ZARR = "zarr", "features in .zarr", "zarr"  # a package that is not everywhere
@@ -91,9 +91,8 @@ class StudyFeatures:
         """Return the rows of studies, by their ids in the table; missing ones are a DataError."""
         wanted = list(names)
         if missing := [name for name in wanted if name not in self.places]:
-            some = f"{len(missing)} of {len(wanted)} studies, such as {listed(missing)}"
-            advice = "add theirs, or leave these studies out of the data"
-            raise DataError(f"{self.source}: has no features of {some}; {advice}")
+            some = f"{len(missing)} of {len(wanted)} studies, such as {', '.join(missing[:3])}"
+            raise DataError(f"{self.source}: has no features of {some}; add theirs, or leave these out of the data")
         return np.array([self.places[name] for name in wanted], int)
 
     def there(self, studies: Studies) -> Studies:
@@ -109,9 +108,8 @@ class StudyFeatures:
             some = wanted[start : start + BATCH]
             whole = np.isfinite(self.read(self.of(some))[0]).all(axis=(1, 2))
             if not whole.all():
-                advice = "compute them again (in float32, if float16 is too small for them)"
-                of = f"the features of study {some[int(whole.argmin())]}"
-                raise DataError(f"{self.source}: {of} hold NaN or infinity; {advice}")
+                what = f"the features of study {some[int(whole.argmin())]} hold NaN or infinity"
+                raise DataError(f"{self.source}: {what}; compute them again (in float32, if float16 is too small)")
 
     def digest(self) -> str:
         """Return a SHA-256 of shape, ids and some rows, by which a run knows them again."""
@@ -120,18 +118,12 @@ class StudyFeatures:
         return hashlib.sha256(json.dumps(about).encode() + self.read(some)[0].tobytes()).hexdigest()
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return the first of many names, for a message."""
-    return ", ".join(names[:3])
-
-
 def _pooled(maps: Array, pool: int) -> Array:
     studies, views, rows, columns, channels = maps.shape
     rows, columns = rows // pool, columns // pool
     cut = maps[:, :, : rows * pool, : columns * pool]
     parts = cut.reshape(studies, views, rows, pool, columns, pool, channels)
-    mean: Array = parts.mean(axis=(3, 5), dtype=np.float32)
-    return mean
+    return np.asarray(parts.mean(axis=(3, 5), dtype=np.float32))
 
 
 def open_features(given: Any) -> StudyFeatures:
@@ -162,8 +154,8 @@ def _checked(source: str, arrays: Mapping[str, Any]) -> StudyFeatures:
             advice = f"or the ids beside it, one a line, into {Path(source).stem}.txt"
             raise DataError(f"{source}: lacks {name}; write arrays `regions` and `ids`, {advice}")
     regions, ids = arrays["regions"], arrays["ids"]
-    ids = ids[np.arange(len(ids))] if isinstance(ids, _FileArray) and ids.ndim == 1 else ids
-    if (ids := ids if hasattr(ids, "ndim") else np.asarray(ids)).ndim != 1:
+    ids = ids[:] if isinstance(ids, _FileArray) else np.asarray(ids)
+    if ids.ndim != 1:
         raise DataError(f"{source}: its ids have {ids.ndim} axes; write one text or number a study")
     names = [as_text(one.decode(errors="backslashreplace") if isinstance(one, bytes) else one) for one in ids.tolist()]
     shape, kind = tuple(regions.shape), np.dtype(regions.dtype).kind
@@ -196,30 +188,20 @@ def _beside(path: Path, arrays: dict[str, Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     """Return the arrays of a file by name, the large one not read yet, and what made it."""
-    zarr = require(*ZARR) if path.is_dir() else None
-    try:
-        if zarr:
-            group = zarr.open_group(path, mode="r")
-            read = {name: x if x.ndim > 2 else x[:] for name, x in group.arrays()}
-            return _named({**read, **group.attrs})
-        if not zipfile.is_zipfile(path):
+    with one_error(DataError, f"{path}: cannot be read as features, .npz, .npy or .zarr ({{error}}); write it again"):
+        if path.is_dir():
+            group = require(*ZARR).open_group(path, mode="r")
+            read = {**{name: x if x.ndim > 2 else x[:] for name, x in group.arrays()}, **group.attrs}
+        elif not zipfile.is_zipfile(path):
             return {"regions": _FileArray.at(path, 0)}
-        with zipfile.ZipFile(path) as archive:
-            members = {info.filename: info for info in archive.infolist()}
-            read = {n.removesuffix(".npy"): _member(path, archive, i) for n, i in members.items()}
-            return _named(read)
-    except Exception as error:  # whatever a damaged file makes a reader raise
-        reason = getattr(error, "strerror", None) or in_one_line(error, 150)
-        said = f"{path}: cannot be read as features, .npz, .npy or .zarr ({reason}); write it again"
-        raise DataError(said) from error
-
-
-def _named(arrays: dict[str, Any]) -> dict[str, Any]:
-    """Call the only array of three axes or more `regions`, unless there is one called so."""
-    large = [name for name, array in arrays.items() if getattr(array, "ndim", 0) > 2]
-    if "regions" not in arrays and len(large) == 1:
-        arrays["regions"] = arrays.pop(large[0])
-    return arrays
+        else:
+            with zipfile.ZipFile(path) as archive:
+                read = {i.filename.removesuffix(".npy"): _member(path, archive, i) for i in archive.infolist()}
+    # The only array of three axes or more is `regions`, unless there is one called so.
+    large = [name for name, array in read.items() if getattr(array, "ndim", 0) > 2]
+    if "regions" not in read and len(large) == 1:
+        read["regions"] = read.pop(large[0])
+    return read
 
 
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
@@ -259,16 +241,10 @@ class _FileArray:
                 raise ValueError("truncated, of objects or in Fortran's order")
             return cls(path, file.tell(), shape, kind)
 
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
+    ndim = property(lambda self: len(self.shape))
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, places: Array) -> Array:
-        rows: Array = np.memmap(self.path, self.dtype, "r", self.offset, self.shape)[places]  # a copy
-        return rows
+    def __getitem__(self, places: Any) -> Array:
+        return np.asarray(np.memmap(self.path, self.dtype, "r", self.offset, self.shape)[places])  # of numbers a copy
 
 
 def check_suffix(out: Path) -> None:

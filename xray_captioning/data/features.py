@@ -1,17 +1,16 @@
 """Arrays that are computed once for each image and kept on disk.
 
-The cache is a folder of shards named after what was computed. Each shard is one memory-mapped
-``.npy`` array with one row for each image, and a ``.json`` list of the images' content hashes. A
-shard is renamed into place when it is whole. When the folder of all caches exceeds its limit, the
-least recently used shards are removed; those of the running process stay.
+The cache is a folder of shards named after what was computed. Each is a memory-mapped ``.npy`` array
+with a row for each image, and a ``.json`` list of the images' content hashes and the rows' CRC-32; of
+a damaged shard all rows are computed again. When the folder of all caches exceeds its limit, the least
+recently used shards are removed; those of the running process stay.
 
 Several processes may fill one cache at a time, without locks: a shard is named after its rows, so
 that nothing is ever replaced by something else, and each process works on what is missing in an
 order of its own and looks, before each shard, what others have written meanwhile.
 
 Every file is hashed in every run, because size and date alone do not distinguish a copied file from
-the one before. That takes a third of a millisecond for a 1,024 px PNG. Rows are compared with sums
-(CRC-32) that stand beside the hashes; of a shard that was damaged on the disk all are computed again.
+the one before; that takes a third of a millisecond for a 1,024 px PNG.
 """
 
 import errno
@@ -22,6 +21,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
@@ -59,11 +59,8 @@ class Features(NamedTuple):
 def map_batches(function: Callable[[list[T]], R], items: Sequence[T], size: int = BATCH) -> Iterator[R]:
     """Call a function on batches of items, several at a time in threads; yield results in order."""
     batches = [list(items[start : start + size]) for start in range(0, len(items), size)]
-    if len(batches) == 1:
-        yield function(batches[0])
-        return
-    with ThreadPoolExecutor(WORKERS) as pool:
-        yield from pool.map(function, batches)
+    with ThreadPoolExecutor(WORKERS) as pool:  # which starts threads only when it is asked for work
+        yield from (pool.map if len(batches) > 1 else map)(function, batches)
 
 
 def one_ahead(make: Callable[[], T | None]) -> Iterator[T]:
@@ -92,7 +89,7 @@ def narrowed(rows: Array, dtype: str | None, advice: str) -> Array:
     if dtype is None or rows.dtype == dtype:
         return rows
     with np.errstate(over="ignore"):
-        stored: Array = rows.astype(dtype)
+        stored = np.asarray(rows, dtype)
     if not np.isfinite(stored).all():
         raise DataError(f"a feature of {np.abs(rows).max():.3g} does not fit into {dtype}; {advice}")
     return stored
@@ -144,8 +141,8 @@ class ArrayCache:
                     trim(self.folder.parent, self.limit, keep=self.files)
         self._look()
         if lost := [path for path in missing if self.hashes[path] not in self.rows]:
-            advice = "start again, with a --cache that all workers share"
-            raise DataError(f"{lost[0]}: has no row in {self.folder}, or changed while it was read; {advice}")
+            what = f"{lost[0]}: has no row in {self.folder}, or changed while it was read"
+            raise DataError(f"{what}; start again, with a --cache that all workers share")
         if spread:
             trim(self.folder.parent, self.limit, keep=self.files)
 
@@ -166,14 +163,13 @@ class ArrayCache:
     def __getitem__(self, path: str) -> Array:
         """Return the row of an image that :meth:`fill` was given."""
         shard, row = self.rows[self.hashes[path]]
-        found: Array = self.files[shard][row]
-        return found
+        return np.asarray(self.files[shard][row])
 
     def _hash(self, paths: list[str]) -> dict[str, Any]:
         """Note the hash of each file; return size and date, which a later change would alter."""
         stored = versions(paths)  # of files of a store it has to do
-        states = {path: stored.get(path) or _state(path) for path in paths}
         here = [path for path in paths if path not in stored]
+        states: dict[str, Any] = {**stored, **{path: _state(path) for path in here}}
         with ThreadPoolExecutor() as pool:
             self.hashes.update(zip(here, pool.map(sha256_file, here)))
         self.hashes |= {path: hashlib.sha256(f"{path} {of}".encode()).hexdigest() for path, of in stored.items()}
@@ -223,12 +219,8 @@ class ArrayCache:
     def _check(self, wanted: Iterable[str]) -> None:
         """Forget shards that were damaged on the disk, of those in which something is wanted."""
         shards = {self.rows[found][0] for found in wanted if found in self.rows} & self.sums.keys()
-
-        def is_damaged(shard: Path) -> bool:
-            return any(known not in ("", _sum(row)) for row, known in zip(self.files[shard], self.sums.pop(shard)))
-
         with ThreadPoolExecutor(WORKERS) as pool:
-            damaged = {shard for shard, found in zip(shards, pool.map(is_damaged, shards)) if found}
+            damaged = set(compress(shards, pool.map(self._is_damaged, shards)))
         self.rows = {found: at for found, at in self.rows.items() if at[0] not in damaged}
         for shard in damaged:
             del self.files[shard]
@@ -236,17 +228,18 @@ class ArrayCache:
                 shard.with_suffix(".hashes.json").unlink()
                 shard.unlink()
 
+    def _is_damaged(self, shard: Path) -> bool:
+        return any(known not in ("", _sum(row)) for row, known in zip(self.files[shard], self.sums.pop(shard)))
+
 
 def _sum(row: Array) -> str:
     return f"{crc32(row.tobytes()):08x}"
 
 
 def _state(path: str) -> tuple[int, int]:
-    try:
-        found = os.stat(path)
-    except OSError:  # reading it will raise an error that names it
-        return 0, 0
-    return found.st_size, found.st_mtime_ns
+    with suppress(OSError):  # reading it will raise an error that names it
+        return (found := os.stat(path)).st_size, found.st_mtime_ns
+    return 0, 0
 
 
 # The rows of each study, one for each view; None where a view is missing.
@@ -255,27 +248,26 @@ Rows = Sequence[Sequence[Array | None]]
 Regions = Callable[[Array], tuple[Array, Array]]
 
 
-def image_regions(
-    cache: Mapping[str, Array] | ArrayCache, images: Sequence[Sequence[str | None]], views: int
-) -> Regions:
+Maps = Mapping[str, Array] | ArrayCache  # by the paths of images
+
+
+def image_regions(cache: Maps, images: Sequence[Sequence[str | None]], views: int) -> Regions:
     """Return what lays cached feature maps of studies out as regions; `images` are of all."""
     return lambda numbers: stack_features([study_rows(cache, images[i]) for i in numbers], views)
 
 
-def study_rows(cache: Mapping[str, Array] | ArrayCache, images: Sequence[str | None]) -> list[Array | None]:
+def study_rows(cache: Maps, images: Sequence[str | None]) -> list[Array | None]:
     """Return the cached rows of one study's images, None where a view is missing."""
     return [None if path is None else cache[path] for path in images]
 
 
 def stack_views(rows: Rows, views: int) -> tuple[Array, Array]:
     """Lay rows (...) of studies out as (studies, views, ...), zeros for missing ones, and a mask."""
-    first = next(row for study in rows for row in study if row is not None)
-    stacked = np.zeros((len(rows), views, *first.shape), first.dtype)
-    mask = np.zeros((len(rows), views), bool)
-    for i, study in enumerate(rows):
-        for j, row in enumerate(study):
-            if row is not None:
-                stacked[i, j], mask[i, j] = row, True
+    there = {(i, j): row for i, study in enumerate(rows) for j, row in enumerate(study) if row is not None}
+    first = next(iter(there.values()))
+    stacked, mask = np.zeros((len(rows), views, *first.shape), first.dtype), np.zeros((len(rows), views), bool)
+    for place, row in there.items():
+        stacked[place], mask[place] = row, True
     return stacked, mask
 
 

@@ -60,11 +60,8 @@ def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area",
 
 def known_views(images: Sequence[Image], views: Sequence[str] | None = None) -> list[str]:
     """Return each image's view: as given, else as a DICOM file names it, which needs pydicom, else unknown."""
-    given = [UNKNOWN] * len(images) if views is None else views
-    return [
-        view_of(image) if view == UNKNOWN and isinstance(image, _FILES) else view
-        for image, view in zip(images, given, strict=True)
-    ]
+    pairs = zip(images, [UNKNOWN] * len(images) if views is None else views, strict=True)
+    return [view_of(image) if view == UNKNOWN and isinstance(image, _FILES) else view for image, view in pairs]
 
 
 def arranged(images: Sequence[Image | None], count: int, views: Sequence[str] | None = None) -> list[Image | None]:
@@ -98,9 +95,8 @@ def _unreadable(path: str) -> str | None:
 
 
 def read_image(source: Image, size: int | None = 224, resize: str = "area", note: Note = warn) -> Pixels:
-    """Read an image as RGB in [0, 1], shape (size, size, 3), float32; see `decode_image`. `note`
-    tells if it is shown otherwise than its file says, or shows next to nothing.
-    """
+    """Read an image as RGB in [0, 1], shape (size, size, 3), float32; see `decode_image`."""
+    # `note` tells if it is shown otherwise than its file says, or shows next to nothing.
     given: Any = levels.pillow_pixels(source) if levels.is_pillow(source) else source
     if isinstance(given, np.ndarray):
         if not given.size or given.shape[2:] not in ((), (1,), (3,)) or given.ndim < 2:
@@ -118,9 +114,8 @@ def _picture(stored: NDArray[Any], name: str, size: int | None, resize: str, not
     white = levels.white(stored)
     unit = np.divide(resized(stored, size, resize, white), white, dtype=np.float32)
     np.clip(unit, 0.0, 1.0, out=unit)  # an average of fractions is rounded, and may be above all of them
-    if unit.ndim == 2 or unit.shape[2] == 1:
-        return np.repeat(unit.reshape(*unit.shape[:2], 1), 3, axis=2)
-    return np.ascontiguousarray(unit)
+    grey = unit.ndim == 2 or unit.shape[2] == 1
+    return np.repeat(unit.reshape(*unit.shape[:2], 1), 3, axis=2) if grey else np.ascontiguousarray(unit)
 
 
 def _file(name: str) -> bytes:
@@ -172,10 +167,9 @@ def decode_image(
 
 
 def normalise(images: NDArray[Any], scheme: str) -> Pixels:
-    """Scale RGB in [0, 1], shape (..., 3), as an encoder expects it, by one of `SCHEMES` or two times
-    three numbers in a text; the result is float32. 'imagenet', 'signed' and 'caffe', which is BGR,
-    are the modes torch, tf and caffe of `keras.applications`.
-    """
+    """Scale RGB in [0, 1], shape (..., 3), as an encoder expects it, by a name of `SCHEMES` or by six numbers."""
+    # The result is float32. 'imagenet', 'signed' and 'caffe', which is BGR, are the modes torch, tf and caffe of
+    # `keras.applications`.
     if not re.match(NORMALISATION, scheme):
         raise ConfigError(f"normalisation {scheme!r} is unknown; choose {' or '.join(SCHEMES)}")
     images = np.asarray(images, np.float32)
@@ -227,7 +221,10 @@ def _moved(image: Pixels, rng: np.random.Generator) -> Pixels:
 def _check_known(start: bytes, name: str) -> None:
     """Refuse what does not begin as any kind of image that is read."""
     if not (is_dicom(start) or levels.is_known(start)):
-        what = "is none of PNG, JPEG, TIFF, BMP, WebP and DICOM; convert it"
-        if (found := what_else(start)) and b"\0" not in start:
-            what = f"is {found}; get the image itself"
+        other = None if b"\0" in start else what_else(start)
+        what = (
+            f"is {other}; get the image itself"
+            if other
+            else "is none of PNG, JPEG, TIFF, BMP, WebP and DICOM; convert it"
+        )
         raise ImageError(f"{name}: {what if start else 'is empty; get it again'}, or take it out")

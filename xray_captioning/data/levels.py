@@ -12,7 +12,6 @@ import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.data.resizing import opencv
-from xray_captioning.errors import ImageError, XrayCaptioningError
+from xray_captioning.errors import ImageError, one_error
 
 Note = Callable[[str, str], object]  # is given an image's name and what there is to tell
 DEPTHS = (8, 10, 12, 14, 16)  # bits that detectors deliver
@@ -29,6 +28,7 @@ FAINT = (
     f"nearly all of its pixels lie within {LITTLE:.0%} of the range, so that it shows next to "
     "nothing; look at it, and export it anew if it should be a radiograph"
 )
+DAMAGED = ": is truncated, damaged or of a kind that is not read; get it again, or save it anew as PNG"
 WANTED = "whole numbers from 0 to 255 or, of up to 16 bits, to 65535, or floating-point from 0 to 1"
 _SAMPLE = 32  # lines and columns that are looked at
 _PILLOW = ("L", "RGB", "RGBA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # modes as they are
@@ -36,9 +36,8 @@ _TAILS = (0.005, 0.995)  # quantiles: markers and defective pixels do not count
 
 
 def white(pixels: NDArray[Any]) -> float:
-    """Return the value that stands for white: 255 of uint8, 1 of floating-point, else the greatest of
-    the fewest bits, of `DEPTHS`, that hold all pixels: 4,095 where the greatest is 3,000.
-    """
+    """Return the value that stands for white: 255 of uint8, 1 of floating-point, else of the fewest bits possible."""
+    # These are the first of `DEPTHS` that hold all pixels: 4,095 is white where the greatest is 3,000.
     if pixels.dtype.kind == "f":
         return 1.0
     bits = 8 if pixels.dtype == np.uint8 else int(pixels.max()).bit_length()
@@ -101,25 +100,13 @@ def pillow_pixels(image: Any, name: str = "image") -> NDArray[Any]:
     """Return pixels of any mode upright, (height, width) or (height, width, 3); other colours than grey become RGB."""
     from PIL import ImageOps
 
-    with _damage(name):  # Pillow reads the file only now
+    with one_error(ImageError, f"{name}{DAMAGED}"):  # Pillow reads the file only now
         image = ImageOps.exif_transpose(image)
         if image.has_transparency_data:
             image = image.convert("RGBA")
         elif image.mode not in _PILLOW:
             image = image.convert("L" if image.mode == "1" else "RGB")
         return on_black(np.asarray(image))
-
-
-@contextmanager
-def _damage(name: str) -> Iterator[None]:
-    """Make one error of the many that Pillow raises."""
-    try:
-        yield
-    except XrayCaptioningError:
-        raise
-    except Exception as error:
-        what = "is truncated, damaged or of a kind that is not read"
-        raise ImageError(f"{name}: {what}; get it again, or save it anew as PNG") from error
 
 
 # `warnings.catch_warnings` works on the whole process: who holds this lock may use it.
@@ -175,10 +162,8 @@ def is_known(data: bytes) -> bool:
 
 
 def decoded(data: bytes, name: str, max_pixels: float, max_ratio: float) -> NDArray[Any]:
-    """Return pixels (height, width) or (height, width, 3), RGB, in the depth that is stored; an
-    ImageError where the file is damaged, too large or of another kind, before memory is taken for it.
-    """
-    with _damage(name):
+    """Return pixels (height, width) or (height, width, 3), RGB, in the depth that is stored; others: an ImageError."""
+    with one_error(ImageError, f"{name}{DAMAGED}"):
         image = _opened(data, name)
         check_size(image.height, image.width, name, max_pixels, max_ratio)
         deep = image.format in ("PNG", "TIFF") and image.mode[0] != "I" and "16" in str(image.tile[0][3])

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from msgspec import convert
+from msgspec import Struct, convert
 
 from xray_captioning.config import Config, load_preset, presets
 from xray_captioning.data import splits
@@ -28,7 +28,7 @@ from xray_captioning.data.resizing import opencv
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, data_digest, group_ids, warn_of_split
 from xray_captioning.data.studies import Studies, with_images
-from xray_captioning.errors import BundleError, ConfigError, DataError
+from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write, read_json
 
 SPLIT, TRAINED_ON = "split.json", "trained_on.json"
@@ -75,6 +75,20 @@ def is_phantom(folder: Path) -> bool:
     return readme.is_file() and readme.read_text("utf-8", "replace").startswith(PHANTOM_README)
 
 
+class _Digests(Struct):
+    """What ``trained_on.json`` holds, each field's joined by blanks."""
+
+    studies: str
+    reports: str
+    images: str
+    patients: str = ""
+    version: int = 1
+
+    def sets(self) -> dict[str, frozenset[str]]:
+        found = {name: frozenset(getattr(self, name).split()) for name in DIGESTS}
+        return found if self.version == VERSION else {**found, "images": frozenset()}
+
+
 @dataclass(frozen=True)
 class TrainedOn:
     """What a model was trained on; digests are empty where a bundle is older than its record."""
@@ -91,44 +105,37 @@ class TrainedOn:
         """Read what a bundle says of its training; None where it says nothing."""
         if not (bundle / SPLIT).is_file():
             return None
-        about = read_json(bundle / "captioner.json", "copy the whole bundle again")["about"]
-        data = about.get("data", {}).get("digest")
+        advice = "copy the whole bundle again"
+        data = read_json(bundle / "captioner.json", advice)["about"].get("data", {}).get("digest")
         split = Split.from_json(bundle / SPLIT)
-        path = bundle / TRAINED_ON
-        if not path.is_file():
+        if not (bundle / TRAINED_ON).is_file():
             return cls(split, data, _digests(split.train))
-        try:
-            digests = _read_digests(json.loads(path.read_text("utf-8")))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise BundleError(f"{path}: is damaged; copy the whole bundle again") from error
-        return cls(split, data, **digests)
+        return cls(split, data, **read_json(bundle / TRAINED_ON, advice, of=_Digests).sets())
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make what :meth:`to_dict` returned."""
-        return cls(convert(values["split"], Split), values["data"], **_read_digests(values))
+        return cls(convert(values["split"], Split), values["data"], **convert(values, _Digests).sets())
 
     def save(self, bundle: Path) -> None:
         """Write ``split.json`` and, unless nothing else is known, ``trained_on.json``."""
         self.split.to_json(bundle / SPLIT)
         if self.reports:
-            atomic_write(bundle / TRAINED_ON, json.dumps(self._digests()) + "\n")
+            atomic_write(bundle / TRAINED_ON, json.dumps(self._joined()) + "\n")
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values, which the ``.keras`` file of a model holds."""
         parts = {name: list(ids) for name, ids in self.split.parts.items()}
-        return {"split": parts, "data": self.data, **self._digests()}
+        return {"split": parts, "data": self.data, **self._joined()}
 
-    def _digests(self) -> dict[str, Any]:
-        digests = {name: " ".join(sorted(getattr(self, name))) for name in DIGESTS}
-        return {"version": VERSION, **digests}
+    def _joined(self) -> dict[str, Any]:
+        return {"version": VERSION, **{name: " ".join(sorted(getattr(self, name))) for name in DIGESTS}}
 
     def including(self, other: Self | None) -> Self:
         """Return the record of a model that starts from another model, as from its encoder."""
         if other is None:
             return self
-        both = {name: getattr(self, name) | getattr(other, name) for name in DIGESTS}
-        return replace(self, **both)
+        return replace(self, **{name: getattr(self, name) | getattr(other, name) for name in DIGESTS})
 
     def has_split(self, split: Split, studies: Studies) -> bool:
         """Whether this is the split of these very data, and nothing else trained the model."""
@@ -136,11 +143,10 @@ class TrainedOn:
         return same and self.studies == _digests(split.train)
 
     def recognised(self, studies: Studies, part: Iterable[str], cache: str | Path | None = None) -> list[str]:
-        """Return the ids of the studies in `part` that the model was trained on, as images tell. Ids, and patients,
-        count where a quarter of those in both belong to the same images or, beyond chance, the same reports, since
-        many collections count from 1; without ``trained_on.json`` where the data are the very ones it was trained
-        on.
-        """
+        """Return the ids of the studies in `part` that the model was trained on, as images tell."""
+        # Ids, and patients, count where a quarter of those in both belong to the same images or, beyond chance, the
+        # same reports, since many collections count from 1; without ``trained_on.json`` where the data are the very
+        # ones it was trained on.
         rows = studies[studies["study_id"].isin(list(part))]
         shared = self._named(rows)
         if not self.reports:
@@ -150,11 +156,6 @@ class TrainedOn:
             found |= shared
         same_collection = self._ids_tell(studies, set())
         return sorted(found | (self._of_patients(rows) if same_collection else set()))
-
-    def unclear(self, studies: Studies, part: Iterable[str]) -> int:
-        """Count studies that share the id of a study or patient, which may be another's, too."""
-        rows = studies[studies["study_id"].isin(list(part))]
-        return len(self._of_patients(rows) if self.reports else self._named(rows))
 
     def _ids_tell(self, rows: Studies, shown: set[str]) -> bool:
         """Whether equal ids are those of the same studies; `shown` are known by their images. Reports that agree by
@@ -177,20 +178,12 @@ class TrainedOn:
         return {name for name in rows["study_id"] if _digest(name) in self.studies}
 
     def _of_patients(self, rows: Studies) -> set[str]:
-        pairs = zip(rows["study_id"], group_ids(rows), strict=True)
-        return {name for name, patient in pairs if _digest(patient) in self.patients}
+        return {name for name, patient in zip(rows["study_id"], group_ids(rows)) if _digest(patient) in self.patients}
 
     def shown(self, studies: Studies, part: Iterable[str], cache: str | Path | None = None) -> set[str]:
         """Return the ids of the studies in `part` that have an image of a training study."""
         present = with_images(studies[studies["study_id"].isin(list(part))])
-        pairs = zip(present["study_id"], _shown_by(present, cache), strict=True)
-        return {name for name, digests in pairs if digests & self.images}
-
-
-def _read_digests(values: dict[str, Any]) -> dict[str, frozenset[str]]:
-    values["studies"], values["reports"], values["images"]  # which there must be
-    digests = {name: frozenset(values.get(name, "").split()) for name in DIGESTS}
-    return digests if values.get("version") == VERSION else {**digests, "images": frozenset()}
+        return {name for name, found in zip(present["study_id"], _shown_by(present, cache)) if found & self.images}
 
 
 def warn_of_unknown(models: Mapping[str, TrainedOn | None]) -> None:
@@ -224,9 +217,8 @@ def choose_split(
     part: str = "test",
     cache: str | Path | None = None,
 ) -> Split:
-    """Return the split to use, on whose `part` the models may be tested: the given one, that of a model
-    trained on these very studies, the published one, or a new one of the `usable`.
-    """
+    """Return the split to use, on whose `part` the models may be tested."""
+    # It is the given one, that of a model trained on these very studies, the published one, or one of the `usable`.
     if split is not None:
         if not isinstance(split, (Split, str, os.PathLike)):
             raise ConfigError(f"expected a split or the path of its file, got {type(split).__name__}")
@@ -247,11 +239,10 @@ def choose_split(
 def check_unseen(
     models: Mapping[str, TrainedOn | None], studies: Studies, split: Split, part: str, cache: str | Path | None = None
 ) -> None:
-    """Refuse to test models on studies that they, by name, were trained on, or others of their patients; `studies`
-    are all of the source, and `cache` keeps digests of images between runs. The part ``train`` is free, and so is a
-    model's own split where nothing else trained its encoder; a SplitWarning tells if an image is in two of its
-    parts, or if ids alone tell.
-    """
+    """Refuse to test models on studies that they, by name, were trained on, or others of their patients."""
+    # `studies` are all of the source, and `cache` keeps digests of images between runs. The part ``train`` is free,
+    # and so is a model's own split where nothing else trained its encoder; a SplitWarning tells if an image is in
+    # two of its parts, or if ids alone tell.
     for name, model in models.items() if part != "train" else ():
         if model is None:
             continue
@@ -264,17 +255,16 @@ def check_unseen(
             what = f"{len(found)} of the {part} studies, such as {found[0]}, or on others of their patients"
             advice = "use the whole data with the split it was trained with (--split split.json of its bundle)"
             raise ConfigError(f"{name}: was trained on {what}; {advice}, or leave these studies out")
-        if count := model.unclear(studies, split.parts[part]):
-            what = f"was trained on studies or patients with the ids of {count} of the {part} studies"
+        rows = studies[studies["study_id"].isin(split.parts[part])]
+        if unclear := model._of_patients(rows) if model.reports else model._named(rows):
+            what = f"was trained on studies or patients with the ids of {len(unclear)} of the {part} studies"
             warn_of_split(f"{name}: {what}, and nothing else is known of them; if they are the same, {UNSEEN}")
 
 
 def _shown_by(studies: Studies, cache: str | Path | None) -> list[set[str]]:
-    """Return digests of what each study's images show, whatever the files' names and formats, none
-    of blank ones: of 16 x 16 means in coarse steps, beside which float32's rounding is small, and
-    of where a field is brighter than the one before or above, which nearly always withstand 12 bits
-    cut to 8, JPEG of high quality and a smaller size.
-    """
+    """Return digests of what each study's images show, whatever the files' names and formats, none of blank ones."""
+    # They are of 16 x 16 means in coarse steps, beside which float32's rounding is small, and of where a field is
+    # brighter than the one before or above, which nearly always withstands JPEG, 12 bits cut to 8 and a smaller size.
     settings = {"digest": "fields, rises", "side": SIDE, "levels": LEVELS, "rises": RISES}
     digests = ArrayCache(cache, settings)
     digests.fill((path for row in studies["images"] for path in row), _shown_in, "compare images")
@@ -297,10 +287,8 @@ def _image_digests(image: Array) -> list[bytes]:
     # Halves of a step are frequent among means of integers, and rounding would be by chance.
     steps = np.floor(fields * LEVELS + 0.3819).astype("uint8")
     patterns = [steps, *(rises > slight for slight in RISES)]
-    return [
-        hashlib.sha256(pattern.tobytes()).digest()[:LENGTH] if pattern.sum() > FEW_RISES else BLANK
-        for pattern in patterns
-    ]
+    digests = (hashlib.sha256(pattern.tobytes()).digest()[:LENGTH] for pattern in patterns)
+    return [digest if pattern.sum() > FEW_RISES else BLANK for digest, pattern in zip(digests, patterns)]
 
 
 def _report_digests(studies: Studies) -> list[str]:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -18,8 +18,7 @@ from typing import Any, TextIO
 
 from xray_captioning.data.opening import HEAD_BYTES, open_bytes, open_text, read_text
 from xray_captioning.data.studies import named_part
-from xray_captioning.errors import DataError, require
-from xray_captioning.files import BROKEN_ZIP
+from xray_captioning.errors import DataError, one_error, require
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 Rows = Iterator[tuple[int | str, list[Any]]]
@@ -43,30 +42,25 @@ def as_text(value: Any) -> Any:
 
 
 def delimited(path: Path, columns: Sequence[str] | None = None) -> Rows:
-    """Yield the rows of a table of text that are not blank; its first row names the columns unless
-    these are given. Where they are, and tabs are between the fields, quotes are letters, as in
-    Flickr's captions. A row that does not fit is a DataError.
-    """
+    """Yield the rows of a table of text that are not blank; the first names the columns unless these are given."""
+    # Where they are, and tabs are between the fields, quotes are letters, as in Flickr's captions.
     head = read_text(path, HEAD_BYTES)
     hint = _HINT.match(head)
     tabs = columns is not None and "\t" in head.partition("\n")[0]
-    quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
     whole, end, _ = head.rpartition("\n")  # the sample's end may have cut a line
     sample = head if len(head) < HEAD_BYTES or not whole else whole + end
     delimiter = hint[1] if hint else "\t" if tabs else find_delimiter(sample, path)
     with open_text(path) as file:
         if hint:
             file.readline()
-        rows = _numbered(_reader(file, delimiter, quoting), path, 1 if hint else 0)
+        rows = _numbered(_reader(file, delimiter, csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL), path, bool(hint))
         _, names = next(rows, (1, [])) if columns is None else (0, columns)
         yield 0, [name.strip() for name in names]
         width = len(names)
         for line, fields in rows:
-            if len(fields) == width:
-                if width == 1 or any(fields):  # spreadsheets leave rows of empty cells behind
-                    yield line, fields
-            elif any(fields):
-                yield line, _fitted(fields, width, f"{path}, line {line}", delimiter)
+            if any(fields) or len(fields) == width == 1:  # spreadsheets leave rows of empty cells behind
+                fits = len(fields) == width
+                yield line, fields if fits else _fitted(fields, width, f"{path}, line {line}", delimiter)
 
 
 def _numbered(reader: Any, path: Path, skipped: int) -> Iterator[tuple[int, list[str]]]:
@@ -90,8 +84,7 @@ def _fitted(fields: list[str], width: int, where: str, delimiter: str) -> list[s
     sign = DELIMITERS.get(delimiter, delimiter)
     advice = f"put text that holds a {sign} in quotes"
     if len(fields) < width:
-        advice = f"write every field, an empty one as nothing between two {sign}s"
-        advice += ", and text of several lines in quotes"
+        advice = f"write every field, an empty one as nothing between two {sign}s, and text of several lines in quotes"
     many = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
     raise DataError(f"{where}: {many} where the header has {width}; {advice}")
 
@@ -141,11 +134,9 @@ def json_rows(path: Path) -> tuple[str, partial[Rows]]:
     unit = "line" if lines else "entry"
     rows = list(_lines(text, path) if lines else _entries(_parsed(text, path), path))
     names = list(dict.fromkeys(key for _, row in rows for key in row))
-    first = rows[0][1] if rows else {}
     for place, row in rows:
-        if not row.keys() >= first.keys():
-            lost = next(key for key in first if key not in row)
-            raise DataError(f"{path}, {unit} {place}: lacks {lost!r}, which the first has; write null")
+        if lost := [key for key in rows[0][1] if key not in row]:
+            raise DataError(f"{path}, {unit} {place}: lacks {lost[0]!r}, which the first has; write null")
     values = ((place, [row.get(name) for name in names]) for place, row in rows)
     return unit, partial(iter, [(0, names), *values])
 
@@ -155,11 +146,8 @@ def is_lines(text: str, path: Path) -> bool:
     if path.name.lower().removesuffix(".gz").endswith(_LINES):
         return True
     first, _, rest = text.lstrip().partition("\n")
-    if not first.startswith("{") or not rest.strip():
-        return False
     with suppress(ValueError, RecursionError):
-        json.loads(first)
-        return True
+        return first.startswith("{") and bool(rest.strip()) and isinstance(json.loads(first), dict)
     return False
 
 
@@ -168,10 +156,8 @@ def _lines(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if line.strip():
             row = _parsed(line, path, number)
             if not isinstance(row, dict):
-                raise DataError(
-                    f"{path}, line {number}: is no JSON object; write one object per line, such as "
-                    '{"image": "a.png", "caption": "..."}'
-                )
+                advice = 'write one object per line, such as {"image": "a.png", "caption": "..."}'
+                raise DataError(f"{path}, line {number}: is no JSON object; {advice}")
             yield number, row
 
 
@@ -219,12 +205,11 @@ def _are_parts(content: Any) -> bool:
 
 def _are_columns(content: dict[str, Any]) -> bool:
     """Whether an object is what pandas writes by default: columns, each of row number to value."""
-    first = next(iter(content.values()), None)
-    if not isinstance(first, dict) or list(first) != [str(number) for number in range(len(first))]:
+    columns = list(content.values())
+    if not columns or not columns[0] or not all(isinstance(values, dict) for values in columns):
         return False
-    return bool(first) and all(
-        isinstance(values, dict) and values.keys() == first.keys() for values in content.values()
-    )
+    rows = [str(number) for number in range(len(columns[0]))]
+    return list(columns[0]) == rows and all(values.keys() == columns[0].keys() for values in columns)
 
 
 def _row(entry: Any, where: str) -> dict[str, Any]:
@@ -243,14 +228,14 @@ def _is_list_of(kind: type, entry: Any) -> bool:
 
 PARQUET, PARTITION = b"PAR1", ".parquet"
 BATCH = 10_000  # rows in memory at a time
-_NAMELESS = "has a value in a column without a name; name it"
+DAMAGED = "({error}); copy it again"
 
 
 def parquet(path: Path) -> Rows:
     """Yield the rows of a Parquet file, or of all in a folder of partitions, which have the same columns."""
     package, known, done = require("pyarrow.parquet", f"the Parquet file {path}", "parquet"), None, 0
     for part in sorted(path.glob(f"*{PARTITION}")) if path.is_dir() else [path]:
-        with open_bytes(part) as stream, _whole(part, "Parquet file"):
+        with open_bytes(part) as stream, one_error(DataError, f"{part}: is not a whole Parquet file {DAMAGED}"):
             file = package.ParquetFile(stream)
             names = [name.strip() for name in file.schema_arrow.names]
             if known is None:
@@ -266,16 +251,16 @@ def parquet(path: Path) -> Rows:
 def workbook(path: Path) -> Rows:
     """Yield the rows, numbered as it shows them, of the only sheet of a workbook with any."""
     openpyxl = require("openpyxl", f"the Excel workbook {path}", "excel")
-    with open_bytes(path) as stream, _whole(path, "Excel workbook"):
+    with open_bytes(path) as stream, one_error(DataError, f"{path}: is not a whole Excel workbook {DAMAGED}"):
         book, width = openpyxl.load_workbook(stream, read_only=True, data_only=True), 0
         for number, row in enumerate(_sheet(book, path).iter_rows(values_only=True), 1):
             if all(value is None for value in row):
                 continue
-            if width and any(value not in (None, "") for value in row[width:]):
-                raise DataError(f"{path}, row {number}: {_NAMELESS}")
             if not width:
                 width = len(row)
                 yield number, ["" if name is None else str(name).strip() for name in row]
+            elif any(value not in (None, "") for value in row[width:]):
+                raise DataError(f"{path}, row {number}: has a value in a column without a name; name it")
             else:
                 yield number, [*map(as_text, row[:width]), *[""] * (width - len(row))]
 
@@ -285,14 +270,4 @@ def _sheet(book: Any, path: Path) -> Any:
     if len(filled) > 1:
         names = ", ".join(sheet.title for sheet in filled)
         raise DataError(f"{path}: has {len(filled)} sheets ({names}); save the one that is meant apart")
-    return filled[0] if filled else book.worksheets[0]
-
-
-@contextmanager
-def _whole(path: Path, what: str) -> Iterator[None]:
-    try:
-        yield
-    except DataError:
-        raise
-    except (ValueError, KeyError, TypeError, *BROKEN_ZIP, OSError) as error:
-        raise DataError(f"{path}: is not a whole {what} ({error}); copy it again") from error
+    return [*filled, *book.worksheets][0]

@@ -25,9 +25,8 @@ def opencv() -> Any:
 
 
 def resized(image: Stored, size: int | None, resize: str, white: float) -> Stored:
-    """Resize stored pixels, (height, width) or (height, width, channels), in the stored depth: to a
-    square, in proportion, or not at all without a size; `white` is the stored value of white.
-    """
+    """Resize pixels in their stored depth: to a square, in proportion, or not at all without a size."""
+    # The stored value of white is `white`.
     rule = rule_of(resize)
     if size is not None and rule is not None:
         return _by_rule(image, size, rule, white)
@@ -48,9 +47,8 @@ def resized(image: Stored, size: int | None, resize: str, white: float) -> Store
 
 
 def _torchxrayvision(image: Stored, size: int, white: float) -> Stored:
-    """As its ``XRayCenterCrop`` and ``XRayResizer``, by scikit-image's ``resize``: a Gaussian filter of half of how
-    many times it shrinks, less one, and linear interpolation; outside is half of white.
-    """
+    """As its ``XRayCenterCrop`` and ``XRayResizer``, by scikit-image's ``resize``; outside is half of white."""
+    # That is a Gaussian filter of half of how many times it shrinks, less one, and linear interpolation.
     from scipy import ndimage
 
     side = min(image.shape[:2])
@@ -91,10 +89,8 @@ _RULES = {
 
 
 def rule_of(resize: str) -> Rule | None:
-    """Return the rule of a name, or of a text such as ``transformers-bicubic-256/224``. That is the library, the
-    filter and, if the middle is cut out, the shorter side over the square's. None stands for what has another rule,
-    such as ``area``.
-    """
+    """Return the rule of a name or of a text such as ``transformers-bicubic-256/224``, None where there is another."""
+    # It is the library, the filter and, if the middle is cut out, the shorter side over the square's.
     library, _, rest = resize.partition("-")
     if resize in _RULES or library not in ("pillow", "transformers"):
         return _RULES.get(resize)
@@ -144,10 +140,9 @@ def _filtered(image: Stored, count: int, axis: int, filter_name: str) -> Stored:
 
 
 def filter_weights(before: int, after: int, filter_name: str) -> NDArray[np.float64]:
-    """Return the weights (after, before) that shrink or enlarge a line with antialiasing. As Pillow and PyTorch
-    compute them (ATen's ``UpSampleKernel.cpp``): the filter is as much wider as the line shrinks, and the weights
-    of what lies in the line are made to sum to 1.
-    """
+    """Return the weights (after, before) that shrink or enlarge a line with antialiasing."""
+    # As Pillow and PyTorch compute them (ATen's ``UpSampleKernel.cpp``): the filter is as much wider as the line
+    # shrinks, and the weights of what lies in the line are made to sum to 1.
     kernel, reach = _KERNELS[filter_name]
     scale = before / after
     wide = max(scale, 1.0)

@@ -12,6 +12,7 @@ import os
 import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, combinations
@@ -127,10 +128,8 @@ def names_split(studies: Studies) -> bool:
 
 
 def _in_parts(studies: Studies, part_of: Sequence[str]) -> Split:
-    parts: dict[str, list[str]] = {name: [] for name in PARTS}
-    for study_id, part in zip(studies["study_id"], part_of, strict=True):
-        parts[part].append(study_id)
-    return Split(**{name: tuple(sorted(ids)) for name, ids in parts.items()})
+    pairs = list(zip(studies["study_id"], part_of, strict=True))
+    return Split(*(tuple(sorted(study_id for study_id, part in pairs if part == name)) for name in PARTS))
 
 
 def check_split(split: Split, studies: Studies) -> None:
@@ -175,14 +174,11 @@ def _sha256(content: Any) -> str:
 
 
 def _check_fractions(fractions: Sequence[float]) -> None:
-    try:
-        fits = len(fractions) == 3 and all(fraction >= 0 for fraction in fractions)
-        fits = fits and math.isclose(sum(fractions), 1.0, abs_tol=1e-6)
-    except TypeError:  # text, or one number
-        fits = False
-    if not fits:
-        given = tuple(fractions) if isinstance(fractions, (list, tuple)) else fractions
-        raise ConfigError(f"fractions {given!r} must be three numbers, none below 0, of sum 1")
+    with suppress(TypeError):  # of text, or one number
+        if len(fractions) == 3 and min(fractions) >= 0 and math.isclose(sum(fractions), 1.0, abs_tol=1e-6):
+            return
+    given = tuple(fractions) if isinstance(fractions, (list, tuple)) else fractions
+    raise ConfigError(f"fractions {given!r} must be three numbers, none below 0, of sum 1")
 
 
 def by_hash(groups: Sequence[str], fractions: Sequence[float]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from xray_captioning.data.cache_folder import usual_cache
 from xray_captioning.data.opening import is_image, kept_folder
-from xray_captioning.errors import ConfigError, DataError, StoreError, XrayCaptioningError, in_one_line, require
+from xray_captioning.errors import ConfigError, DataError, StoreError, one_error, require
 
 # Not of the web: a table that somebody sent could make this machine ask any server.
 _ADDRESS = re.compile(r"(s3|s3a|gs|gcs|hdfs|webhdfs|abfs|abfss|az|memory)://")
@@ -33,24 +33,20 @@ def is_address(place: Any) -> bool:
 def _store(address: str) -> Iterator[tuple[Any, str]]:
     """Yield the store of an address and the path in it; what goes wrong there is one line."""
     fsspec = require("fsspec.core", "files of a store", "scale")
-    try:
-        store, path = fsspec.url_to_fs(address)
-        store.invalidate_cache()
-        yield store, path
-    except XrayCaptioningError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(f"{address}: is not there; check the address") from error
-    except Exception as error:  # every store has errors of its own
-        advice = "check the address, the credentials and the network, then start again"
-        raise StoreError(f"{address}: the store cannot be used ({in_one_line(error, 150)}); {advice}") from error
+    advice = "check the address, the credentials and the network, then start again"
+    with one_error(StoreError, f"{address}: the store cannot be used ({{error}}); {advice}"):
+        try:
+            store, path = fsspec.url_to_fs(address)
+            store.invalidate_cache()
+            yield store, path
+        except FileNotFoundError as error:
+            raise DataError(f"{address}: is not there; check the address") from error
 
 
 def read(address: str, most: int | None = None) -> bytes:
     """Return a file of a store, or so many of its first bytes."""
     with _store(address) as (store, path):
-        content: bytes = store.cat_file(path, end=most)
-        return content
+        return bytes(store.cat_file(path, end=most))
 
 
 def versions(paths: Iterable[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, compress
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -115,9 +115,8 @@ def unique_problems(names: Iterable[str]) -> list[str]:
 
 
 def study_frame(studies: Iterable[Study], origin: Path) -> Studies:
-    """Return the table of studies that a reader found; none, or two with one id, are a DataError.
-    Words that a program put around every text are left out; a missing text is None, never NaN.
-    """
+    """Return the table of studies that a reader found; none, or two with one id, are a DataError."""
+    # Words that a program put around every text are left out; a missing text is None, never NaN.
     import pandas as pd
 
     # By columns, and with one empty list: objects of very many studies would take more than all that is in them.
@@ -149,22 +148,21 @@ def with_images(studies: Studies) -> Studies:
     present = [[image in there for image in images] for images in studies["images"]]
     kept = studies.copy()
     for column in ("images", "views"):
-        rows = (zip(*row, strict=True) for row in zip(studies[column], present))
-        kept[column] = [[item for item, there in row if there] for row in rows]
+        kept[column] = [list(compress(*row)) for row in zip(studies[column], present)]
     return kept.loc[list(map(any, present))].reset_index(drop=True)
 
 
 def summarise(studies: Studies) -> dict[str, Any]:
-    """Count what studies hold and lack, for JSON: ``images_a_study`` maps numbers of images to
-    studies, ``torn_patients`` are in two parts, ``alike`` maps a section to the one text of all.
-    """
+    """Count what studies hold and lack, for JSON."""
+    # Numbers of studies are by their images; torn patients are in two parts; alike maps a section to the text of all.
     texts = {name: [text for text in studies[name] if text is not None] for name in SECTIONS}
-    named = [image for images in studies["images"] for image in images]
+    named = list(chain.from_iterable(studies["images"]))
     missing = set(named) - those_there(named)
     present = [sum(image not in missing for image in images) for images in studies["images"]]
-    findings, impression = (studies[name].isna() for name in ("findings", "impression"))
-    lengths = {name: [len(text.split()) for text in of] for name, of in texts.items()}
-    words = {name: round(sum(n) / len(n), 1) if n else None for name, n in lengths.items()}
+    findings, impression = (studies[name].isna() for name in TEXTS)
+    words = {
+        name: round(sum(len(text.split()) for text in of) / len(of), 1) if of else None for name, of in texts.items()
+    }
     parts = Counter(part for part in studies["split"] if part is not None)
     patients = list(map(patient_or_study, studies["patient_id"], studies["study_id"]))
     return {
@@ -179,17 +177,19 @@ def summarise(studies: Studies) -> dict[str, Any]:
         "missing_examples": [image for image in named if image in missing][:3],
         "studies_naming_no_image": sum(not images for images in studies["images"]),
         "studies_without_image_present": present.count(0),
-        "images_a_study": _histogram(len(images) for images in studies["images"]),
-        "images_present_a_study": _histogram(present),
-        "views": dict(Counter(view for views in studies["views"] for view in views).most_common()),
+        "images_a_study": {
+            str(number): times for number, times in sorted(Counter(map(len, studies["images"])).items())
+        },
+        "images_present_a_study": {str(n): times for n, times in sorted(Counter(present).items())},
+        "views": dict(Counter(chain.from_iterable(studies["views"])).most_common()),
         "without_findings": int(findings.sum()),
         "without_impression": int(impression.sum()),
         "without_both": int((findings & impression).sum()),
         "alike": {name: texts[name][0] for name in TEXTS if len(texts[name]) >= SEVERAL and len({*texts[name]}) == 1},
         "rendered": int(studies["rendered"].sum()),
         "with_problems": sum(map(bool, studies["problems"])),
-        "words_a_section": words,
-        "problems": dict(Counter(p for ps in studies["problems"] for p in ps).most_common()),
+        "words_a_section": {name: mean and round(mean, 1) for name, mean in words.items()},
+        "problems": dict(Counter(chain.from_iterable(studies["problems"])).most_common()),
         "split": {part: parts[part] for part in PARTS} if parts else None,
         "torn_patients": len(torn(patients, studies["split"])),
     }
@@ -197,10 +197,9 @@ def summarise(studies: Studies) -> dict[str, Any]:
 
 def format_summary(summary: dict[str, Any]) -> str:
     """Lay what `summarise` returned, and ``columns`` if known, out as a short table for people."""
-    words, named = summary["words_a_section"], summary["patients_named"]
     others, labels = summary["other_sources"], summary["with_problems"]
     also = f" (also fits: {', '.join(others)})" if others else ""
-    alone = "" if named else " (none is named: each study is taken for a patient's own)"
+    alone = "" if summary["patients_named"] else " (none is named: each study is taken for a patient's own)"
     read = labels == 0 and summary["without_both"] < summary["studies"]
     hint = " (train-encoder takes findings from the words of the texts)" if read else ""
     shown = summary | {
@@ -208,7 +207,7 @@ def format_summary(summary: dict[str, Any]) -> str:
         "patients": f"{summary['patients']}{alone}",
         "with_findings": summary["studies"] - summary["without_findings"],
         "with_impression": summary["studies"] - summary["without_impression"],
-        "words_a_section": {name: mean for name, mean in words.items() if mean is not None},
+        "words_a_section": {name: mean for name, mean in summary["words_a_section"].items() if mean is not None},
         "with_problems": f"{labels}{hint}",
         "problems": dict(list(summary["problems"].items())[:5]),
         "split": summary["split"] or {},
@@ -218,9 +217,10 @@ def format_summary(summary: dict[str, Any]) -> str:
     if "columns" in summary:
         shown["columns"] = ", ".join(f"{role}={name}" for role, name in shown["columns"].items())
         shown["columns_not_used"] = ", ".join(shown["columns_not_used"]) or "none"
+    for name in [name for name, of in shown.items() if isinstance(of, dict)]:
+        shown[name] = ", ".join(f"{key}: {value}" for key, value in shown[name].items()) or "none"
     rows = ((label, shown.get(name)) for label, name in _SUMMARY.items())
-    said = ((label, _pairs(of) if isinstance(of, dict) else of) for label, of in rows)
-    return "\n".join(f"{label:<30} {value}" for label, value in said if value is not None)
+    return "\n".join(f"{label:<30} {value}" for label, value in rows if value is not None)
 
 
 def summary_warnings(summary: dict[str, Any], there: Sequence[str] = ()) -> list[str]:
@@ -228,17 +228,11 @@ def summary_warnings(summary: dict[str, Any], there: Sequence[str] = ()) -> list
     found = [] if summary["images_named"] else ["no study names an image"]
     if summary["images_named"] and not summary["images_present"]:
         lying = f"there lie {', '.join(there)}" if there else "no image lies there"
-        found.append(
-            f"none of {summary['images_named']} images is there: looked for "
-            f"{summary['missing_examples'][0]}, {lying}; say where they are with --images"
-        )
+        looked = f"none of {summary['images_named']} images is there: looked for {summary['missing_examples'][0]}"
+        found.append(f"{looked}, {lying}; say where they are with --images")
     if summary["without_both"] == summary["studies"]:
-        advice = (
-            "--captions-from-labels makes texts of the labels"
-            if summary["with_problems"]
-            else "--columns caption=NAME names the column of texts"
-        )
-        found.append(f"no study has findings or an impression; {advice}")
+        labels, column = "--captions-from-labels makes texts of the labels", "--columns caption=NAME names their column"
+        found.append(f"no study has findings or an impression; {labels if summary['with_problems'] else column}")
     for text in dict.fromkeys(summary["alike"].values()):
         names = " and ".join(name for name, other in summary["alike"].items() if other == text)
         found.append(f"{names}: all studies have the same text, {text[:60]!r}; check its column")
@@ -249,14 +243,6 @@ def torn(groups: Iterable[str], parts: Iterable[str | None]) -> list[str]:
     """Return the groups, such as patients, with studies in two parts."""
     first: dict[str, str] = {}
     return sorted({group for group, part in zip(groups, parts) if part and first.setdefault(group, part) != part})
-
-
-def _histogram(counts: Iterable[int]) -> dict[str, int]:
-    return {str(count): times for count, times in sorted(Counter(counts).items())}
-
-
-def _pairs(counts: dict[str, Any]) -> str:
-    return ", ".join(f"{name}: {value}" for name, value in counts.items()) or "none"
 
 
 # --- the view of a radiograph: what a source or a DICOM file calls it, its place in a model ---
@@ -279,10 +265,9 @@ def named_view(name: str) -> str:
 
 
 def select_images(images: Sequence[T], views: Sequence[str], count: int, repeat: bool = False) -> list[T | None]:
-    """Put a study's images into the ``count`` places of a model: frontal, lateral, None or the
-    first image again (`repeat`); empty ones at the end are left out. A known view never takes the
-    other's place, because a model learns what is seen there; of one, a lateral comes last.
-    """
+    """Put a study's images into the ``count`` places of a model: frontal, lateral, None or, to `repeat`, the first."""
+    # Empty ones at the end are left out. A known view never takes the other's place, because a model learns what
+    # is seen there; of one, a lateral comes last.
     rest = list(range(len(images)))
 
     def take(*wanted: str) -> int | None:

@@ -38,9 +38,8 @@ class Row(dict[str, Any]):
         return f"{self.table.path}, {self.table.unit} {self.number}"
 
     def text(self, column: str | None) -> str:
-        """Return a value as text without white space around it, '' where there is no such column;
-        the only text of a list is that text, another list or an object is a DataError.
-        """
+        """Return a value as text without white space around it, '' where there is no such column."""
+        # The only text of a list is that text, another list or an object is a DataError.
         value = self.get(column, "")  # type: ignore[arg-type]
         if isinstance(value, list) and len(value) == 1:
             value = records.as_text(value[0])
@@ -153,18 +152,13 @@ def part_of(name: str, part: str | None, where: str) -> str | None:
 
 
 def id_text(name: str) -> str:
-    """Return an id without the '.0' that pandas gives numbers of a column in which some lack.
-
-    >>> id_text("1042.0"), id_text("0042"), id_text("p1.0")
-    ('1042', '0042', 'p1.0')
-    """
+    """Return an id without the '.0' that pandas gives numbers of a column in which some lack; 'p1.0' stays."""
     return name.partition(".")[0] if _FLOAT.fullmatch(name) else name
 
 
 def image_names(row: Row, column: str) -> list[str]:
-    """Return the images that a cell names: one, or several in a list of JSON, Python or NumPy, or
-    with ';', '|', ',' or a blank between names with suffixes. Flickr's 'a.jpg#0' is 'a.jpg'.
-    """
+    """Return the images that a cell names, of Flickr's 'a.jpg#0' 'a.jpg'."""
+    # Several are a list of JSON, Python or NumPy, or names with suffixes and ';', '|', ',' or a blank between.
     value = row[column]
     if isinstance(value, str):
         name = value.strip()
@@ -174,10 +168,9 @@ def image_names(row: Row, column: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         advice = "write a path, or a list of paths (images inside of a table have to be saved as files first)"
         raise DataError(f"{row.place}: {column} holds no names of image files; {advice}")
-    names = [name.strip() for name in value if name.strip()]
-    if not names:
-        raise DataError(f"{row.place}: {column} names no image; fill it in or remove the row")
-    return list(dict.fromkeys(names))
+    if names := list(dict.fromkeys(filter(None, map(str.strip, value)))):
+        return names
+    raise DataError(f"{row.place}: {column} names no image; fill it in or remove the row")
 
 
 def is_image_name(name: str) -> bool:
@@ -189,18 +182,17 @@ def joined_texts(row: Row, column: str) -> str:
     """Return the text of a cell; several in a list, also as Python or JSON write it, are joined."""
     value = row.get(column, "")
     if isinstance(value, str):
-        text = value.strip()
-        if text[:2] not in ("['", '["') or text[-1:] != "]":
-            return text
-        value = literal(text) or text
+        value = value.strip()
+        if value[:2] in ("['", '["') and value[-1] == "]":
+            value = literal(value) or value
     if isinstance(value, list) and all(isinstance(text, str) for text in value):
         return one_text(value, row.place)
-    return row.text(column) if not isinstance(value, str) else value
+    return value if isinstance(value, str) else row.text(column)
 
 
 def one_text(texts: Iterable[str], where: str) -> str:
     """Join the different texts of a study; different whole reports of it are a DataError."""
-    texts = list(dict.fromkeys(text.strip() for text in texts if text.strip()))
+    texts = list(dict.fromkeys(filter(None, map(str.strip, texts))))
     if len(texts) > 1 and sum(map(has_headings, texts)) > 1:
         advice = "give each examination a row and a study id of its own, or keep one report"
         raise DataError(f"{where}: study has {len(texts)} different reports; {advice}")

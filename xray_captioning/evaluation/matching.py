@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xray_captioning.data.feature_files import StudyFeatures, listed, open_features
+from xray_captioning.data.feature_files import StudyFeatures, open_features
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import caption_files
 from xray_captioning.evaluation.caption_files import TextColumn, Texts, checked_text
@@ -106,12 +106,12 @@ def features_of(given: Any, studies: pd.DataFrame) -> StudyFeatures | None:
     rows = Studies(ids, list(studies["images"])).rows(features.ids)
     names = [name if row is None else ids[row] for name, row in zip(features.ids, rows)]
     if twice := [name for name, times in Counter(names).items() if times > 1]:
-        what = f"has {len(twice)} studies twice, such as {listed(twice)}"
+        what = f"has {len(twice)} studies twice, such as {', '.join(twice[:3])}"
         raise DataError(f"{features.source}: {what}; keep one row of each")
     known = {name: place for place, name in enumerate(names) if rows[place] is not None}
     if not known:
-        what = f"none of its {len(rows)} ids, such as {listed(features.ids)}, is that of a study"
-        raise DataError(f"{features.source}: {what}; the data has {listed(ids)} and so on")
+        what = f"none of its {len(rows)} ids, such as {', '.join(features.ids[:3])}, is that of a study"
+        raise DataError(f"{features.source}: {what}; the data has {', '.join(ids[:3])} and so on")
     return replace(features, places=known)
 
 

@@ -16,6 +16,7 @@ import os
 import urllib.error
 import urllib.request
 import zlib
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path, PurePath
@@ -48,11 +49,6 @@ class RemoteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if PurePath(self.name).name != self.name or not self.urls:
             raise ValueError(f"{self.name!r} needs a plain file name and an address")
-
-    @property
-    def checked(self) -> bool:
-        """Whether an id says that a file is this one."""
-        return bool(self.git_blob or self.sha256)
 
 
 class PublishedEncoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,22 +137,18 @@ def fetch_file(file: RemoteFile, folder: Path) -> Path:
         return target
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder):
-        if not target.exists():  # or another process has downloaded it meanwhile
-            _receive_checked(file, target)
+        if target.exists():  # another process has downloaded it meanwhile
+            return target
+        _from_first(file, part := Part.beside(target), target)
+        try:
+            advice = f"it was not kept; see whether {file.urls[0]} still is that file"
+            check_file(part.content, file, advice)
+        except DataError:
+            part.remove()  # or every later call would continue it
+            raise
+        part.version.unlink(missing_ok=True)  # first, because nobody looks for it beside a whole file
+        os.replace(part.content, target)
     return target
-
-
-def _receive_checked(file: RemoteFile, target: Path) -> None:
-    part = Part.beside(target)
-    _from_first(file, part, target)
-    try:
-        advice = f"it was not kept; see whether {file.urls[0]} still is that file"
-        check_file(part.content, file, advice)
-    except DataError:
-        part.remove()  # or every later call would continue it
-        raise
-    part.version.unlink(missing_ok=True)  # first, because nobody looks for it beside a whole file
-    os.replace(part.content, target)
 
 
 def check_file(path: Path, file: RemoteFile, advice: str) -> None:
@@ -173,18 +165,13 @@ def check_file(path: Path, file: RemoteFile, advice: str) -> None:
     for label, expected, digest in (("git blob id", file.git_blob, _git_blob), ("SHA-256", file.sha256, sha256_file)):
         if expected is not None and (found := digest(path)) != expected:
             raise DataError(f"{path}: {label} is {found} where {expected} is expected; {advice}")
-    if kind == ".tgz" and not file.checked:
-        _check_gzip(path, advice)
-
-
-def _check_gzip(path: Path, advice: str) -> None:
-    """Unpack a file of which no id is known: it ends with a sum of what was packed (RFC 1952)."""
-    try:
-        with gzip.open(path) as packed:
-            while packed.read(CHUNK):
-                pass
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: is cut or damaged ({error}); {advice}") from error
+    if kind == ".tgz" and not (file.git_blob or file.sha256):  # it ends with a sum of what was packed (RFC 1952)
+        try:
+            with gzip.open(path) as packed:
+                while packed.read(CHUNK):
+                    pass
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"{path}: is cut or damaged ({error}); {advice}") from error
 
 
 def _git_blob(path: Path) -> str:
@@ -217,7 +204,7 @@ def _from_first(file: RemoteFile, part: Part, target: Path) -> None:
             return download(url, part, file)
         except UnreachableError as error:
             reasons.append(f"{url}: {error}")
-    kept = part.begun(file.checked)[0]
+    kept = part.begun(file)[0]
     later = f"fetch again to continue after the {kept} bytes kept" if kept else "fetch again later"
     advice = f"{later}, or download it by hand, save it as {target} and fetch again to have it checked"
     raise DataError(f"{file.name}: cannot be downloaded ({'; '.join(reasons)}); {advice}")
@@ -238,27 +225,25 @@ class Part(NamedTuple):
         """Return where `target` is collected while it is downloaded."""
         return cls(*(target.with_name(target.name + end) for end in (".part", ".part.version")))
 
-    def begun(self, checked: bool) -> tuple[int, str]:
+    def begun(self, file: RemoteFile) -> tuple[int, str]:
         """Return how many bytes a download can continue after, and their version."""
         # Bytes of an unknown one only where the whole will be checked, so that no two are mixed.
-        try:
-            version = self.version.read_text("utf-8").strip()
-            return (self.content.stat().st_size, version) if version or checked else (0, "")
-        except (OSError, ValueError):
-            return 0, ""
+        with suppress(OSError, ValueError):
+            if (version := self.version.read_text("utf-8").strip()) or file.git_blob or file.sha256:
+                return self.content.stat().st_size, version
+        return 0, ""
 
     def remove(self) -> None:
         """Delete what was received."""
-        self.content.unlink(missing_ok=True)
-        self.version.unlink(missing_ok=True)
+        for file in self:
+            file.unlink(missing_ok=True)
 
 
 def download(url: str, part: Part, file: RemoteFile) -> None:
-    """Receive a file, or what is missing of it where the server sends ranges of the version begun. Raise
-    UnreachableError if the address (https, or http on this machine) does not give exactly the whole file; what came
-    stays in the part.
-    """
-    done, version = part.begun(file.checked)
+    """Receive a file, or what is missing of it where the server sends ranges of the version begun."""
+    # Raise UnreachableError if the address (https, or http on this machine) does not give exactly the whole file;
+    # what came stays in the part.
+    done, version = part.begun(file)
     headers = {"Range": f"bytes={done}-"} if done else {}
     with _open(url, headers | ({"If-Range": version} if version else {})) as response:
         sent = response.headers.get("Content-Range", "")
@@ -281,7 +266,10 @@ def _version(response: Any) -> str:
 
 def _receive(response: Any, part: Part, start: int, file: RemoteFile) -> None:
     """Write an answer after the bytes that are there, with a progress bar."""
-    total = _total(response, start, file.size)
+    length = response.headers.get("Content-Length", "")
+    total = start + int(length) if length.isdigit() else file.size
+    if file.size not in (None, total):
+        raise UnreachableError(f"offers {total} bytes where {file.size} are expected")
     if not start:
         part.remove()
         atomic_write(part.version, _version(response))
@@ -299,17 +287,6 @@ def _receive(response: Any, part: Part, start: int, file: RemoteFile) -> None:
         raise UnreachableError(f"the connection ended after {received} of {total} bytes")
 
 
-def _total(response: Any, start: int, size: int | None) -> int | None:
-    """Return how many bytes the whole file has, None where that is unknown."""
-    length = response.headers.get("Content-Length", "")
-    if not length.isdigit():
-        return size
-    total = start + int(length)
-    if size not in (None, total):
-        raise UnreachableError(f"offers {total} bytes where {size} are expected")
-    return total
-
-
 def _read(response: Any) -> bytes:
     try:
         return bytes(response.read1(CHUNK))  # what has arrived: a timeout loses none of it
@@ -319,7 +296,7 @@ def _read(response: Any) -> bytes:
 
 def _open(url: str, headers: dict[str, str]) -> Any:
     """Open an address; an answer of 416 is returned, any other failure raised."""
-    if not (urlsplit(url).scheme == "https" or _is_local(url)):
+    if not _is_safe(url):
         raise UnreachableError("is no https address")
     # Uncompressed on the way, so that positions and lengths are those of the file.
     fixed = {"User-Agent": "xray-captioning", "Accept-Encoding": "identity"}
@@ -334,10 +311,10 @@ def _open(url: str, headers: dict[str, str]) -> Any:
         raise UnreachableError(str(getattr(error, "reason", error))) from error
 
 
-def _is_local(url: str) -> bool:
-    """Return whether an address is plain HTTP on this machine, where nobody can listen in."""
+def _is_safe(url: str) -> bool:
+    """Return whether an address is https, or plain HTTP on this machine, where nobody can listen in."""
     parts = urlsplit(url)
-    return parts.scheme == "http" and parts.hostname in LOOPBACK
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -346,7 +323,6 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        stays = _is_local(req.full_url) and _is_local(newurl)
-        if not (urlsplit(newurl).scheme == "https" or stays):
+        if not _is_safe(newurl) or (req.type, urlsplit(newurl).scheme) == ("https", "http"):
             raise UnreachableError(f"is redirected to {newurl}, which is no https address")
         return super().redirect_request(req, fp, code, msg, headers, newurl)

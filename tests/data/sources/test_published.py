@@ -11,8 +11,8 @@ import pytest
 from tests.data.sources.layouts import CHEXPERT, WRITERS, dicom, mimic, mimic_tree, touch, write_dicom, write_table
 from tests.data.sources.test_contract import STUDIES, check, refused
 from xray_captioning.data import cache_folder
-from xray_captioning.data.sources import labels
-from xray_captioning.data.sources.labels import render_captions
+from xray_captioning.data.sources import published
+from xray_captioning.data.sources.published import render_captions
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.studies import format_summary, summarise
 from xray_captioning.errors import DataError
@@ -122,10 +122,10 @@ def test_a_label_that_is_none_of_the_four_is_named(tmp_path):
 
 def test_padchest_labels_get_the_names_used_here_or_keep_their_own():
     found = ["pulmonary mass", " nodule", "NSG tube", "aortic elongation", "normal", "unchanged"]
-    read = labels.named(found, labels.PADCHEST, labels.PADCHEST_NO_FINDING)
+    read = published.named(found, "padchest")
     assert read == ["Lung Lesion", "Support Devices", "aortic elongation"]
     with pytest.raises(DataError, match=r"t\.csv, line 3: the labels are 'nodule'"):
-        labels.listed("nodule", "t.csv, line 3")
+        published.listed("nodule", "t.csv, line 3")
 
 
 @pytest.mark.parametrize("table", ["annotations_train.csv", "annotations/annotations_train.csv"])

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xray_captioning.data.sources.labels import render_captions
 from xray_captioning.data.sources.lookup import image_key
+from xray_captioning.data.sources.published import render_captions
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.studies import COLUMNS, format_summary, summarise, with_images
 from xray_captioning.errors import ConfigError, DataError, XrayCaptioningError

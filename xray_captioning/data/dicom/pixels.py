@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom, one_error, quiet, read_elements
+from xray_captioning.data.dicom.reading import DAMAGED, PREAMBLE, is_dicom, quiet, read_elements
 from xray_captioning.data.levels import Note, check_jpeg, check_size, jpeg_segments, warn, white
 from xray_captioning.data.opening import PICTURE_SUFFIXES
 from xray_captioning.data.stores import is_address, read
 from xray_captioning.data.studies import UNKNOWN, named_view
-from xray_captioning.errors import ImageError
+from xray_captioning.errors import ImageError, one_error
 
 Mask = NDArray[np.bool_]
 Tell = Callable[[str], object]
@@ -62,7 +62,7 @@ def decode_dicom(data: bytes, name: str, max_pixels: float, note: Note = warn) -
     `max_pixels`, also inside its compressed data, is an ImageError before memory is taken for it.
     """
     told: list[str] = []
-    with one_error(ImageError, name), quiet():
+    with one_error(ImageError, f"{name}{DAMAGED}", quoted=False), quiet():
         dataset = read_elements(io.BytesIO(data), _ELEMENTS, most=int(8 * max_pixels))
         _check(dataset, name, max_pixels)
         stored, most = _stored(dataset), np.float32(2**dataset.BitsStored - 1)
@@ -78,9 +78,7 @@ def decode_dicom(data: bytes, name: str, max_pixels: float, note: Note = warn) -
 
 
 def view_of(source: str | os.PathLike[str] | bytes) -> str:
-    """Return the view that a DICOM file (its path or content) names in View Position (0018,5101): 'unknown' where
-    that tells neither, and for anything else; a DICOM file without pydicom is a MissingExtraError.
-    """
+    """Return the view that a DICOM file, its path or content, names in View Position (0018,5101), else 'unknown'."""
     if is_address(source):
         if str(source).lower().endswith(PICTURE_SUFFIXES):
             return UNKNOWN
@@ -89,7 +87,7 @@ def view_of(source: str | os.PathLike[str] | bytes) -> str:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             if not is_dicom(file.read(PREAMBLE)):
                 return UNKNOWN
-            with one_error(ImageError, ""), quiet():
+            with one_error(ImageError, DAMAGED), quiet():
                 dataset = read_elements(file, [_VIEW_POSITION], last=_VIEW_POSITION)
                 return named_view(str(dataset.ViewPosition))
     except (ImageError, OSError, ValueError):  # reading the pixels will tell what is wrong

@@ -18,8 +18,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from xray_captioning.data.levels import catching
-from xray_captioning.errors import DataError, XrayCaptioningError, require
+from xray_captioning.errors import DataError, one_error, require
 
+DAMAGED = ": is truncated or damaged DICOM; get it again"  # and no cause, whose message may quote the file
 PREAMBLE = 132  # bytes: 128 of anything and 'DICM'
 LARGEST_LEAD = 1 << 24  # bytes that may precede the pixels in a deflated file
 _META, _IDENTIFYING = 0x0002, 0x0008  # the groups that files without a preamble begin with
@@ -50,18 +51,6 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             log.setLevel(before)
-
-
-@contextmanager
-def one_error(kind: type[Exception], name: str) -> Iterator[None]:
-    """Make one error, which quotes nothing of a file, of whatever goes wrong while it is read."""
-    try:
-        yield
-    except XrayCaptioningError:
-        raise
-    except Exception:  # of any kind, because pydicom trusts what it reads
-        # "from None" leaves out the cause, whose message may quote the file.
-        raise kind(f"{name}: is truncated or damaged DICOM; get it again") from None
 
 
 def read_elements(file: BinaryIO, names: Sequence[str | int], last: int | None = None, most: int = LARGEST_LEAD) -> Any:
@@ -122,10 +111,9 @@ def _has_vr(element: bytes) -> bool:
 
 
 def read_header(path: str | os.PathLike[str], more: Sequence[str] = ()) -> dict[str, str] | None:
-    """Read the header of a DICOM file: texts by the standard's keywords, '' where one is missing, of the
-    patient's id a digest, and `more` as they are. None for another file and for a DICOMDIR.
-    """
-    with one_error(DataError, str(path)), open(path, "rb") as file:
+    """Read the header of a DICOM file: texts by keyword, '' where one is missing; None for others and a DICOMDIR."""
+    # Of the patient's id there is a digest, of `more` what the file has.
+    with one_error(DataError, f"{path}{DAMAGED}", quoted=False), open(path, "rb") as file:
         if not is_dicom(file.read(PREAMBLE)):
             return None
         with quiet():

@@ -4,6 +4,7 @@ arXiv:1504.00325) and Karpathy and Fei-Fei's of COCO's images (CVPR 2015).
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, islice
@@ -34,10 +35,9 @@ class CaptionsTable(NamedTuple):
 
 
 def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> Iterable[Study]:
-    """Read a table of images and captions, or tables that are the parts of a split. In a folder: ``captions.*``;
-    else ``train.csv`` and its like, alike otherwise; else ``train/metadata.csv`` and its like, beside their images;
-    else the only table that is there.
-    """
+    """Read a table of images and captions, or tables that are the parts of a split."""
+    # In a folder: ``captions.*``; else ``train.csv`` and its like, alike otherwise; else ``train/metadata.csv`` and
+    # its like, beside their images; else the only table that is there.
 
     def found() -> Iterator[StudyRow]:
         for table in _tables(path):
@@ -64,10 +64,9 @@ def columns_of(path: Path, columns: Columns | None = None) -> tuple[dict[str, st
 
 
 def _tables(path: Path) -> list[CaptionsTable]:
-    found = tables_of(path) if path.is_dir() else [CaptionsTable(path)]
-    if not found:
-        raise DataError(f"{path}: holds no table; looked for *{', *'.join(_OWN_FORMAT[:-1])}")
-    return found
+    if found := tables_of(path) if path.is_dir() else [CaptionsTable(path)]:
+        return found
+    raise DataError(f"{path}: holds no table; looked for *{', *'.join(_OWN_FORMAT[:-1])}")
 
 
 def tables_of(folder: Path) -> list[CaptionsTable]:
@@ -101,20 +100,14 @@ def _parts(tables: list[Path]) -> list[CaptionsTable]:
     words = [_PART_WORD.findall(path.name.lower()) for path in tables]
     alike = {_PART_WORD.sub("", path.name.lower()) for path in tables}
     parts = [named_part(found[0]) if len(found) == 1 else None for found in words]
-    if len(tables) < 2 or len(alike) > 1 or None in parts or len(set(parts)) < len(parts):
-        return []
-    return [CaptionsTable(path, part) for path, part in zip(tables, parts, strict=True)]
+    differ = len(alike) == 1 < len(tables) == len(set(parts)) and None not in parts
+    return [CaptionsTable(*of) for of in zip(tables, parts, strict=True)] if differ else []
 
 
 def _part_folders(folder: Path) -> list[CaptionsTable]:
     """Return the metadata of the folders of parts, as imagefolders of Hugging Face have it."""
-    folders = (path for path in folder.iterdir() if path.is_dir() and named_part(path.name))
-    return [
-        CaptionsTable(path, named_part(home.name), f"{home.name}/")
-        for home in folders
-        for path in sorted(home.glob("metadata.*"))
-        if is_table(path)
-    ]
+    found = ((path, path.parent.name) for path in sorted(folder.glob("*/metadata.*")) if is_table(path))
+    return [CaptionsTable(path, named_part(home), f"{home}/") for path, home in found if named_part(home)]
 
 
 def _opened(path: Path) -> Table:
@@ -128,9 +121,7 @@ def _opened(path: Path) -> Table:
 
 
 def read_r2gen(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read an annotation: lists of entries by part, or one whose entries name their split. Reports
-    become findings; ``subject_id``, of MIMIC-CXR's edition, is the patient.
-    """
+    """Read lists of entries by part, or one whose entries name their split; reports become findings."""
     # The id is asked for: that of any other table may count rows where several name one image.
     found = list(rows(layout.published(path, "id", "report", "image_path"), LAYOUTS["r2gen"], {"study": "id"}))
     check_unique((row.study for row in found), path)
@@ -139,26 +130,24 @@ def read_r2gen(path: Path, finder: ImageFinder) -> list[Study]:
 
 def is_r2gen(path: Path) -> bool:
     """Tell by the beginning of a JSON file, or its usual name, whether its entries are R2Gen's."""
-    if path.name.lower() == "annotation.json":
-        return True
-    head = _head(path)
-    return head.lstrip()[:1] in ("{", "[") and bool(
-        re.search(r'"image_path"\s*:', head) and re.search(r'"report"\s*:', head)
-    )
+    return path.name.lower() == "annotation.json" or _keys(path) >= {"image_path", "report"}
 
 
-def _head(path: Path) -> str:
-    """Return the beginning of a text file, '' where it is none."""
+def _keys(path: Path) -> set[str]:
+    """Return the first bracket of a JSON file and the keys at its beginning, nothing of another file."""
+    head = ""
     with suppress(DataError):
-        return read_text(path, HEAD_BYTES)
-    return ""
+        head = read_text(path, HEAD_BYTES).lstrip()
+    return {head[0], *re.findall(r'"(\w+)"\s*:', head)} if head[:1] in ("{", "[") else set()
+
+
+_COCO = (("images", "file_name"), ("annotations", "image_id"), ("images", "filename", "sentences"))
 
 
 def read_coco(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read files of images and captions, such as ``captions_val2014.json``, which is that part: each image a study
-    with its captions joined. Where two files number alike the part stands before the id.
-    """
-    files = [path] if path.is_file() else [p for p in _json_files(path) if is_coco(p)]
+    """Read files of images and captions, such as ``captions_val2014.json``, which is that part."""
+    # Each image is a study with its captions joined. Where two files number alike the part stands before the id.
+    files = [path] if path.is_file() else list(filter(is_coco, _json_files(path)))
     found = [row for file in files for row in _coco_rows(file, len(files) > 1)]
     if len({row.study for row in found}) < len(found) and len(files) > 1:
         for row in found:
@@ -170,13 +159,9 @@ def read_coco(path: Path, finder: ImageFinder) -> list[Study]:
 def is_coco(path: Path) -> bool:
     """Tell whether a JSON file, or one of a folder, has images and captions as COCO has them."""
     if path.is_dir():
-        return any(is_coco(file) for file in _json_files(path))
-    head = _head(path)
-    if not head.lstrip().startswith("{"):
-        return False
-    keys = set(re.findall(r'"(\w+)"\s*:', head))
-    either = keys >= {"images", "file_name"} or keys >= {"annotations", "image_id"}
-    return either or keys >= {"images", "filename", "sentences"}
+        return any(map(is_coco, _json_files(path)))
+    keys = _keys(path)
+    return any(keys >= {"{", *known} for known in _COCO)
 
 
 def _json_files(path: Path) -> list[Path]:
@@ -200,20 +185,19 @@ def _coco_rows(path: Path, by_name: bool) -> Iterator[StudyRow]:
         texts += [_needed(s, ("raw",), where, empty=True) for s in image.get("sentences") or []]
         patient = str(image.get("patient_id", image.get("subject_id", "")) or "")
         folder = image.get("filepath")  # as Karpathy's files name it
-        names = (f"{folder}/{name}" if isinstance(folder, str) and folder else name,)
+        name = f"{folder}/{name}" if isinstance(folder, str) and folder else name
         told = (*layout.NO_TEXTS[1:], " ".join(dict.fromkeys(filter(None, texts))))
-        yield StudyRow(None, where, study, names, patient=patient, split=own, texts=told)
+        yield StudyRow(None, where, study, (name,), patient=patient, split=own, texts=told)
     if captions:
         what = f"has captions of image {min(captions)!r}, which is not among the images ({len(captions)} such)"
         raise DataError(f"{path}: {what}; add it or take them out")
 
 
 def _captions_of(content: dict[str, Any], path: Path) -> dict[str, list[str]]:
-    captions: dict[str, list[str]] = {}
+    captions: dict[str, list[str]] = defaultdict(list)
     for number, entry in enumerate(content.get("annotations") or [], start=1):
         where = f"{path}, annotation {number}"
-        image = _needed(entry, ("image_id",), where)
-        captions.setdefault(image, []).append(_needed(entry, ("caption",), where, empty=True))
+        captions[_needed(entry, ("image_id",), where)].append(_needed(entry, ("caption",), where, empty=True))
     return captions
 
 
@@ -223,6 +207,5 @@ def _needed(entry: Any, keys: tuple[str, ...], where: str, empty: bool = False) 
         raise DataError(f"{where}: is not an object; mend the file")
     value = next((entry[key] for key in keys if key in entry), None)
     if not isinstance(value, (str, int)) or not (empty or str(value).strip()):
-        found = ", ".join(entry)
-        raise DataError(f"{where}: lacks {' or '.join(keys)}; found: {found}; fill it in")
+        raise DataError(f"{where}: lacks {' or '.join(keys)}; found: {', '.join(entry)}; fill it in")
     return str(value).strip()

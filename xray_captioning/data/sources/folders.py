@@ -8,7 +8,6 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -37,10 +36,9 @@ class _Folder(NamedTuple):
 
 
 def read_reports(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the text files below a folder, each the report of a study. Its images are, the first
-    that there is, those of its name beside it; those in the folder of its name; those beside the
-    only report; the one of its name elsewhere. An image without a report is a study without text.
-    """
+    """Read the text files below a folder, each the report of a study."""
+    # Its images are, the first that there is, those of its name beside it; those in the folder of its name; those
+    # beside the only report; the one of its name elsewhere. An image without a report is a study without text.
     folders = list(_folders(path, finder))
     images = [image for folder in folders for image in folder.images]
     named: dict[str, list[str]] = {}  # images by their stem
@@ -51,12 +49,9 @@ def read_reports(path: Path, finder: ImageFinder) -> list[Study]:
     if not reports:
         raise DataError(f"{path}: holds no report that ends in .txt; check the folder")
     studies = [_study(path, folder, report, named, inside) for folder, report in reports]
-    taken = {image for study in studies for image in study.images}
-    return studies + [
-        Study(Path(image).relative_to(path).with_suffix("").as_posix(), [image])
-        for image in images
-        if image not in taken
-    ]
+    left = dict.fromkeys(images).keys() - {image for study in studies for image in study.images}
+    alone = filter(left.__contains__, images)
+    return studies + [Study(Path(image).relative_to(path).with_suffix("").as_posix(), [image]) for image in alone]
 
 
 def is_folder_of_reports(path: Path) -> bool:
@@ -113,9 +108,8 @@ _OTHERS = (*_TABLES, ".txt", ".json", ".xml", ".png", ".jpg", ".jpeg", ".md", ".
 
 
 def read_dicom(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the radiographs below a folder, a study for each StudyInstanceUID, in order of files; an image that lies
-    there twice counts once. Tables beside them, with a column of `_KEYS`, give reports.
-    """
+    """Read the radiographs below a folder, a study for each StudyInstanceUID, in order of files."""
+    # An image that lies there twice counts once. Tables beside them, with a column of `_KEYS`, give reports.
     headers = list(filter(None, map(read_header, _may_be_dicom(path))))
     images = [header for header in headers if header["Rows"] and header["Modality"].upper() in RADIOGRAPHS]
     if not images:
@@ -134,11 +128,8 @@ def read_dicom(path: Path, finder: ImageFinder) -> list[Study]:
 
 def _order(header: dict[str, str]) -> list[float]:
     """Return the numbers of series and instance, infinite where there is none."""
-    numbers = [math.inf, math.inf]
-    for place, name in enumerate(("SeriesNumber", "InstanceNumber")):
-        with suppress(ValueError):
-            numbers[place] = float(header[name])
-    return numbers
+    texts = (header[name] for name in ("SeriesNumber", "InstanceNumber"))
+    return [float(text) if text.lstrip("+-").isdecimal() else math.inf for text in texts]
 
 
 def is_dicom_tree(path: Path) -> bool:
@@ -158,10 +149,8 @@ def _tables(folder: Path) -> list[Path]:
 
 def _key(table: Table) -> tuple[str, str] | None:
     """Return the column by which a table names studies, and the attribute of a header it means."""
-    for names, attribute in _KEYS.items():
-        if column := table.column("study", names):
-            return column, attribute
-    return None
+    found = ((table.column("study", names), attribute) for names, attribute in _KEYS.items())
+    return next(((column, attribute) for column, attribute in found if column), None)
 
 
 def _rows(path: Path, headers: list[dict[str, str]]) -> Iterator[StudyRow]:
@@ -182,8 +171,7 @@ def _may_be_dicom(path: Path) -> Iterator[str]:
     """Yield the files below a folder in order that may be DICOM: its suffixes, none, or numbers."""
     if path.is_file():
         yield str(path)
-        return
-    for folder, _, names in walk(path):
+    for folder, _, names in () if path.is_file() else walk(path):
         for name in names:
             if name.upper() != "DICOMDIR" and not name.lower().endswith(_OTHERS):
                 yield os.path.join(folder, name)

@@ -7,16 +7,16 @@ whatever its column is called. Several rows of one study are several images of i
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xray_captioning.data import table as tables
-from xray_captioning.data.sources.labels import label_value
 from xray_captioning.data.studies import SECTIONS, UNKNOWN, Study, named_part, named_view, text_or_none, unique_problems
 from xray_captioning.data.table import Row, Table, column_key
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.files import read_toml
+from xray_captioning.files import is_missing, read_toml
 from xray_captioning.findings import CHEXPERT
 from xray_captioning.text.sections import split_report
 
@@ -63,9 +63,8 @@ class StudyRow:
 
 
 def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[str, str]:
-    """Return the column of every role that one plays; see `Table.column`. Where the user names a
-    column of text no other is one; without images, or text or labels, it is a DataError.
-    """
+    """Return the column of every role that one plays; see `Table.column`."""
+    # Where the user names a column of text no other is one; without images, or text or labels, it is a DataError.
     asked = asked or {}
     if unknown := [role for role in asked if role not in ROLES]:
         raise ConfigError(f"columns: {unknown[0]!r} is no role; choose among {', '.join(ROLES)}")
@@ -80,7 +79,8 @@ def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[st
             found[role] = column
     missing: dict[str, list[str]] = {}
     lacks_image = bool(layout.get("image")) and "image" not in {*found, *asked}
-    if lacks_image and "study" not in asked and _names_image(table, found.get("study")):
+    first = next(iter(table), None) if lacks_image and "study" in found.keys() - asked.keys() else None
+    if first and tables.is_image_name(str(first[found["study"]])):  # as in {"a.png": "Clear lungs."}
         found["image"] = found.pop("study")
     elif lacks_image:
         missing["image"] = layout["image"]
@@ -100,12 +100,11 @@ def rows(
     """Yield what each row of a table says; the user may have `asked` for columns, the whole table
     may be a `part` of a split, and paths of images may begin with a `folder`.
     """
-    columns = used_columns(table, layout, asked)
     labels = [name for name in CHEXPERT[1:] if "coded" in layout and name in table.columns]
-    get = columns.get
-    image, study, patient = get("image"), get("study"), get("patient")
-    split, view, listed, mesh = get("split"), get("view"), get("labels"), get("mesh")
-    text_columns = [get(role) for role in TEXTS]
+    get = used_columns(table, layout, asked).get
+    image, study, patient, split, view = map(get, ROLES[:5])
+    listed, mesh = get("labels"), get("mesh")
+    text_columns = [*map(get, TEXTS)]
     for row in table:
         if not (study_id := row.text(study)) and study:
             raise DataError(f"{row.place}: the id in {study} is empty; fill it in or remove the row")
@@ -123,27 +122,19 @@ def rows(
         )
 
 
-def _names_image(table: Table, column: str | None) -> bool:
-    """Whether ids are names of image files, as in {"a.png": "Clear lungs."}."""
-    first = next(iter(table), None)
-    return column is not None and first is not None and tables.is_image_name(str(first[column]))
-
-
 def _split_column(table: Table, strict: str = "", *loose: str) -> str | None:
-    if (column := table.column("split", strict)) is not None:
-        return column
-    for names in loose:
+    column = table.column("split", strict)
+    for names in loose if column is None else ():
         there = table.named(*names.split("|"))
         if found := [c for c in there if any(named_part(row.text(c)) for row in table)]:
             return table.only("split", found)
-    return None
+    return column
 
 
 def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bool:
     """Whether a column 'id' counts texts: taken for studies, it would let an image be in two parts of a split."""
     study, image = columns.get("study"), columns.get("image")
-    loose = study is not None and column_key(study) in ("uid", "id")
-    if not loose or image is None or "study" in asked:
+    if study is None or column_key(study) not in ("uid", "id") or image is None or "study" in asked:
         return False
     ids: dict[str, str] = {}
     return any(ids.setdefault(str(row[image]), row.text(study)) != row.text(study) for row in table)
@@ -152,9 +143,20 @@ def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bo
 def _problems(row: Row, column: str | None, layout: Layout, labels: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return which labels are present, and which may be."""
     problems = row.text(column).split(layout.get("separator", "|")) if column else []
-    values = [(name, label_value(row, name)) for name in labels]
+    values = [(name, _label_value(row, name)) for name in labels]
     present = [name for name, value in values if value == 1]
     return problems + present, [name for name, value in values if value == -1]
+
+
+def _label_value(row: Row, column: str) -> float | None:
+    """Return 1 present, 0 absent or -1 uncertain; None where the field is empty."""
+    text = row.text(column)
+    if is_missing(text):
+        return None
+    with suppress(ValueError):
+        if (value := float({"true": "1", "false": "0"}.get(text.lower(), text))) in (1, 0, -1):
+            return value
+    raise DataError(f"{row.place}: {column} is {text[:40]!r}; it must be 1, 0, -1 or empty")
 
 
 def published(path: Path, *needed: str) -> Table:
@@ -176,10 +178,9 @@ def once(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
 
 
 def make_studies(found: Iterable[StudyRow], find: Callable[[str], str]) -> list[Study]:
-    """Return the studies that rows make, in order: rows of one id, or without ids of the same
-    images, are one. `find` gives the paths of images; the id of a study without one is the first's
-    stem or, where others have that, too, its path.
-    """
+    """Return the studies that rows make, in order: rows of one id, or without ids of the same images, are one."""
+    # `find` gives the paths of images; the id of a study without one is the first's stem or, where others have
+    # that, too, its path.
     groups: dict[str, list[StudyRow]] = {}
     for row in found:
         groups.setdefault(row.study or "\0" + "\0".join(row.images), []).append(row)
@@ -227,9 +228,8 @@ def _agreed(study_id: str, group: list[StudyRow], what: str) -> str | None:
     for row in group[1:]:
         value, other = getattr(first, what), getattr(row, what)
         if value and other and other != value:
-            raise DataError(
-                f"{row.where}: study {study_id!r} has {what} {value!r} in {first.where} and {other!r} here; keep one"
-            )
+            said = f"study {study_id!r} has {what} {value!r} in {first.where} and {other!r} here"
+            raise DataError(f"{row.where}: {said}; keep one")
         first = first if value else row
     return getattr(first, what)
 
@@ -241,9 +241,8 @@ def _sections(group: list[StudyRow]) -> dict[str, Any]:
         columns = zip(*(row.texts for row in group), strict=True)
         texts = (column[0] if len(set(column)) == 1 else tables.one_text(column, group[-1].where) for column in columns)
     found = {role: text_or_none(text) for role, text in zip(TEXTS, texts) if text}
-    if (whole := found.pop("caption", None)) is None:
-        return found
-    return whole_report(whole) | {role: text for role, text in found.items() if text}
+    whole = found.pop("caption", None)
+    return found if whole is None else whole_report(whole) | {role: text for role, text in found.items() if text}
 
 
 def whole_report(text: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import os
 import posixpath
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +45,6 @@ class ImageFinder:
         roots = [image_dir] if image_dir else [folder / "images", folder]
         # Relative image paths start from these folders; the first is where they are expected.
         self._roots = [os.path.join(root, "") for root in roots]
-        self._homes: dict[str, str] = {}  # by their names
         self._places: dict[str, list[str]] = {}  # the folders of names: where these may lie
         self._given: dict[str, str] = {}  # file: the path it was found for
 
@@ -56,21 +56,18 @@ class ImageFinder:
             if found := index.paths.get(key):
                 exact = [path for path in found if os.path.basename(path) == os.path.basename(name)]
                 pictures = [path for path in found if not path.lower().endswith(DICOM_SUFFIXES)]
-                return index.full((exact or pictures or found)[0])
-        if home not in self._homes:  # joining paths for each of very many images takes long
-            self._homes[home] = os.path.join(self.image_dir or self.folder / home, "")
-        return name if name[0] == "/" else self._homes[home] + name
+                return os.path.join(index.root, (exact or pictures or found)[0])
+        return os.path.join(self.image_dir or self.folder, "" if self.image_dir else home, name)
 
     def find(self, name: str) -> str:
         """Find an image as `by_path`; an absent one gets the path where it belongs."""
         return self.by_path(name) or os.path.join(self._roots[0], _with_slashes(name))
 
     def by_path(self, name: str) -> str | None:
-        """Find an image by the path that a table names, or return None. The path may be a Windows one, of another
-        machine, or less than the whole, with another suffix or case. The file is taken whose folders agree with the
-        named ones from the end for the longest, never one of another folder; several that fit alike, or one for two
-        paths, are a DataError.
-        """
+        """Find an image by the path that a table names, or return None."""
+        # The path may be a Windows one, of another machine, or less than the whole, with another suffix or case.
+        # The file is taken whose folders agree with the named ones from the end for the longest, never one of
+        # another folder; several that fit alike, or one for two paths, are a DataError.
         if is_address(name):
             return name
         spelled = _with_slashes(name)
@@ -86,12 +83,9 @@ class ImageFinder:
         folder = name[: max(name.rfind("/"), name.rfind(os.sep)) + 1]
         if (places := self._places.get(folder)) is None:
             roots = [""] if os.path.isabs(name) else self._roots
-            places = self._places[folder] = [root for root in roots if _holds_any(root + folder)]
-        for place in places:
-            # os.path.join takes longer than to look for the file, and there may be very many.
-            if os.path.isfile(path := place + name):
-                return path
-        return None
+            places = self._places[folder] = [root for root in roots if os.path.isdir(root + folder)]
+        # os.path.join takes longer than to look for the file, and there may be very many.
+        return next(filter(os.path.isfile, [place + name for place in places]), None)
 
     @cached_property
     def _indexes(self) -> "list[_Index]":
@@ -105,10 +99,10 @@ class _Index:
     """The image files below a folder, by key."""
 
     def __init__(self, root: Path, seen: set[tuple[int, int]]) -> None:
-        self._root = root
+        self.root = root
         self.paths: dict[str, list[str]] = {}  # relative
         # Of keys of very many files, by their last two folders.
-        self._by_folders: dict[str, dict[tuple[str, ...], list[str]]] = {}
+        self._by_folders: dict[str, dict[tuple[str, ...], list[str]]] = defaultdict(dict)
         for folder, _, names in walk(root, seen):
             below = os.path.relpath(folder, root)
             for name in filter(is_image, names):
@@ -119,53 +113,34 @@ class _Index:
         # Folders that lead to every image, or that images are known to lie in, are not looked at.
         self._starts = sorted([trunk, ["images"], []], key=len, reverse=True)
 
-    def full(self, path: str) -> str:
-        return os.path.join(self._root, path)
-
     def _near(self, key: str, folders: Folders) -> list[str]:
         """Return the files of this key, of very many only those whose last two folders may fit."""
-        found = self.paths[key]
+        found = self.paths.get(key, [])
         if len(found) <= _MANY or len(folders) < 2:
             return found
-        by_folders = self._by_folders.setdefault(key, {})
-        if not by_folders:
-            for path in found:
-                by_folders.setdefault(_last_two(self._folders(path)), []).append(path)
+        by_folders = self._by_folders[key]
+        for path in () if by_folders else found:
+            by_folders.setdefault(_last_two(self._folders(path)), []).append(path)
         return by_folders.get(_last_two(folders), []) + by_folders.get((), [])
 
     def best(self, name: str) -> str | None:
         """Return the one file that fits a path best, None where none does."""
-        key = image_key(name).casefold()
-        if key not in self.paths:
-            return None
-        folders = _folders(name)
-        near = self._near(key, folders)
+        folders, near = _folders(name), self._near(image_key(name).casefold(), _folders(name))
         agreeing = {path: _agreeing(self._folders(path), folders) for path in near}
         fitting = [path for path, count in agreeing.items() if count is not None]
         if len(fitting) > 1:
             ranks = {path: (agreeing[path], *_likeness(path, name)) for path in fitting}
             fitting = [path for path in fitting if ranks[path] == max(ranks.values())]
         if len(fitting) > 1:
-            first, second = map(self.full, fitting[:2])
+            first, second = (os.path.join(self.root, path) for path in fitting[:2])
             raise DataError(f"image {name!r}: {first} and {second} both fit; name its folder, too")
-        return self.full(fitting[0]) if fitting else None
+        return os.path.join(self.root, fitting[0]) if fitting else None
 
     def _folders(self, path: str) -> Folders:
         """Return the folders of a file below the deepest of the starts that it lies in."""
         folders = _folders(path)
         start = next(start for start in self._starts if folders[: len(start)] == start)
         return folders[len(start) :]
-
-
-def _holds_any(folder: str) -> bool:
-    """Tell whether a folder may hold a file: it is not absent, and not empty."""
-    try:
-        with os.scandir(folder or os.curdir) as entries:
-            return any(entries)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: of a NUL in a name
-        return False
-    except OSError:
-        return True  # it may not be listed, but its files may be read
 
 
 def _with_slashes(name: str) -> str:
@@ -182,18 +157,17 @@ def _folders(path: str) -> Folders:
     return [part for part in path.replace(os.sep, "/").split("/")[:-1] if part not in ("", "..")]
 
 
-def _likeness(path: str, name: str) -> tuple[int, bool]:
+def _likeness(path: str, name: str) -> tuple[bool, bool, bool]:
     """Rank a file by its name, then what was converted before the DICOM file of it."""
     other, base = os.path.basename(path), os.path.basename(name)
-    same = (other == base) + (other.casefold() == base.casefold())
-    return same, not path.lower().endswith(DICOM_SUFFIXES)
+    return other == base, other.casefold() == base.casefold(), not path.lower().endswith(DICOM_SUFFIXES)
 
 
 def _agreeing(one: Folders, other: Folders) -> int | None:
     """Count the folders that agree from the end; None where they differ before one is spent."""
-    pairs = list(zip(reversed(one), reversed(other)))
+    pairs = zip(reversed(one), reversed(other))
     agree = all(first.casefold() == second.casefold() for first, second in pairs)
-    return len(pairs) if agree else None
+    return min(len(one), len(other)) if agree else None
 
 
 def _last_two(folders: Folders) -> tuple[str, ...]:
@@ -212,9 +186,5 @@ def walk(
             folders.clear()
             continue
         seen.add((about.st_dev, about.st_ino))
-        folders[:] = _visible(folders)
-        yield folder, folders, _visible(files)
-
-
-def _visible(names: list[str]) -> list[str]:
-    return sorted(name for name in names if not name.startswith("."))
+        folders[:], shown = (sorted(name for name in names if name[0] != ".") for names in (folders, files))
+        yield folder, folders, shown

@@ -35,9 +35,8 @@ _NUMBER = re.compile(r"[ps]?(\d+)(\.0)?$")
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read what is there of MIMIC-CXR, at any depth, in the order of studies' numbers, their ids. Sections come
-    from their table, or else from reports; where images are named, a report without is left out.
-    """
+    """Read what is there of MIMIC-CXR, at any depth, in the order of studies' numbers, their ids."""
+    # Sections come from their table, or else from reports; where images are named, a report without is left out.
     folder = path if path.is_dir() else path.parent
     tree = Tree(*map(unpacked, tables_of(folder, REPORTS)), folder, finder.image_dir)
     tables = (layout.once(_rows(table, "mimic_images")) for table in tables_of(folder, *IMAGES))
@@ -54,10 +53,10 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     for table in tables_of(folder, *LABELS)[:1]:
         found += _one_a_study(_rows(table, "mimic_labels"), studies or {row.study for row in found})
 
-    def find(image: str) -> str:
-        return tree.images.get(image) or finder.by_key(f"{image}.jpg", homes[image])
-
-    return layout.make_studies(sorted(found, key=lambda row: row.study), find)
+    return layout.make_studies(
+        sorted(found, key=lambda row: row.study),
+        lambda image: tree.images.get(image) or finder.by_key(f"{image}.jpg", homes[image]),
+    )
 
 
 def _rows(path: Path, name: str) -> Iterator[StudyRow]:
@@ -74,10 +73,9 @@ def _rows(path: Path, name: str) -> Iterator[StudyRow]:
 
 def _number(row: StudyRow, column: str, text: str) -> str:
     """Return the digits of a patient's or study's number, such as 's50414267'."""
-    found = _NUMBER.match(text)
-    if not found:
-        raise DataError(f"{row.where}: {column} is {text!r}, which is no number; mend it")
-    return found[1]
+    if found := _NUMBER.match(text):
+        return found[1]
+    raise DataError(f"{row.where}: {column} is {text!r}, which is no number; mend it")
 
 
 def _homes(found: Iterable[StudyRow]) -> dict[str, str]:
@@ -97,9 +95,7 @@ def _sections(folder: Path, studies: Collection[str]) -> Iterator[StudyRow]:
         found = rows(published(path, "findings", "impression"), LAYOUTS["mimic_sections"])
         for row in _one_a_study(found, studies):
             *before, findings, impression, last = row.texts
-            if not findings and not impression:
-                findings = last
-            row.texts = (*before, findings, impression, "")
+            row.texts = (*before, findings or ("" if impression else last), impression, "")
             yield row
 
 
@@ -117,9 +113,7 @@ def _one_a_study(found: Iterable[StudyRow], studies: Collection[str]) -> Iterato
 
 def is_mimic(folder: Path) -> bool:
     """Tell by its tables, or by its tree without others, whether a folder is MIMIC-CXR."""
-    if tables_of(folder, *TABLES):
-        return True
-    return not any(map(is_table, folder.iterdir())) and has_studies(folder)
+    return bool(tables_of(folder, *TABLES)) or (not any(map(is_table, folder.iterdir())) and has_studies(folder))
 
 
 # --- the folders: files/p10/p10000032/s50414267 ---
@@ -139,11 +133,10 @@ def tables_of(folder: Path, *patterns: str) -> list[Path]:
 def has_studies(folder: Path) -> bool:
     """Tell whether there are folders of patients that hold studies."""
     for at, folders, names in walk(folder):
-        depth = len(Path(at).relative_to(folder).parts)
         place = Path(at).as_posix()
         if _STUDY.search(place) or (_PATIENT.search(place) and any(map(_REPORT.match, names))):
             return True
-        folders[:] = folders[:3] if depth < _DEPTH + 3 else []
+        folders[:] = folders[:3] if len(Path(at).relative_to(folder).parts) < _DEPTH + 3 else []
     return False
 
 
@@ -155,20 +148,18 @@ class Tree:
         self.images: dict[str, str] = {}
         self.rows: dict[tuple[str, str, str], StudyRow] = {}  # by patient, study and image
         self.reports: dict[str, StudyRow] = {}  # by study; the place is the file
-        for root in filter(None, roots):
-            for at, _, names in walk(root):
-                self._add(at, names)
+        for at, _, names in chain.from_iterable(map(walk, filter(None, roots))):
+            place = at.replace(os.sep, "/")
+            if found := _STUDY.search(place):
+                self._add(at, found[1], found[2], filter(is_image, names))
+            elif found := _PATIENT.search(place):
+                for report in filter(None, map(_REPORT.match, names)):
+                    path = os.path.join(at, report[0])
+                    self.reports[report[1]] = StudyRow(None, path, report[1], patient=found[1])
 
-    def _add(self, at: str, names: list[str]) -> None:
-        place = at.replace(os.sep, "/")
-        if found := _STUDY.search(place):
-            for name in filter(is_image, names):
-                path, stem = os.path.join(at, name), os.path.splitext(name)[0]
-                row = StudyRow(None, path, found[2], (stem,), patient=found[1])
-                self.rows[found[1], found[2], stem] = row
-                if not path.lower().endswith(DICOM_SUFFIXES) or stem not in self.images:
-                    self.images[stem] = path
-        elif found := _PATIENT.search(place):
-            for report in filter(None, map(_REPORT.match, names)):
-                path = os.path.join(at, report[0])
-                self.reports[report[1]] = StudyRow(None, path, report[1], patient=found[1])
+    def _add(self, at: str, patient: str, study: str, names: Iterable[str]) -> None:
+        for name in names:
+            path, stem = os.path.join(at, name), os.path.splitext(name)[0]
+            self.rows[patient, study, stem] = StudyRow(None, path, study, (stem,), patient=patient)
+            if not path.lower().endswith(DICOM_SUFFIXES) or stem not in self.images:
+                self.images[stem] = path

@@ -26,9 +26,8 @@ _ID = re.compile(r"0*(\d+)(?:\.0+)?")
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read Open-i reports in the order of their numbers; the XML names no views. Nothing is written
-    to disk: the path is an XML file, a folder of these, an archive, or a folder with either.
-    """
+    """Read Open-i reports in the order of their numbers; the XML names no views."""
+    # Nothing is written to disk: the path is an XML file, a folder of these, an archive, or a folder with either.
     studies = [_study(content, name, finder) for name, content in read_contents(path)]
     return sorted(studies, key=lambda s: (not s.study_id.isdigit(), s.study_id.zfill(12)))
 
@@ -41,8 +40,7 @@ def read_contents(path: Path) -> Iterator[tuple[str, bytes]]:
         archive = archives[0] if not files and len(archives) == 1 else None
     else:
         files, archive = ([path], None) if path.suffix.lower() == ".xml" else ([], path)
-    if archive:
-        yield from _archived(archive)
+    yield from _archived(archive) if archive else ()
     for file in files:
         with whole_archive(file), file.open("rb") as stream:
             content = stream.read(MAX_REPORT_BYTES + 1)
@@ -55,20 +53,17 @@ def _archived(path: Path) -> Iterator[tuple[str, bytes]]:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
                 name = PurePath(member.name).name
-                if not member.isfile() or not name.endswith(".xml") or name.startswith("."):
-                    continue
-                file = archive.extractfile(member)
-                yield f"{path}, {member.name}", file.read(MAX_REPORT_BYTES + 1) if file else b""
+                if member.isfile() and name.endswith(".xml") and not name.startswith("."):
+                    file = archive.extractfile(member)
+                    yield f"{path}, {member.name}", file.read(MAX_REPORT_BYTES + 1) if file else b""
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise DataError(f"{path}: is not a whole .tgz ({error}); download it again") from error
 
 
 def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
-    root = parse_report(content, name)
-    texts: dict[str, Any] = {}
+    root, texts = parse_report(content, name), dict[str, Any]()
     for element in root.iter("AbstractText"):  # the first with a label counts
-        label = element.get("Label", "").lower()
-        texts.setdefault(label, "".join(element.itertext()))
+        texts.setdefault(element.get("Label", "").lower(), "".join(element.itertext()))
     if not texts and root.tag != "eCitation":
         raise DataError(f"{name}: is XML but no Open-i report; take it out of the folder")
     images = dict.fromkeys(element.get("id", "") for element in root.iter("parentImage"))
@@ -120,16 +115,13 @@ IMAGE_FOLDER = "images/images_normalized"
 
 
 def read_kaggle(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read a folder that holds both of Kaggle's tables; the path may be one of them. An image
-    without a report is a study without text; ids that pandas rewrote, '7.0' for '7', are found.
-    """
+    """Read a folder that holds both of Kaggle's tables; the path may be one of them."""
+    # An image without a report is a study without text; ids that pandas rewrote, '7.0' for '7', are found.
     folder = path if path.is_dir() else path.parent
     reports, images = folder / REPORTS, folder / PROJECTIONS
-    columns = ("uid", "findings", "impression"), ("uid", "filename", "projection")
-    described = list(rows(published(reports, *columns[0]), LAYOUTS["kaggle_reports"]))
-    shown = list(rows(published(images, *columns[1]), LAYOUTS["kaggle_images"]))
-    check_unique((row.study for row in described), path)
-    known = [row.study for row in described]
+    described = list(rows(published(reports, "uid", "findings", "impression"), LAYOUTS["kaggle_reports"]))
+    shown = list(rows(published(images, "uid", "filename", "projection"), LAYOUTS["kaggle_images"]))
+    check_unique(known := [row.study for row in described], path)
     same = match_ids(known, dict.fromkeys(row.study for row in shown), str(images))
     for row in shown:
         row.study = same.get(row.study, row.study)
@@ -138,21 +130,15 @@ def read_kaggle(path: Path, finder: ImageFinder) -> list[Study]:
 
 def match_ids(known: Collection[str], wanted: Collection[str], where: str) -> dict[str, str]:
     """Return which `known` id each `wanted` one means, if any: '7', '7.0' and '0007' are one; two are a DataError."""
-    there = dict.fromkeys(known)
-    found = {name: name for name in wanted if name in there}
-    strange = [name for name in wanted if name not in there]
     numbers: dict[str, list[str]] = {}
-    for name in there if strange else ():
+    for name in (there := dict.fromkeys(known)):
         numbers.setdefault(_plain(name), []).append(name)
-    for name in strange:
-        same = numbers.get(_plain(name), [])
+    means = {name: [name] if name in there else numbers.get(_plain(name), []) for name in wanted}
+    for name, same in means.items():
         if len(same) > 1:
             raise DataError(f"{where}: id {name!r} may mean {same[0]!r} or {same[1]!r}; write ids alike")
-        if same:
-            found[name] = same[0]
-    return found
+    return {name: same[0] for name, same in means.items() if same}
 
 
 def _plain(name: str) -> str:
-    match = _ID.fullmatch(name.strip())
-    return match[1] if match else name
+    return found[1] if (found := _ID.fullmatch(name.strip())) else name

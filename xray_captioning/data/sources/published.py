@@ -16,15 +16,18 @@ References
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
-from xray_captioning.data.sources import labels, layout
+from xray_captioning.data.sources import layout
 from xray_captioning.data.sources.layout import LAYOUTS, StudyRow, published, rows
 from xray_captioning.data.splits import by_hash
-from xray_captioning.data.studies import FRONTAL, Study, named_part
+from xray_captioning.data.studies import FRONTAL, Studies, Study, named_part
 from xray_captioning.data.table import Row, Table
 from xray_captioning.errors import DataError
-from xray_captioning.findings import NO_FINDING
+from xray_captioning.files import is_missing, read_toml
+from xray_captioning.findings import FINDINGS, NO_FINDING
+from xray_captioning.text.sections import literal
 
 
 def _reader(rows_of: Callable[[Path], Iterable[StudyRow]]) -> Callable[..., list[Study]]:
@@ -85,17 +88,15 @@ def _by_path(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
 def read_padchest(path: Path) -> Iterator[StudyRow]:
     """Yield the rows of PadChest [3]_, in Spanish; neither split nor sections are published."""
     for row in rows(published(path, "StudyID", "PatientID"), LAYOUTS["padchest"]):
-        named = [name for text in row.problems for name in labels.listed(text, row.where)]
-        row.problems = labels.named(named, labels.PADCHEST, labels.PADCHEST_NO_FINDING)
+        row.problems = named((name for text in row.problems for name in listed(text, row.where)), "padchest")
         yield row
 
 
 @_reader
 def read_nih(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of a table of ChestX-ray14 [5]_, whose labels are a program's: an image each. Where the
-    published ``test_list.txt`` lies beside the table, its images are test; the others are train or, a tenth of the
-    patients, val.
-    """
+    """Yield the rows of a table of ChestX-ray14 [5]_, whose labels are a program's: an image each."""
+    # Where the published ``test_list.txt`` lies beside the table, its images are test; the others are train or, a
+    # tenth of the patients, val.
     listed = path.with_name("test_list.txt")
     test = set(listed.read_text("utf-8").split()) if listed.is_file() else set()
     for row in rows(published(path, "Finding Labels", "Patient ID"), LAYOUTS["nih14"]):
@@ -170,7 +171,7 @@ def _votes(table: Table) -> dict[str, _Votes]:
         if who in found[""] and not name:
             raise DataError(f"{row.place}: has this image and reader again; keep one of the rows")
         said = [row.text(name)] if name else _said(row, (image, reader))
-        for label in ("", *labels.named(said, labels.VINDR, ())):
+        for label in ("", *named(said, "vindr")):
             found.setdefault(label, set()).add(who)
     return images
 
@@ -182,3 +183,65 @@ def _said(row: Row, others: tuple[str | None, ...]) -> list[str]:
         if value not in ("0", "1", "0.0", "1.0"):
             raise DataError(f"{row.place}: {name} is {value[:40]!r}; it must be 0 or 1")
     return [name for name, value in values.items() if float(value)]
+
+
+# --- labels under the names that are used here; one whose finding has no name here keeps its own, so
+# that nothing that a collection codes is lost; and texts made of labels ---
+
+_LABELS = read_toml(__file__, "labels.toml")
+
+
+@cache
+def _names(collection: str) -> dict[str, str]:
+    """Return the name here of each label of a collection, which is in lower case; '' if it names no finding."""
+    same = {name.lower(): name for name in (*FINDINGS, *_LABELS[collection])} | {NO_FINDING.lower(): ""}
+    return same | {label: name for name, of in _LABELS[collection].items() for label in of}
+
+
+def named(labels: Iterable[str], collection: str) -> list[str]:
+    """Return labels under the names used here, each once, without those that name no finding."""
+    names = _names(collection)
+    found = (names.get(label.lower(), label) for label in map(str.strip, labels))
+    return list(filter(None, dict.fromkeys(found)))
+
+
+def listed(text: str, where: str) -> list[str]:
+    """Return the labels of a field that holds a Python list of them; empty where it is empty."""
+    labels = [] if is_missing(text) else literal(text)
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise DataError(f"{where}: the labels are {text[:60]!r}, not a list such as ['nodule']; mend them")
+    return labels
+
+
+def render_captions(studies: Studies) -> Studies:
+    """Return studies with texts written from labels where they have none, and marked so: to try a captioner out."""
+    # An absent label counts as denied, an uncertain one is left out.
+    bare = studies["findings"].isna() & studies["impression"].isna()
+    filled, uncertain = studies.copy(), studies.get("uncertain", [()] * len(studies))
+    same = _LABELS["same"]
+    labels = [[[same.get(label, label) for label in of] for of in row] for row in zip(studies["problems"], uncertain)]
+    for name, render in (("findings", _findings), ("impression", _impression)):
+        rows = zip(labels, bare, studies[name])
+        filled[name] = [render(*of) if fill else text for of, fill, text in rows]
+        filled[name] = filled[name].astype(object)
+    filled["rendered"] = studies["rendered"] | bare
+    return filled
+
+
+def _findings(labels: list[str], unsure: list[str]) -> str:
+    stated = [_LABELS["statements"].get(label, f"There is {_spoken(label)}.") for label in labels]
+    denied = [text for label, text in _LABELS["denials"].items() if label not in labels + unsure]
+    return " ".join(stated + ([] if labels + unsure else ["The lungs are clear."]) + denied)
+
+
+def _impression(labels: list[str], unsure: list[str]) -> str:
+    if not labels:
+        return f"No {'definite' if unsure else 'acute cardiopulmonary'} abnormality."
+    *first, last = map(_spoken, labels)
+    text = f"{', '.join(first)} and {last}" if first else last
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _spoken(label: str) -> str:
+    name: str = _LABELS["names"].get(label, label.replace("_", " ").lower())
+    return name

@@ -22,17 +22,14 @@ from xray_captioning.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of collection: how it is recognised, and how it is read. ``read(path, finder)`` returns studies in the
-    order of the source. The path is the folder, or the one file that fits where `one_file` is set; the finder tells
-    where the images are. Where names tell too little, `fits` looks at what the folder, or the file, holds.
-    """
+    """A kind of collection: how it is recognised, and how ``read(path, finder)`` reads studies in its order."""
 
     name: str
     patterns: tuple[str, ...]  # globs of the files in a folder of this source
-    read: Callable[[Path, ImageFinder], Iterable[Study]]
+    read: Callable[..., Iterable[Study]]
     suffixes: tuple[str, ...] = ()  # endings, in lower case, of a file that is given by itself
-    one_file: bool = False
-    fits: Callable[[Path], bool] | None = None
+    one_file: bool = False  # whether `read` takes the one file that fits, not the folder
+    fits: Callable[[Path], bool] | None = None  # looks at what a folder, or the file, holds
     needs_all: bool = False  # a folder must hold a file of every pattern, not of one alone
 
     def is_folder(self, folder: Path) -> bool:
@@ -59,10 +56,6 @@ class Source:
         return list(filter(self.fits or Path.exists, next(filter(None, found), [])))
 
 
-_PADCHEST = "PADCHEST_chest_x_ray_images_labels*.csv*"
-_ROCO = ("*/radiology/captions.txt", "*_captions.csv")
-_JSON = ("*.json",)
-_OPENI = ("*.xml", "*/*.xml", "*.tgz", "*.tar.gz")
 CAPTIONS = Source("captions", captions.USUAL_NAMES, captions.read)
 # A folder is read as the first of these that it holds: what is more special comes first.
 _ALL = (
@@ -70,19 +63,18 @@ _ALL = (
     Source("mimic_cxr", mimic.TABLES, mimic.read, fits=mimic.is_mimic),
     Source("chexpert_plus", ("df_chexpert_plus_*.csv*",), published.read_plus, one_file=True),
     Source("chexpert", ("train.csv*",), published.read_chexpert, fits=published.is_chexpert),
-    Source("padchest", (_PADCHEST,), published.read_padchest, one_file=True),
+    Source("padchest", ("PADCHEST_chest_x_ray_images_labels*.csv*",), published.read_padchest, one_file=True),
     Source("vindr", published.VINDR_TABLES, published.read_vindr),
     Source("nih14", ("Data_Entry*.csv*", "sample_labels.csv*"), published.read_nih, one_file=True),
-    Source("roco", _ROCO, published.read_roco, fits=published.is_roco),
-    Source("coco", _JSON, captions.read_coco, (".json",), fits=captions.is_coco),
-    Source("r2gen", _JSON, captions.read_r2gen, (".json",), True, captions.is_r2gen),
+    Source("roco", ("*/radiology/captions.txt", "*_captions.csv"), published.read_roco, fits=published.is_roco),
+    Source("coco", ("*.json",), captions.read_coco, (".json",), fits=captions.is_coco),
+    Source("r2gen", ("*.json",), captions.read_r2gen, (".json",), True, captions.is_r2gen),
     CAPTIONS,
-    Source("openi", _OPENI, openi.read, (".xml", *openi.ARCHIVES)),
+    Source("openi", ("*.xml", "*/*.xml", "*.tgz", "*.tar.gz"), openi.read, (".xml", *openi.ARCHIVES)),
     Source("texts", ("*.txt",), folders.read_reports, fits=folders.is_folder_of_reports),
     Source("dicom", ("*",), folders.read_dicom, opening.DICOM_SUFFIXES, fits=folders.is_dicom_tree),
 )
 READERS = {source.name: source for source in _ALL}
-SOURCES = tuple(READERS)
 _DEPTH = 3  # of folders below the one given, in which an unpacked archive may have put its own
 _MOST_FOLDERS = 30  # of one level; more are patients or studies
 
@@ -108,23 +100,11 @@ def read_studies(
     ----------
     path : str or os.PathLike
         A folder, or the file itself, also a folder above it, or a zip archive of it, or its address
-        in a store (s3://bucket/folder):
-
-        - ``kaggle``: both ``indiana_reports.csv`` and ``indiana_projections.csv``;
-        - ``captions``: a table in any usual format (`xray_captioning.data.table`) with a column of
-          images, one of captions or reports or one per section, and optionally study, patient,
-          split and view, under any usual names: ``captions.csv``, ``metadata.jsonl``, the only
-          table of a folder, or ``train.csv`` beside ``val.csv`` and ``test.csv``;
-        - ``r2gen``: ``annotation.json``, or another JSON file with R2Gen's entries;
-        - ``nih14``: ``Data_Entry*.csv`` or ``sample_labels.csv``, with images anywhere below;
-        - ``openi``: a folder of Open-i XML, also one level down, or a ``.tgz`` of it;
-        - ``mimic_cxr``, ``chexpert``, ``chexpert_plus``, ``padchest``, ``vindr``, ``roco``,
-          ``coco``: the collections of these names, as published;
-        - ``texts``: reports as text files beside images; ``dicom``: DICOM files at any depth.
+        in a store (s3://bucket/folder). docs/data.md lists what can be read.
     image_dir : str or os.PathLike, optional
         Where the images are, if not beside the tables.
     source : str, optional
-        The kind of source; by default it is recognised.
+        The kind of source, such as ``kaggle`` or ``captions``; by default it is recognised.
     columns : mapping of str to str or None, optional
         What the columns of a captions table are called where they are not recognised, by role:
         ``{"image": "file", "caption": "note", "patient": "pid", "split": "fold"}``. Roles
@@ -138,19 +118,14 @@ def read_studies(
     pandas.DataFrame
         One row for each study, with the columns
 
-        ===================================== ===================================================
-        study_id                              str: Kaggle uid, XML number, annotation id, or stem
-        images, views                         lists of str: every image named, present or not,
-                                              frontal ones first; 'frontal', 'lateral', 'unknown'
-        indication, comparison                str or None
-        findings, impression                  str or None
-        problems                              list of str, empty for a normal study
-        mesh                                  str or None: the source's coding, unchanged
-        patient_id                            str: the study_id where no patient is named
-        split                                 'train', 'val', 'test' or None
-        rendered                              bool: text made from labels
-        uncertain                             list of str: problems that may be there
-        ===================================== ===================================================
+        - study_id, str: Kaggle uid, XML number, annotation id, or stem;
+        - images and views, lists of str: every image named, present or not, frontal ones first;
+          'frontal', 'lateral' or 'unknown';
+        - indication, comparison, findings, impression, str or None;
+        - problems and uncertain, lists of str, empty for a normal study: what is or may be there;
+        - mesh, str or None: the source's coding, unchanged;
+        - patient_id, str: the study_id where no patient is named;
+        - split: 'train', 'val', 'test' or None; rendered, bool: whether labels made the text.
 
     Raises
     ------
@@ -170,7 +145,7 @@ def read_studies(
 
 def _read(origin: Path, images: Path | None, source: str | None, columns: Columns | None, need_images: bool) -> Studies:
     if source is not None and source not in READERS:
-        raise ConfigError(f"source {source!r} is unknown; choose one of {', '.join(SOURCES)}")
+        raise ConfigError(f"source {source!r} is unknown; choose one of {', '.join(READERS)}")
     if columns and source not in (None, "captions"):
         raise ConfigError(f"columns are those of a captions table; source {source} has its own")
     if not origin.exists():
@@ -182,13 +157,9 @@ def _read(origin: Path, images: Path | None, source: str | None, columns: Column
     if not need_images and found.source is CAPTIONS:
         columns = {"image": "", **(columns or {})}
     with collected_seldom():
-        if columns:
-            studies: Iterable[Study] = captions.read(found.path, finder, columns)
-        else:
-            studies = found.source.read(found.source.to_open(found.path), finder)
-        frame = study_frame(studies, origin)
-    others = list(found.others)
-    frame.attrs.update(source=found.source.name, other_sources=others, path=str(found.path))
+        more = (columns,) if columns else ()
+        frame = study_frame(found.source.read(found.source.to_open(found.path), finder, *more), origin)
+    frame.attrs.update(source=found.source.name, other_sources=list(found.others), path=str(found.path))
     return frame
 
 
@@ -269,6 +240,5 @@ def _content(path: Path) -> str:
     """Say in a few words what a folder holds: its folders, and how many files of each kind."""
     names = sorted(path.iterdir())
     folders = [f"{p.name}/" for p in names if p.is_dir()][:5]
-    kinds = Counter(p.suffix.lower() or "no suffix" for p in names if p.is_file())
-    files = [f"{count} {kind}" for kind, count in kinds.most_common(5)]
-    return ", ".join(folders + files) or "nothing"
+    kinds = Counter(p.suffix.lower() or "no suffix" for p in names if p.is_file()).most_common(5)
+    return ", ".join(folders + [f"{count} {kind}" for kind, count in kinds]) or "nothing"
