@@ -238,7 +238,7 @@ def stages(given: argparse.Namespace, folder: Path) -> None:
             encoded = clock()
             found = [stated(*one, False) for one in predict(captioner, features, None)]
             searched = clock()
-            rows = [run._row(study, None) | run._rounded(run._result(*one)) for study, one in zip(batch, found)]
+            rows = [run._row(study, None) | run._result(*one) for study, one in zip(batch, found)]
             caption_table.append(file, rows)
             caption_table.write_rows(rows, folder / "rows.csv")
             ends = (begun, decoded, encoded, searched, clock())
