@@ -130,7 +130,6 @@ def test_wrong_input_is_refused(tokenizer: BytePairTokenizer) -> None:
 def test_files_keep_every_id(tmp_path: Path, tokenizer: BytePairTokenizer) -> None:
     tokenizer.to_json(tmp_path / "pairs.json")
     assert json.loads((tmp_path / "pairs.json").read_text())["kind"] == "byte_pairs"
-    assert BytePairTokenizer.from_json(tmp_path / "pairs.json") == tokenizer
     assert load_tokenizer(tmp_path / "pairs.json") == tokenizer
     with pytest.raises(DataError, match=r"pairs\.json: holds 'byte_pairs'"):
         Tokenizer.from_json(tmp_path / "pairs.json")
@@ -143,8 +142,6 @@ def test_files_of_words_open_with_and_without_a_kind(tmp_path: Path) -> None:
     assert content.pop("kind") == "words"
     (tmp_path / "older.json").write_text(json.dumps(content))
     assert load_tokenizer(tmp_path / "words.json") == load_tokenizer(tmp_path / "older.json")
-    with pytest.raises(DataError, match=r"words\.json: holds 'words'"):
-        BytePairTokenizer.from_json(tmp_path / "words.json")
 
 
 HEADER = {"format": "xray_captioning.tokenizer", "version": 1, "kind": "byte_pairs"}

@@ -118,7 +118,8 @@ def checked_texts(name: str, texts: Any) -> Sequence[str]:
     if not len(column):
         raise DataError(f"{name} has no text; give at least one")
     for row, text in enumerate(column if not isinstance(column, PackedTexts) else ()):
-        some_texts(f"{name}[{row}]", [text])
+        if not isinstance(text, str):
+            some_texts(f"{name}[{row}]", [text])  # which says what it is
     return column
 
 

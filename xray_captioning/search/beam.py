@@ -62,20 +62,19 @@ class _Search:
         return self.ops.where(totals <= IMPOSSIBLE / 2, IMPOSSIBLE, totals / penalty)
 
     def advance(self, time: Any, carried: Carried) -> tuple[Any, Carried]:
-        ops = self.ops
         own, shared = carried["state"]
         last, before = map_structure(_flat, (carried["last"], own))
         logits, after = self.step(last, {**before, **shared} if shared else before)
         totals, captions, ends = self.candidates(logits, carried, time)
         pool = self.with_finished(carried, captions, totals, ends, time + 1)
-        totals, chosen = loop.largest(ops.where(ends, IMPOSSIBLE, totals), self.beams)
+        totals, chosen = loop.largest(self.ops.where(ends, IMPOSSIBLE, totals), self.beams)
         captions = _choose(captions, chosen)
-        beam = ops.take(captions["slots"], time, axis=2)
+        beam = self.ops.take(captions["slots"], time, axis=2)
         looked = self.unflat(loop.attention_of(after, last))
         after, shared = _split(after)
         return time + 1, {
             "state": (self.reordered(own, before, after, beam), shared),
-            "last": ops.take(captions["tokens"], time, axis=2),
+            "last": self.ops.take(captions["tokens"], time, axis=2),
             "captions": captions,
             "totals": totals,
             "attention": loop.write_at(carried["attention"], looked, time, 2),
@@ -100,31 +99,28 @@ class _Search:
         return totals, captions, tokens == self.rules.end_id
 
     def with_finished(self, carried: Carried, captions: Any, totals: Any, ends: Any, length: Any) -> Any:
-        ops = self.ops
-        in_beam = ops.arange(2 * self.beams) < self.beams
-        going = ops.logical_not(carried["done"])[:, None]
-        finished = ops.logical_and(ops.logical_and(ends, in_beam), going)
-        totals = ops.where(finished, totals, IMPOSSIBLE)
+        in_beam = self.ops.arange(2 * self.beams) < self.beams
+        going = self.ops.logical_not(carried["done"])[:, None]
+        finished = self.ops.logical_and(self.ops.logical_and(ends, in_beam), going)
+        totals = self.ops.where(finished, totals, IMPOSSIBLE)
         return self.merge(carried["pool"], (captions, totals, self.normalised(totals, length)))
 
     def merge(self, pool: Any, others: Any) -> Any:
-        ops = self.ops
         # The K best of two sets of captions; each is (captions, totals, scores).
-        captions, totals, scores = map_structure(lambda *pair: ops.concatenate(pair, axis=1), pool, others)
+        captions, totals, scores = map_structure(lambda *pair: self.ops.concatenate(pair, axis=1), pool, others)
         scores, chosen = loop.largest(scores, self.beams)
         captions, totals = _choose((captions, totals), chosen)
         real = (scores > IMPOSSIBLE / 2)[..., None]
-        captions = {name: ops.where(real, x, ops.zeros_like(x)) for name, x in captions.items()}
+        captions = {name: self.ops.where(real, x, self.ops.zeros_like(x)) for name, x in captions.items()}
         return captions, totals, scores
 
     def is_done(self, done: Any, totals: Any, pool: Any, length: Any) -> Any:
-        ops = self.ops
         # A study that is done stays done, because the length penalty favours captions that grow.
-        best = ops.max(self.normalised(totals, length), axis=1)
-        worst = ops.min(pool[2], axis=1)
-        beaten = ops.logical_and(worst > IMPOSSIBLE / 2, best <= worst)
-        hopeless = ops.max(totals, axis=1) <= IMPOSSIBLE / 2
-        return ops.logical_or(done, ops.logical_or(hopeless, beaten))
+        best = self.ops.max(self.normalised(totals, length), axis=1)
+        worst = self.ops.min(pool[2], axis=1)
+        beaten = self.ops.logical_and(worst > IMPOSSIBLE / 2, best <= worst)
+        hopeless = self.ops.max(totals, axis=1) <= IMPOSSIBLE / 2
+        return self.ops.logical_or(done, self.ops.logical_or(hopeless, beaten))
 
     def reordered(self, carried: Any, before: Any, after: Any, beam: Any) -> Any:
         # Each beam gets the state of the beam that it continues.

@@ -64,13 +64,8 @@ class TokenIds(ABC):
         return type(self) is type(other) and self._lists() == other._lists()
 
     def to_json(self, path: FilePath) -> None:
-        """Write a ``tokenizer.json``, whole or not at all."""
+        """Write a ``tokenizer.json``, which `load_tokenizer` reads, whole or not at all."""
         files.atomic_write(Path(path), json.dumps(self._content(), indent=0) + "\n")
-
-    @classmethod
-    def from_json(cls, path: FilePath) -> Self:
-        """Read what `to_json` wrote; a damaged file or another kind of tokenizer is a DataError."""
-        return cls.from_content(read_json(Path(path)), path)
 
     @classmethod
     def from_content(cls, content: Any, path: FilePath) -> Self:
