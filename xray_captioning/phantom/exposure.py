@@ -8,7 +8,7 @@ import numpy as np
 from xray_captioning.phantom.canvas import Canvas, Field, Layer, curve, film, grain
 from xray_captioning.phantom.studies import PhantomStudy, Scene
 
-_TILE = 1024
+_TILE = 512
 
 
 def rounded(canvas: Canvas, study: PhantomStudy, layer: Layer, sigma: float) -> Field:
@@ -32,7 +32,7 @@ def expose(canvas: Canvas, study: PhantomStudy, density: Field, rng: np.random.G
     density *= 1 + tilt + np.float32(0.2 * scene.round) * across[:, None]  # the belly is thicker than the neck
     row, column = rng.integers(0, _TILE // 2, 2)
     clutter = _anatomical_noise()[row : row + _TILE // 2, column : column + _TILE // 2]
-    clutter = cv2.resize(clutter, density.shape, interpolation=cv2.INTER_AREA)
+    clutter = cv2.resize(clutter, density.shape, interpolation=cv2.INTER_LINEAR)
     density += np.float32(scene.clutter) * clutter * np.minimum(4 * density, 1)
     density = 0.5 * (density + cv2.sqrt(density * density + np.float32(0.01 * scene.difficulty)))  # never below 0
     light = cv2.exp(density * np.float32(-body.gain))
@@ -62,7 +62,7 @@ def _collimated(image: Layer, scene: Scene) -> Layer:
     angle = np.deg2rad(scene.skew)
     turned = corners @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) + 0.5
     pixels = [np.rint(turned * len(image) * 16).astype(np.int32)]
-    return cv2.min(image, cv2.fillPoly(np.full_like(image, 12), pixels, 255, cv2.LINE_AA, 4))
+    return cv2.min(image, cv2.fillPoly(np.full_like(image, 5), pixels, 255, cv2.LINE_AA, 4))
 
 
 def add_mimics(canvas: Canvas, study: PhantomStudy, density: Field) -> None:

@@ -65,8 +65,15 @@ def _scene(rng: Random, difficulty: float) -> Scene:
 
 def _position(body: Anatomy, scene: Scene, rng: Random) -> Anatomy:
     """Turn the patient; in bed without a whole breath, and nearer, so that the heart looks larger."""
-    turn, swell, zoom = (scene.difficulty * rng.uniform(*limits) for limits in TABLES["body"].values())
-    body = replace(body, turn=turn, swell=swell, zoom=1 + zoom, noise=body.noise * (1 - 0.85 * scene.difficulty))
+    turn, swell, zoom, gain = (scene.difficulty * rng.uniform(*limits) for limits in TABLES["body"].values())
+    body = replace(
+        body,
+        turn=turn,
+        swell=swell,
+        zoom=1 + zoom,
+        gain=body.gain * (1 + gain),
+        noise=body.noise * (1 - 0.9 * scene.difficulty),
+    )
     if not scene.portable:
         return body
     bed = TABLES["portable"]
