@@ -258,9 +258,9 @@ def add_hernia(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
     layer = canvas.fill(canvas.layer(), [sac], 150)
     canvas.stroke(layer, [sac], (0.009, 210), closed=True)
     canvas.mark(hernia, layer)
-    shown = hernia.shown(canvas.view)
-    density += np.float32(0.5 * shown) * canvas.blur(layer, 0.004)
-    density *= 1 - np.float32(0.55 * shown) * canvas.blur(canvas.fill(canvas.layer(), [gas]), 0.004)
+    shown, edge = hernia.shown(canvas.view), 0.004 + 0.006 * study.scene.round
+    density += np.float32(0.5 * shown) * canvas.blur(layer, edge)
+    density *= 1 - np.float32(0.55 * shown) * canvas.blur(canvas.fill(canvas.layer(), [gas]), edge)
 
 
 def by_disease(study: PhantomStudy, edema: float, emphysema: float) -> float:

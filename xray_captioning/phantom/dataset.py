@@ -7,6 +7,7 @@ patient looks to the left. `Problems` in the reports table is the truth, `MeSH` 
 
 import csv
 import json
+from collections.abc import Iterator
 from datetime import date
 from itertools import chain
 from pathlib import Path
@@ -41,7 +42,7 @@ def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
     return frontal, lateral
 
 
-def draw(study: PhantomStudy, size: int) -> tuple[Any, Any]:
+def draw(study: PhantomStudy, size: int) -> Iterator[tuple[_Image, list[Any]]]:
     """`render`, and beside each image its findings with their outlines (n, 2), in shares of width and height."""
     opencv()  # the two below import it when they are
     from xray_captioning.phantom.frontal import draw_frontal
@@ -49,7 +50,8 @@ def draw(study: PhantomStudy, size: int) -> tuple[Any, Any]:
 
     if size < SMALLEST:
         raise ConfigError(f"phantom image size is {size}: choose at least {SMALLEST} pixels")
-    return draw_frontal(study, size), draw_lateral(study, size)
+    yield draw_frontal(study, size)
+    yield draw_lateral(study, size)
 
 
 def write_phantoms(

@@ -199,7 +199,7 @@ def _bones(canvas: Canvas, study: PhantomStudy, body: Anatomy) -> Field:
     canvas.mark(study.find("Scoliosis"), canvas.stroke(canvas.layer(), [spine], (0.09, 255)))
     bones = canvas.blur(layer, 0.003) * np.float32(0.85 * (1 - study.scene.soft))
     if fracture := study.find("Fracture"):
-        bones += np.float32(0.7 * fracture.strength) * canvas.blur(ends, 0.003)
+        bones += np.float32(0.7 * fracture.strength * (1 - 0.8 * study.scene.soft)) * canvas.blur(ends, 0.003)
         canvas.mark(fracture, ends)
     shared.add_granuloma(canvas, study, bones)
     return bones

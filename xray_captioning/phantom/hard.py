@@ -6,20 +6,8 @@ import numpy as np
 
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import read_toml
-from xray_captioning.phantom.studies import (
-    FINDINGS,
-    LEFT,
-    RIGHT,
-    Anatomy,
-    Finding,
-    PhantomStudy,
-    Scene,
-    draw_name,
-    excluded,
-    in_order,
-    sample_finding,
-    sample_study,
-)
+from xray_captioning.phantom import studies as easy
+from xray_captioning.phantom.studies import LEFT, RIGHT, Anatomy, Finding, PhantomStudy, Scene, excluded, in_order
 
 TABLES = read_toml(__file__, "hard.toml")
 CHANCES: dict[str, float] = TABLES["chances"]
@@ -43,7 +31,7 @@ def study_at(seed: int, index: int, difficulty: float = 0.0) -> tuple[PhantomStu
     difficulty, from 0 to 1, makes the same study harder; from 0 on some are the next of the last study's patient.
     """
     rng = np.random.default_rng([seed, index])
-    study = replace(sample_study(rng), number=index, patient=index)
+    study = replace(easy.sample_study(rng), number=index, patient=index)
     return (_harder(study, seed, difficulty) if difficulty else study), rng
 
 
@@ -77,8 +65,15 @@ def _scene(rng: Random, difficulty: float) -> Scene:
 
 def _position(body: Anatomy, scene: Scene, rng: Random) -> Anatomy:
     """Turn the patient; in bed without a whole breath, and nearer, so that the heart looks larger."""
-    turn, swell, zoom = (scene.difficulty * rng.uniform(*limits) for limits in TABLES["body"].values())
-    body = replace(body, turn=turn, swell=swell, zoom=1 + zoom, noise=body.noise * (1 - 0.85 * scene.difficulty))
+    turn, swell, zoom, gain = (scene.difficulty * rng.uniform(*limits) for limits in TABLES["body"].values())
+    body = replace(
+        body,
+        turn=turn,
+        swell=swell,
+        zoom=1 + zoom,
+        gain=body.gain * (1 + gain),
+        noise=body.noise * (1 - 0.9 * scene.difficulty),
+    )
     if not scene.portable:
         return body
     bed = TABLES["portable"]
@@ -100,8 +95,8 @@ def _crowd(study: PhantomStudy, rng: Random, difficulty: float) -> list[Finding]
     """The findings of a study that has some, and more, also in their places and of their kinds."""
     found = list(study.findings)
     again = [one.name for one in found if one.name in TABLES["several"]["names"]]
-    for name in [draw_name(rng, found), draw_name(rng, found), *again] if found else ():
-        candidate = sample_finding(rng, name)
+    for name in [easy.draw_name(rng, found), easy.draw_name(rng, found), *again] if found else ():
+        candidate = easy.sample_finding(rng, name)
         if rng.random() < CHANCES["crowded"] * difficulty and all(_together(candidate, other) for other in found):
             found.append(candidate)
     return found
@@ -158,7 +153,7 @@ def _course(
 def _resized(finding: Finding, fate: str) -> Finding:
     """A finding one size up or down, or stronger or weaker where there is no such size."""
     step = {"larger": 1, "smaller": -1}.get(fate, 0)
-    sizes = list(FINDINGS[finding.name].get("sizes", ()))
+    sizes = list(easy.FINDINGS[finding.name].get("sizes", ()))
     place = sizes.index(finding.size) + step if sizes else -1
     if 0 <= place < len(sizes):
         return replace(finding, size=sizes[place])
