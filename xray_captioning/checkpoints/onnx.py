@@ -124,8 +124,7 @@ def _typed(parts: Fields, kind: str) -> bytes:
 
 def _outside(parts: Fields, path: Path, name: str, budget: Budget) -> bytes:
     """Return the bytes of numbers that lie in a file beside the model."""
-    pairs = [fields(message) for message in parts.get(_EXTERNAL, [])]
-    about = {_text(pair, 1): _text(pair, 2) for pair in pairs}
+    about = {_text(pair, 1): _text(pair, 2) for pair in map(fields, parts.get(_EXTERNAL, []))}
     file = beside(path, about.get("location", ""))
     size = file.stat().st_size
     try:

@@ -93,8 +93,7 @@ def classify_studies(
     """Yield what `finding_probabilities` returns, study by study, from images in their places."""
     encode = compiled(encoder.encode, encoder)
     for start in range(0, len(studies), BATCH):
-        encoded = encode_studies(encode, config, studies[start : start + BATCH])
-        yield from finding_probabilities(encoder, *encoded)
+        yield from finding_probabilities(encoder, *encode_studies(encode, config, studies[start : start + BATCH]))
 
 
 def batch_encoder(views: int, *asked: Any) -> Callable[[list[Any]], list[dict[str, Array]]]:

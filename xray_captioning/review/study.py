@@ -30,7 +30,6 @@ FORMAT = "xray-captioning reading study 1"
 FORMULA = "=+-@\t\r\n" + "".join(chr(code) for code in (0xFF1D, 0xFF0B, 0xFF0D, 0xFF20))
 LONGEST = 768  # pixels of an image's longer side in a sheet
 COLUMNS = ("sheet", "case", "study", "text", "report", *CRITERIA, "note")
-
 Texts = dict[str, tuple[str, str]]
 Views = Mapping[str, Sequence[tuple[str, str]]]  # path and view
 Pictures = dict[str, list[dict[str, str]]]  # view and uri
