@@ -187,6 +187,4 @@ def mismatches(
 
 def shortened(text: str, most: int) -> str:
     """Cut a long text in its middle, so that a message stays a line; a short one is unchanged."""
-    if len(text) <= most:
-        return text
-    return f"{text[: most // 2 - 2]}...{text[len(text) - most // 2 + 1 :]}"
+    return text if len(text) <= most else f"{text[: most // 2 - 2]}...{text[len(text) - most // 2 + 1 :]}"

@@ -117,9 +117,7 @@ class Unpickler(pickle._Unpickler):
         if text in _SETS:
             self.count(len(values))
             return _Set(values)
-        if text in RECONSTRUCTORS and isinstance(first, Name):
-            return Record(first.text)
-        return Record(text, arguments)
+        return Record(first.text) if text in RECONSTRUCTORS and isinstance(first, Name) else Record(text, arguments)
 
 
 class _CountedDispatch(dict[int, Callable[[Any], None]]):

@@ -35,7 +35,7 @@ def train_encoder(source: options.Source, out: Path, preset: str, **run: Any) ->
 
     weights, (assignments, seed, encoder) = run["weights"], map(run.pop, ("assignments", "seed", "encoder"))
     config = options.make_config(preset, assignments, seed, "encoder_training", encoder, weights)
-    bundle = None if weights is None or is_network(weights) else weights
+    bundle = weights if weights is not None and not is_network(weights) else None
     _check(out, config, run["resume"], bundle, "encoder_training")
     _, rows = fit(source.load(), config, out, about=describe_data(source.data), **run)
     click.echo(table.format_table(format_intervals(rows)) if rows else UNTESTED)
