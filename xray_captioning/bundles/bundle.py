@@ -1,20 +1,8 @@
 """A saved model: a folder of JSON and HDF5 files with a SHA-256 manifest, and no pickle.
 
-::
-
-    captioner.json        configuration, sizes, findings, metrics, data and split digests
-    tokenizer.json        words and ids (a captioner only)
-    encoder.weights.h5    Keras weights
-    decoder.weights.h5    Keras weights (a captioner only)
-    split.json            which studies were trained on
-    trained_on.json       digests of them and their images, so that they are recognised
-    calibration.json      how confidence is computed from log-probability (once calibrated)
-    calibration.h5        statistics of its training images' features (once calibrated)
-    README.md             the model card
-    manifest.json         SHA-256 of each of the above, written last
-
-A folder ``export`` in it may hold the same captioner as graphs: a bundle of its own, with graphs in
-the place of the weights (`xray_captioning.captioner.graphs`).
+What its files hold, docs/architecture.md says; the manifest is written last. A folder ``export``
+in it may hold the same captioner as graphs: a bundle of its own, with graphs in the place of the weights
+(`xray_captioning.captioner.graphs`).
 """
 
 import errno

@@ -15,7 +15,6 @@ MAXIMUM_BYTES = 2**32  # of all arrays of one model: a billion float32 weights
 MAXIMUM_NAMES = 100_000  # arrays of one model
 MESSAGE = 280  # characters of a message after the path: names in a file may be long
 MAXIMUM_AXES = 32  # what every NumPy allows
-
 Array = NDArray[Any]
 Bytes = bytes | bytearray | memoryview
 Members = dict[str, zipfile.ZipInfo]
@@ -188,6 +187,4 @@ def mismatches(
 
 def shortened(text: str, most: int) -> str:
     """Cut a long text in its middle, so that a message stays a line; a short one is unchanged."""
-    if len(text) <= most:
-        return text
-    return f"{text[: most // 2 - 2]}...{text[len(text) - most // 2 + 1 :]}"
+    return text if len(text) <= most else f"{text[: most // 2 - 2]}...{text[len(text) - most // 2 + 1 :]}"

@@ -118,8 +118,7 @@ def _limit_this_process(seconds: int, memory: int) -> None:
 
 def _damaged(reason: str) -> RefusedError:
     """Return the error for a file that the library cannot read."""
-    reason = " ".join(reason.split())[:120]
-    return RefusedError(f"truncated or damaged HDF5 ({reason}); download or copy it again")
+    return RefusedError(f"truncated or damaged HDF5 ({' '.join(reason.split())[:120]}); download or copy it again")
 
 
 def is_hdf5(path: Path) -> bool:

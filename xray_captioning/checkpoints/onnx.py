@@ -21,7 +21,6 @@ _KINDS |= {9: "b1", 10: "f2", 11: "f8", 12: "u4", 13: "u8", 16: "bf16"}
 MAXIMUM_FIELDS = 2**22  # of one message
 MAXIMUM_TYPED = 2**24  # bytes of whole numbers that are written one by one
 _DAMAGED = "is no ONNX model, or truncated; download or copy it again"
-
 # The fields of a message, whole numbers or bytes, by their numbers.
 Fields = dict[int, list[Any]]
 
@@ -118,14 +117,12 @@ def _typed(parts: Fields, kind: str) -> bytes:
         return b"".join(map(bytes, floats))
     size = size_of(kind)
     wholes = _numbers([value for number in _WHOLES for value in parts.get(number, [])])
-    bits = np.array(wholes, np.uint64) & np.uint64(2 ** (8 * size) - 1)
-    return bits.astype(f"<u{size}").tobytes()
+    return (np.array(wholes, np.uint64) & np.uint64(2 ** (8 * size) - 1)).astype(f"<u{size}").tobytes()
 
 
 def _outside(parts: Fields, path: Path, name: str, budget: Budget) -> bytes:
     """Return the bytes of numbers that lie in a file beside the model."""
-    pairs = [fields(message) for message in parts.get(_EXTERNAL, [])]
-    about = {_text(pair, 1): _text(pair, 2) for pair in pairs}
+    about = {_text(pair, 1): _text(pair, 2) for pair in map(fields, parts.get(_EXTERNAL, []))}
     file = beside(path, about.get("location", ""))
     size = file.stat().st_size
     try:

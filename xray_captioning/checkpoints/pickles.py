@@ -117,9 +117,7 @@ class Unpickler(pickle._Unpickler):
         if text in _SETS:
             self.count(len(values))
             return _Set(values)
-        if text in RECONSTRUCTORS and isinstance(first, Name):
-            return Record(first.text)
-        return Record(text, arguments)
+        return Record(first.text) if text in RECONSTRUCTORS and isinstance(first, Name) else Record(text, arguments)
 
 
 class _CountedDispatch(dict[int, Callable[[Any], None]]):
@@ -188,7 +186,6 @@ _ACTIONS |= {_CODES[name]: action for name, action in _OWN.items()}
 MAXIMUM_BYTES = 64 * 2**20  # of a file, and of the content of a compressed file
 MAXIMUM_STEPS = 3_000_000  # instructions: enough for a tokenizer of 200,000 words
 _LZMA_MEMORY = 128 * 2**20  # its strongest setting needs about half
-
 _KERAS_TOKENIZER = re.compile(
     r"(?:keras_preprocessing|(?:keras|tf_keras|tensorflow)(?:\.\w+)*\.preprocessing)\.text\.Tokenizer"
 )

@@ -28,16 +28,9 @@ _MAXIMUM_HEADER = 2**25  # bytes, also of an index of parts; a name takes about 
 def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dict[str, Array]:
     """Read the arrays of a file of weights. Nothing that it holds is executed.
 
-    Neither PyTorch, TensorFlow nor onnx is needed. The format is known by the content, whatever the file is called:
-
-    - Keras 2 ``.h5`` (names such as ``conv1/conv/kernel``), Keras 3 ``.weights.h5`` and ``.keras``
-      (``layers/dense/vars/0``), without what optimisers keep;
-    - safetensors, also in parts (give ``model.safetensors.index.json``);
-    - PyTorch ``.pt``, ``.pth``, ``.bin``, ``.ckpt``: state dicts, checkpoints that hold one beside
-      other things, whole modules (with the names of their ``state_dict``) and TorchScript;
-    - the initialisers of an ONNX model, and of files beside it;
-    - ``.npz``;
-    - a folder as Hugging Face saves a model, or with one such file.
+    Neither PyTorch, TensorFlow nor onnx is needed. The format, of those in docs/encoders.md, is known by the content.
+    Names are the file's: of Keras 2 ``conv1/conv/kernel``, of Keras 3 ``layers/dense/vars/0`` without what optimisers
+    keep, of a whole PyTorch module those of its ``state_dict``.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ class Bundle(NamedTuple):
 @click.command()
 @click.argument("named", nargs=-1, metavar="[IMAGE|DIR ...]")
 @options.declared("caption", "features", "runtime")
-@options.source("Folder or file of studies as train reads them, instead of images: a caption a study.", labels=False)
+@options.source("Folder or file of studies as train reads them, instead of images: one caption a study.", labels=False)
 @options.engine
 @options.no_seed
 def caption(named: tuple[str, ...], source: options.Source, bundle: str, out: Any, resume: bool, **asked: Any) -> None:

@@ -80,8 +80,7 @@ def score(convention: str | None, **files: Any) -> None:
         if len(systems) > 1:
             click.echo(pairs.system)
         texts = pairs.references, pairs.hypotheses
-        rows = [{"protocol": n, **measure(*texts, n), **pairs.counts} for n in BLEU_PROTOCOLS]
-        click.echo(format_table(rows))
+        click.echo(format_table([{"protocol": n, **measure(*texts, n), **pairs.counts} for n in BLEU_PROTOCOLS]))
         if convention:
             found = measure(*texts, convention=convention)
             click.echo(format_table([{"convention": convention} | {n: found[n] for n in CLINICAL}]))
@@ -112,8 +111,7 @@ def export(source: options.Source, out: Path, studies: int, seed: int | None, **
     views: Any = None
     if source.data:
         there = with_images(source.load())
-        shown = map(list, map(zip, there["images"], there["views"]))
-        views = dict(zip(there["study_id"], shown))
+        views = dict(zip(there["study_id"], map(list, map(zip, there["images"], there["views"]))))
     key = export_study(out=out, views=views, studies=studies, seed=seed or 0, **drawn)
     asked = f" ({studies} were asked for)" if len(key.studies) < studies else ""
     click.echo(f"{len(key.studies)} studies{asked}, {key.identical} with the same text twice")

@@ -39,7 +39,6 @@ existing = _Place(str, exists=True)
 folder = _Place(file_okay=False)
 file = _Place(local, exists=True, dir_okay=False)
 new_file = _Place(dir_okay=False)
-
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 _DECLARED: dict[str, dict[str, dict[str, Any]]] = read_toml(__file__, "options.toml")
 _PATHS = {"existing": existing, "here": _Place(exists=True), "folder": folder, "file": file, "new_file": new_file}

@@ -18,7 +18,6 @@ from xray_captioning.files import read_toml
 
 NOTICE = read_toml(__file__, "texts.toml")["chexnet"]
 UNTESTED = "the test part has no study to score; nothing was measured"
-
 _RECIPES = f"Recipe: {', '.join(presets())}; or a file .json or .yaml of fields by group."
 preset = click.option("--preset", default="chexnet_attention", show_default=True, metavar="NAME|FILE", help=_RECIPES)
 
@@ -36,10 +35,9 @@ def train_encoder(source: options.Source, out: Path, preset: str, **run: Any) ->
 
     weights, (assignments, seed, encoder) = run["weights"], map(run.pop, ("assignments", "seed", "encoder"))
     config = options.make_config(preset, assignments, seed, "encoder_training", encoder, weights)
-    bundle = None if weights is None or is_network(weights) else weights
+    bundle = weights if weights is not None and not is_network(weights) else None
     _check(out, config, run["resume"], bundle, "encoder_training")
-    studies = source.load()
-    _, rows = fit(studies, config, out, about=describe_data(source.data), **run)
+    _, rows = fit(source.load(), config, out, about=describe_data(source.data), **run)
     click.echo(table.format_table(format_intervals(rows)) if rows else UNTESTED)
     click.echo(f"encoder in {out}")
 

@@ -87,8 +87,7 @@ class Encoder(keras.Model):
             raise ConfigError(f"model.pool is {pool} but the feature map of {name_of_backbone} at {size} px is {has}")
         self.grid = (rows // pool, columns // pool)
         self.pooling_layer = keras.layers.AveragePooling2D(pool, name="pool")
-        outputs = max(len(self.findings), 1)
-        self.classifier = keras.layers.Dense(outputs, name="classifier", dtype="float32")
+        self.classifier = keras.layers.Dense(max(len(self.findings), 1), name="classifier", dtype="float32")
         self.classifier.build((None, self.channels))
         self.trained_on: TrainedOn | None = None
         self.built = True
@@ -196,8 +195,7 @@ class Encoder(keras.Model):
         self.trainable = True  # or none of its layers could be
         self.classifier.trainable = False
         for layer in self.backbone.layers:
-            norm = isinstance(layer, keras.layers.BatchNormalization)
-            layer.trainable = layer.name.startswith(block) and not norm
+            layer.trainable = layer.name.startswith(block) and not isinstance(layer, keras.layers.BatchNormalization)
         if not self.backbone.trainable_variables:
             none = f"the encoder {self.name_of_backbone} has no last block to train"
             raise ConfigError(f"{none}; leave training.encoder_learning_rate at 0 or choose another encoder")

@@ -83,8 +83,7 @@ def study_regions(
         places, pool = given.of(studies["study_id"]), config.model.pool
         return lambda numbers: given.read(places[numbers], pool)
     images = targets.study_images(studies, config)
-    maps = cached_features(images, encoder, config, cache, spread)
-    return features.image_regions(maps, images, config.image.views)
+    return features.image_regions(cached_features(images, encoder, config, cache, spread), images, config.image.views)
 
 
 def classify_studies(
@@ -93,8 +92,7 @@ def classify_studies(
     """Yield what `finding_probabilities` returns, study by study, from images in their places."""
     encode = compiled(encoder.encode, encoder)
     for start in range(0, len(studies), BATCH):
-        encoded = encode_studies(encode, config, studies[start : start + BATCH])
-        yield from finding_probabilities(encoder, *encoded)
+        yield from finding_probabilities(encoder, *encode_studies(encode, config, studies[start : start + BATCH]))
 
 
 def batch_encoder(views: int, *asked: Any) -> Callable[[list[Any]], list[dict[str, Array]]]:
@@ -157,8 +155,7 @@ def study_encoder(
         placed = [[*study, *[None] * (views - len(study))] for study in studies]
         regions, mask = encode_studies(encode, config, placed)
         maps = regions.reshape(len(mask), views, *encoder.grid, encoder.channels)
-        shown = mask.reshape(*maps.shape[:-1])[:, :, 0, 0]
-        return {"regions": maps, "views": shown, **classify(maps)}
+        return {"regions": maps, "views": mask.reshape(*maps.shape[:-1])[:, :, 0, 0], **classify(maps)}
 
     return encoded, about
 

@@ -40,8 +40,7 @@ def load_pytorch(
 
 def _named(arrays: Mapping[str, NDArray[Any]], first: str) -> dict[str, NDArray[Any]]:
     """Return the arrays below whatever holds the one called `first`, by their names in there."""
-    owners = [name.removesuffix(first) for name in arrays if name.endswith(first)]
-    owner = min(owners, key=len, default="")
+    owner = min((name.removesuffix(first) for name in arrays if name.endswith(first)), key=len, default="")
     inside = {n.removeprefix(owner): a for n, a in arrays.items() if n.startswith(owner)}
     # torchvision's files of 2017 name a dense layer's parts norm.1 and conv.2.
     old = r"(denselayer\d+\.(?:norm|conv))\.(\d)\."

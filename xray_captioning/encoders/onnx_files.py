@@ -36,8 +36,7 @@ class OnnxEncoder:
 
     def encode(self, images: Any) -> Array:
         """Return regions (batch, rows, columns, channels), float32."""
-        kind = "float16" if "16" in self.input.type else "float32"
-        pixels = np.asarray(images, kind)[..., : self.kept]
+        pixels = np.asarray(images, "float16" if "16" in self.input.type else "float32")[..., : self.kept]
         pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 1) if self.first else pixels)
         parts = np.split(pixels, len(pixels)) if self.one else [pixels]
         try:

@@ -172,8 +172,7 @@ class _Step(keras.Layer):
                     if kernel:
                         shape = tf.shape(kernel[0])
                         more = [raw.Conv2DBackpropFilter(input=y, filter_sizes=shape, out_backprop=d, **sizes)]
-                        shape = tf.shape(y)
-                        d = raw.Conv2DBackpropInput(input_sizes=shape, filter=kernel[0], out_backprop=d, **sizes)
+                        d = raw.Conv2DBackpropInput(input_sizes=tf.shape(y), filter=kernel[0], out_backprop=d, **sizes)
                     d = raw.ReluGrad(gradients=d, features=y)
                 spaces = {f"reserve_space_{i}": space for i, space in enumerate(kept, 1)}
                 options = {"scale": gain, "is_training": learns, **spaces, **given}

@@ -33,8 +33,7 @@ def densenet121(size: int, channels: int = 3) -> Any:
         for number in range(1, count + 1):
             name = f"features.denseblock{block}.denselayer{number}"
             y = _convolved(_norm(x, f"{name}.norm1"), 128, 1, f"{name}.conv1")
-            y = _convolved(_norm(y, f"{name}.norm2"), 32, 3, f"{name}.conv2")
-            x = layers.Concatenate()([x, y])
+            x = layers.Concatenate()([x, _convolved(_norm(y, f"{name}.norm2"), 32, 3, f"{name}.conv2")])
         if block < 4:
             name = f"features.transition{block}"
             x = _convolved(_norm(x, f"{name}.norm"), x.shape[-1] // 2, 1, f"{name}.conv")

@@ -25,7 +25,6 @@ from xray_captioning.files import read_toml
 
 layers = keras.layers
 Arrays = dict[str, NDArray[Any]]
-
 PATCH = 16  # side of a patch in pixels; what is left over at the right and bottom edge is not seen
 VIT_PRESET, CLIP_PRESET = "vit_base_patch16_224_imagenet", "clip_vit_base_patch16"  # names of keras-hub
 WIDTH, BLOCKS, HEADS = 768, 12, 12  # of both, ViT-B/16
@@ -175,8 +174,7 @@ def tower_of(values: Mapping[str, Any], where: object) -> Tower:
         said.setdefault("num_register_tokens", 4)
     try:
         if family == "dinov2" and "intermediate_size" not in said:
-            wide = convert(vision.get("mlp_ratio", 4), float)
-            said["intermediate_size"] = int(said.get("hidden_size", 768) * wide)
+            said["intermediate_size"] = int(said.get("hidden_size", 768) * convert(vision.get("mlp_ratio", 4), float))
         tower = convert(said, Tower)
     except (ValidationError, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{where}: {error}; give the folder of a published model") from error
@@ -297,8 +295,7 @@ def _separate(name: str, values: NDArray[Any]) -> list[tuple[str, NDArray[Any]]]
     """Take an array apart that several layers have in one."""
     for joined, parts in _LAYOUTS["joined"].items():
         if re.search(joined, name) and len(values) % len(parts) == 0:
-            split = np.split(values, len(parts))
-            return [(re.sub(joined, new, name), part) for new, part in zip(parts, split)]
+            return [(re.sub(joined, new, name), part) for new, part in zip(parts, np.split(values, len(parts)))]
     return [(name, values)]
 
 

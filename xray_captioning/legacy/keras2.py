@@ -35,7 +35,6 @@ EMBEDDING = "decoder/onestepdecoder_embedding"
 CELL = "decoder/onestepdecoder_LSTM/gru_cell"
 KEY, QUERY, ENERGY = (f"decoder/global_attention/dense{n}" for n in ("", "_1", "_2"))
 LOGITS = "decoder/dense_3"
-
 _FILE = read_toml(__file__, "layout.toml")
 ATTENTION: dict[str, Any] = _FILE["attention"]  # its configuration, without the sizes
 LAYOUT: dict[str, list[str | int]] = _FILE["shapes"]
@@ -220,8 +219,7 @@ def _decoder_owners(members: list[StoredArray]) -> dict[Owner, str]:
 
 def _dense_owners(dense: dict[Owner, Shapes], rows: list[int], units: list[int]) -> dict[Owner, str]:
     names = {owner: name for owner in dense if (name := _published(owner))}
-    complete = len(set(names.values())) == 4
-    if not complete and (len(dense) >= 4 or len(names) < len(dense)):
+    if len(set(names.values())) < 4 and (len(dense) >= 4 or len(names) < len(dense)):
         names = _by_order(dense, rows)
     # The key layer reads regions and the query layer the state: their widths may tell them apart.
     places = {name: owner for owner, name in names.items()}

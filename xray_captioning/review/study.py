@@ -22,11 +22,7 @@ from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation import caption_files, matching
 from xray_captioning.plots.images import data_uri, render
 
-CRITERIA = {
-    "correctness": "What the text says is true of the images.",
-    "completeness": "The text leaves out nothing that matters.",
-    "fluency": "The text reads as a report should, whether or not it is true.",
-}
+CRITERIA: dict[str, str] = files.read_toml(__file__, "criteria.toml")  # what each asks
 LOWEST, HIGHEST = 1, 5
 FORMAT = "xray-captioning reading study 1"
 # A spreadsheet takes a cell that begins with one of these for a formula; the last four are the
@@ -34,7 +30,6 @@ FORMAT = "xray-captioning reading study 1"
 FORMULA = "=+-@\t\r\n" + "".join(chr(code) for code in (0xFF1D, 0xFF0B, 0xFF0D, 0xFF20))
 LONGEST = 768  # pixels of an image's longer side in a sheet
 COLUMNS = ("sheet", "case", "study", "text", "report", *CRITERIA, "note")
-
 Texts = dict[str, tuple[str, str]]
 Views = Mapping[str, Sequence[tuple[str, str]]]  # path and view
 Pictures = dict[str, list[dict[str, str]]]  # view and uri
@@ -67,10 +62,6 @@ class Key(Struct, forbid_unknown_fields=True):
     captions_sha256: str  # of the file the texts came from
     seed: int
     sheets: list[Sheet]
-
-    def to_json(self) -> bytes:
-        """Return the content of ``key.json``."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
     @classmethod
     def from_json(cls, path: Path) -> Self:
@@ -139,7 +130,7 @@ def export_study(
             for name, data in sheet_files(sheet, systems, texts, pictures).items():
                 sheet.sha256[name] = hashlib.sha256(data).hexdigest()
                 files.atomic_write(folder / sheet.reader / name, data)
-        files.atomic_write(folder / "key.json", key.to_json())
+        files.atomic_write(folder / "key.json", msgspec.json.format(msgspec.json.encode(key), indent=1) + b"\n")
     return key
 
 

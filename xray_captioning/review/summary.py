@@ -165,8 +165,7 @@ def _kappa(sums: Array) -> Any:
     total = np.where(sums[..., :1] > 0, sums[..., :1], np.nan)
     one, other, squares, others, product = np.moveaxis(sums / total, -1, 0)[1:]
     observed, chance = squares + others - 2 * product, squares + others - 2 * one * other
-    quotient = np.divide(observed, chance, np.full_like(chance, np.nan), where=chance > 1e-9)
-    return 1 - quotient
+    return 1 - np.divide(observed, chance, np.full_like(chance, np.nan), where=chance > 1e-9)
 
 
 def format_summary(summary: dict[str, Any], markdown: bool = False) -> str:

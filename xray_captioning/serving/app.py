@@ -41,8 +41,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     st.html(html("style"))
     st.title("Chest X-ray captions")
     st.warning(parts.NOTICE)
-    names = list(dict.fromkeys([*options.bundle, *shipped_bundles()]))
-    bundles, beam_size, threshold = _settings(names)
+    bundles, beam_size, threshold = _settings(list(dict.fromkeys([*options.bundle, *shipped_bundles()])))
     try:
         study = _study(options.seed)
     except XrayCaptioningError as error:

@@ -1,5 +1,7 @@
 """What the app works with: a study's images, what a bundle says of them, its HTML and files."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math

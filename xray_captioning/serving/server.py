@@ -51,8 +51,7 @@ class Gateway:
         try:
             self._admit(scope)
             await self._receive(receive, body)
-            loop = asyncio.get_running_loop()
-            response = await loop.run_in_executor(self.threads, self._answer, scope, body)
+            response = await asyncio.get_running_loop().run_in_executor(self.threads, self._answer, scope, body)
         except ProblemError as error:
             response = self.refuse(error)
         except ConnectionError:  # there is no one to answer
