@@ -95,8 +95,9 @@ def _parts(tables: list[Path]) -> list[CaptionsTable]:
     words = [_PART_WORD.findall(path.name.lower()) for path in tables]
     alike = {_PART_WORD.sub("", path.name.lower()) for path in tables}
     parts = [named_part(found[0]) if len(found) == 1 else None for found in words]
-    differ = len(alike) == 1 < len(tables) == len(set(parts)) and None not in parts
-    return [CaptionsTable(*of) for of in zip(tables, parts, strict=True)] if differ else []
+    if len(tables) < 2 or len(alike) > 1 or None in parts or len(set(parts)) < len(parts):
+        return []
+    return [CaptionsTable(*of) for of in zip(tables, parts, strict=True)]
 
 
 def _part_folders(folder: Path) -> list[CaptionsTable]:

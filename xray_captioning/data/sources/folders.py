@@ -49,8 +49,8 @@ def read_reports(path: Path, finder: ImageFinder) -> list[Study]:
     if not reports:
         raise DataError(f"{path}: holds no report that ends in .txt; check the folder")
     studies = [_study(path, folder, report, named, inside) for folder, report in reports]
-    left = dict.fromkeys(images).keys() - {image for study in studies for image in study.images}
-    alone = filter(left.__contains__, images)
+    taken = {image for study in studies for image in study.images}
+    alone = (image for image in images if image not in taken)
     return studies + [Study(Path(image).relative_to(path).with_suffix("").as_posix(), [image]) for image in alone]
 
 
