@@ -37,8 +37,7 @@ MISSING = ("", "nan", "none", "null", "<na>")  # as Python, JSON and pandas writ
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which is renamed to it when the block has ended well."""
-    # It keeps the suffix of `path`, by which writers such as ``save_weights`` choose a format. If the block raises,
-    # it is removed and `path` is as before. Missing parent folders are made.
+    # It keeps the suffix, by which ``save_weights`` chooses a format. If the block raises, `path` is as before.
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(target.parent)
@@ -145,8 +144,7 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        why = error.strerror or error
-        raise DataError(f"{path}: cannot be read ({why}); check the path") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
 
 
 def shipped_folder() -> Path:
@@ -166,8 +164,7 @@ def read_json(path: Path, advice: str, error_kind: type[Exception] = BundleError
     try:
         return convert(json.loads(path.read_text("utf-8")), of)
     except OSError as error:
-        absent = isinstance(error, FileNotFoundError)
-        what = "missing" if absent else f"cannot be read ({error.strerror})"
+        what = "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
         raise error_kind(f"{path}: {what}; {advice}") from error
     except (ValueError, RecursionError) as error:
         raise error_kind(f"{path}: damaged or not JSON ({error}); {advice}") from error

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from xray_captioning.data.records import as_text
 from xray_captioning.data.table import Table, column_key
 from xray_captioning.errors import DataError
 
@@ -95,6 +96,11 @@ def test_every_format_says_the_same(tmp_path, name):
     first, second = table
     assert (first["Image Caption"], second.text("n"), second.text(None)) == (ROWS[0][1], "", "")
     assert name in first.place
+
+
+def test_values_become_text_as_people_write_them():
+    values = [None, 7.0, 0.5, float("nan"), True, "007", "half a pair \ud83d", [1.0]]
+    assert list(map(as_text, values)) == ["", "7", "0.5", "", "True", "007", "half a pair ?", [1.0]]
 
 
 # What a workbook can hold, which leaves control characters out, carriage returns change, and "=" begins a formula.

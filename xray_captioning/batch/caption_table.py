@@ -1,6 +1,5 @@
-"""Captions of many studies as a table (CSV, JSON lines or Parquet), and the journal from which a run goes on.
-
-JSON lines, of one process: the first says which run it is, each further one is a study's row.
+"""Captions of many studies as a table (CSV, JSON lines or Parquet), and the journal from which a run goes on. JSON
+lines, of one process: the first says which run it is, each further one is a study's row.
 """
 
 import csv
@@ -83,13 +82,12 @@ def write_rows(rows: Iterable[Row], out: Path, findings: Sequence[str] = ()) -> 
 
 
 def _write_csv(rows: Iterable[Row], path: Path) -> None:
-    def cell(value: Any) -> Any:
-        return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else value
-
     with open(path, "w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
-        table.writerows({name: cell(value) for name, value in row.items()} for row in rows)
+        for row in rows:
+            packed = {name: value for name, value in row.items() if isinstance(value, list | dict | bool)}
+            table.writerow(row | {name: json.dumps(value, ensure_ascii=False) for name, value in packed.items()})
 
 
 def json_line(value: Any) -> bytes:

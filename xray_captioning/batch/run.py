@@ -29,6 +29,7 @@ from xray_captioning.files import progress
 SIZE = 64  # studies in a batch
 DIGITS = 6  # after the point, of every float
 Spread = Callable[[Iterable[list[Study]]], Iterator[list[Row]]]
+Seen = tuple[list[Row], Features | None]  # of a batch; the features of those without error
 
 
 def caption_to_file(
@@ -98,7 +99,7 @@ def captioned(
     """Yield a row of JSON values a study, batch by batch; ``error`` says why one has no caption."""
     # While a batch is captioned the next one is encoded.
 
-    def following() -> tuple[list[Row], Features | None] | None:
+    def following() -> Seen | None:
         batch = next(batches, None)
         return None if batch is None else _seen(captioner, batch, given)
 
@@ -110,9 +111,7 @@ def captioned(
         yield rows
 
 
-def _seen(
-    captioner: Captioner, studies: Sequence[Study], given: StudyFeatures | None
-) -> tuple[list[Row], Features | None]:
+def _seen(captioner: Captioner, studies: Sequence[Study], given: StudyFeatures | None) -> Seen:
     """Return the rows of studies, with what is wrong with each, and the features of those without error."""
     if given is not None:
         places = given.of(study.name for study in studies)
@@ -175,8 +174,7 @@ def _result(caption: Caption, findings: dict[str, float] | None) -> Row:
         "unfamiliar": None if caption.novelty is None else is_unfamiliar(caption),
         "findings": findings,
     }
-    rounded: Row = json.loads(json.dumps(row), parse_float=lambda digits: round(float(digits), DIGITS))
-    return rounded
+    return dict(json.loads(json.dumps(row), parse_float=lambda digits: round(float(digits), DIGITS)))
 
 
 def _digest(studies: Sequence[Study]) -> str:

@@ -1,7 +1,6 @@
-"""Batches of work on several processes of this machine, or of a cluster, through Ray (extra `scale`).
-
-Ray's own tasks are used and not Ray Data: results are needed in the order of the batches, because a
-row's place in a table says which study it is of, and Ray Data gives blocks as they finish.
+"""Batches of work on several processes of this machine, or of a cluster, through Ray (extra `scale`). Ray's own
+tasks are used and not Ray Data: results are needed in the order of the batches, because a row's place in a table
+says which study it is of, and Ray Data gives blocks as they finish.
 """
 
 import os
@@ -10,15 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from xray_captioning.errors import ConfigError, XrayCaptioningError, in_one_line, require
 
 AHEAD = 2  # batches that are sent for each worker: while one is worked on the next one is there
 RETRIES = 1  # a batch whose worker dies is sent once more, then in halves
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Answer = Callable[[list[Any]], Any]  # of a batch
+Answer = Callable[[list[Any]], list[Any]]  # of a batch
+Make = Callable[[], Answer]
 _held: dict[str, Answer] = {}  # what this worker has made
 
 
@@ -45,29 +43,23 @@ def ray_workers(workers: int | None = None, address: str | None = None) -> Itera
     try:
         there = ray.cluster_resources()
         count = workers or int(there.get("GPU") or there["CPU"])
-        gpu = 1 if there.get("GPU", 0) >= count else 0
-        work = ray.remote(num_cpus=1, num_gpus=gpu, max_retries=RETRIES)(_work)
+        work = ray.remote(num_cpus=1, num_gpus=1 if there.get("GPU", 0) >= count else 0, max_retries=RETRIES)(_work)
         yield partial(map_ordered, ray, work, count)
     finally:
         ray.shutdown()
 
 
 def map_ordered(
-    ray: Any,
-    work: Any,
-    workers: int,
-    make: Callable[[], Callable[[list[Item]], list[Result]]],
-    batches: Iterable[list[Item]],
-    lost: Callable[[Item], Result],
-) -> Iterator[list[Result]]:
+    ray: Any, work: Any, workers: int, make: Make, batches: Iterable[list[Any]], lost: Callable[[Any], Any]
+) -> Iterator[list[Any]]:
     """Yield what ``make()``, called once in each worker, says of each batch, in order; or raises."""
     # A batch whose workers die is sent again in halves; what then ends them again is `lost`.
     made, token = ray.put(make), os.urandom(8).hex()
-    sent: deque[tuple[list[Item], Any]] = deque()
+    sent: deque[tuple[list[Any], Any]] = deque()
 
-    def answer(batch: list[Item], found: Any) -> list[Result]:
+    def answer(batch: list[Any], found: Any) -> list[Any]:
         try:
-            results: list[Result] = ray.get(found)
+            return list(ray.get(found))
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, XrayCaptioningError):
                 raise error.cause from None
@@ -78,7 +70,6 @@ def map_ordered(
             half = len(batch) // 2
             parts = [(part, work.remote(token, made, part)) for part in (batch[:half], batch[half:])]
             return [result for part in parts for result in answer(*part)]
-        return results
 
     for batch in batches:
         sent.append((batch, work.remote(token, made, batch)))
@@ -88,7 +79,7 @@ def map_ordered(
         yield answer(*sent.popleft())
 
 
-def _work(token: str, make: Callable[[], Answer], batch: list[Any]) -> Any:
+def _work(token: str, make: Make, batch: list[Any]) -> list[Any]:
     if token not in _held:
         _held.clear()
         _held[token] = make()

@@ -1,19 +1,19 @@
-"""The folder of caches: what lies in it, and what leaves it when it grows too large.
-
-Each cache is a sub-folder of shards, dated by their last use (`xray_captioning.data.features`), or
-an unpacked zip archive (`.opening`), which stays until it is cleared: a run may read it.
+"""The folder of caches: what lies in it, and what leaves it when it grows too large. Each cache is a sub-folder of
+shards, dated by their last use (`xray_captioning.data.features`), or an unpacked zip archive (`.opening`), which
+stays until it is cleared: a run may read it.
 """
 
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from xray_captioning.errors import ConfigError
+from xray_captioning.files import temporary_folder
 
 LIMIT_VARIABLE = "XRAY_CAPTIONING_CACHE_GIB"
 LIMIT = 20.0  # GiB
@@ -68,9 +68,9 @@ def caches(root: Path) -> list[CacheInfo]:
     return sorted(found, key=lambda cached: -cached.size)
 
 
-def trim(root: Path, limit: int, keep: Iterable[Path] = (), only: Sequence[Path] | None = None) -> int:
+def trim(root: Path, limit: int, keep: Iterable[Path] = ()) -> int:
     """Remove the least recently used shards, not `keep`, down to `limit` bytes; return how many were freed."""
-    shards = _shards(folders := _folders(root) if only is None else only)
+    shards = _shards(folders := _folders(root))
     excess, kept, freed = sum(size for _, size, _ in shards) - limit, set(keep), 0
     for _, size, shard in sorted(shards):
         if excess - freed > 0 and shard not in kept:
@@ -90,13 +90,8 @@ def empty(found: Iterable[CacheInfo]) -> int:
     """Remove what these caches hold; return the number of bytes that were freed."""
     freed = 0
     for cached in found:
-        if not (cached.folder / FILES).is_dir():
-            freed += trim(cached.folder.parent, 0, only=[cached.folder])
-            continue
-        with suppress(OSError):
-            aside = (cached.folder / FILES).rename(cached.folder / ".removed")
-            shutil.rmtree(aside)  # under another name, so that half of it is not read
-            shutil.rmtree(cached.folder)
+        with suppress(OSError), temporary_folder(cached.folder.parent, "removed") as aside:
+            cached.folder.rename(aside / "cache")  # so that half of it is not read
             freed += cached.size
     return freed
 
@@ -129,9 +124,7 @@ def _folders(root: Path) -> list[Path]:
 def _shards(folders: Iterable[Path]) -> list[tuple[int, int, Path]]:
     """Return date in nanoseconds, size in bytes and path of each shard."""
     found = []
-    for folder in folders:
-        for path in folder.glob("[!.]*.npy"):  # one that is being written begins with a dot
-            with suppress(OSError):
-                about = path.stat()
-                found.append((about.st_mtime_ns, about.st_size, path))
+    for path in chain.from_iterable(folder.glob("[!.]*.npy") for folder in folders):  # a dot: it is being written
+        with suppress(OSError):
+            found.append(((about := path.stat()).st_mtime_ns, about.st_size, path))
     return found

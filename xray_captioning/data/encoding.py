@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.config import Config
-from xray_captioning.data import features
-from xray_captioning.data.features import Array, pad_rows, power_of_two, stack_features
+from xray_captioning.data.features import BATCH, DECODED, Array, map_batches, pad_rows, power_of_two, stack_features
 from xray_captioning.data.images import Image, normalise, read_images
 from xray_captioning.data.studies import repeat_first
 from xray_captioning.errors import ConfigError
@@ -16,8 +15,7 @@ from xray_captioning.search.loop import array_namespace
 
 def as_array(found: Any) -> Array:
     """Return a tensor, or an array, as an array."""
-    array: Array = array_namespace(found).convert_to_numpy(found)
-    return array
+    return np.asarray(array_namespace(found).convert_to_numpy(found))
 
 
 def encode_images(encode: Any, config: Config, images: Sequence[Image], batch: int | None = None) -> Array:
@@ -32,8 +30,8 @@ def encode_images(encode: Any, config: Config, images: Sequence[Image], batch: i
         return as_array(encode(padded))[: len(part)]
 
     decoded = all(isinstance(source, np.ndarray) for source in images)
-    size = batch or (features.DECODED if decoded else features.BATCH)
-    return np.concatenate(list(features.map_batches(maps, images, size)))
+    size = batch or (DECODED if decoded else BATCH)
+    return np.concatenate(list(map_batches(maps, images, size)))
 
 
 def encode_studies(
@@ -54,8 +52,7 @@ def _key(image: Any) -> str | int:
 
 def finding_probabilities(encoder: Any, regions: Any, mask: Any) -> list[dict[str, float]]:
     """Return each study's probabilities, in [0, 1], of the encoder's findings in their order."""
-    # Of regions (studies, regions, channels) and their mask, False for views that a study does not have. An encoder
-    # that classifies no findings is a ConfigError.
+    # Regions are (studies, regions, channels), their mask is False for views that a study does not have.
     if not encoder.findings:
         raise ConfigError("this encoder classifies no findings; use a bundle of train-encoder, or CheXNet's")
     studies = len(mask)

@@ -1,6 +1,5 @@
-"""Features of studies as data: written, and read a few rows at a time, whoever computed them.
-
-What is read is not mapped into memory, where a whole file would seem to stay, but copied.
+"""Features of studies as data: written, and read a few rows at a time, whoever computed them. What is read is not
+mapped into memory, where a whole file would seem to stay, but copied.
 """
 
 import hashlib
@@ -121,17 +120,16 @@ class StudyFeatures:
 def _pooled(maps: Array, pool: int) -> Array:
     studies, views, rows, columns, channels = maps.shape
     rows, columns = rows // pool, columns // pool
-    cut = maps[:, :, : rows * pool, : columns * pool]
-    parts = cut.reshape(studies, views, rows, pool, columns, pool, channels)
+    parts = maps[:, :, : rows * pool, : columns * pool].reshape(studies, views, rows, pool, columns, pool, channels)
     return np.asarray(parts.mean(axis=(3, 5), dtype=np.float32))
 
 
 def open_features(given: Any) -> StudyFeatures:
     """Open features that are a file, a pair of ids and an array, or arrays by name or by id.
 
-    A file is ``.npz``, ``.zarr`` or ``.npy``. The ids are its array ``ids``, or stand beside it,
-    one a line, in a ``.txt`` or ``.csv`` of its name. In a dictionary they are ``ids``, the array
-    being ``regions``, or the keys. What is no array of numbers, or lacks ids, is a DataError.
+    A file is ``.npz``, ``.zarr`` or ``.npy``. The ids are its array ``ids``, or stand beside it, one a line, in a
+    ``.txt`` or ``.csv`` of its name. In a dictionary they are ``ids``, the array being ``regions``, or the keys.
+    What is no array of numbers, or lacks ids, is a DataError.
     """
     if isinstance(given, StudyFeatures):
         return given
@@ -143,8 +141,7 @@ def open_features(given: Any) -> StudyFeatures:
     if isinstance(given, tuple) and len(given) == 2:
         given = dict(zip(("ids", "regions"), sorted(given, key=np.ndim)))
     if not isinstance(given, Mapping):
-        kind = type(given).__name__
-        raise DataError(f"expected features, got {kind}; give their path, or (ids, array)")
+        raise DataError(f"expected features, got {type(given).__name__}; give their path, or (ids, array)")
     return _checked("features", given)
 
 
@@ -233,9 +230,8 @@ class _FileArray:
         """Return the array whose ``.npy`` header stands there in a file."""
         with path.open("rb") as file:
             file.seek(start)
-            old = _FORMAT.read_magic(file) == (1, 0)
-            read = _FORMAT.read_array_header_1_0 if old else _FORMAT.read_array_header_2_0
-            shape, columns_first, kind = read(file)
+            version = _FORMAT.read_magic(file)[0]
+            shape, columns_first, kind = getattr(_FORMAT, f"read_array_header_{min(version, 2)}_0")(file)
             whole = file.tell() + math.prod(shape) * kind.itemsize <= path.stat().st_size
             if (columns_first and len(shape) > 1) or kind.hasobject or not whole:
                 raise ValueError("truncated, of objects or in Fortran's order")
@@ -280,8 +276,7 @@ def _npz(out: Path, more: dict[str, Any]) -> Iterator[Write]:
             for number, part in enumerate(parts):
                 if not number:
                     shape, kind = (rows, *part.shape[1:]), _FORMAT.dtype_to_descr(part.dtype)
-                    header = {"descr": kind, "fortran_order": False, "shape": shape}
-                    _FORMAT.write_array_header_2_0(file, header)
+                    _FORMAT.write_array_header_2_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
                 file.write(np.ascontiguousarray(part).data)
 
     with atomic_path(out) as aside, zipfile.ZipFile(aside, "w") as archive:

@@ -1,16 +1,12 @@
-"""Arrays that are computed once for each image and kept on disk.
+"""Arrays that are computed once for each image and kept on disk. The cache is a folder of shards named after what
+was computed. Each is a memory-mapped ``.npy`` array with a row for each image, and a ``.json`` list of the images'
+content hashes and the rows' CRC-32; of a damaged shard all rows are computed again. When the folder of all caches
+exceeds its limit, the least recently used shards are removed; those of the running process stay.
 
-The cache is a folder of shards named after what was computed. Each is a memory-mapped ``.npy`` array
-with a row for each image, and a ``.json`` list of the images' content hashes and the rows' CRC-32; of
-a damaged shard all rows are computed again. When the folder of all caches exceeds its limit, the least
-recently used shards are removed; those of the running process stay.
-
-Several processes may fill one cache at a time, without locks: a shard is named after its rows, so
-that nothing is ever replaced by something else, and each process works on what is missing in an
-order of its own and looks, before each shard, what others have written meanwhile.
-
-Every file is hashed in every run, because size and date alone do not distinguish a copied file from
-the one before; that takes a third of a millisecond for a 1,024 px PNG.
+Several processes may fill one cache at a time, without locks: a shard is named after its rows, so that nothing is
+ever replaced by something else, and each process works on what is missing in an order of its own and looks, before
+each shard, what others have written meanwhile. Every file is hashed in every run, because size and date alone do
+not distinguish a copied file from the one before; that takes a third of a millisecond for a 1,024 px PNG.
 """
 
 import errno
@@ -36,8 +32,7 @@ from xray_captioning.files import atomic_path, atomic_write, progress, remove_le
 
 FORMAT = 1  # of shards, and of how images are read; another number starts all caches anew
 SHARD = 512  # images
-# Images in one batch. Two batches of 8 at a time keep two cores busier than one of 32, whose layers
-# wait for each other; and while one batch is read another is encoded.
+# Images in one batch. Two batches of 8 at a time keep two cores busier than one of 32; one is read meanwhile.
 BATCH = 8
 SPREAD, SHARES = 32, 64  # of what is spread over other processes: least images of a shard, least shards
 DECODED = 32  # images in one batch where none has to be read from a file
@@ -101,9 +96,7 @@ class ArrayCache:
     preprocessing, encoder, weights. Floating-point rows are kept as `dtype`, or as they were computed.
     """
 
-    def __init__(
-        self, folder: str | os.PathLike[str] | None, settings: dict[str, Any], dtype: str | None = None
-    ) -> None:
+    def __init__(self, folder: str | Path | None, settings: dict[str, Any], dtype: str | None = None) -> None:
         text = json.dumps({**settings, "dtype": dtype, "format": FORMAT}, sort_keys=True)
         self.folder = home_of(text, folder)
         self.settings = text

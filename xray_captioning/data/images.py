@@ -1,7 +1,5 @@
-"""Image files to float32 pixels: decode, resize, normalise, augment.
-
-The whole image is resized to a square, whatever its shape: the source projects train so, and a
-crop could lose what the report speaks about.
+"""Image files to float32 pixels: decode, resize, normalise, augment. The whole image is resized to a square,
+whatever its shape: the source projects train so, and a crop could lose what the report speaks about.
 """
 
 import math
@@ -144,14 +142,13 @@ def decode_image(
 ) -> Pixels:
     """Decode a PNG, JPEG, TIFF, BMP, WebP or DICOM file and resize it to a square.
 
-    The result is RGB in [0, 1], float32, (size, size, 3); without a size it keeps its own height
-    and width. Values are divided by that of white (`xray_captioning.data.levels.white`),
-    transparency is composited on black, and the picture is turned as EXIF says. `resize` is one of
-    docs/encoders.md ('area' enlarges linearly) or, for people to look at, 'fit', which makes the
-    longer side `size` pixels in proportion, or 'shrink', which does so and enlarges nothing.
-
-    An image that cannot be decoded, has more than `max_pixels` or one side of more than `max_ratio`
-    times the other (before memory is taken for it), or shows a single value is an ImageError.
+    The result is RGB in [0, 1], float32, (size, size, 3); without a size it keeps its own height and width. Values
+    are divided by that of white (`xray_captioning.data.levels.white`), transparency is composited on black, and
+    the picture is turned as EXIF says. `resize` is one of docs/encoders.md ('area' enlarges linearly) or, for
+    people to look at, 'fit', which makes the longer side `size` pixels in proportion, or 'shrink', which does so
+    and enlarges nothing.
+    An image that cannot be decoded, has more than `max_pixels` or one side of more than `max_ratio` times the
+    other (before memory is taken for it), or shows a single value is an ImageError.
     """
     if not re.match(RESIZE, resize) and resize not in PICTURES:
         raise ConfigError(f"resize {resize!r} is unknown; choose one of {', '.join(RESIZES)}")
@@ -168,8 +165,7 @@ def decode_image(
 
 def normalise(images: NDArray[Any], scheme: str) -> Pixels:
     """Scale RGB in [0, 1], shape (..., 3), as an encoder expects it, by a name of `SCHEMES` or by six numbers."""
-    # The result is float32. 'imagenet', 'signed' and 'caffe', which is BGR, are the modes torch, tf and caffe of
-    # `keras.applications`.
+    # 'imagenet', 'signed' and 'caffe', which is BGR, are the modes torch, tf and caffe of `keras.applications`.
     if not re.match(NORMALISATION, scheme):
         raise ConfigError(f"normalisation {scheme!r} is unknown; choose {' or '.join(SCHEMES)}")
     images = np.asarray(images, np.float32)
@@ -177,8 +173,7 @@ def normalise(images: NDArray[Any], scheme: str) -> Pixels:
         return images
     line = images.shape[-2] if images.ndim > 1 else 1
     mean, deviation = scaling(scheme, line)
-    lines = images.reshape(*images.shape[:-2], 3 * line)
-    scaled = ((lines - mean) / deviation).reshape(images.shape)
+    scaled = ((images.reshape(*images.shape[:-2], 3 * line) - mean) / deviation).reshape(images.shape)
     return scaled[..., ::-1] if scheme == "caffe" else scaled
 
 
@@ -222,9 +217,6 @@ def _check_known(start: bytes, name: str) -> None:
     """Refuse what does not begin as any kind of image that is read."""
     if not (is_dicom(start) or levels.is_known(start)):
         other = None if b"\0" in start else what_else(start)
-        what = (
-            f"is {other}; get the image itself"
-            if other
-            else "is none of PNG, JPEG, TIFF, BMP, WebP and DICOM; convert it"
-        )
+        known = "is none of PNG, JPEG, TIFF, BMP, WebP and DICOM; convert it"
+        what = f"is {other}; get the image itself" if other else known
         raise ImageError(f"{name}: {what if start else 'is empty; get it again'}, or take it out")

@@ -1,8 +1,7 @@
-"""Pixels as files and Pillow hold them, which value is white, and what is told of an image.
-
-Many programs write the 10, 12 or 14 bits of a detector into files of 16 without saying so
-(``cv2.imwrite(name, dataset.pixel_array)``; exports of archives). Divided by 65,535 they are
-nearly black. So whole numbers of more than 8 bits are divided by what the bits in use can hold.
+"""Pixels as files and Pillow hold them, which value is white, and what is told of an image. Many programs write the
+10, 12 or 14 bits of a detector into files of 16 without saying so (``cv2.imwrite(name, dataset.pixel_array)``;
+exports of archives). Divided by 65,535 they are nearly black. So whole numbers of more than 8 bits are divided by
+what the bits in use can hold.
 """
 
 import io
@@ -24,10 +23,8 @@ from xray_captioning.errors import ImageError, one_error
 Note = Callable[[str, str], object]  # is given an image's name and what there is to tell
 DEPTHS = (8, 10, 12, 14, 16)  # bits that detectors deliver
 LITTLE = 0.1  # of the range; the faintest of 1,440 real radiographs uses .41 of it
-FAINT = (
-    f"nearly all of its pixels lie within {LITTLE:.0%} of the range, so that it shows next to "
-    "nothing; look at it, and export it anew if it should be a radiograph"
-)
+FAINT = f"nearly all of its pixels lie within {LITTLE:.0%} of the range, so that it shows next to nothing; "
+FAINT += "look at it, and export it anew if it should be a radiograph"
 DAMAGED = ": is truncated, damaged or of a kind that is not read; get it again, or save it anew as PNG"
 WANTED = "whole numbers from 0 to 255 or, of up to 16 bits, to 65535, or floating-point from 0 to 1"
 _SAMPLE = 32  # lines and columns that are looked at
@@ -58,18 +55,17 @@ def checked(pixels: NDArray[Any], name: str) -> NDArray[Any]:
         value = ", ".join(f"{value:g}" for value in np.atleast_1d(first))
         what = f"all of its pixels have one value ({value}), so that it shows nothing"
         raise ImageError(f"{name}: {what}; get it again, or take it out")
-    if pixels.dtype == np.uint8:
-        return pixels
-    return pixels.astype(np.float32 if kind == "f" else np.uint16, copy=False)
+    whole = np.uint8 if pixels.dtype == np.uint8 else np.uint16
+    return pixels.astype(np.float32 if kind == "f" else whole, copy=False)
 
 
 def check_size(height: int, width: int, name: str, max_pixels: float, max_ratio: float = math.inf) -> None:
     """Raise ImageError, before memory is taken for it, where an image is too large or too long."""
+    told = f"{name}: {width} x {height} pixels are"
     if height * width > max_pixels:
-        what = f"{width} x {height} pixels are more than the limit of {max_pixels:,.0f}"
-        raise ImageError(f"{name}: {what}; shrink it, or raise the limit")
+        raise ImageError(f"{told} more than the limit of {max_pixels:,.0f}; shrink it, or raise the limit")
     if max(height, width) > max_ratio * min(height, width):
-        raise ImageError(f"{name}: {width} x {height} pixels are a strip and no radiograph")
+        raise ImageError(f"{told} a strip and no radiograph")
 
 
 def on_black(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -178,7 +174,6 @@ def decoded(data: bytes, name: str, max_pixels: float, max_ratio: float) -> NDAr
 
 
 def _opened(data: bytes, name: str) -> Any:
-    """Return an image of Pillow, whose pixels are not decoded yet."""
     kind = next(kind for start, kind in _KINDS.items() if data.startswith(start))
     if kind == "Jpeg":
         check_jpeg(data)

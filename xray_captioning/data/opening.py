@@ -11,8 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
-from xray_captioning.data import cache_folder
-from xray_captioning.data.cache_folder import FILES, GIB, LIMIT_VARIABLE
+from xray_captioning.data.cache_folder import FILES, GIB, LIMIT_VARIABLE, SETTINGS, home_of, note_use, size_limit
 from xray_captioning.errors import DataError
 from xray_captioning.files import BROKEN_ZIP, atomic_write, read_toml, temporary_folder
 
@@ -101,10 +100,10 @@ def _buffered(stream: io.FileIO | IO[bytes] | gzip.GzipFile) -> io.BufferedReade
 def _member(archive: zipfile.ZipFile, path: Path, member: str | None) -> str:
     """Return the member of an archive that is meant: the one named, or the only table."""
     names = [name for name in archive.namelist() if not name.endswith("/")]
+    if member in names:
+        return str(member)
     if member is not None:
-        if member not in names:
-            raise DataError(f"{path}: is not in the archive; it holds {', '.join(names[:5])}")
-        return member
+        raise DataError(f"{path}: is not in the archive; it holds {', '.join(names[:5])}")
     if len(tables := list(filter(_is_table, filter(_is_shown, names)))) != 1:
         found = ", ".join(tables[:5]) or "none"
         raise DataError(f"{path}: holds {len(tables)} tables ({found}); name one: {path}/NAME")
@@ -112,8 +111,7 @@ def _member(archive: zipfile.ZipFile, path: Path, member: str | None) -> str:
 
 
 def _is_shown(name: str) -> bool:
-    own = name.replace("\\", "/").rpartition("/")[2]
-    return not (name.startswith("__MACOSX/") or own.startswith("."))
+    return not (name.startswith("__MACOSX/") or name.replace("\\", "/").rpartition("/")[2].startswith("."))
 
 
 def _is_table(name: str) -> bool:
@@ -128,8 +126,7 @@ def whole_archive(path: Path, advice: str = "check the path") -> Iterator[None]:
     except (*BROKEN_ZIP, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: is not a whole archive ({error}); get it again") from error
     except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"{path}: cannot be read ({reason}); {advice}") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); {advice}") from error
 
 
 def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError) -> DataError:
@@ -147,11 +144,9 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
-# --- zip archives of studies, whose images have to be files for the rest of the package: unpacked
-# once into the folder of caches, below a folder of their own, without links, up to its limit ---
+# --- zip archives of studies: unpacked once into the folder of caches, without links, up to its limit ---
 
 MAX_MEMBERS = 1_000_000
-_LEFT_OUT = ("__MACOSX", ".DS_Store", "Thumbs.db")
 
 
 def is_zip(path: Path) -> bool:
@@ -184,7 +179,7 @@ def _members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
     """Yield the files of an archive; `zipfile` writes none outside of the folder, and no links."""
     for member in archive.infolist():
         member.filename = member.filename.replace("\\", "/")  # as some programs on Windows write it
-        if not (member.is_dir() or set(member.filename.split("/")) & set(_LEFT_OUT)):
+        if not member.is_dir() and _is_shown(member.filename):
             yield member
 
 
@@ -192,17 +187,17 @@ def kept_folder(origin: object, listed: Any, size: int, count: int, fill: Callab
     """Return the folder of caches that `fill` fills once, whole or not at all, for what is `listed` (JSON)."""
     digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
     settings = json.dumps({"archive": digest, "bytes": size})
-    home = cache_folder.home_of(settings)
+    home = home_of(settings)
     if not (home / FILES).is_dir():
-        if size > (most := cache_folder.size_limit()) or count > MAX_MEMBERS:
+        if size > (most := size_limit()) or count > MAX_MEMBERS:
             limits = f"{MAX_MEMBERS:,} or the {most / GIB:g} GiB of the cache"
             what = f"holds {count} files of {size / GIB:.1f} GiB, more than {limits}"
             raise DataError(f"{origin}: {what}; unpack it and give the folder, or set {LIMIT_VARIABLE}")
         home.mkdir(parents=True, exist_ok=True)
         with temporary_folder(home, FILES) as temporary:
             fill(temporary)
-            atomic_write(home / cache_folder.SETTINGS, settings)
+            atomic_write(home / SETTINGS, settings)
             if not (home / FILES).exists():
                 temporary.rename(home / FILES)
-    cache_folder.note_use(home / FILES)
+    note_use(home / FILES)
     return home / FILES

@@ -1,10 +1,9 @@
-"""Where studies come from, and which studies a model was trained on.
-
-A model must not be tested on studies it was trained on. Beside its ``split.json`` a bundle therefore keeps
-``trained_on.json``: digests by which its training studies are recognised, also as a subset, with other reports,
-under other names or in files of another format, and their patients, of whom another study is not unseen either: a
-patient's radiographs resemble each other so much that they identify the patient (Packhaeuser et al., Scientific
-Reports 12, 2022, arXiv:2103.08562). The digests tell nobody what a report says or an image shows.
+"""Where studies come from, and which studies a model was trained on. A model must not be tested on studies it was
+trained on. Beside its ``split.json`` a bundle therefore keeps ``trained_on.json``: digests by which its training
+studies are recognised, also as a subset, with other reports, under other names or in files of another format, and
+their patients, of whom another study is not unseen either: a patient's radiographs resemble each other so much that
+they identify the patient (Packhaeuser et al., Scientific Reports 12, 2022, arXiv:2103.08562). The digests tell
+nobody what a report says or an image shows.
 """
 
 import base64
@@ -14,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,12 +21,11 @@ import numpy as np
 from msgspec import Struct, convert
 
 from xray_captioning.config import Config, load_preset, presets
-from xray_captioning.data import splits
 from xray_captioning.data.features import Array, ArrayCache
 from xray_captioning.data.images import read_image
 from xray_captioning.data.resizing import opencv
 from xray_captioning.data.sources.reading import read_studies
-from xray_captioning.data.splits import Split, data_digest, group_ids, warn_of_split
+from xray_captioning.data.splits import Split, check_split, data_digest, group_ids, split_studies, warn_of_split
 from xray_captioning.data.studies import Studies, with_images
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write, read_json
@@ -38,35 +37,31 @@ LENGTH = 6  # bytes: of a million images one in 280 million others is taken for 
 SIDE, LEVELS = 16, 64  # what of an image is compared: means of 16 x 16 fields, in 64 steps
 BLANK = bytes(LENGTH)  # in place of the digest of an image that shows nothing
 LEAST_RANGE = 0.01  # of an image's fields, in [0, 1]; it is blank below
-# How much brighter than its neighbour a field is, of the range. Where a rounding turns one pattern,
-# the others stay.
+# How much brighter than its neighbour a field is, of the range; where a rounding turns one, the others stay.
 RISES = (0.008, 0.016, 0.024, 0.032)
 FEW_RISES = 32  # of 480; radiographs have a hundred. So few are easily those of another image, too
-# An image of more training studies than this is a placeholder. Some collections name an image once
-# for each of five captions.
+# An image of more training studies is a placeholder; some collections name one for each of five captions.
 MOST_STUDIES = 10
 ALIKE = 0.25  # see `TrainedOn.recognised`
+Models = Mapping[str, "TrainedOn | None"]  # by name; None where nothing is known
 UNSEEN = "their scores are not those of unseen studies"
 PHANTOM_README = "Synthetic chest radiographs and reports, made by xray_captioning."
-PHANTOM_NOTICE = (
-    "trained on synthetic phantoms only; it knows nothing of real radiographs and is here to show the tool at work"
-)
+PHANTOM_NOTICE = "trained on synthetic phantoms only; it knows nothing of real radiographs and is here to show "
+PHANTOM_NOTICE += "the tool at work"
 
 
 def open_studies(studies: Studies | str | Path, need_images: bool = True) -> tuple[Studies, dict[str, Any]]:
     """Read studies where their path is given, and return them with what `describe_data` says."""
     if isinstance(studies, (str, os.PathLike)):
         return read_studies(studies, need_images=need_images), describe_data(Path(studies))
-    if not hasattr(studies, "columns"):
-        kind = type(studies).__name__
-        raise DataError(f"expected studies, got {kind}; give a path, or what read_studies returns")
-    return studies, {}
+    if hasattr(studies, "columns"):
+        return studies, {}
+    raise DataError(f"expected studies, got {type(studies).__name__}; give a path, or what read_studies returns")
 
 
 def describe_data(path: Path) -> dict[str, Any]:
     """Return the name of the source that a model card tells, and for phantoms a notice."""
-    about = {"source": path.resolve().name}
-    return {**about, "notice": PHANTOM_NOTICE} if is_phantom(path) else about
+    return {"source": path.resolve().name} | ({"notice": PHANTOM_NOTICE} if is_phantom(path) else {})
 
 
 def is_phantom(folder: Path) -> bool:
@@ -109,7 +104,7 @@ class TrainedOn:
         data = read_json(bundle / "captioner.json", advice)["about"].get("data", {}).get("digest")
         split = Split.from_json(bundle / SPLIT)
         if not (bundle / TRAINED_ON).is_file():
-            return cls(split, data, _digests(split.train))
+            return cls(split, data, frozenset(map(_digest, split.train)))
         return cls(split, data, **read_json(bundle / TRAINED_ON, advice, of=_Digests).sets())
 
     @classmethod
@@ -137,11 +132,6 @@ class TrainedOn:
             return self
         return replace(self, **{name: getattr(self, name) | getattr(other, name) for name in DIGESTS})
 
-    def has_split(self, split: Split, studies: Studies) -> bool:
-        """Whether this is the split of these very data, and nothing else trained the model."""
-        same = self.split == split and self.data == data_digest(studies)
-        return same and self.studies == _digests(split.train)
-
     def recognised(self, studies: Studies, part: Iterable[str], cache: str | Path | None = None) -> list[str]:
         """Return the ids of the studies in `part` that the model was trained on, as images tell."""
         # Ids, and patients, count where a quarter of those in both belong to the same images or, beyond chance, the
@@ -154,17 +144,15 @@ class TrainedOn:
         found = self.shown(studies, part, cache)
         if self._ids_tell(rows, found):
             found |= shared
-        same_collection = self._ids_tell(studies, set())
-        return sorted(found | (self._of_patients(rows) if same_collection else set()))
+        return sorted(found | (self._of_patients(rows) if self._ids_tell(studies, set()) else set()))
 
     def _ids_tell(self, rows: Studies, shown: set[str]) -> bool:
         """Whether equal ids are those of the same studies; `shown` are known by their images. Reports that agree by
         chance, the square of how often one occurs, are left out of what agrees and what could.
         """
         shared = rows[rows["study_id"].isin(self._named(rows))]
-        ids, reports = list(shared["study_id"]), _report_digests(shared)
-        same = {name for name, report in zip(ids, reports) if report in self.reports} - shown
-        texts = [_digest(text) for text in zip(shared["findings"], shared["impression"])]
+        ids, texts = list(shared["study_id"]), list(zip(shared["findings"], shared["impression"]))
+        same = {name for name, report in zip(ids, _report_digests(shared)) if report in self.reports} - shown
         number = Counter(texts)
         agreeing = Counter(text for text, name in zip(texts, ids) if name in same)
         found, possible = float(len(shown & set(ids))), float(len(ids))
@@ -186,7 +174,7 @@ class TrainedOn:
         return {name for name, found in zip(present["study_id"], _shown_by(present, cache)) if found & self.images}
 
 
-def warn_of_unknown(models: Mapping[str, TrainedOn | None]) -> None:
+def warn_of_unknown(models: Models) -> None:
     """Warn of models of which nobody knows what they were trained on."""
     if names := [name for name, model in models.items() if model is None]:
         what = "nothing is known of the studies it was trained on"
@@ -198,14 +186,9 @@ def record_training(studies: Studies, split: Split, cache: str | Path | None = N
     rows = studies[studies["study_id"].isin(split.train)]
     patients = set(group_ids(rows)) - set(rows["study_id"])
     times = Counter(digest for found in _shown_by(with_images(rows), cache) for digest in found)
-    return TrainedOn(
-        split,
-        data_digest(studies),
-        _digests(rows["study_id"]),
-        _digests(patients),
-        frozenset(_report_digests(rows)),
-        frozenset(digest for digest, count in times.items() if count <= MOST_STUDIES),
-    )
+    images = (digest for digest, count in times.items() if count <= MOST_STUDIES)
+    digests = map(_digest, rows["study_id"]), map(_digest, patients), _report_digests(rows), images
+    return TrainedOn(split, data_digest(studies), *map(frozenset, digests))
 
 
 def choose_split(
@@ -213,7 +196,7 @@ def choose_split(
     usable: Studies,
     config: Config,
     split: Split | str | Path | None,
-    models: Mapping[str, TrainedOn | None],
+    models: Models,
     part: str = "test",
     cache: str | Path | None = None,
 ) -> Split:
@@ -223,22 +206,19 @@ def choose_split(
         if not isinstance(split, (Split, str, os.PathLike)):
             raise ConfigError(f"expected a split or the path of its file, got {type(split).__name__}")
         found = split if isinstance(split, Split) else Split.from_json(split)
-        splits.check_split(found, studies)
+        check_split(found, studies)
     else:
         digest = data_digest(studies) if any(models.values()) else None
         own = (model.split for model in models.values() if model and model.data == digest)
         # Fractions that only a preset names give way to a split of the source.
         usual = load_preset(config.name) if config.name in presets() else Config()
-        given = config.fractions != usual.fractions or not splits.names_split(usable)
-        fractions = config.fractions if given else None
-        found = next(own, None) or splits.split_studies(usable, fractions)
+        given = config.fractions != usual.fractions or not usable["split"].notna().any()
+        found = next(own, None) or split_studies(usable, config.fractions if given else None)
     check_unseen(models, studies, found, part, cache)
     return found
 
 
-def check_unseen(
-    models: Mapping[str, TrainedOn | None], studies: Studies, split: Split, part: str, cache: str | Path | None = None
-) -> None:
+def check_unseen(models: Models, studies: Studies, split: Split, part: str, cache: str | Path | None = None) -> None:
     """Refuse to test models on studies that they, by name, were trained on, or others of their patients."""
     # `studies` are all of the source, and `cache` keeps digests of images between runs. The part ``train`` is free,
     # and so is a model's own split where nothing else trained its encoder; a SplitWarning tells if an image is in
@@ -246,7 +226,8 @@ def check_unseen(
     for name, model in models.items() if part != "train" else ():
         if model is None:
             continue
-        if model.has_split(split, studies):
+        own = model.split == split and model.data == data_digest(studies)
+        if own and model.studies == set(map(_digest, split.train)):  # nothing else trained it
             if found := sorted(model.shown(studies, split.parts[part], cache)):
                 what = f"{len(found)} of the {part} studies, such as {found[0]}, have an image of a training study"
                 warn_of_split(f"{name}: {what}; {UNSEEN} (keep one of each in the data, and train anew)")
@@ -267,7 +248,7 @@ def _shown_by(studies: Studies, cache: str | Path | None) -> list[set[str]]:
     # brighter than the one before or above, which nearly always withstands JPEG, 12 bits cut to 8 and a smaller size.
     settings = {"digest": "fields, rises", "side": SIDE, "levels": LEVELS, "rises": RISES}
     digests = ArrayCache(cache, settings)
-    digests.fill((path for row in studies["images"] for path in row), _shown_in, "compare images")
+    digests.fill(chain.from_iterable(studies["images"]), _shown_in, "compare images")
     found = [{bytes(one) for path in row for one in digests[path]} for row in studies["images"]]
     return [set(map(_text, study - {BLANK})) for study in found]
 
@@ -292,12 +273,7 @@ def _image_digests(image: Array) -> list[bytes]:
 
 
 def _report_digests(studies: Studies) -> list[str]:
-    columns = (studies[name] for name in ("study_id", "findings", "impression"))
-    return [_digest(row) for row in zip(*columns, strict=True)]
-
-
-def _digests(contents: Iterable[Any]) -> frozenset[str]:
-    return frozenset(map(_digest, contents))
+    return list(map(_digest, zip(studies["study_id"], studies["findings"], studies["impression"])))
 
 
 def _digest(content: Any) -> str:

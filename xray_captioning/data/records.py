@@ -1,7 +1,5 @@
-"""The rows of a table in any format: text with signs between the fields, JSON, Parquet, Excel.
-
-Each function yields the names of the columns, and then the place and the values of each row, None
-where JSON or Parquet has no value.
+"""The rows of a table in any format: text with signs between the fields, JSON, Parquet, Excel. Each function yields
+the names of the columns, and then the place and the values of each row, None where JSON or Parquet has no value.
 """
 
 import csv
@@ -26,11 +24,7 @@ _HINT = re.compile(r"sep=(.)\r?\n")  # a first line that Excel writes and unders
 
 
 def as_text(value: Any) -> Any:
-    """Return a value of a table as text; lists and objects stay, their numbers, too.
-
-    >>> [as_text(value) for value in (None, 7.0, 0.5, float("nan"), True, "007")]
-    ['', '7', '0.5', '', 'True', '007']
-    """
+    """Return a value of a table as text, 7.0 as '7', nan and None as ''; lists and objects stay, their numbers, too."""
     if isinstance(value, str):
         # Half of a surrogate pair, which JSON allows, can be written to no file.
         return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
@@ -137,8 +131,7 @@ def json_rows(path: Path) -> tuple[str, partial[Rows]]:
     for place, row in rows:
         if lost := [key for key in rows[0][1] if key not in row]:
             raise DataError(f"{path}, {unit} {place}: lacks {lost[0]!r}, which the first has; write null")
-    values = ((place, [row.get(name) for name in names]) for place, row in rows)
-    return unit, partial(iter, [(0, names), *values])
+    return unit, partial(iter, [(0, names), *((place, [row.get(name) for name in names]) for place, row in rows)])
 
 
 def is_lines(text: str, path: Path) -> bool:

@@ -1,12 +1,14 @@
 """Pixels to a square: the whole image, or the part that a published encoder was shown."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import ConfigError, MissingExtraError
+from xray_captioning.files import read_toml
 
 Stored = NDArray[Any]
 PICTURES = ("fit", "shrink")  # for people to look at, in proportion
@@ -18,24 +20,21 @@ def opencv() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise MissingExtraError(
-            "images need OpenCV: pip install opencv-python-headless (opencv-python serves as well)"
-        ) from error
+        advice = "pip install opencv-python-headless (opencv-python serves as well)"
+        raise MissingExtraError(f"images need OpenCV: {advice}") from error
     return cv2
 
 
 def resized(image: Stored, size: int | None, resize: str, white: float) -> Stored:
     """Resize pixels in their stored depth: to a square, in proportion, or not at all without a size."""
-    # The stored value of white is `white`.
-    rule = rule_of(resize)
-    if size is not None and rule is not None:
+    if size is None:
+        return image
+    if (rule := rule_of(resize)) is not None:
         return _by_rule(image, size, rule, white)
-    if size is not None and resize in ("xrv", "chexzero"):
-        cut = _torchxrayvision if resize == "xrv" else _chexzero
-        return cut(image, size, white)
-    height, width = image.shape[:2]
-    high, wide = (height, width) if size is None else (size, size)
-    if size is not None and resize in PICTURES:
+    if resize in ("xrv", "chexzero"):
+        return (_torchxrayvision if resize == "xrv" else _chexzero)(image, size, white)
+    (height, width), (high, wide) = image.shape[:2], (size, size)
+    if resize in PICTURES:
         longer = max(height, width, size if resize == "shrink" else 0)
         high, wide = (max(1, round(side * size / longer)) for side in (height, width))
     if (high, wide) == (height, width):
@@ -54,8 +53,7 @@ def _torchxrayvision(image: Stored, size: int, white: float) -> Stored:
     side = min(image.shape[:2])
     image = _cut(image, side, [n // 2 - side // 2 for n in image.shape]).astype(np.float32)
     outside = {"mode": "grid-constant", "cval": white / 2}
-    shrinks = image.shape[0] / size
-    sides = np.array([1, 1, 0][: image.ndim])
+    shrinks, sides = side / size, np.array([1, 1, 0][: image.ndim])
     found = ndimage.gaussian_filter(image, max(shrinks - 1, 0) / 2 * sides, **outside)
     found = ndimage.zoom(found, (1 / shrinks) ** sides, order=1, grid_mode=True, **outside)
     return np.clip(found, image.min(), image.max())
@@ -67,7 +65,7 @@ class Rule(NamedTuple):
     library: str  # pillow, or transformers: torchvision on tensors, as its newest version does
     filter: str
     share: float | None = None  # of the shorter side to the square; None: it all becomes the square
-    whole: Callable[[float], int] = int  # where the middle begins
+    whole: Callable[[float], int] = int  # where the middle begins; `round` takes of halves the even
 
     def shape(self, height: int, width: int, size: int) -> tuple[int, int]:
         """Return the height and width that an image is resized to."""
@@ -77,28 +75,18 @@ class Rule(NamedTuple):
         return int(short * height / shorter), int(short * width / shorter)
 
 
-_RULES = {
-    "torchvision": Rule("pillow", "bilinear", 256 / 224, round),  # of halves the even
-    "open-clip": Rule("pillow", "bicubic", 1, round),
-    "rad-dino": Rule("pillow", "bicubic", 1),
-    "dinov2": Rule("transformers", "bicubic", 256 / 224),
-    "clip": Rule("transformers", "bicubic", 1),
-    "siglip": Rule("transformers", "bicubic"),
-    "vit": Rule("transformers", "bilinear"),
-}
-
-
+@cache
 def rule_of(resize: str) -> Rule | None:
     """Return the rule of a name or of a text such as ``transformers-bicubic-256/224``, None where there is another."""
-    # It is the library, the filter and, if the middle is cut out, the shorter side over the square's.
-    library, _, rest = resize.partition("-")
-    if resize in _RULES or library not in ("pillow", "transformers"):
-        return _RULES.get(resize)
+    library, _, rest = read_toml(__file__, "rules.toml").get(resize, resize).partition("-")
+    if library not in ("pillow", "transformers"):
+        return None
     filter_name, _, share = rest.partition("-")
     above, _, below = share.partition("/")
     if filter_name not in _KERNELS or (share and int(above) < int(below)):
         raise ConfigError(f"resize {resize!r} is unknown; write it as pillow-bicubic-256/224")
-    return Rule(library, filter_name, int(above) / int(below) if share else None)
+    whole = round if resize in ("torchvision", "open-clip") else int
+    return Rule(library, filter_name, int(above) / int(below) if share else None, whole)
 
 
 def _by_rule(image: Stored, size: int, rule: Rule, white: float) -> Stored:
@@ -186,8 +174,7 @@ def _cut(image: Stored, side: int, start: list[int]) -> Stored:
 
 def seen_part(height: int, width: int, size: int, resize: str) -> tuple[float, float, float, float]:
     """Return top, left, height and width of what is seen, in shares; outside the image is black."""
-    rule = rule_of(resize)
-    if rule is not None:
+    if (rule := rule_of(resize)) is not None:
         to = rule.shape(height, width, size)
         top, left = (rule.whole((n - size) / 2) / n for n in to)
         return top, left, size / to[0], size / to[1]

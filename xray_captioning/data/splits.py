@@ -1,8 +1,7 @@
-"""Which studies train a model, which choose its best epoch, and which test it.
-
-A split belongs to the data, not to a run: the SHA-256 of a group's (patient's) id is read as a
-number in [0, 1), and the part of the fractions that it falls into is the group's. So two runs share
-their test studies, and studies that are added later move none into another part.
+"""Which studies train a model, which choose its best epoch, and which test it. A split belongs to the data, not to a
+run: the SHA-256 of a group's (patient's) id is read as a number in [0, 1), and the part of the fractions that it
+falls into is the group's. So two runs share their test studies, and studies that are added later move none into
+another part.
 """
 
 import hashlib
@@ -54,8 +53,7 @@ class Split:
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write the split and its digest, whole or not at all."""
-        content = {"digest": self.digest, **self.parts}
-        atomic_write(path, json.dumps(content, indent=1) + "\n")
+        atomic_write(path, json.dumps({"digest": self.digest, **self.parts}, indent=1) + "\n")
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> Self:
@@ -67,10 +65,7 @@ class Split:
 
 
 def split_studies(
-    studies: Studies,
-    fractions: tuple[float, float, float] | None = None,
-    by: str = "patient_id",
-    published: bool = True,
+    studies: Studies, fractions: Sequence[float] | None = None, by: str = "patient_id", published: bool = True
 ) -> Split:
     """Split studies into train, val and test.
 
@@ -79,8 +74,8 @@ def split_studies(
     studies : pandas.DataFrame
         As `read_studies` returns it.
     fractions : tuple of three floats, optional
-        Probabilities that a group is in train, val and test, by default 0.8, 0.1, 0.1; 0 leaves a
-        part empty. Of n groups a share p is met within 2 * sqrt(n * p * (1 - p)), nearly always.
+        Probabilities that a group is in train, val and test, by default 0.8, 0.1, 0.1; 0 leaves a part empty. Of n
+        groups a share p is met within 2 * sqrt(n * p * (1 - p)), nearly always.
     by : str
         Column whose equal values stay together; a study without one is a group of its own.
     published : bool
@@ -107,7 +102,7 @@ def split_studies(
     if by not in studies.columns:
         raise ConfigError(f"by={by!r} is no column; found: {', '.join(map(str, studies.columns))}")
     check_unique(studies["study_id"])
-    if published and names_split(studies):
+    if published and studies["split"].notna().any():
         for study_id, part in zip(studies["study_id"], studies["split"], strict=True):
             if part not in PARTS:
                 raise DataError(f"studies: study {study_id!r} has split {part!r} where others have a part; name one")
@@ -120,11 +115,6 @@ def split_studies(
             advice = "give more studies or a larger fraction"
             warn_of_split(f"no study fell into {name}, whose fraction is {fraction:g}; {advice}")
     return split
-
-
-def names_split(studies: Studies) -> bool:
-    """Whether the source of these studies publishes a split."""
-    return bool(studies["split"].notna().any())
 
 
 def _in_parts(studies: Studies, part_of: Sequence[str]) -> Split:
@@ -157,7 +147,6 @@ def group_ids(studies: Studies, by: str = "patient_id") -> list[str]:
 
 
 def _torn(split: Split, studies: Studies, by: str) -> list[str]:
-    """Return the groups that have studies in more than one part."""
     part_of = {study_id: name for name, ids in split.parts.items() for study_id in ids}
     return torn(group_ids(studies, by), map(part_of.get, studies["study_id"]))
 
@@ -165,8 +154,7 @@ def _torn(split: Split, studies: Studies, by: str) -> list[str]:
 def data_digest(studies: Studies) -> str:
     """Return the hexadecimal SHA-256 of sorted (study_id, findings, impression, problems)."""
     columns = (studies[name] for name in ("study_id", "findings", "impression", "problems"))
-    rows = sorted(zip(*columns, strict=True), key=lambda row: json.dumps(row))
-    return _sha256(rows)
+    return _sha256(sorted(zip(*columns), key=json.dumps))
 
 
 def _sha256(content: Any) -> str:

@@ -1,8 +1,7 @@
-"""Addresses of stores, such as s3://bucket/folder: the one door to them, which is fsspec (extra `scale`).
-
-Tables come here as files: of a folder all that is no image is copied into the folder of caches, and of
-images the names alone, as empty files, by which the readers of sources find them. The table of studies
-then has their addresses, at which they are read when they are needed.
+"""Addresses of stores, such as s3://bucket/folder: the one door to them, which is fsspec (extra `scale`). Tables
+come here as files: of a folder all that is no image is copied into the folder of caches, and of images the names
+alone, as empty files, by which the readers of sources find them. The table of studies then has their addresses, at
+which they are read when they are needed.
 """
 
 import hashlib
@@ -96,8 +95,7 @@ def local(place: str | os.PathLike[str], known: dict[str, str] | None = None, ta
                 store.get_file(f"{root}/{name}", str(copy)) if name in whole else copy.touch()
 
         listed = sorted((name, _version(about), name in whole) for name, about in files.items())
-        size = sum(files[name]["size"] for name in whole)
-        copy = kept_folder(folder, [folder, listed], size, len(whole), fill)
+        copy = kept_folder(folder, [folder, listed], sum(files[name]["size"] for name in whole), len(whole), fill)
     if known is not None:
         known[str(copy)] = folder
     return copy / path.rpartition("/")[2] if alone else copy

@@ -27,11 +27,8 @@ else:
 T = TypeVar("T")
 FRONTAL, LATERAL, UNKNOWN = VIEWS = ("frontal", "lateral", "unknown")
 PARTS = ("train", "val", "test")
-PART_NAMES = {
-    **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
-    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "development"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
-}
+_USUAL = ("train training trn tr", "val valid validate validation dev development", "test testing tst")
+PART_NAMES = {name: part for part, names in zip(PARTS, _USUAL) for name in names.split()}
 SECTIONS = ("indication", "comparison", "findings", "impression")
 TEXTS = ("findings", "impression")  # which a model writes
 SEVERAL = 5  # texts that are not alike by chance
@@ -110,8 +107,7 @@ def _report_or_none(text: str | None) -> str | None:
 
 def unique_problems(names: Iterable[str]) -> list[str]:
     """Strip and deduplicate names of problems in order; 'normal' is the absence of one."""
-    stripped = dict.fromkeys(name.strip() for name in names)
-    return [name for name in stripped if name and name.lower() != "normal"]
+    return [name for name in dict.fromkeys(name.strip() for name in names) if name and name.lower() != "normal"]
 
 
 def study_frame(studies: Iterable[Study], origin: Path) -> Studies:
@@ -160,9 +156,7 @@ def summarise(studies: Studies) -> dict[str, Any]:
     missing = set(named) - those_there(named)
     present = [sum(image not in missing for image in images) for images in studies["images"]]
     findings, impression = (studies[name].isna() for name in TEXTS)
-    words = {
-        name: round(sum(len(text.split()) for text in of) / len(of), 1) if of else None for name, of in texts.items()
-    }
+    words = {name: sum(len(text.split()) for text in of) / len(of) if of else None for name, of in texts.items()}
     parts = Counter(part for part in studies["split"] if part is not None)
     patients = list(map(patient_or_study, studies["patient_id"], studies["study_id"]))
     return {
@@ -177,9 +171,7 @@ def summarise(studies: Studies) -> dict[str, Any]:
         "missing_examples": [image for image in named if image in missing][:3],
         "studies_naming_no_image": sum(not images for images in studies["images"]),
         "studies_without_image_present": present.count(0),
-        "images_a_study": {
-            str(number): times for number, times in sorted(Counter(map(len, studies["images"])).items())
-        },
+        "images_a_study": {str(n): times for n, times in sorted(Counter(map(len, studies["images"])).items())},
         "images_present_a_study": {str(n): times for n, times in sorted(Counter(present).items())},
         "views": dict(Counter(chain.from_iterable(studies["views"])).most_common()),
         "without_findings": int(findings.sum()),

@@ -1,6 +1,6 @@
-"""A table of any usual format (docs/data.md) as rows of text, read strictly: errors name the file
-and the row. The content tells the format, not the name: a ``.csv`` may hold tabs. Of JSON the key
-of an object is the column ``id``, and texts alone are the column ``text``.
+"""A table of any usual format (docs/data.md) as rows of text, read strictly: errors name the file and the row. The
+content tells the format, not the name: a ``.csv`` may hold tabs. Of JSON the key of an object is the column ``id``,
+and texts alone are the column ``text``.
 """
 
 import json
@@ -72,10 +72,8 @@ class Table:
         """Return the column that plays a role, None where there is none; case, blanks, hyphens and underscores do
         not matter. `synonyms` joined by '|' are equals, of which two are a DataError; earlier ones come first.
         """
-        for equals in synonyms:
-            if found := self.named(*equals.split("|")):
-                return self.only(role, found)
-        return None
+        found = next(filter(None, (self.named(*equals.split("|")) for equals in synonyms)), None)
+        return self.only(role, found) if found else None
 
     def named(self, *names: str) -> list[str]:
         """Return the columns that have one of these names, in their order in the table."""

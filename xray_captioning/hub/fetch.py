@@ -1,9 +1,7 @@
-"""What others publish, and downloads of it over HTTP that go on where they stopped.
-
-``weights/registry.json`` lists weights and reports, ``encoders/registry.json`` encoders. A file is
-downloaded as ``.part``, checked, and then renamed; one that is there is never replaced. pooch and
-requests neither continue nor stop at a size, huggingface_hub does so for its own hub only. See RFC
-9110, sections 13.1.5 (If-Range) and 14 (range requests).
+"""What others publish, and downloads of it over HTTP that go on where they stopped. ``weights/registry.json`` lists
+weights and reports, ``encoders/registry.json`` encoders. A file is downloaded as ``.part``, checked, and then
+renamed; one that is there is never replaced. pooch and requests neither continue nor stop at a size, huggingface_hub
+does so for its own hub only. See RFC 9110, sections 13.1.5 (If-Range) and 14 (range requests).
 """
 
 from __future__ import annotations
@@ -103,8 +101,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_registry(path: str | os.PathLike[str] | None = None) -> dict[str, Entry]:
     """Read what can be fetched, by name, from the shipped registry or another one."""
     place = Path(path) if path is not None else shipped_folder() / "registry.json"
-    found: dict[str, Entry] = read_json(place, "see weights/registry.json", DataError, dict[str, Entry])
-    return found
+    return dict(read_json(place, "see weights/registry.json", DataError, dict[str, Entry]))
 
 
 @cache
@@ -116,8 +113,7 @@ def registry() -> dict[str, PublishedEncoder]:
 
 def registered_name(name: str) -> str:
     """Return the name in `registry` of what is given by its address on a hub; others unchanged."""
-    rows = registry().items()
-    return next((own for own, one in rows if name and one.address == name), name)
+    return next((own for own, one in registry().items() if name and one.address == name), name)
 
 
 def fetch(entry: Entry, folder: Path) -> list[Path]:
@@ -197,7 +193,6 @@ def _from_kaggle(dataset: str, page: str, folder: Path) -> Path:
 
 
 def _from_first(file: RemoteFile, part: Part, target: Path) -> None:
-    """Receive a file from the first address that gives it."""
     reasons = []
     for url in file.urls:
         try:
@@ -241,8 +236,7 @@ class Part(NamedTuple):
 
 def download(url: str, part: Part, file: RemoteFile) -> None:
     """Receive a file, or what is missing of it where the server sends ranges of the version begun."""
-    # Raise UnreachableError if the address (https, or http on this machine) does not give exactly the whole file;
-    # what came stays in the part.
+    # UnreachableError: the address, https or http here, does not give exactly the whole file; what came stays.
     done, version = part.begun(file)
     headers = {"Range": f"bytes={done}-"} if done else {}
     with _open(url, headers | ({"If-Range": version} if version else {})) as response:
@@ -320,9 +314,7 @@ def _is_safe(url: str) -> bool:
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects to https, and on this machine those that stay on it."""
 
-    def redirect_request(
-        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if not _is_safe(newurl) or (req.type, urlsplit(newurl).scheme) == ("https", "http"):
             raise UnreachableError(f"is redirected to {newurl}, which is no https address")
         return super().redirect_request(req, fp, code, msg, headers, newurl)

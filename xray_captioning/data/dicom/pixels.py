@@ -1,7 +1,6 @@
-"""DICOM files to float32 pixels as a radiologist sees them: windowed, with bone in white.
-
-Only the elements named here are read. No patient field is kept, logged or returned, and no message
-quotes a file, because any of its texts may contain a name.
+"""DICOM files to float32 pixels as a radiologist sees them: windowed, with bone in white. Only the elements named
+here are read. No patient field is kept, logged or returned, and no message quotes a file, because any of its texts
+may contain a name.
 """
 
 import io
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.data.dicom.reading import DAMAGED, PREAMBLE, is_dicom, quiet, read_elements
+from xray_captioning.data.dicom.reading import DAMAGED, ELEMENTS, PREAMBLE, is_dicom, quiet, read_elements
 from xray_captioning.data.levels import Note, check_jpeg, check_size, jpeg_segments, warn, white
 from xray_captioning.data.opening import PICTURE_SUFFIXES
 from xray_captioning.data.stores import is_address, read
@@ -31,19 +30,8 @@ NO_WINDOW = f"its window has no width, or a function that is unknown: {INSTEAD}"
 MISSES = f"its window or lookup table shows none of its pixels: {INSTEAD}"
 _ALMOST_ALL = 0.99  # of the pixels, at one end of a picture that shows nothing
 _END = 0.01  # of the range from black to white
-COLOURS, PARTS = ("Red", "Green", "Blue"), ("Descriptor", "Data")  # of a palette
-_ELEMENTS = (
-    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
-    *("PlanarConfiguration", "NumberOfFrames", "BitsAllocated", "BitsStored"),
-    *("HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
-    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence"),
-    *("VOILUTFunction", "WindowCenter", "WindowWidth", "PixelData"),
-    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
-    *(f"{colour}PaletteColorLookupTable{part}" for colour in COLOURS for part in PARTS),
-)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # the last is that of JPEG-LS
-# What a compressed frame may hold, so that a few bytes keep no decoder busy, under a lock at that; a
-# radiograph has at most some tens of pixels a byte.
+# What a compressed frame may hold, so that few bytes keep no decoder busy; a radiograph has some tens a byte.
 _PIXELS, _PIXELS_A_BYTE = 1 << 20, 1000
 HEAD = 1 << 18  # bytes of a file of a store in which its view is looked for
 _VIEW_POSITION = 0x00185101
@@ -55,15 +43,15 @@ _SAMPLES |= dict.fromkeys(("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RC
 def decode_dicom(data: bytes, name: str, max_pixels: float, note: Note = warn) -> NDArray[np.float32]:
     """Decode the one frame of a DICOM file: (rows, columns), grey, or (rows, columns, 3), RGB, float32 in [0, 1].
 
-    Grey: modality LUT or rescaling, then the first VOI LUT or window that shows any of the pixels
-    (`note` is told where none does), scaled by its own least and greatest value; bone is white,
-    padding does not count and is black. Colour is divided by the greatest value of its depth.
-    Overlays and presentation states are ignored. What is damaged, no such image, or has more than
-    `max_pixels`, also inside its compressed data, is an ImageError before memory is taken for it.
+    Grey: modality LUT or rescaling, then the first VOI LUT or window that shows any of the pixels (`note` is told
+    where none does), scaled by its own least and greatest value; bone is white, padding does not count and is
+    black. Colour is divided by the greatest value of its depth. Overlays and presentation states are ignored. What
+    is damaged, no such image, or has more than `max_pixels`, also inside its compressed data, is an ImageError
+    before memory is taken for it.
     """
     told: list[str] = []
     with one_error(ImageError, f"{name}{DAMAGED}", quoted=False), quiet():
-        dataset = read_elements(io.BytesIO(data), _ELEMENTS, most=int(8 * max_pixels))
+        dataset = read_elements(io.BytesIO(data), ELEMENTS["pixels"], most=int(8 * max_pixels))
         _check(dataset, name, max_pixels)
         stored, most = _stored(dataset), np.float32(2**dataset.BitsStored - 1)
         if dataset.PhotometricInterpretation == _PALETTE:
@@ -88,8 +76,7 @@ def view_of(source: str | os.PathLike[str] | bytes) -> str:
             if not is_dicom(file.read(PREAMBLE)):
                 return UNKNOWN
             with one_error(ImageError, DAMAGED), quiet():
-                dataset = read_elements(file, [_VIEW_POSITION], last=_VIEW_POSITION)
-                return named_view(str(dataset.ViewPosition))
+                return named_view(str(read_elements(file, [_VIEW_POSITION], last=_VIEW_POSITION).ViewPosition))
     except (ImageError, OSError, ValueError):  # reading the pixels will tell what is wrong
         return UNKNOWN
 
@@ -171,8 +158,7 @@ def decode_frame(frame: bytes, runner: Any) -> bytearray:
     """Decode JPEG (T.81) or HTJ2K (T.814) and tell pydicom's runner the layout; a cut frame is filled up silently."""
     from imagecodecs import jpeg2k_decode, jpeg8_decode
 
-    decode = jpeg2k_decode if runner.transfer_syntax in _HIGH_THROUGHPUT else jpeg8_decode
-    pixels = decode(frame)
+    pixels = (jpeg2k_decode if runner.transfer_syntax in _HIGH_THROUGHPUT else jpeg8_decode)(frame)
     runner.set_option("bits_allocated", 8 * pixels.itemsize)
     if pixels.ndim == 3:
         runner.set_option("planar_configuration", 0)
@@ -242,7 +228,8 @@ def displayed(stored: NDArray[Any], dataset: Any, tell: Tell) -> NDArray[np.floa
 
 def coloured(stored: NDArray[Any], dataset: Any) -> NDArray[np.float32]:
     """Return RGB in [0, 1] from the indices of a palette (C.7.9)."""
-    tables = [[dataset[f"{c}PaletteColorLookupTable{p}"].value for p in PARTS] for c in COLOURS]
+    names = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
+    tables = [[dataset[f"{name}{part}"].value for part in ("Descriptor", "Data")] for name in names]
     rgb = np.stack([_looked_up(stored, dataset, *table) for table in tables], axis=-1)
     return np.divide(rgb, white(rgb), dtype=np.float32)
 
@@ -284,12 +271,10 @@ def _voi_pictures(values: NDArray[Any], dataset: Any, tell: Tell) -> Iterator[ND
         return
     given = [dataset.get(f"Window{name}") for name in ("Center", "Width")]
     centres, widths = (np.atleast_1d(np.asarray([] if v is None else v, float)) for v in given)
-    if not (len(centres) and len(widths)):
-        return
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
     rows = zip(centres, widths) if function in _FUNCTIONS else ()
     usable = [(c, w) for c, w in rows if (w >= 1 or (w > 0 and function != "LINEAR")) and np.isfinite(c + w)]
-    if not usable:
+    if len(centres) and len(widths) and not usable:
         tell(NO_WINDOW)
     for centre, width in usable:
         yield _FUNCTIONS[function](values, centre, width)
@@ -313,8 +298,7 @@ def _shows(picture: NDArray[Any]) -> bool:
     """Tell whether pixels are not nearly all at one end of the range that they could have."""
     if not picture.size:
         return True
-    whole = picture.dtype.kind in "ui"
-    low, high = (picture.min(), picture.max()) if whole else (0.0, 1.0)
+    low, high = (picture.min(), picture.max()) if picture.dtype.kind in "ui" else (0.0, 1.0)
     if low == high:
         return False
     margin = _END * (float(high) - float(low))
@@ -326,8 +310,7 @@ def _looked_up(values: NDArray[Any], dataset: Any, descriptor: Any, data: Any) -
     """Replace values by those of a table, the first and last beyond its ends (C.11.1.1.1)."""
     count, first, _ = (int(number) for number in descriptor)  # of entries, the value of the first, their bits
     table = _entries(data, count % 65536 or 65536, dataset.original_encoding[1])
-    index = np.clip(np.rint(values) - _first(first, len(table), values), 0, len(table) - 1)
-    return table[index.astype(np.intp)]
+    return table[np.clip(np.rint(values) - _first(first, len(table), values), 0, len(table) - 1).astype(np.intp)]
 
 
 def _first(first: int, count: int, values: NDArray[Any]) -> float:
@@ -360,5 +343,4 @@ def _scaled(values: NDArray[Any], counted: Mask) -> NDArray[np.float32]:
     low, high = (float(edge(values[counted])) for edge in (np.min, np.max))
     if not np.isfinite(high - low):
         raise ValueError("the values have no range")
-    unit = (values - low) / (high - low or 1.0)
-    return np.clip(unit, 0.0, 1.0).astype(np.float32)
+    return np.clip((values - low) / (high - low or 1.0), 0.0, 1.0).astype(np.float32)

@@ -1,7 +1,6 @@
-"""The elements of a DICOM file that are asked for, and what groups files into studies.
-
-No patient field is kept unless it is asked for: of the patient's id there is a digest, which tells who is the same.
-Nothing that pydicom says comes out, because any text of a file may hold a name.
+"""The elements of a DICOM file that are asked for, and what groups files into studies. No patient field is kept
+unless it is asked for: of the patient's id there is a digest, which tells who is the same. Nothing that pydicom says
+comes out, because any text of a file may hold a name.
 """
 
 import hashlib
@@ -19,15 +18,13 @@ import numpy as np
 
 from xray_captioning.data.levels import catching
 from xray_captioning.errors import DataError, one_error, require
+from xray_captioning.files import read_toml
 
 DAMAGED = ": is truncated or damaged DICOM; get it again"  # and no cause, whose message may quote the file
 PREAMBLE = 132  # bytes: 128 of anything and 'DICM'
 LARGEST_LEAD = 1 << 24  # bytes that may precede the pixels in a deflated file
 _META, _IDENTIFYING = 0x0002, 0x0008  # the groups that files without a preamble begin with
-_HEADER = (
-    *("StudyInstanceUID", "SOPInstanceUID", "AccessionNumber", "Modality", "ViewPosition", "Rows"),
-    *("PatientID", "IssuerOfPatientID", "SeriesNumber", "InstanceNumber"),
-)
+ELEMENTS = read_toml(__file__, "elements.toml")
 _LAST = 0x00280010  # Rows; what comes after it is not looked at
 _DIRECTORY = "1.2.840.10008.1.3.10"  # the class of a DICOMDIR, which lists files (PS3.4)
 _LONGEST_FIRST = 256  # bytes; the first element is a number, a date, a character set or a UID
@@ -117,10 +114,11 @@ def read_header(path: str | os.PathLike[str], more: Sequence[str] = ()) -> dict[
         if not is_dicom(file.read(PREAMBLE)):
             return None
         with quiet():
-            dataset = read_elements(file, (*_HEADER, *more), _LAST)
+            names = (*ELEMENTS["header"], *more)
+            dataset = read_elements(file, names, _LAST)
             if dataset.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
                 return None
-            text = {name: str(dataset.get(name) or "").strip() for name in (*_HEADER, *more)}
+            text = {name: str(dataset.get(name) or "").strip() for name in names}
             asked = {name: text[name] for name in more}
     if not text["StudyInstanceUID"]:
         raise DataError(f"{path}: names no study (StudyInstanceUID); take it out of the folder")

@@ -36,8 +36,7 @@ class CaptionsTable(NamedTuple):
 
 def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> Iterable[Study]:
     """Read a table of images and captions, or tables that are the parts of a split."""
-    # In a folder: ``captions.*``; else ``train.csv`` and its like, alike otherwise; else ``train/metadata.csv`` and
-    # its like, beside their images; else the only table that is there.
+    # In a folder: ``captions.*``, ``train.csv`` and its like, ``train/metadata.csv`` and its like, or the only table.
 
     def found() -> Iterator[StudyRow]:
         for table in _tables(path):
@@ -71,16 +70,18 @@ def _tables(path: Path) -> list[CaptionsTable]:
 
 def tables_of(folder: Path) -> list[CaptionsTable]:
     """Return the table, or the tables of the parts of a whole, that a folder holds; others are a DataError."""
-    there = sorted(path for path in folder.iterdir() if is_table(path))
-    if usual := [path for path in there if path.name.lower() in USUAL_NAMES]:
-        return [CaptionsTable(_only(usual))]
+    there = sorted(filter(is_table, folder.iterdir()))
+    usual = [path for path in there if path.name.lower() in USUAL_NAMES]
     plain = [path for path in there if not path.name.lower().endswith(".txt")]
-    tables = [path for path in plain if path.name.lower().endswith(_OWN_FORMAT)] or plain
-    if len(tables) > 1 and not _parts(tables) and all(path.suffix == PARTITION for path in tables):
+    tables = usual or [path for path in plain if path.name.lower().endswith(_OWN_FORMAT)] or plain
+    parts = [] if usual else _parts(tables)
+    if len(tables) > 1 and not parts and all(path.suffix == PARTITION for path in tables):
         return [CaptionsTable(folder)]
-    if found := _parts(tables) or _part_folders(folder):
+    if found := parts if parts or usual else _part_folders(folder):
         return sorted(found, key=lambda table: PARTS.index(table.part or "test"))
-    return [CaptionsTable(_only(tables))] if tables else []
+    if len(tables) > 1:
+        raise DataError(f"{folder}: holds tables, {tables[0].name} and {tables[1].name}; name the file")
+    return list(map(CaptionsTable, tables))
 
 
 def is_table(path: Path) -> bool:
@@ -89,19 +90,14 @@ def is_table(path: Path) -> bool:
     return name.endswith(_ENDINGS) and not name.startswith(".") and path.is_file()
 
 
-def _only(paths: list[Path]) -> Path:
-    if len(paths) > 1:
-        raise DataError(f"{paths[0].parent}: holds tables, {paths[0].name} and {paths[1].name}; name the file")
-    return paths[0]
-
-
 def _parts(tables: list[Path]) -> list[CaptionsTable]:
     """Return tables that are called after the parts of a split and alike otherwise."""
     words = [_PART_WORD.findall(path.name.lower()) for path in tables]
     alike = {_PART_WORD.sub("", path.name.lower()) for path in tables}
     parts = [named_part(found[0]) if len(found) == 1 else None for found in words]
-    differ = len(alike) == 1 < len(tables) == len(set(parts)) and None not in parts
-    return [CaptionsTable(*of) for of in zip(tables, parts, strict=True)] if differ else []
+    if len(tables) < 2 or len(alike) > 1 or None in parts or len(set(parts)) < len(parts):
+        return []
+    return [CaptionsTable(*of) for of in zip(tables, parts, strict=True)]
 
 
 def _part_folders(folder: Path) -> list[CaptionsTable]:
@@ -141,9 +137,6 @@ def _keys(path: Path) -> set[str]:
     return {head[0], *re.findall(r'"(\w+)"\s*:', head)} if head[:1] in ("{", "[") else set()
 
 
-_COCO = (("images", "file_name"), ("annotations", "image_id"), ("images", "filename", "sentences"))
-
-
 def read_coco(path: Path, finder: ImageFinder) -> list[Study]:
     """Read files of images and captions, such as ``captions_val2014.json``, which is that part."""
     # Each image is a study with its captions joined. Where two files number alike the part stands before the id.
@@ -160,8 +153,8 @@ def is_coco(path: Path) -> bool:
     """Tell whether a JSON file, or one of a folder, has images and captions as COCO has them."""
     if path.is_dir():
         return any(map(is_coco, _json_files(path)))
-    keys = _keys(path)
-    return any(keys >= {"{", *known} for known in _COCO)
+    keys, known = _keys(path), ("images file_name", "annotations image_id", "images filename sentences")
+    return any(keys >= {"{", *names.split()} for names in known)
 
 
 def _json_files(path: Path) -> list[Path]:

@@ -1,7 +1,6 @@
 """Folders of studies that no table lists: reports as text files beside their images, of one name, or in one folder for
-each study; and DICOM files, as a scanner or an archive exports them: any depth, often without suffix. These are grouped
-by what their headers say. No patient field is read, apart from the patient's id, of which only a digest is kept, so
-that studies of one patient stay together.
+each study; and DICOM files, as a scanner or an archive exports them: any depth, often without suffix, grouped by what
+their headers say. Of patients a digest of the id is kept, so that studies of one stay together, and nothing else.
 """
 
 import math
@@ -19,14 +18,15 @@ from xray_captioning.data.sources.lookup import ImageFinder, walk
 from xray_captioning.data.studies import Study
 from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
+from xray_captioning.files import read_toml
 
 # Text files that collections carry and that are no reports.
 _NO_REPORT = re.compile(
-    r"(read_?me|licen[cs]e|requirements|captions?|sha256sums|changelog|notes?|index|labels?"
-    r"|(train|val|valid|validation|test)(_?(list|ids|split|captions?))?).*\.txt$",
-    re.IGNORECASE,
+    r"(?i)(read_?me|licen[cs]e|requirements|captions?|sha256sums|changelog|notes?|index|labels?"
+    r"|(train|val|valid|validation|test)(_?(list|ids|split|captions?))?).*\.txt$"
 )
 _MOST_FOLDERS = 200  # looked at to recognise a folder
+_Images = dict[str, list[str]]  # by a name
 
 
 class _Folder(NamedTuple):
@@ -49,8 +49,8 @@ def read_reports(path: Path, finder: ImageFinder) -> list[Study]:
     if not reports:
         raise DataError(f"{path}: holds no report that ends in .txt; check the folder")
     studies = [_study(path, folder, report, named, inside) for folder, report in reports]
-    left = dict.fromkeys(images).keys() - {image for study in studies for image in study.images}
-    alone = filter(left.__contains__, images)
+    taken = {image for study in studies for image in study.images}
+    alone = (image for image in images if image not in taken)
     return studies + [Study(Path(image).relative_to(path).with_suffix("").as_posix(), [image]) for image in alone]
 
 
@@ -59,16 +59,11 @@ def is_folder_of_reports(path: Path) -> bool:
     folders = list(islice(_folders(path, None), _MOST_FOLDERS))
     stems = {_stem(os.path.basename(image)) for folder in folders for image in folder.images}
     stems |= {os.path.basename(folder.path) for folder in folders if folder.images}
-    return any(
-        (folder.images and len(folder.reports) == 1) or _stem(os.path.basename(report)) in stems
-        for folder in folders
-        for report in folder.reports
-    )
+    reports = {_stem(os.path.basename(report)) for folder in folders for report in folder.reports}
+    return bool(reports & stems) or any(folder.images and len(folder.reports) == 1 for folder in folders)
 
 
-def _study(
-    root: Path, folder: _Folder, report: str, named: dict[str, list[str]], inside: dict[str, list[str]]
-) -> Study:
+def _study(root: Path, folder: _Folder, report: str, named: _Images, inside: _Images) -> Study:
     at = _stem(report)
     images = [image for image in folder.images if _stem(image) == at] or inside.get(at, [])
     if not images and folder.images and len(folder.reports) == 1:
@@ -76,8 +71,7 @@ def _study(
         at = at if folder.path == str(root) else folder.path
     if len(alike := [] if images else named.get(os.path.basename(at), [])) > 1:
         raise DataError(f"{report}: {alike[0]} and {alike[1]} have its name; put it beside its image")
-    study_id = Path(at).relative_to(root).as_posix()
-    return Study(study_id, images or alike, **whole_report(read_text(Path(report))))
+    return Study(Path(at).relative_to(root).as_posix(), images or alike, **whole_report(read_text(Path(report))))
 
 
 def _stem(name: str) -> str:
@@ -94,33 +88,26 @@ def _folders(path: Path, finder: ImageFinder | None) -> Iterator[_Folder]:
             yield _Folder(folder, *([os.path.join(folder, n) for n in found] for found in files))
 
 
-# Other modalities are no radiographs. OT and SC (secondary capture) may hold scanned films.
-RADIOGRAPHS = ("CR", "DX", "DR", "RG", "OT", "SC", "")
 _PROBED = 50  # files without a DICOM suffix that are opened to recognise a folder
-_TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".xlsx", ".csv.gz")
-_KEYS = {  # of a table: the attribute of a header that a column means
-    "study_instance_uid|study_uid": "StudyInstanceUID",
-    "accession_number|accession": "AccessionNumber",
-    "sop_instance_uid|sop_uid|instance_uid": "SOPInstanceUID",
-}
 _STUDY = "StudyInstanceUID"
-_OTHERS = (*_TABLES, ".txt", ".json", ".xml", ".png", ".jpg", ".jpeg", ".md", ".npy")
+_DICOM = read_toml(__file__, "folders.toml")
+_TABLES = tuple(_DICOM["tables"])
+_OTHERS = (*_TABLES, *_DICOM["others"])
 
 
 def read_dicom(path: Path, finder: ImageFinder) -> list[Study]:
     """Read the radiographs below a folder, a study for each StudyInstanceUID, in order of files."""
-    # An image that lies there twice counts once. Tables beside them, with a column of `_KEYS`, give reports.
+    # An image that lies there twice counts once. Tables beside them, with a column of folders.toml, give reports.
     headers = list(filter(None, map(read_header, _may_be_dicom(path))))
-    images = [header for header in headers if header["Rows"] and header["Modality"].upper() in RADIOGRAPHS]
+    images = [header for header in headers if header["Rows"] and header["Modality"].upper() in _DICOM["radiographs"]]
     if not images:
         kinds = ", ".join(sorted({header["Modality"].upper() or "none" for header in headers})) or "none"
         raise DataError(f"{path}: holds no radiograph in DICOM (modalities found: {kinds}); give CR or DX")
     place = {h[_STUDY]: number for number, h in reversed([*enumerate(images)])}
     instances = {(h[_STUDY], h["SOPInstanceUID"] or h["path"]): h for h in reversed(images)}.values()
-    found = [
-        StudyRow(None, h["path"], h[_STUDY], (h["path"],), h["ViewPosition"], h["PatientID"])
-        for h in sorted(instances, key=lambda h: (place[h[_STUDY]], *_order(h), h["path"]))
-    ]
+    ordered = sorted(instances, key=lambda h: (place[h[_STUDY]], *_order(h), h["path"]))
+    rows_of = ((h["path"], h[_STUDY], (h["path"],), h["ViewPosition"], h["PatientID"]) for h in ordered)
+    found = [StudyRow(None, *row) for row in rows_of]
     if path.is_dir():
         found += [row for table in _tables(path) for row in _rows(table, images)]
     return make_studies(found, str)
@@ -149,7 +136,7 @@ def _tables(folder: Path) -> list[Path]:
 
 def _key(table: Table) -> tuple[str, str] | None:
     """Return the column by which a table names studies, and the attribute of a header it means."""
-    found = ((table.column("study", names), attribute) for names, attribute in _KEYS.items())
+    found = ((table.column("study", names), attribute) for names, attribute in _DICOM["keys"].items())
     return next(((column, attribute) for column, attribute in found if column), None)
 
 

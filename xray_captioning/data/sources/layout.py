@@ -1,7 +1,6 @@
-"""What the columns of a table of studies are called, and the studies that its rows make.
-
-A reader declares a `Layout` and calls `rows` and `make_studies`. What a row says is read by role,
-whatever its column is called. Several rows of one study are several images of it, or several texts.
+"""What the columns of a table of studies are called, and the studies that its rows make. A reader declares a
+`Layout` and calls `rows` and `make_studies`. What a row says is read by role, whatever its column is called. Several
+rows of one study are several images of it, or several texts.
 """
 
 import os
@@ -20,22 +19,19 @@ from xray_captioning.files import is_missing, read_toml
 from xray_captioning.findings import CHEXPERT
 from xray_captioning.text.sections import split_report
 
+# Of a kind of table the names of its columns, by role; a role without a name is not read. They are as `Table.column`
+# takes them: 'a|b' are equals, earlier ones come first; those of `split` behind the first count where a value is a
+# part of a split. `labels` are names of labels, joined by the layout's `separator`. If it is `coded` there is a
+# column of each CheXpert label: 1 present, -1 uncertain.
 Layout = Mapping[str, Any]
-"""Of a kind of table the names of its columns, by role; a role without a name is not read.
-
-Names are as `Table.column` takes them: 'a|b' are equals, earlier ones come first; those of `split` behind the first
-count where a value is a part of a split. `labels` are names of labels, joined by the layout's `separator`. If it is
-`coded` there is a column of each CheXpert label: 1 present, -1 uncertain.
-"""
 TEXTS = (*SECTIONS, "caption")  # a caption is a whole report, or a text that is neither section
 ROLES = ("image", "study", "patient", "split", "view", *TEXTS, "labels")
 LAYOUTS: dict[str, Layout] = {}
 for _name, _said in read_toml(__file__, "columns.toml").items():
     LAYOUTS[_name] = {**LAYOUTS.get(_said.pop("like", ""), {}), **_said}
 USUAL = LAYOUTS["usual"]
+# The column of each role that a user names; None if no column plays it, "" if none needs to.
 Columns = Mapping[str, str | None]
-"""The column of each role that a user names; None if no column plays it, "" if none needs to."""
-
 NO_TEXTS = ("",) * len(TEXTS)
 
 
@@ -125,8 +121,7 @@ def rows(
 def _split_column(table: Table, strict: str = "", *loose: str) -> str | None:
     column = table.column("split", strict)
     for names in loose if column is None else ():
-        there = table.named(*names.split("|"))
-        if found := [c for c in there if any(named_part(row.text(c)) for row in table)]:
+        if found := [c for c in table.named(*names.split("|")) if any(named_part(row.text(c)) for row in table)]:
             return table.only("split", found)
     return column
 
@@ -141,7 +136,6 @@ def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bo
 
 
 def _problems(row: Row, column: str | None, layout: Layout, labels: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return which labels are present, and which may be."""
     problems = row.text(column).split(layout.get("separator", "|")) if column else []
     values = [(name, _label_value(row, name)) for name in labels]
     present = [name for name, value in values if value == 1]
@@ -179,8 +173,7 @@ def once(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
 
 def make_studies(found: Iterable[StudyRow], find: Callable[[str], str]) -> list[Study]:
     """Return the studies that rows make, in order: rows of one id, or without ids of the same images, are one."""
-    # `find` gives the paths of images; the id of a study without one is the first's stem or, where others have
-    # that, too, its path.
+    # `find` gives paths of images; the id of a study without one is the first's stem or, if others have it, its path.
     groups: dict[str, list[StudyRow]] = {}
     for row in found:
         groups.setdefault(row.study or "\0" + "\0".join(row.images), []).append(row)

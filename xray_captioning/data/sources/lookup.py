@@ -12,7 +12,6 @@ from xray_captioning.data.opening import DICOM_SUFFIXES, PICTURE_SUFFIXES, is_im
 from xray_captioning.data.stores import is_address
 from xray_captioning.errors import DataError
 
-_DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
 _START = re.compile(r"(?:CXR(?=\d))?(?:(\d+)_(?=\1_IM))?")  # of Open-i, and a number said twice
 
 _MANY = 16  # files of one name, such as CheXpert's view1_frontal.jpg
@@ -20,15 +19,8 @@ Folders = list[str]  # the names of the folders on a path, without the file's ow
 
 
 def image_key(name: str) -> str:
-    """Return what all names of one image have in common: the stem, of Indiana names the shortest.
-
-    >>> image_key("1000_IM-0003-2001.dcm.png")  # Kaggle
-    '1000_IM-0003-2001'
-    >>> image_key("CXR1000_IM-0003-2001.png")  # Open-i
-    '1000_IM-0003-2001'
-    >>> image_key("CXR1_1_IM-0001-3001")  # an id in the XML, its number doubled
-    '1_IM-0001-3001'
-    """
+    """Return what all names of one image have in common: the stem, of Indiana names the shortest."""
+    # 1000_IM-0003-2001.dcm.png at Kaggle is CXR1000_IM-0003-2001.png at Open-i; in the XML numbers may be doubled.
     stem = os.path.basename(name)
     for suffixes in (PICTURE_SUFFIXES, DICOM_SUFFIXES):
         if stem.lower().endswith(suffixes):
@@ -145,15 +137,11 @@ class _Index:
 
 def _with_slashes(name: str) -> str:
     """Return a path as POSIX writes it, as short as it goes."""
-    odd = "\\" in name or "//" in name or "/." in name or name[:1] in ("", ".")
-    if not odd and name[-1] != "/" and name[1:2] != ":":
-        return name  # as most tables have it
     slashes = name.replace("\\", "/")
-    return posixpath.normpath(slashes[2:] if _DRIVE.match(slashes) else slashes)
+    return posixpath.normpath(slashes[2:] if slashes[1:3] == ":/" else slashes)
 
 
 def _folders(path: str) -> Folders:
-    """Return the folders that a path leads through."""
     return [part for part in path.replace(os.sep, "/").split("/")[:-1] if part not in ("", "..")]
 
 
@@ -171,13 +159,10 @@ def _agreeing(one: Folders, other: Folders) -> int | None:
 
 
 def _last_two(folders: Folders) -> tuple[str, ...]:
-    """Return the last two folders, none where there are fewer."""
     return tuple(name.casefold() for name in folders[-2:]) if len(folders) > 1 else ()
 
 
-def walk(
-    root: str | os.PathLike[str], seen: set[tuple[int, int]] | None = None
-) -> Iterator[tuple[str, list[str], list[str]]]:
+def walk(root: str | Path, seen: set[tuple[int, int]] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
     """Yield folders as `os.walk` does, sorted, nothing hidden, links followed, each one once."""
     seen = set() if seen is None else seen
     for folder, folders, files in os.walk(root, followlinks=True):

@@ -1,7 +1,6 @@
-"""MIMIC-CXR and MIMIC-CXR-JPG: a tree of studies beside tables, any of which may be missing.
-
-Johnson et al., "MIMIC-CXR, a de-identified publicly available database of chest radiographs with
-free-text reports", Scientific Data 6, 2019; "MIMIC-CXR-JPG", PhysioNet.
+"""MIMIC-CXR and MIMIC-CXR-JPG: a tree of studies beside tables, any of which may be missing. Johnson et al.,
+"MIMIC-CXR, a de-identified publicly available database of chest radiographs with free-text reports", Scientific Data
+6, 2019; "MIMIC-CXR-JPG", PhysioNet.
 """
 
 import os
@@ -12,20 +11,15 @@ from itertools import chain
 from pathlib import Path
 
 from xray_captioning.data.opening import DICOM_SUFFIXES, is_image, read_text, unpacked
-from xray_captioning.data.sources import layout
 from xray_captioning.data.sources.captions import is_table
-from xray_captioning.data.sources.layout import LAYOUTS, StudyRow, published, rows
+from xray_captioning.data.sources.layout import LAYOUTS, NO_TEXTS, StudyRow, make_studies, once, published, rows
 from xray_captioning.data.sources.lookup import ImageFinder, walk
 from xray_captioning.data.studies import Study
 from xray_captioning.errors import DataError
+from xray_captioning.files import read_toml
 
-# The tables of the two releases, and of the project's own program that splits reports.
-IMAGES = ("mimic-cxr-*-metadata.csv*", "mimic-cxr-*-split.csv*", "cxr-record-list.csv*")
-LABELS = ("mimic-cxr-*-chexpert.csv*", "mimic-cxr-*-negbio.csv*")  # the first that is there
-SECTIONS = "mimic_cxr_section*.csv*"
-REPORTS = "mimic-cxr-reports*.zip"
-TABLES = (*IMAGES, *LABELS, SECTIONS, REPORTS)
-
+_FILES = read_toml(__file__, "files.toml")["mimic_cxr"]
+TABLES = tuple(chain.from_iterable(_FILES.values()))
 _DEPTH = 4  # of folders that tables are looked for in, as physionet.org/files/mimic-cxr/2.0.0
 _PATIENTS = re.compile(r"p1\d(\d{6})?$")  # a folder of patients, or of one patient's studies
 _STUDY = re.compile(r"(?:^|/)p(\d{8})/s(\d{8})$")
@@ -38,8 +32,8 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read what is there of MIMIC-CXR, at any depth, in the order of studies' numbers, their ids."""
     # Sections come from their table, or else from reports; where images are named, a report without is left out.
     folder = path if path.is_dir() else path.parent
-    tree = Tree(*map(unpacked, tables_of(folder, REPORTS)), folder, finder.image_dir)
-    tables = (layout.once(_rows(table, "mimic_images")) for table in tables_of(folder, *IMAGES))
+    tree = Tree(*map(unpacked, tables_of(folder, *_FILES["reports"])), folder, finder.image_dir)
+    tables = (once(_rows(table, "mimic_images")) for table in tables_of(folder, *_FILES["images"]))
     found = [*chain(*tables), *tree.rows.values()]
     homes = _homes(found)
     studies = {row.study for row in found}
@@ -48,15 +42,13 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     found += sections
     for row in tree.reports.values():
         if not studies or row.study in studies:
-            row.texts = (*layout.NO_TEXTS[1:], "" if row.study in told else read_text(Path(row.where)))
+            row.texts = (*NO_TEXTS[1:], "" if row.study in told else read_text(Path(row.where)))
             found.append(row)
-    for table in tables_of(folder, *LABELS)[:1]:
+    for table in tables_of(folder, *_FILES["labels"])[:1]:
         found += _one_a_study(_rows(table, "mimic_labels"), studies or {row.study for row in found})
 
-    return layout.make_studies(
-        sorted(found, key=lambda row: row.study),
-        lambda image: tree.images.get(image) or finder.by_key(f"{image}.jpg", homes[image]),
-    )
+    found.sort(key=lambda row: row.study)
+    return make_studies(found, lambda name: tree.images.get(name) or finder.by_key(f"{name}.jpg", homes[name]))
 
 
 def _rows(path: Path, name: str) -> Iterator[StudyRow]:
@@ -91,7 +83,7 @@ def _homes(found: Iterable[StudyRow]) -> dict[str, str]:
 
 def _sections(folder: Path, studies: Collection[str]) -> Iterator[StudyRow]:
     """Yield the rows of a table of sections; a report without headings is its last paragraph."""
-    for path in tables_of(folder, SECTIONS):
+    for path in tables_of(folder, *_FILES["sections"]):
         found = rows(published(path, "findings", "impression"), LAYOUTS["mimic_sections"])
         for row in _one_a_study(found, studies):
             *before, findings, impression, last = row.texts

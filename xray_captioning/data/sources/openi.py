@@ -1,7 +1,5 @@
-"""The Indiana University collection: Open-i's XML reports, and Kaggle's two tables with PNGs.
-
-Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution and
-retrieval", JAMIA 2016.
+"""The Indiana University collection: Open-i's XML reports, and Kaggle's two tables with PNGs. Demner-Fushman et al.,
+"Preparing a collection of radiology examinations for distribution and retrieval", JAMIA 2016.
 """
 
 import re

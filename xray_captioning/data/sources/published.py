@@ -1,9 +1,6 @@
-"""Published collections whose studies are tables: CheXpert, PadChest, VinDr-CXR, NIH, ROCO.
+"""Published collections whose studies are tables: CheXpert, PadChest, VinDr-CXR, NIH, ROCO. Each is a `Layout`, the
+names of its columns, and what its rows say otherwise than others.
 
-Each is a `Layout`, the names of its columns, and what its rows say otherwise than others.
-
-References
-----------
 .. [1] Irvin et al., "CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels", AAAI 2019.
 .. [2] Chambon et al., "CheXpert Plus", arXiv:2405.19538, 2024.
 .. [3] Bustos et al., "PadChest: A large chest x-ray image dataset", Medical Image Analysis 66, 2020.
@@ -14,13 +11,12 @@ References
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from xray_captioning.data.sources import layout
-from xray_captioning.data.sources.layout import LAYOUTS, StudyRow, published, rows
+from xray_captioning.data.sources.layout import LAYOUTS, StudyRow, make_studies, once, published, rows
 from xray_captioning.data.splits import by_hash
 from xray_captioning.data.studies import FRONTAL, Studies, Study, named_part
 from xray_captioning.data.table import Row, Table
@@ -29,22 +25,23 @@ from xray_captioning.files import is_missing, read_toml
 from xray_captioning.findings import FINDINGS, NO_FINDING
 from xray_captioning.text.sections import literal
 
+_FILES = read_toml(__file__, "files.toml")
+
 
 def _reader(rows_of: Callable[[Path], Iterable[StudyRow]]) -> Callable[..., list[Study]]:
     """Return what reads a collection whose rows name each image once."""
-    return lambda path, finder: layout.make_studies(layout.once(rows_of(path)), finder.find)
+    return lambda path, finder: make_studies(once(rows_of(path)), finder.find)
 
 
-def _tables(folder: Path, patterns: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, Path]]:
+def _tables(folder: Path, collection: str) -> Iterator[tuple[str, Path]]:
     """Yield the parts that are there, each with the first table that fits its patterns."""
-    for part, names in patterns.items():
+    for part, names in _FILES[collection].items():
         if found := [table for name in names for table in sorted(folder.glob(name))]:
             yield part, found[0]
 
 
 # --- CheXpert [1]_ and CheXpert Plus [2]_, the same images with their reports ---
 
-_CHEXPERT = {part: [f"{part}.csv*"] for part in ("train", "valid", "test")}
 _STUDY = re.compile(r"(patient\d+)/(study\d+)/")
 _ROOT = re.compile(r"^.*?CheXpert-v1\.0[^/]*/")
 
@@ -52,10 +49,9 @@ _ROOT = re.compile(r"^.*?CheXpert-v1\.0[^/]*/")
 @_reader
 def read_chexpert(path: Path) -> Iterator[StudyRow]:
     """Yield the rows of ``train.csv``, ``valid.csv`` and ``test.csv``; there is no text."""
-    for _, table in _tables(path, _CHEXPERT) if path.is_dir() else [("", path)]:
+    for _, table in _tables(path, "chexpert") if path.is_dir() else [("", path)]:
         part = named_part(table.name.split(".")[0])
-        found = rows(published(table, "Frontal/Lateral"), LAYOUTS["chexpert"], part=part)
-        yield from _by_path(found)
+        yield from _by_path(rows(published(table, "Frontal/Lateral"), LAYOUTS["chexpert"], part=part))
 
 
 @_reader
@@ -66,7 +62,7 @@ def read_plus(path: Path) -> Iterator[StudyRow]:
 
 def is_chexpert(path: Path) -> bool:
     """Tell by the columns of the table whether a folder is CheXpert."""
-    for _, table in _tables(path, _CHEXPERT):
+    for _, table in _tables(path, "chexpert"):
         with suppress(DataError):
             if "Frontal/Lateral" in Table(table).columns:
                 return True
@@ -95,8 +91,7 @@ def read_padchest(path: Path) -> Iterator[StudyRow]:
 @_reader
 def read_nih(path: Path) -> Iterator[StudyRow]:
     """Yield the rows of a table of ChestX-ray14 [5]_, whose labels are a program's: an image each."""
-    # Where the published ``test_list.txt`` lies beside the table, its images are test; the others are train or, a
-    # tenth of the patients, val.
+    # Where ``test_list.txt`` lies beside the table, its images are test; of the others' patients a tenth is val.
     listed = path.with_name("test_list.txt")
     test = set(listed.read_text("utf-8").split()) if listed.is_file() else set()
     for row in rows(published(path, "Finding Labels", "Patient ID"), LAYOUTS["nih14"]):
@@ -110,19 +105,11 @@ def read_nih(path: Path) -> Iterator[StudyRow]:
 
 # --- ROCO [6]_ and ROCOv2 [7]_: images of any modality from papers, with their captions ---
 
-# What a part is called, and where its captions lie: as published, at Kaggle, in version 2.
-_FOLDERS = {"train": ("train",), "val": ("validation", "valid", "val"), "test": ("test",)}
-_PLACES = (
-    *("{0}/radiology/captions.txt", "*/{0}/radiology/captions.txt", "{0}/radiology*data.csv*"),
-    *("{0}_captions.csv*", "{0}/{0}_captions.csv*"),
-)
-_ROCO = {p: [at.format(n) for n in names for at in _PLACES] for p, names in _FOLDERS.items()}
-
 
 @_reader
 def read_roco(path: Path) -> Iterator[StudyRow]:
     """Yield the rows of the parts that are there, each image a study; most are of no chest."""
-    for part, found in _tables(path, _ROCO):
+    for part, found in _tables(path, "roco"):
         bare = found.name == "captions.txt"  # without a line that names the columns
         table = Table(found, ("id", "caption") if bare else None)
         for row in rows(table, LAYOUTS["roco"], part=part):
@@ -132,17 +119,11 @@ def read_roco(path: Path) -> Iterator[StudyRow]:
 
 def is_roco(folder: Path) -> bool:
     """Tell whether a folder holds captions of ROCO."""
-    return any(_tables(folder, _ROCO))
+    return any(_tables(folder, "roco"))
 
 
 # --- VinDr-CXR [4]_: frontal images, each labelled by several radiologists; there is no text ---
 
-# A part has one of these tables, or both; the first says more.
-_VINDR = ("image_labels_{}.csv*", "annotations_{}.csv*")
-VINDR_TABLES = tuple(where + name.format("*") for where in ("", "*/") for name in _VINDR)
-_VINDR_PARTS = {
-    part: [f"{where}{name.format(part)}" for name in _VINDR for where in ("", "*/")] for part in ("train", "test")
-}
 _Votes = dict[str, set[str]]  # the readers who named each label of an image, under "" all of them
 
 
@@ -150,7 +131,7 @@ _Votes = dict[str, set[str]]  # the readers who named each label of an image, un
 def read_vindr(path: Path) -> Iterator[StudyRow]:
     """Read labels of images, or boxes; what more than half of an image's readers name is a problem, else uncertain."""
     alone = [("test" if "test" in path.name else "train", path)]
-    for part, table in alone if path.is_file() else _tables(path, _VINDR_PARTS):
+    for part, table in alone if path.is_file() else _tables(path, "vindr"):
         for image, found in _votes(published(table, "image_id")).items():
             most, named = len(found.pop("")) / 2, sorted(found)
             row = StudyRow(None, str(table), image, (f"{image}.dicom",), FRONTAL, split=part)
@@ -185,8 +166,7 @@ def _said(row: Row, others: tuple[str | None, ...]) -> list[str]:
     return [name for name, value in values.items() if float(value)]
 
 
-# --- labels under the names that are used here; one whose finding has no name here keeps its own, so
-# that nothing that a collection codes is lost; and texts made of labels ---
+# --- labels under the names that are used here, or their own where there is none, and texts made of labels ---
 
 _LABELS = read_toml(__file__, "labels.toml")
 
@@ -200,8 +180,7 @@ def _names(collection: str) -> dict[str, str]:
 
 def named(labels: Iterable[str], collection: str) -> list[str]:
     """Return labels under the names used here, each once, without those that name no finding."""
-    names = _names(collection)
-    found = (names.get(label.lower(), label) for label in map(str.strip, labels))
+    found = (_names(collection).get(label.lower(), label) for label in map(str.strip, labels))
     return list(filter(None, dict.fromkeys(found)))
 
 
@@ -243,5 +222,4 @@ def _impression(labels: list[str], unsure: list[str]) -> str:
 
 
 def _spoken(label: str) -> str:
-    name: str = _LABELS["names"].get(label, label.replace("_", " ").lower())
-    return name
+    return str(_LABELS["names"].get(label, label.replace("_", " ").lower()))

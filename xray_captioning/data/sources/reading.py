@@ -1,11 +1,10 @@
-"""Read the reports and image names of any known source into one table of studies.
-
-A reader returns a list of `xray_captioning.data.studies.Study`; `READERS` lists them.
+"""Read the reports and image names of any known source into one table of studies. A reader returns a list of
+`xray_captioning.data.studies.Study`; `READERS` lists them.
 """
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -56,6 +55,7 @@ class Source:
         return list(filter(self.fits or Path.exists, next(filter(None, found), [])))
 
 
+_VINDR = ("image_labels_*.csv*", "annotations_*.csv*", "*/image_labels_*.csv*", "*/annotations_*.csv*")
 CAPTIONS = Source("captions", captions.USUAL_NAMES, captions.read)
 # A folder is read as the first of these that it holds: what is more special comes first.
 _ALL = (
@@ -64,7 +64,7 @@ _ALL = (
     Source("chexpert_plus", ("df_chexpert_plus_*.csv*",), published.read_plus, one_file=True),
     Source("chexpert", ("train.csv*",), published.read_chexpert, fits=published.is_chexpert),
     Source("padchest", ("PADCHEST_chest_x_ray_images_labels*.csv*",), published.read_padchest, one_file=True),
-    Source("vindr", published.VINDR_TABLES, published.read_vindr),
+    Source("vindr", _VINDR, published.read_vindr),
     Source("nih14", ("Data_Entry*.csv*", "sample_labels.csv*"), published.read_nih, one_file=True),
     Source("roco", ("*/radiology/captions.txt", "*_captions.csv"), published.read_roco, fits=published.is_roco),
     Source("coco", ("*.json",), captions.read_coco, (".json",), fits=captions.is_coco),
@@ -99,17 +99,16 @@ def read_studies(
     Parameters
     ----------
     path : str or os.PathLike
-        A folder, or the file itself, also a folder above it, or a zip archive of it, or its address
-        in a store (s3://bucket/folder). docs/data.md lists what can be read.
+        A folder, or the file itself, also a folder above it, or a zip archive of it, or its address in a store
+        (s3://bucket/folder). docs/data.md lists what can be read.
     image_dir : str or os.PathLike, optional
         Where the images are, if not beside the tables.
     source : str, optional
         The kind of source, such as ``kaggle`` or ``captions``; by default it is recognised.
     columns : mapping of str to str or None, optional
-        What the columns of a captions table are called where they are not recognised, by role:
-        ``{"image": "file", "caption": "note", "patient": "pid", "split": "fold"}``. Roles
-        are image, study, patient, split, view, labels, and for texts caption (or a whole report),
-        findings, impression, indication and comparison. None: no column plays that role.
+        What the columns of a captions table are called, by role: ``{"image": "file", "caption": "note"}``. Roles
+        are image, study, patient, split, view, labels, and for texts caption (or a whole report), findings,
+        impression, indication and comparison; None: no column plays that role.
     need_images : bool
         Whether a captions table must have a column of images, as it must not beside features.
 
@@ -119,8 +118,7 @@ def read_studies(
         One row for each study, with the columns
 
         - study_id, str: Kaggle uid, XML number, annotation id, or stem;
-        - images and views, lists of str: every image named, present or not, frontal ones first;
-          'frontal', 'lateral' or 'unknown';
+        - images and views, lists of str: every image named, frontal ones first; 'frontal', 'lateral', 'unknown';
         - indication, comparison, findings, impression, str or None;
         - problems and uncertain, lists of str, empty for a normal study: what is or may be there;
         - mesh, str or None: the source's coding, unchanged;
@@ -183,10 +181,9 @@ def detect(path: Path) -> DetectedSource:
         fitting = [CAPTIONS]
     if fitting:
         return DetectedSource(fitting[0], path, tuple(source.name for source in fitting[1:]))
-    found = None if alone else below(path, _ALL) or below(path, [CAPTIONS])
-    if found is None:
-        raise _unknown(path)
-    return found
+    if not alone and (found := below(path, _ALL) or below(path, [CAPTIONS])):
+        return found
+    raise _unknown(path)
 
 
 def _of_file(path: Path) -> list[Source]:
@@ -203,7 +200,8 @@ def below(path: Path, sources: Sequence[Source]) -> DetectedSource | None:
     is_here = holds if len(sources) == 1 else Source.is_folder
     level = [path]
     for _ in range(_DEPTH):
-        level = [folder for above in level for folder in _folders(above)]
+        inner = ([p for p in sorted(above.iterdir()) if p.is_dir() and p.name[0] != "."] for above in level)
+        level = [folder for folders in inner if len(folders) <= _MOST_FOLDERS for folder in folders]
         found = [DetectedSource(s, f) for f in level for s in sources if is_here(s, f)]
         places = list(dict.fromkeys(at.path for at in found))
         if len(places) > 1:
@@ -221,15 +219,10 @@ def holds(source: Source, folder: Path) -> bool:
     )
 
 
-def _folders(path: Path) -> Iterator[Path]:
-    folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    yield from folders if len(folders) <= _MOST_FOLDERS else ()
-
-
 def _unknown(path: Path) -> DataError:
     patterns = [" with ".join(s.patterns) if s.needs_all else s.patterns[0] for s in _ALL]
-    named = [pattern for pattern in dict.fromkeys(patterns) if pattern != "*"]  # DICOM has any name
-    looked = f"looked for {', '.join(named)}, DICOM files or another table"
+    named = ", ".join(pattern for pattern in dict.fromkeys(patterns) if pattern != "*")  # DICOM has any name
+    looked = f"looked for {named}, DICOM files or another table"
     if path.is_file():
         endings = ", ".join(dict.fromkeys(suffix for s in _ALL for suffix in s.suffixes))
         return DataError(f"{path}: no known source there; {looked}; a file must end in {endings}")
