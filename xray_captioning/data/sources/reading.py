@@ -108,8 +108,8 @@ def read_studies(
     columns : mapping of str to str or None, optional
         What the columns of a captions table are called where they are not recognised, by role:
         ``{"image": "file", "caption": "note", "patient": "pid", "split": "fold"}``. Roles
-        are image, study, patient, split, view, labels, and for texts caption (or a whole report),
-        findings, impression, indication and comparison. None: no column plays that role.
+        are image, study, patient, date, split, view, labels, and for texts caption (or a whole report),
+        findings, impression, indication, comparison and prior. None: no column plays that role.
     need_images : bool
         Whether a captions table must have a column of images, as it must not beside features.
 
