@@ -124,7 +124,7 @@ def test_commands_refuse_it_without_its_words(run, tiny_run, phantoms, studies, 
     for words, problem in (
         ([*images, "--bundle", str(run)], "--indication and --prior are of one study"),
         (["--data", str(phantoms), "--bundle", str(run)], "--indication and --prior are of one study"),
-        ([images[0], "--bundle", str(tiny_run)], "--indication is of one study, for a bundle that reads it"),
+        ([images[0], "--bundle", str(tiny_run)], "reads nothing beside images"),
     ):
         assert main(["caption", *words, "--indication", MARK]) == 2
         output, error = capfd.readouterr()

@@ -186,9 +186,7 @@ def _digest(studies: Sequence[Study]) -> str:
     """Return the SHA-256 of names, paths, views, and what tells the files there from others."""
     stored = versions(path for s in studies for path in s.images if path)
     told = {path: [path, *(stored.get(path or "", "").split() or _state(path))] for s in studies for path in s.images}
-    listed = [
-        [s.name, [told[path] for path in s.images], s.views, *([s.context] if s.context else [])] for s in studies
-    ]
+    listed = [[s.name, [told[path] for path in s.images], s.views, *filter(None, [s.context])] for s in studies]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 

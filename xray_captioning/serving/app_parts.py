@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from msgspec import to_builtins
@@ -51,7 +51,7 @@ class Study(NamedTuple):
     about: str = ""  # what is known of it; empty for a user's own
     context: Mapping[str, str] = {}  # what a bundle reads beside the images, by kind
 
-    def told(self, context: Mapping[str, str]) -> Study:
+    def told(self, context: Mapping[str, str]) -> Self:
         """Return the study with what the user tells of it."""
         return self._replace(context=context, digest=f"{self.digest} {digest(list(map(str.encode, context.values())))}")
 
