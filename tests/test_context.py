@@ -50,6 +50,7 @@ def run(studies, config, tiny_encoder_run, tiny_cache, tmp_path_factory):
 def test_training_learns_from_the_texts_and_knows_their_words(run, studies, config):
     captioner = Captioner.load(run)
     assert captioner.config.text.context == ("indication", "prior")
+    assert "; reads beside the images: indication, prior\n" in (run / "README.md").read_text()
     usable = usable_studies(studies, config)
     train = usable[usable["study_id"].isin(captioner.split.train)]
     words = " ".join(context_texts(contexts(train, config), config)).split()
@@ -158,6 +159,15 @@ def test_forms_have_fields_of_it(client, run, studies):
     described = client.get("/openapi.json").json["components"]["schemas"]["Upload"]
     assert {"indication", "prior", "indication.2", "prior.2"} <= set(described["properties"])
     assert described["dependentRequired"]["prior.2"] == ["images.2"]
+
+
+def test_a_text_of_a_form_is_bounded(client, studies, monkeypatch):
+    from xray_captioning.serving import requests
+
+    monkeypatch.setattr(requests, "MOST_TEXT", len(MARK))
+    for text, status in ((MARK, 200), (f"{MARK}s", 422)):
+        images = [(io.BytesIO(Path(studies["images"][0][0]).read_bytes()), "a.png")]
+        assert client.post("/v1/captions", data={"images": images, "indication": text}).status_code == status
 
 
 def test_no_answer_log_or_metric_holds_it(client, run, studies, capfd):

@@ -178,6 +178,6 @@ def describe_api(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of a server."""
     limits = {"settings": settings, "names": requests.study_fields(settings), "views": captioner.config.image.views}
     own = {"version": __version__, "token": settings.token is not None, "calibrated": captioner.calibration is not None}
-    own["context"] = captioner.config.text.context
+    own |= {"context": captioner.config.text.context, "most_text": requests.MOST_TEXT}
     document: dict[str, Any] = json.loads(environment().get_template("serving/openapi.jinja").render(limits | own))
     return document

@@ -19,6 +19,7 @@ from xray_captioning.data.studies import VIEWS
 from xray_captioning.serving.settings import Settings
 
 REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
+MOST_TEXT = 10_000  # characters of a study's context, of which a model reads the first words
 CONTEXT = ("indication", "prior")  # what a model may read beside images
 OPTIONS = ("beam_size", "alternatives", "threshold", "show_unfamiliar")  # beside files and views
 _WRITTEN = {int: re.compile(r"[0-9]{1,4}"), float: re.compile(r"[0-9]{1,4}(\.[0-9]{1,20})?|\.[0-9]{1,20}")}
@@ -158,8 +159,9 @@ def _views(request: Request, images: str, count: int) -> list[str] | None:
 
 def _texts(request: Request, images: str, kinds: Sequence[str], count: int) -> dict[str, str]:
     given = {kind: request.form.getlist(field_beside(images, kind)) for kind in kinds}
-    if wrong := [kind for kind, texts in given.items() if len(texts) > (1 if count else 0)]:
-        raise ProblemError(422, f"{field_beside(images, wrong[0])}: send it once, beside {images}")
+    if wrong := [kind for kind, said in given.items() if len(said) > bool(count) or len("".join(said)) > MOST_TEXT]:
+        once = f"send it once, beside {images}, of at most {MOST_TEXT:,} characters"
+        raise ProblemError(422, f"{field_beside(images, wrong[0])}: {once}")
     return {kind: text for kind, texts in given.items() for text in texts}
 
 
