@@ -6,6 +6,8 @@
     python benchmarks/phantom.py --out more --studies 10000 --presets --options "long"
                                                                 # one of them on more studies
     python benchmarks/phantom.py --out hard --difficulty hard   # hard studies
+    python benchmarks/phantom.py --out hard --difficulty hard --presets --options indication "indication and prior"
+                                                                # what is read beside the images
     python benchmarks/phantom.py --out results --table-only     # the table of what is there
     python benchmarks/phantom.py --out real --data Data_Entry.csv --captions-from-labels --seeds 0
                                                                 # real pixels
@@ -95,6 +97,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "view prefix": {"text.view_prefix": True},
     # What all that was learned comes to: more epochs, and what lets them be used.
     "long": {"training.finding_weight": 0.5, "model.dropout": 0.3, "training.epochs": 20, "training.patience": 20},
+}
+# What is trained where it is named only: hard phantoms have indications that tell something, and patients' priors.
+NAMED: dict[str, dict[str, Any]] = {
+    "indication": {"text.context": ["indication"]},
+    "indication and prior": {"text.context": ["indication", "prior"]},
+    "earlier context aggregation": {"model.decoder": "context_aggregation"},
 }
 
 
@@ -211,7 +219,8 @@ def main() -> None:
     parser.add_argument("--presets", nargs="*", default=list(PRESETS), choices=PRESETS)
     parser.add_argument("--studies", type=int, default=STUDIES, help="phantoms to render")
     parser.add_argument("--difficulty", default="easy", help="of the phantoms: easy, hard, or 0 to 1")
-    parser.add_argument("--options", nargs="*", choices=OPTIONS, help="these options, all if none is named, too")
+    more = "these, too: if none is named, all against collapse"
+    parser.add_argument("--options", nargs="*", choices=(*OPTIONS, *NAMED), help=more)
     parser.add_argument("--data", type=Path, help="real studies instead of phantoms")
     parser.add_argument("--columns", metavar="ROLE=NAME,…", help="of --data, as in `prepare`")
     parser.add_argument("--captions-from-labels", action="store_true", help="as in `prepare`")
@@ -239,11 +248,11 @@ def main() -> None:
                 bench.decoder(preset, small(preset, seed, changes), seed)
             for name in options:
                 print(f"seed {seed}: {name}", flush=True)
-                config = small("chexnet_attention", seed, {**changes, **OPTIONS[name]})
+                config = small("chexnet_attention", seed, {**changes, **(OPTIONS | NAMED)[name]})
                 bench.decoder(name, config, seed)
         if given.data:
             bench.compare([*given.presets, *options], given.seeds)
-    write_results(given.out, PRESETS, tuple(OPTIONS))
+    write_results(given.out, PRESETS, (*OPTIONS, *NAMED))
 
 
 if __name__ == "__main__":

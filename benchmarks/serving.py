@@ -56,7 +56,7 @@ from xray_captioning.serving.engine import Engine
 name = "_predict" if hasattr(Engine, "_predict") else "_read"  # in an older checkout
 predict, first = getattr(Engine, name), []
 
-def repeat(self, beam_size, studies):
+def repeat(self, beam_size, studies, *context):
     first[:] = first or predict(self, beam_size, studies)[:1]
     return first * len(studies)
 

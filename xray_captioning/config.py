@@ -55,6 +55,8 @@ class TextConfig(Struct, frozen=True, forbid_unknown_fields=True):
     maximum_length: Annotated[int, Meta(ge=3, lt=LARGEST)] = 60
     prettify: bool = True
     view_prefix: bool = False
+    context: tuple[Literal["indication", "prior"], ...] = ()
+    context_dropout: Share = 0.5
 
 
 class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -270,5 +272,6 @@ def _explain(error: Exception, values: Any) -> str:
         return f"{where}unknown field {field!r}; fields are {', '.join(known)}"
     named = {"image.resize": RESIZES, "image.normalisation": NORMALISATIONS}.get(path)
     if "enum" in problem or "regex" in problem:
+        kind = get_args(kind)[0] if "[" in path else kind  # one of a list
         problem = f"choose one of {', '.join(named or get_args(kind))}"
     return f"{where}{values!r:.40} does not fit; {problem[0].lower()}{problem[1:]}"

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.decoders import Features
+from xray_captioning.config import load_preset
+from xray_captioning.decoders import DECODERS, Features
 from xray_captioning.decoders.context_aggregation import (
+    ChainedContext,
     ContextAggregation,
     ContextAttention,
     pool_and_spread,
@@ -17,10 +19,10 @@ from xray_captioning.decoders.context_aggregation import (
 CHANNELS = 4
 
 
-def layer_for(grid):
+def layer_for(grid, refined=True):
     """Return a built layer, every weight of it random."""
     keras.utils.set_random_seed(0)
-    layer = ContextAggregation(grid)
+    layer = ContextAggregation(grid, refined)
     layer.build(Features((None, math.prod(grid), CHANNELS), (None, math.prod(grid))))
     rng = np.random.default_rng(1)
     for variable in layer.weights:
@@ -54,6 +56,14 @@ def dense(layer, vector):
     return vector @ kernel + bias
 
 
+def normalised(vector, scale=1, shift=0):
+    return (vector - vector.mean()) / np.sqrt(vector.var() + 1e-3) * scale + shift
+
+
+def norm(layer, vector):
+    return normalised(vector, *(ops.convert_to_numpy(w) for w in layer.weights))
+
+
 def convolved(layer, image):
     depthwise, pointwise, bias, scale, shift = (ops.convert_to_numpy(w) for w in layer.weights)
     rows, columns, channels = image.shape
@@ -65,8 +75,7 @@ def convolved(layer, image):
             if 0 <= v < rows and 0 <= u < columns:
                 filtered += image[v, u] * depthwise[dy, dx, :, 0]
         vector = filtered @ pointwise[0, 0] + bias
-        vector = (vector - vector.mean()) / np.sqrt(vector.var() + 1e-3)
-        out[y, x] = relu(vector * scale + shift)
+        out[y, x] = relu(normalised(vector, scale, shift))
     return out
 
 
@@ -91,6 +100,9 @@ def context_flow(layer, image, previous):
     cells = np.array([[both[np.ix_(v, u)].mean(axis=(0, 1)) for u in across] for v in down])
     for convolution in layer.convolutions:
         cells = convolved(convolution, cells)
+    if layer.refined:
+        inner, outer = layer.refinement
+        cells = cells + cells * sigmoid(dense(outer, relu(dense(inner, cells))))
     out = np.zeros((*image.shape[:2], cells.shape[-1]))
     for y, x in np.ndindex(*image.shape[:2]):
         for i, weight in between(y, [np.mean(v) for v in down]):
@@ -100,19 +112,22 @@ def context_flow(layer, image, previous):
 
 
 def expected(layer, image):
-    flow = np.broadcast_to(relu(dense(layer.overall, image.mean(axis=(0, 1)))), image.shape)
-    total = flow
+    mean = image.mean(axis=(0, 1))
+    mean = dense(layer.overall, relu(norm(layer.norms[0], mean))) if layer.refined else relu(dense(layer.overall, mean))
+    total = flow = np.broadcast_to(mean, image.shape)
     for context in layer.flows:
         flow = context_flow(context, image, flow)
         total = total + flow
     fused = convolved(layer.fusion, total)
-    selected = fused + fused * sigmoid(dense(layer.selection, fused.mean(axis=(0, 1))))
-    return image + ops.convert_to_numpy(layer.gain) * selected
+    weights = dense(layer.selection, fused.mean(axis=(0, 1)))
+    weights = sigmoid(norm(layer.norms[1], weights)) if layer.refined else 1 + sigmoid(weights)
+    return image + ops.convert_to_numpy(layer.gain) * fused * weights
 
 
+@pytest.mark.parametrize("refined", [True, False])
 @pytest.mark.parametrize("grid", [(2, 5, 3), (1, 1, 1), (1, 2, 9)])
-def test_equals_its_equations(grid):
-    layer, features = layer_for(grid), features_for(grid, studies=1)
+def test_equals_its_equations(grid, refined):
+    layer, features = layer_for(grid, refined), features_for(grid, studies=1)
     maps = features.regions.reshape(*grid, CHANNELS).astype("float64")
     wanted = np.stack([expected(layer, image) for image in maps]).reshape(1, -1, CHANNELS)
     np.testing.assert_allclose(aggregated(layer, features), wanted, atol=2e-5)
@@ -175,11 +190,27 @@ def test_a_masked_view_stays_zero_and_changes_nothing():
     np.testing.assert_allclose(aggregated(alone, one), found[:, :6], atol=1e-6)
 
 
-def test_the_decoder_aggregates_once_and_attends_to_every_region():
+def test_models_of_before_have_the_weights_that_they_had():
+    """By name and in this order, as their files have them."""
+    found = [weight.path.partition("/")[2] for weight in layer_for((2, 3, 3), refined=False).weights]
+    norm = ("gamma", "beta")
+    convolution = ("convolution/depthwise_kernel", "convolution/pointwise_kernel", "convolution/bias")
+    each = [*convolution, *(f"norm/{one}" for one in norm)]
+    flow = [f"flow_2/convolution_{i}/{one}" for i in (0, 1) for one in each]
+    dense = [[f"{layer}/{one}" for one in ("kernel", "bias")] for layer in ("overall", "selection")]
+    assert sorted(found) == sorted(["gain", *dense[0], *flow, *(f"fusion/{one}" for one in each), *dense[1]])
+    assert issubclass(ContextAttention, ChainedContext)
+    assert DECODERS["context_aggregation"].kind(5, (1, 1, 1)).context.refined is False
+    assert load_preset("chexnet_context").model.decoder == "chained_context"
+    assert DECODERS["chained_context"].kind(5, (1, 1, 1)).context.refined
+
+
+@pytest.mark.parametrize("kind", [ChainedContext, ContextAttention])
+def test_the_decoder_aggregates_once_and_attends_to_every_region(kind):
     keras.utils.set_random_seed(0)
     grid = (2, 1, 3)
     features = features_for(grid)
-    decoder = ContextAttention(11, grid, units=6, embedding=5, attention=4)
+    decoder = kind(11, grid, units=6, embedding=5, attention=4)
     decoder.build(Features((None, 6, CHANNELS), (None, 6)))
     state = decoder.start(features)
     regions = ops.convert_to_numpy(state["study"]["regions"])

@@ -348,3 +348,59 @@ def test_masked_softmax_of_nothing_is_zero():
     np.testing.assert_allclose(weights, [[0.5, 0, 0.5]] * 2)
     nothing = masked_softmax(ops.ones((1, 3)), ops.zeros((1, 3), dtype="bool"))
     np.testing.assert_array_equal(nothing, [[0, 0, 0]])
+
+
+def told(studies=3, kinds=2, words=5, seed=0):
+    """Return token ids (studies, kinds, words) of texts with zeros behind them."""
+    tokens = np.random.default_rng(seed).integers(1, VOCABULARY, (studies, kinds, words)).astype("int32")
+    tokens[1, 0, 2:] = tokens[2, 1, 3:] = 0
+    return tokens
+
+
+@pytest.fixture(scope="module")
+def informed(config):
+    return build(config, context=2)
+
+
+def test_a_context_is_read_in_call_as_in_start(informed):
+    inputs = batch() | {"context": told()}
+    state = informed.start(Features(inputs["regions"], inputs["mask"]), inputs["context"])
+    row, _ = informed.step(ops.convert_to_tensor(inputs["tokens"][:, 0]), state)
+    np.testing.assert_allclose(logits(informed, inputs)[:, 0], row, atol=1e-4)
+    assert np.abs(logits(informed, batch()) - logits(informed, inputs)).max(axis=(1, 2)).min() > 1e-4
+
+
+def test_an_empty_context_adds_exactly_zero_and_the_rest_of_the_model_is_as_without(config, informed):
+    inputs = batch()
+    empty = inputs | {"context": np.zeros_like(told())}
+    np.testing.assert_array_equal(logits(informed, empty), logits(informed, inputs))
+    plain = build(config)
+    plain.set_weights(informed.get_weights()[: len(plain.weights)])
+    np.testing.assert_array_equal(logits(plain, inputs), logits(informed, inputs))
+
+
+def test_padding_and_order_of_kinds_of_context():
+    model = build(small("simple"), context=2)
+    longer = np.pad(told(), [(0, 0), (0, 0), (0, 4)])
+    inputs = batch()
+    found = [logits(model, inputs | {"context": context}) for context in (told(), longer, told()[:, ::-1])]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+    assert np.abs(found[0] - found[2]).max() > 1e-4  # a prior is no indication
+
+
+def test_a_masked_region_stays_as_if_nothing_were_told(informed):
+    inputs = batch()
+    features = informed.head(Features(inputs["regions"], inputs["mask"]), training=False)
+    regions = ops.convert_to_numpy(informed.informed(features, told()).regions)
+    assert not regions[~inputs["mask"]].any()
+    added = (regions - ops.convert_to_numpy(features.regions))[1]
+    np.testing.assert_allclose(added, np.broadcast_to(added[:1], added.shape), atol=1e-6)
+
+
+def test_a_model_that_reads_a_context_survives_its_config():
+    model = build(small("gru"), context=1, maximum_length=9)
+    again = CaptionModel.from_config(model.get_config())
+    assert [w.shape for w in again.weights] == [w.shape for w in model.weights]
+    old = model.get_config()
+    del old["context"]  # files of before
+    assert CaptionModel.from_config(old).context == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from xray_captioning.data.table import Table
+from xray_captioning.data.targets import Context
 from xray_captioning.errors import ConfigError, DataError, require
 from xray_captioning.files import atomic_path, naming
 
@@ -31,6 +32,7 @@ class Study(NamedTuple):
     # Paths; in the places of the model's views where one is None, which the study then lacks.
     images: Sequence[str | None]
     views: Sequence[str] | None = None  # of each image, where somebody said so
+    context: Context | None = None  # what a model reads beside them
 
 
 def printable(text: str) -> str:

@@ -99,13 +99,16 @@ def captioned(
     """Yield a row of JSON values a study, batch by batch; ``error`` says why one has no caption."""
     # While a batch is captioned the next one is encoded.
 
-    def following() -> Seen | None:
-        batch = next(batches, None)
-        return None if batch is None else _seen(captioner, batch, given)
+    def following() -> tuple[list[Row], Features | None, Any] | None:
+        if (batch := next(batches, None)) is None:
+            return None
+        rows, features = _seen(captioner, batch, given)
+        told = [study.context for study, row in zip(batch, rows) if row["error"] is None]
+        return rows, features, told if any(told) else None
 
-    for rows, features in one_ahead(following):
+    for rows, features, told in one_ahead(following):
         readable = [row for row in rows if row["error"] is None]
-        found = () if features is None else predict(captioner, features, beam_size)
+        found = () if features is None else predict(captioner, features, beam_size, told)
         for row, prediction in zip(readable, found, strict=True):
             row.update(_result(*stated(*prediction, show_unfamiliar)))
         yield rows
@@ -181,7 +184,7 @@ def _digest(studies: Sequence[Study]) -> str:
     """Return the SHA-256 of names, paths, views, and what tells the files there from others."""
     stored = versions(path for s in studies for path in s.images if path)
     told = {path: [path, *(stored.get(path or "", "").split() or _state(path))] for s in studies for path in s.images}
-    listed = [[s.name, [told[path] for path in s.images], s.views] for s in studies]
+    listed = [[s.name, [told[path] for path in s.images], s.views, *filter(None, [s.context])] for s in studies]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice, repeat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from xray_captioning.captioner import calibration as applied
 from xray_captioning.captioner.caption import Alternative, Caption, Sentence, spelled_sentences, word_means, words_of
 from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch
 from xray_captioning.captioner.graphs import BATCH, GraphModel
-from xray_captioning.captioner.studies import Studies, Study, Views, arranged_studies
+from xray_captioning.captioner.studies import Studies, Study, Told, Views, arranged_studies, with_context
 from xray_captioning.config import Config
 from xray_captioning.data.encoding import encode_studies, finding_probabilities
 from xray_captioning.data.features import Features, one_ahead
@@ -28,6 +28,9 @@ from xray_captioning.search import Rules, Sampling, SearchResult
 from xray_captioning.text.cleaning import prettify
 from xray_captioning.text.token_ids import TokenIds
 from xray_captioning.text.tokenizer import load_tokenizer
+
+Size = int | None
+Draw = Sampling | None
 
 
 class Captioner:
@@ -186,7 +189,7 @@ class Captioner:
         export_captioner(self, Path(folder), form, precision, images)
 
     def caption(
-        self, studies: Studies, beam_size: int | None = None, sampling: Sampling | None = None, views: Views = None
+        self, studies: Studies, beam_size: Size = None, sampling: Draw = None, views: Views = None, context: Told = None
     ) -> list[Caption]:
         """Write a caption for each study.
 
@@ -207,6 +210,9 @@ class Captioner:
             of a table of studies; one sequence of names holds for all studies. Each view has its
             own place in the model (:func:`~xray_captioning.data.studies.select_images`). Where no
             view is given, that which a DICOM file names counts, else the order.
+        context : sequence of (dict, str or None), optional
+            For each study the texts that the model reads beside its images, as far as there are any, by kind as
+            ``config.text.context`` names them: ``{"indication": "Cough."}``. A text alone is of the first kind.
 
         Returns
         -------
@@ -221,17 +227,18 @@ class Captioner:
             An image cannot be read.
         DataError
             A study has no image, more than the model has views, or two of one view; or ``views``
-            does not fit the studies.
+            or ``context`` does not fit the studies.
         ConfigError
-            ``beam_size`` is no whole number from 1 on, or the sampling has an impossible value.
+            ``beam_size`` is no whole number from 1 on, the sampling has an impossible value, or the model reads no
+            such ``context``.
         """
         write = self._writer(beam_size, sampling)
-        captions = [c for batch in self._encoded(studies, views) for c in write(batch)]
+        captions = list(chain.from_iterable(write(self._encoded(studies, views), context)))
         applied.warn_if_unfamiliar(caption.novelty for caption in captions)
         return captions
 
     def caption_iter(
-        self, studies: Studies, beam_size: int | None = None, sampling: Sampling | None = None, views: Views = None
+        self, studies: Studies, beam_size: Size = None, sampling: Draw = None, views: Views = None, context: Told = None
     ) -> Iterator[Caption]:
         """Yield captions one by one, for any number of studies; otherwise as :meth:`caption`.
 
@@ -239,8 +246,7 @@ class Captioner:
         first batch with unfamiliar images is warned of.
         """
         write, warned = self._writer(beam_size, sampling), False
-        for batch in self._encoded(studies, views):
-            captions = write(batch)
+        for captions in write(self._encoded(studies, views), context):
             warned = warned or applied.warn_if_unfamiliar(caption.novelty for caption in captions)
             yield from captions
 
@@ -285,7 +291,7 @@ class Captioner:
         return [row for batch in batches for row in finding_probabilities(self.encoder, *batch)]
 
     def caption_features(
-        self, features: Features, beam_size: int | None = None, sampling: Sampling | None = None
+        self, features: Features, beam_size: Size = None, sampling: Draw = None, context: Told = None
     ) -> list[Caption]:
         """Write a caption for each study whose features are known; otherwise as :meth:`caption`.
 
@@ -293,19 +299,20 @@ class Captioner:
         ----------
         features : Features
             NumPy arrays, such as :meth:`features` returns.
-        beam_size, sampling
+        beam_size, sampling, context
             As :meth:`caption` takes them.
         """
-        captions = self.write_captions(features, beam_size, sampling)
+        captions = self.write_captions(features, beam_size, sampling, context=context)
         applied.warn_if_unfamiliar(caption.novelty for caption in captions)
         return captions
 
     def write_captions(
         self,
         features: Features,
-        beam_size: int | None = None,
-        sampling: Sampling | None = None,
-        total: int | None = None,
+        beam_size: Size = None,
+        sampling: Draw = None,
+        total: Size = None,
+        context: Told = None,
     ) -> list[Caption]:
         """As :meth:`caption_features`, but it is the caller who warns of unfamiliar images, and who may know
         the `total` of studies in all calls.
@@ -313,7 +320,7 @@ class Captioner:
         write, most = self._writer(beam_size, sampling, total), BATCH_SIZES[-1]
         starts = range(0, len(features.mask), most)
         parts = (Features(*(array[i : i + most] for array in features)) for i in starts)
-        return [caption for part in parts for caption in write(part)]
+        return list(chain.from_iterable(write(parts, context)))
 
     def _placed(self, studies: Studies, views: Views) -> Iterator[Study]:
         if self.config.model.encoder == FEATURES:
@@ -329,21 +336,20 @@ class Captioner:
 
         return one_ahead(following)  # a batch is encoded while the one before is captioned
 
-    def _writer(
-        self, beam_size: int | None, sampling: Sampling | None, total: int | None = None
-    ) -> Callable[[Features], list[Caption]]:
+    def _writer(self, beam_size: Size, sampling: Draw, total: Size = None) -> Callable[..., Iterator[list[Caption]]]:
         decoding = self.config.decoding
         if beam_size is None:
             beam_size = decoding.beam_size if sampling is None else 1
         asked = self.rules(), beam_size, decoding.length_penalty, sampling
         run, search = self._compiled_search.prepare(*asked, total), applied.search_of(decoding, beam_size)
 
-        def write(features: Features) -> list[Caption]:
-            captions = [self._caption(SearchResult(*rows)) for rows in zip(*run(features))]
-            if self.calibration is None:
-                return captions
-            pooled = applied.pooled_views(*features, self.config.image.views)
-            return self.calibration.calibrated(captions, *pooled, search, sampling is not None)
+        def write(batches: Iterable[Features], context: Told) -> Iterator[list[Caption]]:
+            for features, tokens in with_context(batches, context, self.tokenizer, self.config):
+                captions = [self._caption(SearchResult(*rows)) for rows in zip(*run(features, tokens))]
+                if self.calibration is not None:
+                    pooled = applied.pooled_views(*features, self.config.image.views)
+                    captions = self.calibration.calibrated(captions, *pooled, search, sampling is not None)
+                yield captions
 
         return write
 
@@ -382,9 +388,12 @@ class Prediction(NamedTuple):
     probabilities: dict[str, float] | None  # of findings, in [0, 1]; None without a classifier
 
 
-def predict(captioner: Captioner, features: Features, beam_size: int | None = None) -> list[Prediction]:
+def predict(
+    captioner: Captioner, features: Features, beam_size: int | None = None, context: Told = None
+) -> list[Prediction]:
     """Return what a captioner says of studies whose features are known; nothing is warned of."""
-    captions = captioner.write_captions(features, beam_size)
+    told: dict[str, Any] = {} if context is None else {"context": context}
+    captions = captioner.write_captions(features, beam_size, **told)
     classifies = bool(captioner.encoder.findings)
     found = finding_probabilities(captioner.encoder, *features) if classifies else repeat(None)
     return list(map(Prediction, captions, found))

@@ -23,7 +23,7 @@ KEPT = 16
 # Fewer studies are searched without XLA: its compiling would take longer than it saves.
 WORTH_FUSING = 500
 
-Search = Callable[[Features], SearchResult]
+Search = Callable[..., SearchResult]
 
 
 class CompiledSearch:
@@ -40,7 +40,9 @@ class CompiledSearch:
         sampling: Sampling | None = None,
         total: int | None = None,
     ) -> Search:
-        """Return a function from `Features` of at most ``BATCH_SIZES[-1]`` studies, arrays, to their `SearchResult`."""
+        """Return a function from `Features` of at most ``BATCH_SIZES[-1]`` studies, arrays, and perhaps their
+        context, token ids (studies, kinds, words), to their `SearchResult`.
+        """
         # A beam of 1 is greedy search, or sampling where that is given; `total` is how many studies will be searched,
         # where that is known. Settings that cannot work raise `ConfigError`.
         _check(beam_size, sampling)
@@ -55,8 +57,8 @@ class CompiledSearch:
             kinds = {"temperature": "float32", "top_k": "int32", "top_p": "float32"}
             numbers = [np.asarray(getattr(sampling, name), kind) for name, kind in kinds.items()]
 
-        def search(features: Features) -> SearchResult:
-            arrays = [*features]
+        def search(features: Features, context: Any = None) -> SearchResult:
+            arrays = [*features, *([] if context is None else [context])]
             if noise is not None:  # row by row, so that batch size and padding change nothing
                 arrays.append(noise.random((len(features.mask), rules.maximum_length), "float32"))
             return run(arrays, numbers)
@@ -91,15 +93,16 @@ class _Compiled:
         ops = array_namespace(found)
         return SearchResult(*(ops.convert_to_numpy(x)[:studies] for x in found))
 
-    def _search(self, numbers: Any, regions: Any, mask: Any, *noise: Any) -> SearchResult:
+    def _search(self, numbers: Any, regions: Any, mask: Any, *more: Any) -> SearchResult:
         rules, step, width = self.rules, self.model.step, self.width
-        state = self.model.start(Features(regions, mask))
+        context = more if width is None else more[:-1]
+        state = self.model.start(Features(regions, mask), *context)
         ops = array_namespace(state)
         # Padding has no region; it is finished before it begins.
         real = ops.any(ops.cast(mask, "bool"), axis=1)
         if width is not None:
             sampling = Sampling(*numbers)
-            return sample_search(state, step, real, rules, sampling, noise[0], width)
+            return sample_search(state, step, real, rules, sampling, more[-1], width)
         if self.beam_size == 1:
             return greedy_search(state, step, real, rules)
         return beam_search(state, step, real, rules, self.beam_size, *numbers)

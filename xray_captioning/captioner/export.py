@@ -135,9 +135,11 @@ def _normalised(images: Any, image: ImageConfig) -> Any:
 
 def _decoder(captioner: Any) -> dict[str, Network]:
     model, known = captioner.model, _features(captioner)
+    if model.context:
+        known["context"] = "int32", ("studies", model.context, model.maximum_length)
 
     def start(given: Named) -> Named:
-        return dict(leaves(model.start(Features(**given)), "state"))
+        return dict(leaves(model.start(Features(given["regions"], given["mask"]), given.get("context")), "state"))
 
     def step(given: Named) -> Named:
         named = nested(given)
@@ -255,8 +257,10 @@ def _compare(captioner: Any, exported: GraphEncoder, graphs: GraphModel, shown: 
     if encoder.findings:
         expected = encoder.probabilities(*features)
         _equal("classifier", exported.probabilities(*features), expected)
-    started = graphs.start(features)
-    _equal("start", started, model.start(features))
+    tokens = np.arange(2 * model.context * model.maximum_length, dtype="int32") % model.vocabulary_size
+    context = tokens.reshape(2, model.context, -1) if model.context else None
+    started = graphs.start(features, context)
+    _equal("start", started, model.start(features, context))
     for beams in BEAMS:
         state = repeated_rows(started, beams)
         expected = map_structure(ops.convert_to_tensor, state)

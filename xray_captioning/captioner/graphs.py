@@ -141,9 +141,10 @@ class GraphModel:
     def __init__(self, start: Graph, step: Graph) -> None:
         self._start, self._step = start, step
 
-    def start(self, features: Features) -> Any:
+    def start(self, features: Features, context: Any = None) -> Any:
         """Return the state before the first token."""
-        return nested(self._start(**_given(*features)))["state"]
+        more = {} if context is None else {"context": context}
+        return nested(self._start(**_given(*features), **more))["state"]
 
     def step(self, token: Array, state: Any) -> tuple[Array, Any]:
         """Return logits and the next state; what has not changed are the same arrays."""

@@ -1,20 +1,24 @@
 """The studies that a captioner is given: which image shows which view, and whether it can be so."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat, zip_longest
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, repeat, zip_longest
 from typing import Any
 
 import numpy as np
 
+from xray_captioning.config import Config
+from xray_captioning.data.features import Features
 from xray_captioning.data.images import Image, arranged
 from xray_captioning.data.levels import is_pillow, pillow_pixels
 from xray_captioning.data.studies import VIEWS
-from xray_captioning.errors import DataError, ImageError
+from xray_captioning.data.targets import Context, context_tokens
+from xray_captioning.errors import ConfigError, DataError, ImageError
 
 Study = Sequence[Image | None]  # the images of a study; None stands for a view that it lacks
 Studies = Iterable[Study]
 Views = Sequence[str] | Sequence[Sequence[str] | None] | None  # of the images of all, or of each
+Told = Iterable[Context | str | None] | None  # what a model may read beside the images of each study
 
 
 def arranged_studies(studies: Studies, count: int, views: Views = None) -> Iterator[Study]:
@@ -25,6 +29,35 @@ def arranged_studies(studies: Studies, count: int, views: Views = None) -> Itera
             yield arranged([_plain(image) for image in study], count, names)
         except ImageError as error:
             raise ImageError(f"study {number}: {error}") from None
+
+
+def with_context(
+    batches: Iterable[Features], context: Told, tokenizer: Any, config: Config
+) -> Iterator[tuple[Features, Any]]:
+    """Yield batches of features and token ids of their context, (studies, kinds, words), None of a model without."""
+    kinds = config.text.context
+    if context is not None and not kinds:
+        raise ConfigError("this model reads images only (text.context is []); leave the context out")
+    if isinstance(context, str | Mapping):
+        raise DataError("context: expected a list, of the texts of each study; put it in brackets")
+    given = repeat(None) if context is None else iter(context)
+    for batch in batches:
+        texts = [_checked(one, kinds) for one in islice(given, len(batch.mask))]
+        if len(texts) < len(batch.mask):
+            raise DataError("context: there are not as many as studies; give each its own, None for none")
+        yield batch, context_tokens(texts, tokenizer, config) if kinds else None
+    if context is not None and list(islice(given, 1)):
+        raise DataError("context: there are more than studies; give each its own")
+
+
+def _checked(given: Context | str | None, kinds: Sequence[str]) -> Context:
+    """Return a study's context by kind; what is wrong is told without its words, which are a patient's."""
+    context = given if isinstance(given, Mapping) else {kinds[0]: given} if kinds else {}
+    if not set(context) <= set(kinds):
+        raise ConfigError(f"context: beside images this model reads {' and '.join(kinds)}; leave other texts out")
+    if not all(text is None or isinstance(text, str) for text in context.values()):
+        raise DataError("context: a study's is a text, or a dict of texts by kind; give None where there is none")
+    return context
 
 
 def _plain(image: Image | None) -> Image | None:

@@ -48,6 +48,7 @@ def caption(named: tuple[str, ...], source: options.Source, bundle: str, out: An
     is looked at first.
     """
     views, findings, features, engine = map(asked.pop, ("views", "findings", "features", "engine"))
+    told = {kind: text for kind in ("indication", "prior") if (text := asked.pop(kind)) is not None}
     out_dicom, fhir, keep_patient = map(asked.pop, ("out_dicom", "fhir", "keep_patient"))
     reported = (out_dicom, fhir, keep_patient) if out_dicom or fhir else None
     if keep_patient and not reported:
@@ -56,7 +57,7 @@ def caption(named: tuple[str, ...], source: options.Source, bundle: str, out: An
         raise ConfigError("--engine ray captions images into a file: give --out, and no --features")
     file = staged(out, resume)
     if features is not None:
-        more = bool(named or source.data or reported)
+        more = bool(named or source.data or reported or told)
         count, errors = _caption_features(features, bundle, file, resume, more, **asked)
     else:
         _check_options(named, source, file, resume, findings, bool(reported))
@@ -64,6 +65,7 @@ def caption(named: tuple[str, ...], source: options.Source, bundle: str, out: An
         model = _read_bundle(bundle, findings)
         count = model.config.image.views
         studies = source_studies(source, model.config) if source.data else named_studies(named, count, shown)
+        studies = _told(studies, told, model, source) if told else studies
         if not (file or reported):
             _print(model, studies, findings, **asked)
             return
@@ -80,7 +82,7 @@ def _caption_features(
     path: Any, bundle: str, out: Path | None, resume: bool, more: bool, **asked: Any
 ) -> tuple[int, int]:
     if out is None or more:
-        raise ConfigError("--features are captioned into a file: give --out, and no images or reports")
+        raise ConfigError("--features are captioned into a file: give --out, and no images, texts or reports")
     import pandas as pd
 
     from xray_captioning.evaluation.matching import features_of
@@ -138,6 +140,15 @@ def named_studies(images: Sequence[str], count: int, views: list[str] | None) ->
     return [Study(_name(paths), paths, views) for paths in found]
 
 
+def _told(studies: list[Study], told: dict[str, str], model: Bundle, source: options.Source) -> list[Study]:
+    """Return the one study with what the command line tells of it."""
+    kinds = model.config.text.context
+    if source.data or len(studies) != 1 or not set(told) <= set(kinds):
+        reads = f"{model.folder} reads {' and '.join(kinds) or 'nothing'} beside images"
+        raise ConfigError(f"--indication and --prior are of one study, for a bundle that reads them; {reads}")
+    return [studies[0]._replace(context=told)]
+
+
 def _note_laterals(studies: list[list[str]]) -> None:
     """Say that a first image called lateral is taken for a frontal one: names decide nothing."""
     from xray_captioning.data.images import known_views  # a DICOM file may say it itself
@@ -172,13 +183,15 @@ def _name(paths: Sequence[str | None]) -> str:
 
 def source_studies(source: options.Source, config: Config) -> list[Study]:
     """Return each study of a data source with those of its images that the model looks at."""
-    from xray_captioning.data.targets import study_images
+    from xray_captioning.data.targets import contexts, study_images, with_priors
 
     studies = source.read()
     present = with_images(studies)
     there = dict(zip(present["study_id"], study_images(present, config)))
+    told = contexts(with_priors(studies, config), config) or [{}] * len(studies)
     # One image that stands in for two views is named once.
-    return [Study(name, list(dict.fromkeys(there.get(name, ())))) for name in studies["study_id"]]
+    named = [list(dict.fromkeys(there.get(name, ()))) for name in studies["study_id"]]
+    return [Study(name, images, None, own) for name, images, own in zip(studies["study_id"], named, told)]
 
 
 def _write_file(
@@ -250,7 +263,8 @@ def _captions(
     for start in range(0, len(studies), BATCH):
         batch = studies[start : start + BATCH]
         features = captioner.features([s.images for s in batch], [s.views for s in batch])
-        for found in predict(captioner, features, beam):
+        told = [s.context for s in batch] if bundle.config.text.context else None
+        for found in predict(captioner, features, beam, told):
             said, known = stated(*found, show_unfamiliar)
             written.append((said.text, said.novelty))
             yield [said.text], known

@@ -138,7 +138,8 @@ def evaluate(
     images = any(run.features is None for run in every)
     if given is not None and all(run.features is None for run in every):
         raise ConfigError("features: no system was trained on features; leave them out")
-    usable = usable_studies(studies, config, given, images)
+    kinds = sorted({kind for run in every for kind in run.config.text.context})
+    usable = usable_studies(studies, config.replace({"text.context": kinds}), given, images)
     if given is not None:
         given.check(usable["study_id"])
     if protocol:

@@ -17,7 +17,7 @@ from xray_captioning.config import Config
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import TrainedOn
-from xray_captioning.data.targets import cleaned_texts, scored_text, section_texts, study_images
+from xray_captioning.data.targets import Context, cleaned_texts, contexts, scored_text, section_texts, study_images
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import R2GEN, ReportTexts, System, baseline_systems
 from xray_captioning.evaluation.caption_files import TextColumn, Texts
@@ -157,31 +157,57 @@ def system_texts(
         cleaning = task.config.text.cleaning
         said.append((name, None, [kept_texts((clean(t, cleaning) for t in run), len(run)) for run in given]))
     for name, captioners in models.items():
-        written = [_captions(run, task, beams) for run in captioners]
+        from xray_captioning.captioner.calibration import warn_if_unfamiliar
+
+        written = [_captions(run, task, beams, contexts(task.test, run.config)) for run in captioners]
+        warn_if_unfamiliar(caption.novelty for run in written for captions in run for caption in captions)
         first = first or written[0][0]
         for i, beam in enumerate(beams):
-            scored = [[scored_text(c.words, run.config) for c in w[i]] for w, run in zip(written, captioners)]
-            if task.protocol == R2GEN:
-                scored = [[clean(text, R2GEN) for text in texts] for texts in scored]
-            said.append((name, "greedy" if beam == 1 else f"beam-{beam}", scored))
+            search = "greedy" if beam == 1 else f"beam-{beam}"
+            said.append((name, search, [_scored(w[i], run, task) for w, run in zip(written, captioners)]))
     systems = [System(name, search, runs[0], "system", runs[1:]) for name, search, runs in said]
-    return [*systems, *_baselines(task, models)], first
+    ablated = [] if task.quick else [one for n, runs in models.items() for one in _ablated(n, runs, task)]
+    return [*systems, *_baselines(task, models), *ablated], first
 
 
-def _captions(run: CaptioningSystem, task: Task, beams: Sequence[int]) -> list[list[Caption]]:
-    from xray_captioning.captioner.calibration import warn_if_unfamiliar
+def _scored(captions: Sequence[Caption], run: CaptioningSystem, task: Task) -> list[str]:
+    texts = [scored_text(caption.words, run.config) for caption in captions]
+    return [clean(text, R2GEN) for text in texts] if task.protocol == R2GEN else texts
 
+
+def _captions(
+    run: CaptioningSystem, task: Task, beams: Sequence[int], told: Sequence[Context] | None, blank: bool = False
+) -> list[list[Caption]]:
+    """Return the captions by each beam size, perhaps of `blank` images: the mean of the first batch's features."""
     written: list[list[Caption]] = [[] for _ in beams]
+    mean: Any = None
     with ThreadPoolExecutor(len(beams)) as pool:  # one search is compiled while another is
         for features in run.batches(task.test, task.cache):
-            found = pool.map(partial(run.captioner.write_captions, features, total=len(task.test)), beams)
-            for captions, more in zip(written, found):
+            there, start = features.mask[..., None], len(written[0])
+            if blank:
+                mean = (features.regions * there).sum(0) / np.maximum(there.sum(0), 1) if mean is None else mean
+                features = features._replace(regions=np.where(there, mean, 0).astype("float32"))
+            some = told and told[start : start + len(there)]
+            write = partial(run.captioner.write_captions, features, total=len(task.test), context=some)
+            for captions, more in zip(written, pool.map(write, beams)):
                 captions += more
-    warn_if_unfamiliar(caption.novelty for captions in written for caption in captions)
     return written
 
 
-def _baselines(task: Task, models: Mapping[str, list[CaptioningSystem]]) -> list[System]:
+def _ablated(name: str, runs: Sequence[CaptioningSystem], task: Task) -> Iterator[System]:
+    """Yield what a model that reads a context writes without it, with another study's, and without the image."""
+    told = [contexts(task.test, run.config) for run in runs]
+    order = np.random.default_rng(task.seed).permutation(len(task.test))
+    other = dict(zip(order, np.roll(order, 1)))  # one circle: no study has its own
+    others = [own and [own[other[i]] for i in range(len(own))] for own in told]
+    ways: dict[str, Any] = {"without context": [None] * len(runs), "context of others": others, "without image": told}
+    for what, given in ways.items() if any(told) else ():
+        said = [_captions(run, task, [1], own, what == "without image")[0] for run, own in zip(runs, given)]
+        first, *more = [_scored(captions, run, task) for captions, run in zip(said, runs)]
+        yield System(f"{name} ({what})", "greedy", first, "context", more)
+
+
+def _baselines(task: Task, models: Mapping[str, Sequence[CaptioningSystem]]) -> list[System]:
     if task.train.empty:
         return []
     parts, texts = (task.train, task.test), task.texts

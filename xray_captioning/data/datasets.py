@@ -138,6 +138,15 @@ def network_pixels(grey: Array, rng: Any, normalisation: str, augmented: bool = 
     return normalise(np.repeat(augment(values, rng) if augmented else values, 3, axis=-1), normalisation)
 
 
+def with_context(inputs: Inputs, context: Array, withheld: float) -> Inputs:
+    """Add ``context``, token ids (batch, kinds, words), of which each kind of a study is `withheld` so often."""
+    each = context.shape[1], 1  # of a study
+    return lambda numbers, rng: {
+        **inputs(numbers, rng),
+        "context": context[numbers] * (rng.random((len(numbers), *each)) >= withheld),
+    }
+
+
 def view_inputs(
     cache: ArrayCache, images: Images, views: int, change: Callable[[Array, np.random.Generator], Array], blank: Any = 0
 ) -> Inputs:

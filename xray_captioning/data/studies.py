@@ -52,6 +52,8 @@ class Study:
     split: str | None = None  # 'train', 'val' or 'test', where the source puts it in one
     rendered: bool = False  # whether the text was made from labels, not written by a reader
     uncertain: list[str] = field(default_factory=list)  # problems that the source says may be there
+    date: str = ""  # or a number: what came first of a patient's studies, where the source says it
+    prior: str | None = None  # the report before it, where the source has it beside
 
     def __post_init__(self) -> None:
         """Put frontal images first, keeping the order otherwise; leave out what is no report."""
@@ -63,6 +65,7 @@ class Study:
             self.views = [view for _, view in pairs]
         self.indication = text_or_none(self.indication)
         self.comparison = text_or_none(self.comparison)  # "None" is what a reader may write there
+        self.prior = text_or_none(self.prior)
         same = self.impression is self.findings
         self.findings = _report_or_none(self.findings)
         self.impression = self.findings if same else _report_or_none(self.impression)

@@ -1,16 +1,24 @@
-"""The reference text of each study, the text a model is trained to write, and its images."""
+"""The reference text of each study, the texts a model is trained to write and may read, and its images."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from xray_captioning.config import Config
 from xray_captioning.data.feature_files import StudyFeatures
+from xray_captioning.data.features import Array
 from xray_captioning.data.images import known_views
 from xray_captioning.data.studies import UNKNOWN, Studies, select_images, with_images
 from xray_captioning.errors import DataError
+from xray_captioning.files import is_missing
 from xray_captioning.text.cleaning import clean
+from xray_captioning.text.token_ids import TokenIds
 
 _WORD = re.compile("[a-wyzA-WYZ]{4}")
+_DATE = re.compile(r"(\d{1,8}|\d{4}-\d\d-\d\d)([T ].*)?")  # a number, or a day; the time of day does not count
+Context = Mapping[str, str | None]  # texts that a model may read beside a study's images, by their kind
 
 
 def usable_studies(
@@ -19,6 +27,7 @@ def usable_studies(
     """Return the studies that have an image and, after cleaning, a text; none is a DataError. Where features are
     given they need no `images` unless these are asked for, too; but of each of them there must be features.
     """
+    studies = with_priors(studies, config)
     images = given is None if images is None else images
     present = with_images(studies) if images else studies
     present = present if given is None else given.there(present)
@@ -49,6 +58,53 @@ def section_texts(studies: Studies, config: Config) -> list[str]:
     columns = ["findings", "impression"] if section == "report" else [section]
     rows = zip(*(studies[column] for column in columns))
     return [" ".join(dict.fromkeys(filter(None, row))) for row in rows]
+
+
+def with_priors(studies: Studies, config: Config) -> Studies:
+    """Fill the column ``prior``, where a model reads it and it is empty: the section of the patient's study before."""
+    if "prior" not in config.text.context:
+        return studies
+    texts, prior, last = section_texts(studies, config), _column(studies, "prior"), dict[str, Any]()
+    rows = zip(studies["patient_id"], map(_day, _column(studies, "date"), studies["study_id"]), range(len(texts)))
+    for patient, day, row in sorted(row for row in rows if row[1] >= 0):
+        seen, text, before = last.get(patient, (-1, None, None))
+        before = text if day > seen else before  # of two on one day neither is before the other
+        prior[row], last[patient] = prior[row] or before, (day, texts[row] or text, before)
+    return studies.assign(prior=np.array(prior, object))
+
+
+def _day(date: str | None, study: str) -> int:
+    """Return a number that grows with a date, -1 without one; the date, a patient's, is in no message."""
+    if date is None:
+        return -1
+    if not (found := _DATE.fullmatch(date)):
+        raise DataError(f"study {study!r}: its date does not tell an order; write 2024-12-31, 20241231 or a number")
+    return int(found[1].replace("-", ""))
+
+
+def _column(studies: Studies, name: str) -> list[str | None]:
+    given = studies[name] if name in studies else [None] * len(studies)
+    return [None if is_missing(value) else str(value) for value in given]
+
+
+def contexts(studies: Studies, config: Config) -> list[Context] | None:
+    """Return what a model reads of each study beside its images, by kind; None where it reads nothing."""
+    columns = {name: _column(studies, name) for name in config.text.context}
+    return [dict(zip(columns, row)) for row in zip(*columns.values())] if columns else None
+
+
+def context_texts(given: Sequence[Context], config: Config) -> list[str]:
+    """Return the texts of studies, kind by kind, cleaned; '' where there is none."""
+    texts = [study.get(name) or "" for study in given for name in config.text.context]
+    return [clean(text, config.text.cleaning) if text else "" for text in texts]
+
+
+def context_tokens(given: Sequence[Context], tokenizer: TokenIds, config: Config) -> Array:
+    """Return the token ids of studies' texts, (studies, kinds, words), int32, zeros where there is none."""
+    texts, most = context_texts(given, config), config.text.maximum_length
+    rows = tokenizer.encode_batch(texts, most)
+    rows[[not text for text in texts]] = 0
+    return rows.reshape(len(given), -1, most)
 
 
 def training_texts(studies: Studies, config: Config) -> list[str]:

@@ -56,22 +56,24 @@ class Convolution(keras.layers.Layer):
 
 @registered
 class ContextFlow(keras.layers.Layer):
-    """A shallow encoder-decoder: pool two maps into cells of `scale` regions, convolve twice, interpolate back."""
+    """A shallow encoder-decoder: pool two maps into cells of `scale` regions, convolve twice, refine, interpolate."""
 
-    def __init__(self, rows: int, columns: int, channels: int, scale: int, **kwargs: Any) -> None:
+    def __init__(self, rows: int, columns: int, channels: int, scale: int, refined: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.rows, self.columns, self.channels, self.scale = rows, columns, channels, scale
+        self.rows, self.columns, self.channels = rows, columns, channels
+        self.scale, self.refined, dtype = scale, refined, self.dtype_policy.name
         (down, up), (across, along) = pool_and_spread(rows, scale), pool_and_spread(columns, scale)
         # As two constant matrices these are the same on every backend, for cells of any shape.
         self.pool, self.spread = np.kron(down, across), np.kron(up, along)
-        dtype = self.dtype_policy.name
         self.convolutions = [
             Convolution(len(down), len(across), channels, name=f"convolution_{i}", dtype=dtype) for i in range(2)
         ]
+        kinds = ("relu", "sigmoid") if refined else ()
+        self.refinement = [keras.layers.Dense(channels, kind, name=f"refinement_{kind}", dtype=dtype) for kind in kinds]
 
     def build(self, maps_shape: Any) -> None:
-        for convolution, channels in zip(self.convolutions, (2 * self.channels, self.channels)):
-            convolution.build((None, None, channels))
+        for i, layer in enumerate([*self.convolutions, *self.refinement]):
+            layer.build((None, None, self.channels if i else 2 * self.channels))
         self.built = True
 
     def call(self, maps: Any, previous: Any) -> Any:
@@ -80,6 +82,8 @@ class ContextFlow(keras.layers.Layer):
         cells = ops.matmul(ops.cast(self.pool, both.dtype), both)
         for convolution in self.convolutions:
             cells = convolution(cells)
+        if self.refined:
+            cells = cells + cells * self.refinement[1](self.refinement[0](cells))
         return ops.matmul(ops.cast(self.spread, cells.dtype), cells)
 
 
@@ -90,47 +94,49 @@ class ContextAggregation(keras.layers.Layer):
     With ``X`` the feature map of one view, ``mean`` its mean over all regions, and ``[a, b]``
     channels side by side::
 
-        F_0 = relu(W_g mean(X) + b_g)                  global flow, the same in every region
-        F_i = up(conv(conv(pool_s([X, F_{i-1}]))))     context flow at scale s = 2^i (pre-fusion)
-        Y   = conv(F_0 + F_1 + ... + F_n)              sum of all flows (re-fusion)
-        Z   = Y + Y * sigmoid(W_s mean(Y) + b_s)       selection of channels
+        F_0 = W_g relu(norm(mean(X))) + b_g                    global flow, the same in every region
+        F_i = up(refine(conv(conv(pool_s([X, F_{i-1}])))))     context flow at scale s = 2^i
+        Y   = conv(F_0 + F_1 + ... + F_n)                      sum of all flows
+        Z   = Y * sigmoid(norm(W_s mean(Y) + b_s))             selection of channels
         out = X + g * Z
 
-    ``pool_s`` is the average over cells of s by s regions, ``up`` bilinear interpolation,
-    ``conv`` a 3x3 depthwise separable convolution, normalised, then a ReLU. The scales are
-    those of :func:`pooling_scales`: 2 and 4 for 7x7 regions, none for 1x1. ``g`` is a learned
-    gain of each channel, small at first, so that training begins near plain attention.
+    ``pool_s`` is the average over cells of s by s regions, ``up`` bilinear interpolation, ``conv`` a
+    3x3 depthwise separable convolution, normalised, then a ReLU, ``refine(x)`` is
+    ``x + x * sigmoid(W_2 relu(W_1 x + b_1) + b_2)``. The scales are those of :func:`pooling_scales`:
+    2 and 4 for 7x7 regions, none for 1x1. ``g`` is a learned gain of each channel, small at first, so
+    that training begins near plain attention. Where `refined` is False, as in models of before, nothing is
+    refined, ``F_0`` is ``relu(W_g mean(X) + b_g)``, and ``Z`` is ``Y + Y * sigmoid(W_s mean(Y) + b_s)``.
 
-    The views share all weights and are aggregated separately; the attention joins them. The
-    regions of a view the study does not have are zero and stay zero.
+    The views share all weights and are aggregated separately; the attention joins them. A missing view stays zero.
 
-    The design and its terms are those of Tang et al., arXiv:2002.12041 (chained context aggregation, with
-    pre-fusion, re-fusion and the attention that guides the latter), the steps those of its authors' program (CANet
-    in github.com/BebDong/MXNetSeg). The selection is that of Hu et al., arXiv:1709.01507, the gain that of Touvron
-    et al., arXiv:2103.17239. What differs: the normalisation is over the channels of a region, not over a batch, so
-    that what a study gives does not depend on the others it is trained with; the map is added, where a segmentation
-    brings fine detail back by a decoder over earlier maps; every 3x3 convolution is separable, the fusion's too;
-    the number of context flows follows from the map.
+    Chained flows over a global one are those of Tang et al., arXiv:2002.12041, in the steps that Keras projects
+    build of its third version: fusion and refinement in each flow, then selection. The gain is that of Touvron et al.,
+    arXiv:2103.17239. What differs: every 3x3 convolution is separable, since whole ones of 512 channels would have
+    16 million weights in place of 2; the normalisation is over the channels of a region, not over a batch, so that
+    what a study gives does not depend on the others it is trained with; the map is added, where a segmentation
+    brings fine detail back by a decoder over earlier maps; the number of context flows follows from the map.
 
     ``grid`` is the number of views, rows and columns.
     """
 
-    def __init__(self, grid: Any, **kwargs: Any) -> None:
+    def __init__(self, grid: Any, refined: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.grid = tuple(grid)
+        self.grid, self.refined = tuple(grid), refined
 
     def build(self, features_shape: Any) -> None:
         channels = features_shape[0][-1]
         _, rows, columns = self.grid
         maps, dtype = (None, rows * columns, channels), self.dtype_policy.name
-        self.overall = keras.layers.Dense(channels, "relu", name="overall", dtype=dtype)
+        self.overall = keras.layers.Dense(channels, name="overall", dtype=dtype)
         self.flows = [
-            ContextFlow(rows, columns, channels, scale, name=f"flow_{scale}", dtype=dtype)
+            ContextFlow(rows, columns, channels, scale, self.refined, name=f"flow_{scale}", dtype=dtype)
             for scale in pooling_scales(rows, columns)
         ]
         self.fusion = Convolution(rows, columns, channels, name="fusion", dtype=dtype)
-        self.selection = keras.layers.Dense(channels, "sigmoid", name="selection", dtype=dtype)
-        for layer in (self.overall, *self.flows, self.fusion, self.selection):
+        self.selection = keras.layers.Dense(channels, name="selection", dtype=dtype)
+        names = ("norm_overall", "norm_selection") if self.refined else ()
+        self.norms = [keras.layers.LayerNormalization(name=name, dtype=dtype) for name in names]
+        for layer in (self.overall, *self.flows, self.fusion, self.selection, *self.norms):
             layer.build(maps)
         start = keras.initializers.Constant(0.1)
         self.gain = self.add_weight(shape=(channels,), initializer=start, name="gain")
@@ -142,29 +148,37 @@ class ContextAggregation(keras.layers.Layer):
         mask = ops.cast(features.mask, "bool")[..., None]
         regions = ops.where(mask, ops.cast(features.regions, self.compute_dtype), 0)
         maps = ops.reshape(regions, (-1, self.grid[1] * self.grid[2], shape[-1]))
-        fused = self.fusion(self._flow(maps))
-        context = fused + fused * self.selection(ops.mean(fused, axis=1, keepdims=True))
+        context = self._selected(self.fusion(self._flow(maps)))
         regions = regions + ops.cast(self.gain, regions.dtype) * ops.reshape(context, shape)
         return Features(ops.where(mask, regions, 0), features.mask)
 
     def _flow(self, maps: Any) -> Any:
-        flow = self.overall(ops.mean(maps, axis=1, keepdims=True)) + ops.zeros_like(maps)
-        total = flow
+        mean = ops.mean(maps, axis=1, keepdims=True)
+        mean = self.overall(ops.relu(self.norms[0](mean))) if self.refined else ops.relu(self.overall(mean))
+        total = flow = mean + ops.zeros_like(maps)
         for context in self.flows:
             flow = context(maps, flow)
             total = total + flow
         return total
 
+    def _selected(self, fused: Any) -> Any:
+        weights = self.selection(ops.mean(fused, axis=1, keepdims=True))
+        if self.refined:
+            return fused * ops.sigmoid(self.norms[1](weights))
+        return fused + fused * ops.sigmoid(weights)
+
 
 @registered
-class ContextAttention(GlobalAttention):
+class ChainedContext(GlobalAttention):
     """:class:`ContextAggregation` of the regions, then :class:`GlobalAttention` over them. The aggregation is part
     of ``start``, hence done once a study. ``grid`` is the number of views, rows and columns of the regions.
     """
 
+    refined = True
+
     def __init__(self, vocabulary_size: int, grid: Any = (2, 7, 7), **kwargs: Any) -> None:
         super().__init__(vocabulary_size, **kwargs)
-        self.context = ContextAggregation(grid, name="context", dtype=self.dtype_policy.name)
+        self.context = ContextAggregation(grid, self.refined, name="context", dtype=self.dtype_policy.name)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
         self.context.build(features_shape)
@@ -173,3 +187,10 @@ class ContextAttention(GlobalAttention):
     def start(self, features: Features) -> State:
         """Return zero hidden state, the regions with their context, and their keys."""
         return super().start(self.context(features))
+
+
+@registered
+class ContextAttention(ChainedContext):
+    """The same with the aggregation of models of before, which go on loading: without refinement."""
+
+    refined = False

@@ -14,7 +14,7 @@ from xray_captioning.backend import keras, ops, registered
 from xray_captioning.config import Config, ModelConfig
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.decoders import recurrent
-from xray_captioning.decoders.context_aggregation import ContextAttention
+from xray_captioning.decoders.context_aggregation import ChainedContext, ContextAttention
 from xray_captioning.decoders.decoder import Decoder, Features, State
 from xray_captioning.decoders.transformer import Gpt2, Transformer
 from xray_captioning.errors import ConfigError
@@ -36,6 +36,7 @@ DECODERS = {
     "gru": DecoderRow(recurrent.GruDecoder, _RECURRENT),
     "lstm": DecoderRow(recurrent.LstmDecoder, _RECURRENT),
     "global_attention": DecoderRow(recurrent.GlobalAttention, (*_RECURRENT, "attention")),
+    "chained_context": DecoderRow(ChainedContext, (*_RECURRENT, "attention", "grid")),
     "context_aggregation": DecoderRow(ContextAttention, (*_RECURRENT, "attention", "grid")),
     "transformer": DecoderRow(Transformer, (*_BLOCKS, "tied_embeddings")),
     "gpt2": DecoderRow(Gpt2, _BLOCKS),
@@ -141,11 +142,39 @@ class RegionHead(keras.layers.Layer):
 
 
 @registered
+class TextEncoder(keras.layers.Layer):
+    """A study's texts, one of each kind, as one vector: word vectors, a convolution over three words, the maximum over
+    a text (Kim, arXiv:1408.5882), and a matrix for each kind. It is exactly zero where no text has a word.
+    """
+
+    def __init__(self, vocabulary_size: int, embedding: int, channels: int, kinds: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kinds, self.channels, dtype, layers = kinds, channels, self.dtype_policy, keras.layers
+        self.embedding = layers.Embedding(vocabulary_size, embedding, name="embedding", dtype=dtype)
+        self.convolution = layers.Conv1D(channels, 3, padding="same", activation="relu", name="words", dtype=dtype)
+        self.project = layers.Dense(channels, use_bias=False, name="project", dtype=dtype)
+
+    def build(self, tokens_shape: Any) -> None:
+        self.embedding.build((None, None))
+        self.convolution.build((None, None, self.embedding.output_dim))
+        self.project.build((None, self.kinds * self.channels))
+        self.built = True
+
+    def call(self, tokens: Any) -> Any:
+        """Return vectors (batch, channels) of token ids (batch, kinds, words), int32, zeros behind each text."""
+        tokens = ops.reshape(tokens, (-1, tokens.shape[-1]))
+        vectors = self.embedding(tokens)
+        there = ops.cast(tokens > 0, vectors.dtype)[..., None]
+        found = ops.max(self.convolution(vectors * there) * there, axis=1)  # none is below 0
+        return self.project(ops.reshape(found, (-1, self.kinds * self.channels)))
+
+
+@registered
 class CaptionModel(keras.Model):
     """Encoder features and tokens in, logits out; built as soon as it is made. ``grid`` is the number of views,
     rows and columns of the encoder's regions, each of ``channels`` channels; a caption has at most
-    ``maximum_length`` tokens. ``trained_on`` says which studies it was trained on, where they are known, and goes
-    into a ``.keras`` file.
+    ``maximum_length`` tokens, and so has each of ``context`` kinds of text that the model reads, too. ``trained_on``
+    says which studies it was trained on, where they are known, and goes into a ``.keras`` file.
     """
 
     def __init__(
@@ -155,6 +184,7 @@ class CaptionModel(keras.Model):
         grid: Any,
         channels: int,
         maximum_length: int = 60,
+        context: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -162,6 +192,7 @@ class CaptionModel(keras.Model):
         config = replace(config, options=own)  # with defaults, which may be others later
         self.config, self.vocabulary_size = config, vocabulary_size
         self.grid, self.channels, self.maximum_length = tuple(grid), channels, maximum_length
+        self.context = context
         self.trained_on: TrainedOn | None = None
         regions = math.prod(grid)
         self.features_shape = Features((None, regions, channels), (None, regions))
@@ -171,11 +202,14 @@ class CaptionModel(keras.Model):
         known = {**asdict(config), "grid": grid, "maximum_length": maximum_length}
         sizes = {name: known[name] for name in row.fields}
         self.decoder = row.kind(vocabulary_size, **sizes, **own, name="decoder", dtype=dtype)
+        if context:
+            words = vocabulary_size, config.embedding, config.head, context
+            self.texts = TextEncoder(*words, name="texts", dtype=dtype)
         self.build(None)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, and what it was trained on, as JSON types."""
-        names = ("vocabulary_size", "grid", "channels", "maximum_length")
+        names = ("vocabulary_size", "grid", "channels", "maximum_length", "context")
         own = {"config": asdict(self.config), **{name: getattr(self, name) for name in names}}
         record = self.trained_on and self.trained_on.to_dict()
         return {**super().get_config(), **own, "trained_on": record}
@@ -193,18 +227,27 @@ class CaptionModel(keras.Model):
         self.head.build(self.features_shape)
         regions, mask = self.features_shape
         self.decoder.build(Features((*regions[:2], self.head.channels), mask), (None, None))
+        if self.context:
+            self.texts.build((None, self.context, self.maximum_length))
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return logits (batch, time, vocabulary), float32, by teacher forcing. `inputs` are ``regions`` (batch,
-        regions, channels), ``mask`` (batch, regions) and ``tokens`` (batch, time).
+        regions, channels), ``mask`` (batch, regions), ``tokens`` (batch, time) and perhaps ``context``, as in `start`.
         """
         features = self.head(Features(inputs["regions"], inputs["mask"]), training=training)
-        return self.decoder(features, inputs["tokens"], training=training)
+        return self.decoder(self.informed(features, inputs.get("context")), inputs["tokens"], training=training)
 
-    def start(self, features: Features) -> State:
-        """Return the decoder's state for raw encoder features."""
-        return self.decoder.start(self.head(features, training=False))
+    def informed(self, features: Features, context: Any) -> Features:
+        """Add what texts say, if there are any, to every projected region: so each decoder has it, and undiluted."""
+        if context is None:
+            return features
+        there = ops.cast(features.mask, features.regions.dtype)[..., None]
+        return Features(features.regions + there * self.texts(context)[:, None], features.mask)
+
+    def start(self, features: Features, context: Any = None) -> State:
+        """Return the decoder's state for raw encoder features, and token ids (batch, kinds, words) of texts."""
+        return self.decoder.start(self.informed(self.head(features, training=False), context))
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
         """Return the decoder's logits (batch, vocabulary) and next state."""
@@ -214,4 +257,4 @@ class CaptionModel(keras.Model):
 def new_model(config: Config, encoder: Any, tokenizer: Any, dtype: str = "float32") -> CaptionModel:
     """Return an untrained head and decoder that fit an encoder and a vocabulary."""
     sizes = tokenizer.vocabulary_size, (config.image.views, *encoder.grid), encoder.channels
-    return CaptionModel(config.model, *sizes, config.text.maximum_length, dtype=dtype)
+    return CaptionModel(config.model, *sizes, config.text.maximum_length, len(config.text.context), dtype=dtype)

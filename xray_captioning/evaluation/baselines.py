@@ -43,7 +43,7 @@ class System(NamedTuple):
     name: str
     search: str | None  # ``greedy``, ``beam-3`` …, or None where nothing was searched
     texts: Sequence[str]
-    kind: str = "system"  # or what it is compared with: "baseline", "shuffled"
+    kind: str = "system"  # or what it is compared with: "baseline", "shuffled", "context"
     others: Sequence[Sequence[str]] = ()  # of further runs: training seeds, or random draws
 
     @property

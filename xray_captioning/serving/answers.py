@@ -71,4 +71,5 @@ def describe_model(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     told: dict[str, Any] = {"name": config.name, "encoder": model.encoder, "decoder": model.decoder, "image": seen}
     told |= {"findings": list(captioner.encoder.findings), "beam_size": config.decoding.beam_size}
     calibrated = captioner.calibration is not None
-    return told | {"calibrated": calibrated, "limits": limits, "notice": notice(captioner)}
+    told |= {"calibrated": calibrated, "context": list(config.text.context)}
+    return told | {"limits": limits, "notice": notice(captioner)}

@@ -74,7 +74,8 @@ def _answer(engine: Engine) -> dict[str, Any]:
     begun = time.monotonic()
     _ready(engine)
     views, calibrated = engine.captioner.config.image.views, engine.captioner.calibration is not None
-    upload = requests.read_upload(flask.request, engine.settings, views, calibrated)
+    kinds = engine.captioner.config.text.context
+    upload = requests.read_upload(flask.request, engine.settings, views, calibrated, kinds)
     flask.g.studies = len(upload.studies)
     with engine.capacity.taken(len(upload.studies)):
         return _captions(engine, upload, begun)
@@ -86,7 +87,7 @@ def _captions(engine: Engine, upload: requests.Upload, begun: float) -> dict[str
         label = f"study {number}, " if number > 1 else ""
         pixels.append(engine.decode(files, label, deadline, views))
     decoding = time.monotonic() - begun
-    results = engine.predict(pixels, upload.beam_size, deadline)
+    results = engine.predict(pixels, upload.beam_size, deadline, upload.context)
     asked = upload.threshold, upload.alternatives, upload.show_unfamiliar
     first, *further = [answers.describe_study(result.value, *asked) for result in results]
     engine.metrics.studies.inc(len(results))
@@ -177,5 +178,6 @@ def describe_api(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of a server."""
     limits = {"settings": settings, "names": requests.study_fields(settings), "views": captioner.config.image.views}
     own = {"version": __version__, "token": settings.token is not None, "calibrated": captioner.calibration is not None}
+    own |= {"context": captioner.config.text.context, "most_text": requests.MOST_TEXT}
     document: dict[str, Any] = json.loads(environment().get_template("serving/openapi.jinja").render(limits | own))
     return document

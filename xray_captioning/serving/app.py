@@ -138,7 +138,10 @@ def _show_all(study: parts.Study, bundles: list[str], beam_size: int, threshold:
     for place, bundle, name in zip(places, bundles, _names(bundles)):
         with place:
             try:
-                result = _read(bundle, name, beam_size, study.digest, load(bundle, runtime), study)
+                captioner = load(bundle, runtime)
+                kinds = captioner.config.text.context
+                own = study.told({kind: st.text_input(kind.capitalize(), key=f"{kind}-{bundle}") for kind in kinds})
+                result = _read(bundle, name, beam_size, own.digest, captioner, own)
             except XrayCaptioningError as error:
                 st.error(str(error))
                 continue

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from msgspec import to_builtins
@@ -51,6 +51,11 @@ class Study(NamedTuple):
     pictures: list[Array]  # for the page: each (height, width), float32 in [0, 1], in proportion
     digest: str  # tells it from other studies
     about: str = ""  # what is known of it; empty for a user's own
+    context: Mapping[str, str] = {}  # what a bundle reads beside the images, by kind
+
+    def told(self, context: Mapping[str, str]) -> Self:
+        """Return the study with what the user tells of it."""
+        return self._replace(context=context, digest=f"{self.digest} {digest(list(map(str.encode, context.values())))}")
 
     @property
     def names(self) -> list[str]:
@@ -152,7 +157,7 @@ def digest(files: Sequence[bytes]) -> str:
 def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) -> Result:
     """Let a bundle, which the page calls by a name, caption a study."""
     features = captioner.features([study.files], [study.views])
-    ((caption, found),) = predict(captioner, features, beam_size)
+    ((caption, found),) = predict(captioner, features, beam_size, [study.context] if study.context else None)
     notice = captioner.about.get("notice")
     limits = f"This model was {notice}." if notice else ""
     return Result(name, beam_size, caption, found or {}, limits, image=captioner.config.image)

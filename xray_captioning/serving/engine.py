@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from xray_captioning.serving.settings import LONGEST, Settings
 COMPILED = 10  # beam sizes that are compiled before requests are taken
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+Study = list[Pixels | None]
 STUDIES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -173,21 +175,22 @@ class Engine:
                 self._decoders.release()
         return [pixels.get(id(data)) for data in arranged(files, image.views, views)]
 
-    def predict(self, studies: Sequence[list[Pixels | None]], beam_size: int | None, deadline: float) -> list[Result]:
+    def predict(self, studies: Sequence[Study], beam_size: int | None, deadline: float, context: Any) -> list[Result]:
         """Return a `Prediction` of each study, as the value of a `Result`; `compute` says more."""
         beam_size = beam_size or self.captioner.config.decoding.beam_size
-        return self._batcher.compute(beam_size, studies, deadline)
+        return self._batcher.compute(beam_size, list(zip(studies, context or repeat(None))), deadline)
 
     def close(self) -> None:
         """Compute what waits already, then stop."""
         self._batcher.close()
 
-    def _run(self, beam_size: int, studies: list[list[Pixels | None]]) -> list[Prediction]:
-        self.metrics.batches.observe(len(studies))
-        return self._predict(beam_size, studies)
+    def _run(self, beam_size: int, items: list[tuple[Study, Any]]) -> list[Prediction]:
+        self.metrics.batches.observe(len(items))
+        studies, context = map(list, zip(*items))
+        return self._predict(beam_size, studies, context if any(context) else None)
 
-    def _predict(self, beam_size: int, studies: list[list[Pixels | None]]) -> list[Prediction]:
-        return predict(self.captioner, self.captioner.features(studies), beam_size)
+    def _predict(self, beam_size: int, studies: list[Study], context: Any = None) -> list[Prediction]:
+        return predict(self.captioner, self.captioner.features(studies), beam_size, context)
 
     def _warm_up(self) -> None:
         """Compile what requests may ask for, so that no request waits for the compiler."""

@@ -6,6 +6,7 @@ import re
 import sys
 import traceback
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
@@ -18,6 +19,8 @@ from xray_captioning.data.studies import VIEWS
 from xray_captioning.serving.settings import Settings
 
 REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
+MOST_TEXT = 10_000  # characters of a study's context, of which a model reads the first words
+CONTEXT = ("indication", "prior")  # what a model may read beside images
 OPTIONS = ("beam_size", "alternatives", "threshold", "show_unfamiliar")  # beside files and views
 _WRITTEN = {int: re.compile(r"[0-9]{1,4}"), float: re.compile(r"[0-9]{1,4}(\.[0-9]{1,20})?|\.[0-9]{1,20}")}
 
@@ -80,6 +83,7 @@ class Upload(NamedTuple):
     alternatives: int  # to answer with, at most
     threshold: float | None  # confidence below which a sentence is withheld, in [0, 1]
     show_unfamiliar: bool  # whether to answer with the text for unfamiliar images, too
+    context: list[dict[str, str]] | None = None  # of each study, where the model reads any
 
 
 def study_fields(settings: Settings) -> list[str]:
@@ -87,17 +91,17 @@ def study_fields(settings: Settings) -> list[str]:
     return ["images", *(f"images.{number}" for number in range(2, settings.studies + 1))]
 
 
-def view_field(images: str) -> str:
-    """Return the name of the field that says which views a field of images shows."""
-    return images.replace("images", "views")
+def field_beside(images: str, name: str = "views") -> str:
+    """Return the name of the field that says which views a field of images shows, or else of them."""
+    return images.replace("images", name)
 
 
-def read_upload(request: Request, settings: Settings, views: int, calibrated: bool) -> Upload:
+def read_upload(request: Request, settings: Settings, views: int, calibrated: bool, kinds: Sequence[str]) -> Upload:
     """Return what a request holds; `ProblemError` refuses what is no such form."""
     if request.mimetype != "multipart/form-data":
         raise ProblemError(415, "send multipart/form-data with the files in the field images")
     names = study_fields(settings)
-    _check_names(request, names)
+    _check_names(request, names, kinds)
     studies = _studies(request, names, views)
     beam_size = _field(request, "beam_size", int, 1, settings.beam)
     alternatives = _field(request, "alternatives", int, 0, settings.beam - 1) or 0
@@ -111,17 +115,20 @@ def read_upload(request: Request, settings: Settings, views: int, calibrated: bo
         beam_size = alternatives + 1
     counts = [*map(len, studies), *[0] * (len(names) - len(studies))]
     shown = [_views(request, name, count) for name, count in zip(names, counts)][: len(studies)]
-    return Upload(studies, shown, beam_size, alternatives, threshold, flags == ["true"])
+    told = [_texts(request, images, kinds, count) for images, count in zip(names, counts)][: len(studies)]
+    return Upload(studies, shown, beam_size, alternatives, threshold, flags == ["true"], told if kinds else None)
 
 
-def _check_names(request: Request, known: list[str]) -> None:
+def _check_names(request: Request, known: list[str], kinds: Sequence[str]) -> None:
     if request.args:
         raise ProblemError(400, "there are no query parameters; send fields of the form")
-    fields = {*OPTIONS, *map(view_field, known)}
+    if unread := [kind for kind in CONTEXT if kind not in kinds and kind in request.form]:
+        raise ProblemError(422, f"this model reads no {unread[0]}; send none")
+    fields = {*OPTIONS, *(field_beside(images, name) for images in known for name in ("views", *kinds))}
     if not (request.form.keys() <= fields and request.files.keys() <= set(known)):
         files, others = " to ".join(known[:1] + known[1:][-1:]), ", ".join(OPTIONS)
-        said = f"a field is not known, or no file; files are {files}, one field per study"
-        raise ProblemError(400, f"{said}, other fields are {others}, and views with a number as images have")
+        said = f"a field is not known, or no file; files are {files}, one field per study, other fields are {others}"
+        raise ProblemError(400, f"{said}, and {', '.join(('views', *kinds))} with a number as images have")
 
 
 def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]]:
@@ -139,7 +146,7 @@ def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]
 
 
 def _views(request: Request, images: str, count: int) -> list[str] | None:
-    name = view_field(images)
+    name = field_beside(images)
     given = request.form.getlist(name)
     if not given:
         return None
@@ -148,6 +155,14 @@ def _views(request: Request, images: str, count: int) -> list[str] | None:
     if len(given) != count or not set(given) <= set(VIEWS):
         raise ProblemError(422, f"{name}: repeat it as {images}, {count} times, each one of {', '.join(VIEWS)}")
     return given
+
+
+def _texts(request: Request, images: str, kinds: Sequence[str], count: int) -> dict[str, str]:
+    given = {kind: request.form.getlist(field_beside(images, kind)) for kind in kinds}
+    if wrong := [kind for kind, said in given.items() if len(said) > bool(count) or len("".join(said)) > MOST_TEXT]:
+        once = f"send it once, beside {images}, of at most {MOST_TEXT:,} characters"
+        raise ProblemError(422, f"{field_beside(images, wrong[0])}: {once}")
+    return {kind: text for kind, texts in given.items() for text in texts}
 
 
 def _field(request: Request, name: str, kind: type, least: int, most: int) -> Any:

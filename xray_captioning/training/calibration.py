@@ -17,7 +17,7 @@ from xray_captioning.config import Config, DecodingConfig
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.provenance import check_unseen
 from xray_captioning.data.splits import Split
-from xray_captioning.data.targets import reference_texts, study_images, usable_studies
+from xray_captioning.data.targets import contexts, reference_texts, study_images, usable_studies
 from xray_captioning.decoders import Features
 from xray_captioning.errors import DataError
 from xray_captioning.files import progress
@@ -149,7 +149,7 @@ def caption_outcomes(
     plain.calibration = None  # an older one has no say
     own = config.decoding.beam_size
     sizes = list(dict.fromkeys(beams or [own, *BEAM_SIZES])) if captions else []
-    references = reference_texts(studies, config)
+    references, told = reference_texts(studies, config), contexts(studies, config)
     if given is None:
         images = study_images(studies, config)
     else:
@@ -165,7 +165,7 @@ def caption_outcomes(
             features = Features(*given.read(places[some], config.model.pool))
         views.append(applied.pooled_views(*features, config.image.views))
         for size, rows in found.items():
-            texts = plain.write_captions(features, size, total=len(references))
+            texts = plain.write_captions(features, size, total=len(references), context=told and told[some])
             for number, row in enumerate(zip(texts, references[start : start + BATCH]), start):
                 rows += [(*outcome, number) for outcome in _compared(*row, config)]
     pooled, present = map(np.concatenate, zip(*views))

@@ -41,6 +41,7 @@ class CaptionWriter(keras.callbacks.Callback):
         super().__init__()
         self.captioner, self.inputs = captioner, inputs
         self.references = targets.reference_texts(studies, captioner.config)
+        self.contexts = targets.contexts(studies, captioner.config)
 
     def texts(self) -> list[str]:
         """Return the captions of all studies, as they are scored."""
@@ -51,7 +52,8 @@ class CaptionWriter(keras.callbacks.Callback):
         for start in progress(range(0, len(numbers), BATCH), "captions", leave=False):
             given = self.inputs(numbers[start : start + BATCH], np.random.default_rng(0))
             features = Features(*map(ops.convert_to_numpy, self.model.features(given)))
-            written += self.captioner.write_captions(features, beam_size=1, total=total)
+            told = self.contexts and self.contexts[start : start + BATCH]
+            written += self.captioner.write_captions(features, beam_size=1, total=total, context=told)
         return [targets.scored_text(caption.words, self.captioner.config) for caption in written]
 
 

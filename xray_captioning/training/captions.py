@@ -189,7 +189,7 @@ def check_start(start: Captioner, bundle: str, config: Config) -> None:
     row, _ = check_decoder(config.model)
     own = [name for name in row.fields if name not in ("dropout", "grid", "maximum_length")]
     names = [f"model.{name}" for name in (*SHAPES, *own)] + ["image.views"]
-    names += ["text.maximum_length"] if "maximum_length" in row.fields else []
+    names += ["text.context", *["text.maximum_length"] * ("maximum_length" in row.fields)]
     asked, found = config.flat(), start.config.flat()
     for name in names:
         if asked[name] != found[name]:
@@ -233,6 +233,9 @@ class _Material(NamedTuple):
         texts, options = targets.training_texts(studies, self.config), self.config.training
         tokens = tokenizer.encode_batch(texts, self.config.text.maximum_length)
         inputs = self.inputs(studies, training)
+        if told := targets.contexts(studies, self.config):
+            rows = targets.context_tokens(told, tokenizer, self.config)
+            inputs = datasets.with_context(inputs, rows, self.config.text.context_dropout if training else 0)
         make = datasets.caption_batch(inputs, tokens, labels if options.finding_weight else None)
         order = options.seed if training else None, datasets.caption_lengths(tokens)
         drawn = rarity(labels) if options.balanced and labels is not None else None
@@ -247,7 +250,11 @@ def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Spli
         raise DataError("the training part of the split is empty; give more studies or fractions")
     texts, least = targets.training_texts(parts["train"], config), config.text.minimum_frequency
     known = given.first.tokenizer if given.first else language and language.tokenizer
-    tokenizer = known.extended(texts, least) if known else Tokenizer.fit(texts, least)
+    told = targets.contexts(parts["train"], config) or []
+    if none := [kind for kind in config.text.context if not any(one[kind] for one in told)]:
+        raise DataError(f"text.context: no study of the training part has a text for {none[0]}; leave it out")
+    words = [*texts, *targets.context_texts(told, config)]
+    tokenizer = known.extended(words, least) if known else Tokenizer.fit(words, least)
     asked = config.training.finding_weight or config.training.balanced
     labels = finding_labels(parts["train"])[1] if asked else None
     data = {"train": given.batches(parts["train"], tokenizer, labels, True)}

@@ -77,7 +77,7 @@ class TeacherForcing(Averaged):
 
         `inputs` are ``tokens`` (batch, time); ``regions`` and ``mask`` (batch, regions), or
         ``images`` (batch, views, height, width, 3) and ``mask`` (batch, views) where there is an
-        encoder; and ``findings`` (batch, findings) where they are learned.
+        encoder; ``findings`` (batch, findings) where they are learned; and ``context`` where that is read.
         """
         tokens = inputs["tokens"]
         features = self.captions.head(self.features(inputs), training=training)
@@ -86,6 +86,7 @@ class TeacherForcing(Averaged):
             share = inputs.get("share", 1 / ops.shape(logits)[0])
             found = self.finding_loss(inputs["findings"], logits, share)
             self.add_loss(self.options.finding_weight * found * replicas())  # Keras divides by it
+        features = self.captions.informed(features, inputs.get("context"))
         if training and self.options.scheduled_sampling:
             tokens = self._sampled(features, tokens)
         decoder = self.captions.decoder

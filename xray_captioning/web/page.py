@@ -62,6 +62,8 @@ def _write_graphs(bundle: Path, folder: Path) -> None:
 def _described(folder: Path) -> dict[str, Any]:
     """Return what the page has to know of an export: its digests, and what only Python can read."""
     config = read_bundle(folder, "captioner", exported=True)["config"]
+    if context := config["text"].get("context"):
+        raise ConfigError(f"a page shows images only, but this bundle reads the {' and '.join(context)}; train without")
     if (resize := config["image"]["resize"]) not in RESIZES:
         raise ConfigError(f"a page resizes images by {', '.join(RESIZES)}, not by {resize!r} as this bundle does")
     fitted, words = load_calibration(folder), read_json(folder / "tokenizer.json", "export the bundle again")

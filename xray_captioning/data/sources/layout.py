@@ -24,8 +24,8 @@ from xray_captioning.text.sections import split_report
 # part of a split. `labels` are names of labels, joined by the layout's `separator`. If it is `coded` there is a
 # column of each CheXpert label: 1 present, -1 uncertain.
 Layout = Mapping[str, Any]
-TEXTS = (*SECTIONS, "caption")  # a caption is a whole report, or a text that is neither section
-ROLES = ("image", "study", "patient", "split", "view", *TEXTS, "labels")
+TEXTS = ("prior", *SECTIONS, "caption")  # a caption is a whole report, or a text that is neither section
+ROLES = ("image", "study", "patient", "date", "split", "view", *TEXTS, "labels")
 LAYOUTS: dict[str, Layout] = {}
 for _name, _said in read_toml(__file__, "columns.toml").items():
     LAYOUTS[_name] = {**LAYOUTS.get(_said.pop("like", ""), {}), **_said}
@@ -45,6 +45,7 @@ class StudyRow:
     images: Sequence[str] = ()
     view: str = ""
     patient: str = ""
+    date: str = ""
     split: str | None = None
     texts: tuple[str, ...] = NO_TEXTS  # in the order of TEXTS
     mesh: str = ""
@@ -98,7 +99,7 @@ def rows(
     """
     labels = [name for name in CHEXPERT[1:] if "coded" in layout and name in table.columns]
     get = used_columns(table, layout, asked).get
-    image, study, patient, split, view = map(get, ROLES[:5])
+    image, study, patient, date, split, view = map(get, ROLES[:6])
     listed, mesh = get("labels"), get("mesh")
     text_columns = [*map(get, TEXTS)]
     for row in table:
@@ -111,6 +112,7 @@ def rows(
             tuple([folder + name for name in tables.image_names(row, image)]) if image else (),
             row.text(view) if view else "",
             tables.id_text(row.text(patient)) if patient else "",
+            row.text(date) if date else "",
             tables.part_of(row.text(split), part, f"{row.place}: {split}") if split else part,
             tuple([tables.joined_texts(row, column) if column else "" for column in text_columns]),
             row.text(mesh) if mesh else "",
@@ -211,6 +213,7 @@ def one_study(study_id: str, group: list[StudyRow], find: Callable[[str], str]) 
         uncertain=list(dict.fromkeys(u for r in group for u in r.uncertain if u not in problems)),
         mesh=text_or_none(next((row.mesh for row in group if row.mesh), None)),
         patient_id=_agreed(study_id, group, "patient") or "",
+        date=next((row.date for row in group if row.date), ""),
         split=_agreed(study_id, group, "split"),
     )
 

@@ -107,8 +107,8 @@ def read_studies(
         The kind of source, such as ``kaggle`` or ``captions``; by default it is recognised.
     columns : mapping of str to str or None, optional
         What the columns of a captions table are called, by role: ``{"image": "file", "caption": "note"}``. Roles
-        are image, study, patient, split, view, labels, and for texts caption (or a whole report), findings,
-        impression, indication and comparison; None: no column plays that role.
+        are image, study, patient, date, split, view, labels, and for texts caption (or a whole report), findings,
+        impression, indication, comparison and prior; None: no column plays that role.
     need_images : bool
         Whether a captions table must have a column of images, as it must not beside features.
 
