@@ -6,8 +6,8 @@
 
 Good clients send studies whose captions are known, and compare every answer. Each of the hostile ones does something
 else, without a pause: damaged images and forms, bodies that are cut off, requests that come a byte at a time, and ones
-that declare more than they send. Printed are what each phase answered, the times of good answers, what part of the cores
-each side took, and resident memory after a rest: in between it holds what was sent and not refused yet.
+that declare more than they send. Printed are what each phase answered, the times of good answers, how many cores each
+side took, and resident memory, also after a rest: in between it holds what was sent and not refused yet.
 
 The server, the good clients and the hostile ones are a process each, and share the cores. What the hostile ones send
 is made beforehand. What they take of the cores for themselves is lost to good answers, too, which no server can help:
@@ -63,6 +63,8 @@ def main() -> None:
         known = [caption(http.client.HTTPConnection("127.0.0.1", port), body)[1] for body in bodies]
         load = Load(port, pid, bodies, known, ours, attackers.pid)
         each(load, min(given.seconds, given.turn)) if given.each else beside(load, given.seconds, given.turn)
+    ours.send(None)
+    attackers.join()
 
 
 class Load:
@@ -142,14 +144,14 @@ def row(attacked: bool, turns: list[tuple[Counter, list[float]]]) -> float:
     sent = ", ".join(f"{answers[attack.__name__]} {attack.__name__}" for attack in ATTACKS) if attacked else "0"
     name = f"{GOOD} good{' and 4 hostile' * attacked}"
     cores = " | ".join(f"{answers[side] / answers['seconds']:.2f}" for side in SIDES)
-    print(
-        f"| {name} | {answers['right']} | {answers[503]} | {other or 0} | {sent} | {middle:.0f} | {late:.0f} | {cores} |"
-    )
+    got = f"{answers['right']} | {answers[503]} | {other or 0} | {sent} | {middle:.0f} | {late:.0f}"
+    print(f"| {name} | {got} | {cores} |")
     return late
 
 
 def each(load: Load, seconds: float) -> None:
     """Print what a request of each kind costs the server, from one client that sends one after the other."""
+    load.turn(1, list(range(len(ATTACKS))), seconds)  # the first DICOM file loads pydicom
     print("| request | a second | CPU ms of the server |\n| --- | --- | --- |")
     for name, good, attacks in [("good", 1, []), *((a.__name__, 0, [n]) for n, a in enumerate(ATTACKS))]:
         counted = load.turn(good, attacks, seconds)[0]
@@ -174,22 +176,22 @@ def hostile(orders: Connection) -> None:
     seeds = harnesses.bodies() + [form([image]) for image in inputs.images() + inputs.dicoms()]
     made = list(islice(inputs.inputs(seeds, seed=1), DAMAGED))
     orders.send(True)
-    while True:
-        port, attacks, seconds = orders.recv()
+    for port, attacks, seconds in iter(orders.recv, None):
         sent, end = Counter(), time.monotonic() + seconds
-
-        def client(attack: Callable[[int, bytes], None], end: float, sent: Counter) -> None:
-            while time.monotonic() < end:
-                with suppress(OSError):  # it was cut off, as it should be
-                    attack(port, made[sent[attack.__name__] % DAMAGED])
-                sent[attack.__name__] += 1
-
-        threads = [threading.Thread(target=client, args=(ATTACKS[number], end, sent)) for number in attacks]
+        given = (port, made, end, sent)
+        threads = [threading.Thread(target=_repeat, args=(ATTACKS[number], *given)) for number in attacks]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         orders.send(sent)
+
+
+def _repeat(attack: Callable[[int, bytes], None], port: int, made: list[bytes], end: float, sent: Counter) -> None:
+    while time.monotonic() < end:
+        with suppress(OSError):  # it was cut off, as it should be
+            attack(port, made[sent[attack.__name__] % DAMAGED])
+        sent[attack.__name__] += 1
 
 
 def damaged(port: int, body: bytes) -> None:
