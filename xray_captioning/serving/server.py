@@ -31,7 +31,8 @@ from xray_captioning.serving.settings import Settings
 
 UVICORN = read_toml(__file__, "api.toml")["uvicorn"]
 HEADER = 1 << 16  # bytes of the largest header
-READ = 1 << 17  # bytes of one read
+READ = 1 << 14  # bytes of one read
+READ_BODY = 1 << 17  # the same of a body whose length is known: few reads, so that it is soon over
 READ_CHUNKED = 1 << 11  # the same of a chunked body: many tiny chunks keep other clients waiting
 LINGER = 2.0  # seconds in which a client may go on sending after its last answer
 TRIM = 100  # ticks, ten a second, after which what uploads took goes back to the system; glibc would keep it
@@ -159,7 +160,8 @@ class _Connection(H11Protocol):
         if not self.transport.is_closing():
             super().data_received(data)
             chunked = b"transfer-encoding" in dict(self.headers or ())
-            self.transport.limit_reads(READ_CHUNKED if chunked else READ)
+            body = READ_BODY if self.conn.their_state is h11.SEND_BODY else READ
+            self.transport.limit_reads(READ_CHUNKED if chunked else body)
 
     def eof_received(self) -> bool:
         """Keep the connection open where an answer is owed to a client that has sent all."""
