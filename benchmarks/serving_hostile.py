@@ -1,11 +1,17 @@
 """The API with sixteen good clients and four hostile ones, beside the good ones alone.
 
     python benchmarks/serving_hostile.py                  # ten minutes of each, in turns of half a minute
-    python benchmarks/serving_hostile.py --seconds 60
+    python benchmarks/serving_hostile.py --seconds 60 --turn 5
+    python benchmarks/serving_hostile.py --each           # what a request of each kind costs the server
 
 Good clients send studies whose captions are known, and compare every answer. Each of the hostile ones does something
 else, without a pause: damaged images and forms, bodies that are cut off, requests that come a byte at a time, and ones
-that declare more than they send. Printed are what each phase answered, the times of good answers, and resident memory.
+that declare more than they send. Printed are what each phase answered, the times of good answers, how many cores each
+side took, and resident memory, also after a rest: in between it holds what was sent and not refused yet.
+
+The server, the good clients and the hostile ones are a process each, and share the cores. What the hostile ones send
+is made beforehand. What they take of the cores for themselves is lost to good answers, too, which no server can help:
+on a machine with cores to spare, give them some of their own.
 """
 
 import argparse
@@ -17,114 +23,182 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from serving import BOUNDARY, CHECKOUT, HEADERS, form, server, studies
+from serving import BOUNDARY, CHECKOUT, HEADERS, cpu_seconds, form, server, studies
 
 from tests.fuzz import harnesses, inputs
 from xray_captioning.phantom.dataset import write_phantoms
 
-GOOD, TURN = 16, 30.0  # clients, and seconds of a turn
+GOOD = 16  # clients
+DAMAGED = 5000  # inputs that are made, and sent again from the first
+REST = 15  # seconds without a request before memory is looked at; freed memory goes back every ten
 PATH = "/v1/captions"
+_HEAD = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
 
 
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=600, help="of each phase, in all")
+    parser.add_argument("--turn", type=float, default=30, help="seconds of a turn")
+    parser.add_argument("--each", action="store_true", help="one client of each kind, one after the other")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bodies = [form(files) for files in studies(write_phantoms(Path(folder, "phantoms"), studies=32, seed=9))]
+    ours, theirs = get_context("spawn").Pipe()
+    attackers = get_context("spawn").Process(target=hostile, args=(theirs,), daemon=True)
+    attackers.start()
+    ours.recv()  # it has made what it will send
     with server("phantom_attention", CHECKOUT, []) as (port, pid):
         known = [caption(http.client.HTTPConnection("127.0.0.1", port), body)[1] for body in bodies]
-        found: dict[bool, list[tuple[Counter, list[float]]]] = {False: [], True: []}
-        phase(port, bodies, known, True, min(TURN, given.seconds))  # until memory is what it will be
-        before = resident(pid)
-        for turn in range(2 * max(1, round(given.seconds / TURN))):
-            hostile = bool(turn % 2)
-            found[hostile].append(phase(port, bodies, known, hostile, min(TURN, given.seconds)))
-        after = resident(pid)
-    print("| clients | right | 503 with Retry-After | otherwise | p50 ms | p99 ms |\n" + 6 * "| --- " + "|")
-    late = {hostile: row(hostile, turns) for hostile, turns in found.items()}
-    print(f"\np99 beside hostile ones: {late[True] / late[False]:.2f} times")
-    print(f"resident: {before:.0f}, then {after:.0f} MiB")
+        load = Load(port, pid, bodies, known, ours, attackers.pid)
+        each(load, min(given.seconds, given.turn)) if given.each else beside(load, given.seconds, given.turn)
+    ours.send(None)
+    attackers.join()
 
 
-def row(hostile: bool, turns: list[tuple[Counter, list[float]]]) -> float:
-    """Print what good clients got; return the 99th percentile of their milliseconds."""
-    answers, times = sum((counted for counted, _ in turns), Counter()), [one for _, some in turns for one in some]
-    middle, late = (1000 * float(np.percentile(times, share)) for share in (50, 99))
-    other = {name: count for name, count in answers.items() if name not in ("right", "503")}
-    name = f"{GOOD} good{' and 4 hostile' * hostile}"
-    print(f"| {name} | {answers['right']} | {answers['503']} | {other or 0} | {middle:.0f} | {late:.0f} |")
-    return late
+class Load:
+    """A server, its clients, and what they have cost."""
 
+    def __init__(
+        self, port: int, pid: int, bodies: list[bytes], known: list[str], attackers: Connection, attacker: int | None
+    ) -> None:
+        self.port, self.pid, self.bodies, self.known, self.attackers = port, pid, bodies, known, attackers
+        self.attacker = attacker or 0
 
-def phase(
-    port: int, bodies: list[bytes], known: list[str], hostile: bool, seconds: float
-) -> tuple[Counter, list[float]]:
-    """Let the clients send for some seconds; return what good ones got, and in how many seconds."""
-    answers: Counter = Counter()
-    times: list[float] = []
-    end = time.monotonic() + seconds
+    def turn(self, good: int, attacks: list[int], seconds: float) -> tuple[Counter, list[float]]:
+        """Let clients send for some seconds; return what they got and what they cost, and the times of good answers."""
+        answers, times, begun = Counter(), [], self._cpu()
+        self.attackers.send((self.port, attacks, seconds))
+        end = time.monotonic() + seconds
+        threads = [threading.Thread(target=self._good, args=(n, end, answers, times)) for n in range(good)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        answers.update(self.attackers.recv())
+        answers.update({name: now - before for (name, now), before in zip(self._cpu().items(), begun.values())})
+        return answers, times
 
-    def good(number: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    def _cpu(self) -> dict[str, float]:
+        return {
+            "server": cpu_seconds(self.pid),
+            "good clients": time.process_time(),
+            "hostile clients": cpu_seconds(self.attacker),
+            "seconds": time.monotonic(),
+        }
+
+    def _good(self, number: int, end: float, answers: Counter, times: list[float]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         while time.monotonic() < end:
-            at = (number + len(times)) % len(bodies)
+            at = (number + len(times)) % len(self.bodies)
             begun = time.monotonic()
-            status, said = caption(connection, bodies[at])
+            status, said = caption(connection, self.bodies[at])
             times.append(time.monotonic() - begun)
-            answers["right" if (status, said) == (200, known[at]) else str(status)] += 1
+            answers["right" if (status, said) == (200, self.known[at]) else status] += 1
             if status != 200:
                 time.sleep(1)
                 connection.close()
 
-    def bad(attack: Callable[[int, int], None], number: int) -> None:
-        sent = 0
-        while time.monotonic() < end:
-            with suppress(OSError):  # it was cut off, as it should be
-                attack(port, sent)
-            sent += 1
 
-    threads = [threading.Thread(target=good, args=(number,)) for number in range(GOOD)]
-    threads += [threading.Thread(target=bad, args=pair) for pair in zip(ATTACKS, range(4))] if hostile else []
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return answers, times
+def beside(load: Load, seconds: float, turn: float) -> None:
+    """Compare good clients alone with good clients beside hostile ones, in turns."""
+    everyone = list(range(len(ATTACKS)))
+    load.turn(GOOD, [], turn)
+    quiet = resident(load.pid, REST)
+    load.turn(GOOD, everyone, turn)  # the first DICOM file loads pydicom, the first WebP its decoder
+    first = resident(load.pid, REST)
+    found: dict[bool, list[tuple[Counter, list[float]]]] = {False: [], True: []}
+    for number in range(2 * max(1, round(seconds / turn))):
+        attacked = bool(number % 2)
+        found[attacked].append(load.turn(GOOD, everyone * attacked, turn))
+    under = resident(load.pid)
+    columns = ["clients", "right", "503 with Retry-After", "otherwise", "hostile requests", "p50 ms", "p99 ms"]
+    columns += [f"cores of {side}" for side in SIDES]
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+    late = {attacked: row(attacked, turns) for attacked, turns in found.items()}
+    print(f"\np99 beside hostile ones: {late[True] / late[False]:.2f} times")
+    print(
+        f"resident MiB: {quiet:.0f} after good clients alone, {first:.0f} after the first turn with hostile ones; ",
+        end="",
+    )
+    print(f"{under:.0f} at the end of the last, {resident(load.pid, REST):.0f} after {REST} s of rest")
 
 
-def caption(connection: http.client.HTTPConnection, body: bytes) -> tuple[object, str]:
+def row(attacked: bool, turns: list[tuple[Counter, list[float]]]) -> float:
+    """Print what good clients got; return the 99th percentile of their milliseconds."""
+    answers, times = sum((counted for counted, _ in turns), Counter()), [one for _, some in turns for one in some]
+    middle, late = (1000 * float(np.percentile(times, share)) for share in (50, 99))
+    told = {"right", 503, "seconds", *SIDES, *(attack.__name__ for attack in ATTACKS)}
+    other = {name: count for name, count in answers.items() if name not in told}
+    sent = ", ".join(f"{answers[attack.__name__]} {attack.__name__}" for attack in ATTACKS) if attacked else "0"
+    name = f"{GOOD} good{' and 4 hostile' * attacked}"
+    cores = " | ".join(f"{answers[side] / answers['seconds']:.2f}" for side in SIDES)
+    got = f"{answers['right']} | {answers[503]} | {other or 0} | {sent} | {middle:.0f} | {late:.0f}"
+    print(f"| {name} | {got} | {cores} |")
+    return late
+
+
+def each(load: Load, seconds: float) -> None:
+    """Print what a request of each kind costs the server, from one client that sends one after the other."""
+    load.turn(1, list(range(len(ATTACKS))), seconds)  # the first DICOM file loads pydicom
+    print("| request | a second | CPU ms of the server |\n| --- | --- | --- |")
+    for name, good, attacks in [("good", 1, []), *((a.__name__, 0, [n]) for n, a in enumerate(ATTACKS))]:
+        counted = load.turn(good, attacks, seconds)[0]
+        count = counted["right" if good else name]
+        print(f"| {name} | {count / counted['seconds']:.0f} | {1000 * counted['server'] / count:.2f} |", flush=True)
+
+
+def caption(connection: http.client.HTTPConnection, body: bytes) -> tuple[int | str, str]:
     """Send a study; return the status, or what went wrong, and the text."""
     try:
         connection.request("POST", PATH, body, HEADERS)
         answer = connection.getresponse()
         said = json.loads(answer.read())
-        waits = answer.status == 503 and answer.headers["Retry-After"]
-        return (503 if waits else answer.status), said.get("text", "") if answer.status == 200 else ""
+        untold = answer.status == 503 and not answer.headers["Retry-After"]
+        return ("503 alone" if untold else answer.status), said.get("text", "") if answer.status == 200 else ""
     except Exception as error:
         return type(error).__name__, ""
 
 
-def _inputs() -> Iterator[bytes]:
-    return inputs.inputs(harnesses.bodies() + [form([image]) for image in inputs.images() + inputs.dicoms()], seed=1)
+def hostile(orders: Connection) -> None:
+    """Make what is sent, then attack as told: a port, which attacks, and for how many seconds."""
+    seeds = harnesses.bodies() + [form([image]) for image in inputs.images() + inputs.dicoms()]
+    made = list(islice(inputs.inputs(seeds, seed=1), DAMAGED))
+    orders.send(True)
+    for port, attacks, seconds in iter(orders.recv, None):
+        sent, end = Counter(), time.monotonic() + seconds
+        given = (port, made, end, sent)
+        threads = [threading.Thread(target=_repeat, args=(ATTACKS[number], *given)) for number in attacks]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        orders.send(sent)
 
 
-_DAMAGED = _inputs()
-_HEAD = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
+def _repeat(attack: Callable[[int, bytes], None], port: int, made: list[bytes], end: float, sent: Counter) -> None:
+    while time.monotonic() < end:
+        with suppress(OSError):  # it was cut off, as it should be
+            attack(port, made[sent[attack.__name__] % DAMAGED])
+        sent[attack.__name__] += 1
 
 
-def damaged(port: int, number: int) -> None:
+def damaged(port: int, body: bytes) -> None:
     """Send a form of which some bytes are others."""
-    caption(http.client.HTTPConnection("127.0.0.1", port, timeout=60), next(_DAMAGED))
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    caption(connection, body)
+    connection.close()
 
 
 def _sent(port: int, parts: list[bytes], pause: float) -> None:
@@ -134,27 +208,28 @@ def _sent(port: int, parts: list[bytes], pause: float) -> None:
             time.sleep(pause)
 
 
-def cut(port: int, number: int) -> None:
+def cut(port: int, body: bytes) -> None:
     """Declare a body, send half of it, and leave."""
-    body = form([inputs.images()[0]])
     _sent(port, [f"{_HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body[: len(body) // 2]], 0.001)
 
 
-def slow(port: int, number: int) -> None:
+def slow(port: int, body: bytes) -> None:
     """Send a header a byte at a time."""
     _sent(port, [bytes([byte]) for byte in _HEAD.encode()[:100]], 0.02)
 
 
-def large(port: int, number: int) -> None:
+def large(port: int, body: bytes) -> None:
     """Declare the largest body that is allowed, send a megabyte, and leave."""
     _sent(port, [f"{_HEAD}Content-Length: {32 << 20}\r\n\r\n".encode() + bytes(1 << 20)], 0.01)
 
 
 ATTACKS = (damaged, cut, slow, large)
+SIDES = ("server", "good clients", "hostile clients")
 
 
-def resident(pid: int) -> float:
-    """Return the resident memory of a process in MiB."""
+def resident(pid: int, rest: float = 0) -> float:
+    """Return the resident memory of a process in MiB, after some seconds."""
+    time.sleep(rest)
     text = Path(f"/proc/{pid}/status").read_text("utf-8")
     return int(text.partition("VmRSS:")[2].split()[0]) / 1024
 

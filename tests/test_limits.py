@@ -415,18 +415,27 @@ def toy():
     return parts
 
 
-def test_reads_of_chunks(toy, monkeypatch):
+def reads(toy, monkeypatch, sent):
+    """Return how much was to be read at once, one after the other, and the status."""
     from xray_captioning.serving import Settings, server
 
     sizes = []
     monkeypatch.setattr(server._Transport, "limit_reads", lambda self, size: sizes.append(size))
-    monkeypatch.setattr(server, "READ_CHUNKED", 77)
     settings = Settings(batch=1)
     with toy.serving(toy.toy_app(settings), settings) as running:
-        head = b"POST /v1/captions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
-        status, _ = toy.exchange(running.port, head + b"1\r\na\r\n0\r\n\r\n")
-    assert status == 415
-    assert sizes == [server.READ, 77]
+        head = b"POST /v1/captions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        return sizes, toy.exchange(running.port, head + sent, end=True)[0]
+
+
+def test_reads_of_bodies(toy, monkeypatch):
+    monkeypatch.setattr("xray_captioning.serving.server.READ_BODY", 88)
+    assert reads(toy, monkeypatch, b"Content-Length: 5\r\n\r\n") == ([1 << 14, 88], 400)
+    assert reads(toy, monkeypatch, b"Content-Length: 5\r\n\r\nwhole") == ([1 << 14, 1 << 14], 415)
+
+
+def test_reads_of_chunks(toy, monkeypatch):
+    monkeypatch.setattr("xray_captioning.serving.server.READ_CHUNKED", 77)
+    assert reads(toy, monkeypatch, b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n") == ([1 << 14, 77], 415)
 
 
 def test_lingering_clients(toy, monkeypatch):

@@ -1,5 +1,6 @@
 """The API on a real socket: slow and broken clients, limits, and how it ends."""
 
+import asyncio
 import json
 import select
 import socket
@@ -102,6 +103,24 @@ def test_half_a_request_that_ends(port, sent):
     assert status == 400
     assert "before it was complete" in document(answer)["detail"]
     assert healthy(port)
+
+
+def test_a_refusal_is_one_packet_and_waits_for_nobody(port, monkeypatch):
+    written, transport = [], asyncio.selector_events._SelectorSocketTransport
+    write = transport.write
+    monkeypatch.setattr(transport, "write", lambda self, data: [written.append(bytes(data)), write(self, data)])
+    monkeypatch.setattr(transport, "write_eof", lambda self: written.append("waits"))
+    status, answer = exchange(port, post(b"--part\r\n", 500), end=True)
+    assert (status, document(answer)["status"]) == (400, 400)
+    assert written == [answer]
+
+
+def test_what_uploads_took_goes_back_to_the_system(monkeypatch):
+    trimmed = threading.Event()
+    monkeypatch.setattr("xray_captioning.serving.server._trim", lambda _: trimmed.set())
+    monkeypatch.setattr("xray_captioning.serving.server.TRIM", 1)
+    with serving(toy_app(LIMITS), LIMITS):
+        assert trimmed.wait(30)
 
 
 def test_slow_clients_are_cut_off_and_keep_nobody_out(port):
