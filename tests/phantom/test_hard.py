@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from xray_captioning import label_report
+from xray_captioning.config import load_preset
 from xray_captioning.data.sources.reading import read_studies
+from xray_captioning.data.targets import with_priors
 from xray_captioning.errors import ConfigError
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics.labeler import find_mentions
@@ -194,6 +196,17 @@ def test_the_tables_hold_patients_and_dates(folder):
         assert details == set(row["Problems"].split(";"))
         assert len(details) == row["Problems"].count(";") + 1
         assert details <= {*FINDINGS, "normal"}
+
+
+def test_the_prior_is_found(folder):
+    config = load_preset("phantom_attention").replace({"text.context": ["prior"], "text.section": "impression"})
+    studies = with_priors(read_studies(folder), config)
+    reports = rows(folder / "indiana_reports.csv")
+    same = [False, *(a["patient_id"] == b["patient_id"] for a, b in pairwise(reports))]
+    assert list(studies["prior"].notna()) == same
+    assert 0 < sum(same) < 20
+    for number, follows in enumerate(same):
+        assert not follows or studies["prior"][number].split() == studies["impression"][number - 1].split()
 
 
 def test_outlines_are_of_what_is_seen(folder):

@@ -66,20 +66,10 @@ def _scene(rng: Random, difficulty: float) -> Scene:
 def _position(body: Anatomy, scene: Scene, rng: Random) -> Anatomy:
     """Turn the patient; in bed without a whole breath, and nearer, so that the heart looks larger."""
     turn, swell, zoom, gain = (scene.difficulty * rng.uniform(*limits) for limits in TABLES["body"].values())
-    body = replace(
-        body,
-        turn=turn,
-        swell=swell,
-        zoom=1 + zoom,
-        gain=body.gain * (1 + gain),
-        noise=body.noise * (1 - 0.9 * scene.difficulty),
-    )
-    if not scene.portable:
-        return body
-    bed = TABLES["portable"]
-    across, down = body.shift
-    body = replace(body, breath=bed["breath"], swell=swell + bed["swell"])
-    return replace(body, shift=(across, down + bed["shift"]))
+    bed = TABLES["portable"] if scene.portable else {"breath": 1.0, "shift": 0.0, "swell": 0.0}
+    body = replace(body, turn=turn, zoom=1 + zoom, gain=body.gain * (1 + gain), swell=swell + bed["swell"])
+    shift = (body.shift[0], body.shift[1] + bed["shift"])
+    return replace(body, breath=bed["breath"], shift=shift, noise=body.noise * (1 - 0.9 * scene.difficulty))
 
 
 def _faint(finding: Finding, rng: Random, difficulty: float) -> Finding:
@@ -110,15 +100,13 @@ def _together(one: Finding, other: Finding) -> bool:
 def _devices(findings: tuple[Finding, ...], scene: Scene, rng: Random) -> list[Finding]:
     """More devices, none of a kind that there is."""
     often = CHANCES["device_in_bed" if scene.portable else "device"] * scene.difficulty
-    there = {finding.kind for finding in findings}
-    kinds = [str(kind) for kind in rng.permutation(list(TABLES["devices"]))[:2] if rng.random() < 0.7 * often]
-    return [_device(kind, rng, scene.difficulty) for kind in kinds if kind not in there]
-
-
-def _device(kind: str, rng: Random, difficulty: float) -> Finding:
-    usual = TABLES["devices"][kind]
-    side = usual if not usual or rng.random() < 0.6 else {LEFT: RIGHT, RIGHT: LEFT}[usual]
-    return _faint(Finding("Support Devices", kind, side), rng, difficulty)
+    there, found = {finding.kind for finding in findings}, []
+    for kind in rng.permutation(list(TABLES["devices"]))[:2]:
+        usual = TABLES["devices"][kind]
+        side = usual if not usual or rng.random() < 0.6 else {LEFT: RIGHT, RIGHT: LEFT}[usual]
+        if rng.random() < 0.7 * often and kind not in there:
+            found.append(_faint(Finding("Support Devices", str(kind), side), rng, scene.difficulty))
+    return found
 
 
 # --- the next study of a patient ---
