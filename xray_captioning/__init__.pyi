@@ -5,6 +5,7 @@ from . import legacy as legacy
 from . import runtime as runtime
 from .captioner.caption import Caption as Caption
 from .captioner.captioner import Captioner as Captioner
+from .captioner.deletion import deletion_curves as deletion_curves
 from .comparison.evaluate import evaluate as evaluate
 from .config import Config as Config
 from .config import load_preset as load_preset

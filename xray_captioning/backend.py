@@ -184,6 +184,19 @@ def scan(step: Callable[..., Any], state: Any, inputs: Any, counts: Any = None, 
     return state, [array.concat() if packed else array.stack() for array in arrays]
 
 
+def gradient(function: Callable[[Any], Any], x: Any) -> Any:
+    """Return the gradient, an array, of a function's number with respect to an array x."""
+    x = ops.convert_to_tensor(x)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return ops.convert_to_numpy(jax.grad(function)(x))
+    with tensorflow().GradientTape() as tape:
+        tape.watch(x)
+        found = function(x)
+    return ops.convert_to_numpy(tape.gradient(found, x))
+
+
 def shapes_vary(model: Any) -> bool:
     """Say whether shapes in a fitted model may depend on values; under XLA they may not."""
     return keras.backend.backend() == "tensorflow" and model.compiled and not model.jit_compile

@@ -13,6 +13,7 @@ SOUND = {
     "caption": "Small effusion.\nÜber",
     "log_probability": -1.5,
     "sentences": [{"text": "Small effusion.", "log_probability": -0.25, "confidence": None}],
+    "regions": [{"sentence": 0, "finding": "Edema", "view": 1, "box": [0.0, 0.25, 0.5, 1.0], "method": "attention"}],
     "novelty": 0.5,
     "unfamiliar": False,
     "findings": {"Edema": 0.25},

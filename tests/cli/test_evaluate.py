@@ -378,3 +378,17 @@ def test_partitions_with_other_columns_are_refused(test_reports: dict[str, str],
     pd.DataFrame({"study_id": ["a"]}).to_parquet(captions / "part-3.parquet", index=False)
     assert run("evaluate", "--data", data, "--captions", captions, "--out", tmp_path / "out") == 2
     assert "part-3.parquet: lacks columns of the partitions before, study_id, mine, sentences" in capfd.readouterr().err
+
+
+def test_where_bundles_look_is_printed_where_they_name_what_is_outlined(capsys: pytest.CaptureFixture[str]) -> None:
+    from xray_captioning.cli.evaluate import _show
+    from xray_captioning.evaluation.table import SHOWN
+
+    row = {"system": "mine", "method": "attention", "words": "finding", "n": 7, "hits": 0.625}
+    found = {"convention": "chexpert", "beats_every_baseline": []}
+    written = [dict.fromkeys(SHOWN) | {"system": "mine"}]
+    for finding, said in (("all", True), ("Edema", False)):
+        _show(found | {"pointing_game": {"rows": [row | {"finding": finding}], "painted": []}}, written)
+        printed = capsys.readouterr().out
+        assert ("does the strongest region lie in the outline" in printed) == ("0.625" in printed) == said
+        assert "painted" not in printed

@@ -4,11 +4,14 @@ import csv
 import json
 import shutil
 import warnings
+from pathlib import PurePath
 
+import numpy as np
 import pytest
 
+from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.comparison.evaluate import evaluate, read_systems
+from xray_captioning.comparison.evaluate import evaluate, measure, read_systems
 from xray_captioning.comparison.texts import runs_of
 from xray_captioning.data.provenance import warn_of_unknown
 from xray_captioning.data.sources.reading import read_studies
@@ -16,6 +19,7 @@ from xray_captioning.data.splits import Split, SplitWarning
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.claims import CollapseWarning
 from xray_captioning.evaluation.table import SHOWN
+from xray_captioning.findings import FINDINGS
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -269,3 +273,44 @@ def test_a_captioner_of_unknown_training_is_warned_of(studies, split, tiny_run, 
     with warnings.catch_warnings():
         warnings.simplefilter("error", SplitWarning)
         warn_of_unknown({"mine": unknown.trained_on})
+
+
+def test_where_a_captioner_looks_is_measured_where_outlines_are_known(studies, split, tiny_run, tiny_cache, tmp_path):
+    """And kept in its bundle, whose card says it."""
+    polygon = [[0, 0], [0.9, 0], [0.9, 0.9], [0, 0.9]]
+    rows = [
+        {"study": study, "finding": finding, "side": "", "image": PurePath(image).name, "polygon": polygon}
+        for study, images in zip(studies["study_id"], studies["images"])
+        for image in images
+        for finding in FINDINGS
+    ]
+    (file := tmp_path / "regions.json").write_text(json.dumps(rows))
+    captioner = Captioner.load(tiny_run)
+    said = ["left", "effusion", "."]
+    attention = np.full((3, 2, 4, 4), 1 / 32, "float32")
+    caption = Caption("", said, -1.0, [], attention, [])
+    captioner.write_captions = lambda features, beam, total=None, context=None: [caption] * len(features.mask)
+    out = tmp_path / "out"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapseWarning)
+        measure(captioner, studies.pipe(_with, str(file)), out, tiny_cache)
+    found = json.loads((out / "metrics.json").read_text())["pointing_game"]
+    kinds = [(row["system"], row["method"], row["words"], row["finding"]) for row in found["rows"]]
+    assert ("out", "attention", "finding", "all") in kinds
+    attended = next(row for row in found["rows"] if row["method"] == "attention" and row["finding"] == "all")
+    assert (attended["n"], attended["hits"], attended["chance"]) == (len(split.test), 1.0, 1.0)
+    assert [row["gone"] for row in found["painted"]] == [0.0, 0.0]  # nothing is left to paint elsewhere
+    kept = Captioner.load(out)
+    assert kept.about["pointing_game"]["rows"] == found["rows"]
+    assert kept.offset == captioner.offset
+    assert "| attention | finding | all |" in (out / "README.md").read_text()
+    file.write_text("[1]")
+    with pytest.raises(DataError, match="give rows of study, finding, side"):
+        evaluate(studies, {"tiny": tiny_run}, tmp_path, regions=file)
+
+
+def _with(studies, file):
+    """Return studies that were read beside a file of outlines."""
+    found = studies.copy()
+    found.attrs["regions.json"] = file
+    return found

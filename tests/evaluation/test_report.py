@@ -49,7 +49,8 @@ def folder(tmp_path_factory, phantoms):
         System("constant", None, ["no acute disease ."] * 12, "baseline"),
         System("random", None, references[::-1], "baseline"),
     ]
-    about = {"part": "test", "split": "abc", "protocol": "coco"}
+    row = {"system": HOSTILE_NAME, "method": "attention", "words": "finding", "finding": "all", "n": 7, "hits": 0.625}
+    about = {"part": "test", "split": "abc", "protocol": "coco", "pointing_game": {"rows": [row], "painted": []}}
     ids = [f"<i>{i}</i>" for i in range(12)]
     results = evaluate_systems(ids, systems, ReportTexts(*[references] * 5), about)
     pictures = sorted(str(path) for path in phantoms.glob("images/*/*.png"))
@@ -258,3 +259,11 @@ def test_fixed_reports_of_one_text_are_one_row_for_people_and_rows_of_their_own_
             assert [row["system"] for row in csv.DictReader(table)] == names
     stored = json.loads((tmp_path / "metrics.json").read_text("utf-8"))
     assert [row["system"] for row in stored["rows"]] == names
+
+
+def test_where_systems_look_is_shown_where_it_was_measured(folder, parsed):
+    shown = "".join(parsed.shown)
+    assert "Where it looks" in shown
+    assert "Painted over" not in shown
+    assert "0.625" in shown
+    assert "## Where it looks" in (folder / "page.md").read_text("utf-8")

@@ -19,6 +19,9 @@ from xray_captioning.metrics.mentions import (
     contradicted_findings,
     facts,
     mention_statistics,
+    named_findings,
+    sentence_words,
+    spoken,
 )
 
 NORMAL = "the heart is normal in size . the lungs are clear . no effusion or pneumothorax ."
@@ -219,3 +222,45 @@ def test_what_is_counted_is_what_the_texts_say(texts):
         assert found["captions"][row, [0, 1, 3]].tolist() == expected
     for text, labels in zip(texts, label_matrix(texts).tolist(), strict=True):
         assert labels == [-2 if label is None else label for label in label_report(text).values()]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "small left pleural effusion . no pneumothorax . mild cardiomegaly with right lower lobe opacity .",
+            [
+                ("Pleural Effusion", 0, "effusion", "left"),
+                ("Cardiomegaly", 2, "cardiomegaly", ""),
+                ("Lung Opacity", 2, "opacity", "right"),
+            ],
+        ),
+        (". . the heart is enlarged", [("Cardiomegaly", 0, "heart is enlarged", "")]),
+        (
+            "ptx on the left and noeffusion , bilateral granulomas .",
+            [("Pneumothorax", 0, "ptx", "left"), ("Granuloma", 0, "granulomas", "bilateral")],
+        ),
+        (
+            "left effusion and atelectasis .",
+            [("Pleural Effusion", 0, "effusion", "left"), ("Atelectasis", 0, "atelectasis", "")],
+        ),
+        ("the lungs are clear .", []),
+        ("", []),
+    ],
+)
+def test_the_words_of_a_caption_that_name_a_finding_and_its_side(text, expected):
+    words = text.split()
+    found = [
+        (one.finding, one.sentence, *(" ".join(words[i] for i in places) for places in (one.words, one.side_words)))
+        for one in named_findings(words)
+    ]
+    assert found == expected
+
+
+def test_words_belong_to_the_sentence_they_stand_in():
+    words = ["small", "left", "effusion", ".", "clear", "lungs", "."]
+    assert sentence_words(words) == [[0, 1, 2, 3], [4, 5, 6]]
+    assert sentence_words(words[:5]) == [[0, 1, 2, 3], [4]]
+    assert sentence_words([]) == []
+    assert sentence_words([".", *words[4:], "."]) == [[1, 2, 3]]  # full stops say nothing
+    assert spoken(words, [2, 3, 4]) == [2, 4]

@@ -25,7 +25,8 @@ def example(phantoms: Path) -> Example:
         weights /= weights.sum()
     images = read_images(studies["images"][row], 64)
     captions = {"mine greedy": TEXT, "constant": "no acute disease ."}
-    return Example(images, "small effusion .", captions, attention, words, studies["views"][row])
+    named = [(3,), (3,), (6, 7, 8)]  # two findings by one word
+    return Example(images, "small effusion .", captions, attention, words, studies["views"][row], named)
 
 
 def texts(figure: Any) -> list[str]:
@@ -57,24 +58,32 @@ def test_panel(example: Example) -> None:
     figure = panel([example, example])
     check_layout(figure)
     assert titles(figure)[:2] == ["frontal", "lateral"]
-    assert len(figure.axes) == 2 * 5
+    assert len(figure.axes) == 2 * 4
     assert {"reference", "small effusion .", "mine greedy", TEXT, "constant"} <= set(texts(figure))
-    for title in titles(figure)[2:5]:
-        word, where = title.split("\n")
-        assert word.strip("“”") in example.words
-        assert where.split(", ")[0] in ("frontal", "lateral")
+    assert [title.split("\n")[0] for title in titles(figure)[2:4]] == ["“effusion”", "“heart is enlarged”"]
+    assert all(title.split("\n")[1].split(", ")[0] in ("frontal", "lateral") for title in titles(figure)[2:4])
     content = png(figure)
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     assert 900 < int.from_bytes(content[16:20]) < 1300  # read at the width of a page
 
 
-def test_words_that_look_at_one_place_are_shown(example: Example) -> None:
+def test_words_that_name_findings_are_shown_and_not_those_that_look_at_one_place(example: Example) -> None:
     attention = np.full((10, 2, 4, 4), 1 / 32)
-    for number in (2, 6):
+    for number in (2, 7):
         attention[number] = 0
         attention[number, 1, 0, 0] = 1
-    shown = titles(panel([example._replace(attention=attention)]))
-    assert {"“pleural”\nlateral, 100 %", "“heart”\nlateral, 100 %"} <= set(shown)
+    figure = panel([example._replace(attention=attention)], note := "Attention: how often it is right.")
+    check_layout(figure)
+    assert titles(figure)[2:] == ["“effusion”\nfrontal, 50 %", "“heart is enlarged”\nlateral, 67 %"]
+    assert note in texts(figure)
+    normal = panel([example._replace(named=())], note)  # there is no picture that the note could be of
+    assert titles(normal) == ["frontal", "lateral"]
+    assert note not in texts(normal)
+
+
+def test_attention_is_drawn_where_a_region_sees(example: Example) -> None:
+    plain, moved = (e.attended_views([3])[0].seen for e in (example, example._replace(offset=(0.1, 0.2))))
+    assert (plain, moved) == ((0.0, 0.0, 1.0, 1.0), (0.1, 0.2, 1.0, 1.0))
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
@@ -86,8 +95,8 @@ def test_any_text_fits(example: Example) -> None:
 
 def test_studies_of_different_kinds(example: Example) -> None:
     single = example._replace(images=example.images[:1], views=["unknown"])
-    silent = example._replace(words=[], attention=np.zeros((0, 2, 4, 4)), captions={"mine": ""})
-    short = example._replace(words=["a", "b"], attention=example.attention[:2], views=())
+    silent = example._replace(words=[], attention=np.zeros((0, 2, 4, 4)), captions={"mine": ""}, named=())
+    short = example._replace(words=["a", "b"], attention=example.attention[:2], views=(), named=[(1,)])
     figure = panel([example, single, silent, short])
     check_layout(figure)
     assert "view 1" in titles(figure)
@@ -98,7 +107,7 @@ def test_studies_of_different_kinds(example: Example) -> None:
 def test_attention_of_a_view_that_is_not_there_is_not_drawn(example: Example) -> None:
     attention = np.zeros((1, 2, 4, 4))
     attention[0, 0, 1, 1], attention[0, 1, 2, 2] = 0.25, 0.75
-    alone = example._replace(images=example.images[:1], attention=attention, words=["left"])
+    alone = example._replace(images=example.images[:1], attention=attention, words=["left"], named=[(0,)])
     _, axis = panel([alone]).axes
     assert axis.get_title() == "“left”\nfrontal, 25 %"
     colour = np.ptp(np.asarray(axis.images[0].get_array(), int), axis=2)

@@ -105,8 +105,10 @@ def test_what_the_user_says_of_a_picture_counts():
         encoder=SimpleNamespace(findings=()),
         about={},
         config=Config(),
+        offset=(0.1, 0.2),
     )
-    parts.read_study(captioner, "runs", lone, 3)
+    read = parts.read_study(captioner, "runs", lone, 3)
+    assert (read.offset, read.pointing) == ((0.1, 0.2), "how often it points at the finding was not measured")
     assert asked == [([[one]], [["lateral"]])]
 
 
@@ -116,14 +118,6 @@ def test_samples_are_phantoms_and_say_what_was_drawn():
     np.testing.assert_allclose(study.pictures[0], render(drawn, parts.SHOWN)[0] / np.float32(255), atol=1e-6)
     assert all(finding.name in study.about for finding in drawn.findings)
     assert parts.study_of(study.files).pictures[0].shape == study.pictures[0].shape
-
-
-def test_words_belong_to_the_sentence_they_stand_in():
-    assert parts.sentence_words(WORDS) == [[0, 1, 2, 3], [4, 5, 6]]
-    assert parts.sentence_words(WORDS[:5]) == [[0, 1, 2, 3], [4]]
-    assert parts.sentence_words([]) == []
-    assert parts.sentence_words([".", *WORDS[4:], "."]) == [[1, 2, 3]]  # full stops say nothing
-    assert parts.spoken(WORDS, [2, 3, 4]) == [2, 4]
 
 
 def test_without_calibration_the_models_own_probability_is_shown_and_said_to_be():

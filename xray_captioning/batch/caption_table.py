@@ -19,10 +19,11 @@ from xray_captioning.files import atomic_path, naming
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 PARQUET = ("Parquet files", "parquet")  # what needs an extra, and its name
 ADVICE = "choose another --out, or remove it"
-FORMAT = 4  # of the journal
+FORMAT = 5  # of the journal
 GROUP = 1 << 14  # rows that Parquet is given at a time
 Row = dict[str, Any]
-COLUMNS = ("study", "images", "caption", "log_probability", "sentences", "novelty", "unfamiliar", "findings", "error")
+_FOUND = ("caption", "log_probability", "sentences", "regions", "novelty", "unfamiliar", "findings", "error")
+COLUMNS = ("study", "images", *_FOUND)
 
 
 class Study(NamedTuple):
@@ -102,8 +103,10 @@ def _write_parquet(rows: Iterable[Row], path: Path, findings: Sequence[str]) -> 
     text, number = arrow.string(), arrow.float64()
     sentence = arrow.struct([("text", text), ("log_probability", number), ("confidence", number)])
     chances = arrow.struct([(name, number) for name in findings]) if findings else arrow.null()
+    place = [("view", arrow.int64()), ("box", arrow.list_(number)), ("method", text)]
+    region = arrow.struct([("sentence", arrow.int64()), ("finding", text), *place])
     types = {"images": arrow.list_(text), "sentences": arrow.list_(sentence), "findings": chances}
-    types |= {"log_probability": number, "novelty": number, "unfamiliar": arrow.bool_()}
+    types |= {"regions": arrow.list_(region), "log_probability": number, "novelty": number, "unfamiliar": arrow.bool_()}
     schema = arrow.schema([(name, types.get(name, text)) for name in COLUMNS])
     with parquet.ParquetWriter(path, schema) as writer:
         left = iter(rows)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from msgspec import to_builtins
+
 from xray_captioning import __version__
 from xray_captioning.batch import caption_table as table
 from xray_captioning.batch.caption_table import Row, Study
@@ -174,6 +176,7 @@ def _result(caption: Caption, findings: dict[str, float] | None) -> Row:
         "log_probability": caption.log_probability,
         "sentences": [sentence._asdict() for sentence in caption.sentences],
         "novelty": caption.novelty,
+        "regions": to_builtins(caption.regions),
         "unfamiliar": None if caption.novelty is None else is_unfamiliar(caption),
         "findings": findings,
     }

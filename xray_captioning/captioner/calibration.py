@@ -180,7 +180,7 @@ def stated(
     if show_unfamiliar:
         return caption, None
     nothing: dict[str, Any] = {"text": "", "words": [], "sentences": [], "alternatives": []}
-    return caption._replace(**nothing, attention=None), None
+    return caption._replace(**nothing, attention=None, regions=None), None
 
 
 def warn_if_unfamiliar(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import Struct
 
 from xray_captioning.data.features import Array
 from xray_captioning.text.token_ids import TokenIds
@@ -24,6 +25,18 @@ class Alternative(NamedTuple):
 
     text: str
     log_probability: float  # of the whole caption, natural logarithm
+
+
+class Region(Struct, frozen=True):
+    """Where the evidence for a finding lies that a caption names."""
+
+    sentence: int  # its place in the caption's sentences
+    finding: str
+    view: int  # the model's: 0 is the frontal one
+    # Left, top, right and bottom, in shares of what the model sees of the image: of all of it unless
+    # `image.resize` cuts it.
+    box: tuple[float, float, float, float]
+    method: str  # "attention", "class activation" or "gradient" (`xray_captioning.captioner.evidence`)
 
 
 class Caption(NamedTuple):
@@ -47,6 +60,9 @@ class Caption(NamedTuple):
         How much the study's images differ from those of the training, as a multiple of the
         distance that one in a hundred further studies like the validation studies exceeds on
         average. None where the bundle is not calibrated.
+    regions : list of Region, or None
+        Where the findings that it names are seen. None where it was not measured for the bundle how
+        often such regions are right, or they are so no more often than by chance.
     """
 
     text: str
@@ -56,6 +72,7 @@ class Caption(NamedTuple):
     attention: Array | None
     alternatives: list[Alternative]
     novelty: float | None = None
+    regions: list[Region] | None = None
 
 
 def words_of(tokens: Array, tokenizer: TokenIds) -> list[tuple[str, list[int]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle, w
 from xray_captioning.captioner import calibration as applied
 from xray_captioning.captioner.caption import Alternative, Caption, Sentence, spelled_sentences, word_means, words_of
 from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch
+from xray_captioning.captioner.evidence import grounded, offset_of
 from xray_captioning.captioner.graphs import BATCH, GraphModel
 from xray_captioning.captioner.studies import Studies, Study, Told, Views, arranged_studies, with_context
 from xray_captioning.config import Config
@@ -104,8 +106,12 @@ class Captioner:
         tokenizer = load_tokenizer(folder / "tokenizer.json")
         model = new_model(config, encoder, tokenizer)
         load_weights(model, folder / "decoder.weights.h5")
-        calibration = applied.load_calibration(folder)
-        return cls(config, encoder, model, tokenizer, about["about"], calibration=calibration)
+        return cls(config, encoder, model, tokenizer, about["about"], calibration=applied.load_calibration(folder))
+
+    @cached_property
+    def offset(self) -> tuple[float, float]:
+        """How far below and right of its place what a region sees is, in shares of the image that is seen."""
+        return offset_of(self, self._encode)
 
     @property
     def compiles(self) -> bool:
@@ -150,10 +156,10 @@ class Captioner:
             if config.model.encoder != FEATURES:
                 save_weights(self.encoder, aside / "encoder.weights.h5")
             save_weights(self.model, aside / "decoder.weights.h5")
-            values = describe("captioner", config, self.encoder, self.about)
-            write_texts(aside, values, self.tokenizer, self.calibration)
-            if self.trained_on is not None:
-                self.trained_on.save(aside)
+            about, record = describe("captioner", config, self.encoder, self.about), self.trained_on
+            write_texts(aside, about, self.tokenizer, self.calibration)
+            if record is not None:
+                record.save(aside)
 
         write_bundle(Path(folder), write)
 
@@ -287,8 +293,7 @@ class Captioner:
         ImageError, DataError
             As :meth:`caption`.
         """
-        batches = self._encoded(studies, views)
-        return [row for batch in batches for row in finding_probabilities(self.encoder, *batch)]
+        return [row for batch in self._encoded(studies, views) for row in finding_probabilities(self.encoder, *batch)]
 
     def caption_features(
         self, features: Features, beam_size: Size = None, sampling: Draw = None, context: Told = None
@@ -338,14 +343,14 @@ class Captioner:
 
     def _writer(self, beam_size: Size, sampling: Draw, total: Size = None) -> Callable[..., Iterator[list[Caption]]]:
         decoding = self.config.decoding
-        if beam_size is None:
-            beam_size = decoding.beam_size if sampling is None else 1
+        beam_size = (decoding.beam_size if sampling is None else 1) if beam_size is None else beam_size
         asked = self.rules(), beam_size, decoding.length_penalty, sampling
         run, search = self._compiled_search.prepare(*asked, total), applied.search_of(decoding, beam_size)
 
         def write(batches: Iterable[Features], context: Told) -> Iterator[list[Caption]]:
             for features, tokens in with_context(batches, context, self.tokenizer, self.config):
                 captions = [self._caption(SearchResult(*rows)) for rows in zip(*run(features, tokens))]
+                captions = grounded(self, features, captions, tokens)
                 if self.calibration is not None:
                     pooled = applied.pooled_views(*features, self.config.image.views)
                     captions = self.calibration.calibrated(captions, *pooled, search, sampling is not None)
@@ -367,14 +372,13 @@ class Captioner:
         if found.attention.shape[-1]:
             maps = word_means(found.attention, [tokens for _, tokens in spelled])
             maps = maps.reshape(-1, self.config.image.views, *self.encoder.grid)
-        others = zip(texts[1:], found.log_probabilities[1:])
         return Caption(
             self._display(texts[0]),
             [word for word, _ in spelled],
             float(found.log_probabilities[0]),
             [Sentence(self._display(t), p) for t, p in spelled_sentences(spelled, found.gains[0])],
             maps,
-            [Alternative(self._display(t), float(p)) for t, p in others if p > -1e8],
+            [Alternative(self._display(t), float(p)) for t, p in zip(texts, found.log_probabilities) if p > -1e8][1:],
         )
 
     def _display(self, text: str) -> str:
@@ -388,12 +392,9 @@ class Prediction(NamedTuple):
     probabilities: dict[str, float] | None  # of findings, in [0, 1]; None without a classifier
 
 
-def predict(
-    captioner: Captioner, features: Features, beam_size: int | None = None, context: Told = None
-) -> list[Prediction]:
+def predict(captioner: Captioner, features: Features, beam_size: Size = None, context: Told = None) -> list[Prediction]:
     """Return what a captioner says of studies whose features are known; nothing is warned of."""
     told: dict[str, Any] = {} if context is None else {"context": context}
     captions = captioner.write_captions(features, beam_size, **told)
-    classifies = bool(captioner.encoder.findings)
-    found = finding_probabilities(captioner.encoder, *features) if classifies else repeat(None)
+    found = finding_probabilities(captioner.encoder, *features) if captioner.encoder.findings else repeat(None)
     return list(map(Prediction, captions, found))

@@ -12,7 +12,7 @@ from xray_captioning.data.studies import with_images
 from xray_captioning.evaluation.table import SHOWN, format_table
 from xray_captioning.files import atomic_write, read_toml
 
-WHY = read_toml(__file__, "texts.toml")["why"]
+TEXTS = read_toml(__file__, "texts.toml")
 CLINICAL = ("clinical_f1", "micro_f1", "example_f1", "false_positives")
 
 
@@ -56,6 +56,9 @@ def _show(found: dict[str, Any], written: list[dict[str, Any]]) -> None:
     click.echo(f"findings by convention {found['convention']}\n{format_table(rows, names)}")
     said = "what is said of findings; support is patients, the last four are shares of captions"
     click.echo(f"\n{said}\n{format_table(rows, ('system', 'search', *SAID))}")
+    for name, rows in found.get("pointing_game", {}).items():
+        if together := [row for row in rows if row["finding"] == "all"]:
+            click.echo(f"\n{TEXTS['pointing'][name]}\n{format_table(together)}")
     for better in found["beats_every_baseline"]:
         click.echo(beaten(better))
     if "rows_untruncated" in found:
@@ -84,7 +87,7 @@ def score(convention: str | None, **files: Any) -> None:
         if convention:
             found = measure(*texts, convention=convention)
             click.echo(format_table([{"convention": convention} | {n: found[n] for n in CLINICAL}]))
-    click.echo(WHY)
+    click.echo(TEXTS["why"])
 
 
 @click.group(no_args_is_help=False)

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
+from xray_captioning.captioner.evidence import MEASURE, how_often
+from xray_captioning.comparison.pointing import pointing_games
 from xray_captioning.comparison.texts import CaptioningSystem, Task, examples, is_texts, runs_of, system_texts
 from xray_captioning.config import Config
 from xray_captioning.data.feature_files import StudyFeatures
+from xray_captioning.data.outlines import read_outlines
 from xray_captioning.data.provenance import choose_split, open_studies, warn_of_unknown
 from xray_captioning.data.splits import Split, group_ids, split_studies
 from xray_captioning.data.studies import PARTS
@@ -27,6 +30,7 @@ from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.result_columns import SYSTEM, role
 from xray_captioning.evaluation.results import LARGE_NOTE, Row, evaluate_systems
+from xray_captioning.files import read_json
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics.labeler import convention_of, read_by
 from xray_captioning.metrics.ngrams import LARGE, kept_texts
@@ -59,6 +63,7 @@ def evaluate(
     only_common: bool = False,
     features: Any = None,
     workers: Any = None,
+    regions: str | Path | None = None,
 ) -> list[dict[str, Any]]:
     """Score captioners, other systems' texts and baselines on one part of the same studies.
 
@@ -107,6 +112,9 @@ def evaluate(
         As :func:`xray_captioning.train` takes them, for captioners that were trained on features.
     workers : callable, optional
         What :func:`xray_captioning.batch.workers.ray_workers` yields: processes that encode the images of bundles.
+    regions : path, optional
+        The outlines of findings (docs/evaluation.md), by default a ``regions.json`` beside what `studies` were read
+        from. With them ``pointing_game`` says whether captioners look at what they name.
 
     Returns
     -------
@@ -128,12 +136,12 @@ def evaluate(
     """
     from pandas import factorize
 
-    _check_settings(part, protocol, beams, out=out, cache=cache, report=report)
+    _check_settings(part, protocol, beams, out=out, cache=cache, report=report, regions=regions)
     convention_of(convention)  # refused before anything is read
     studies, _ = open_studies(studies() if callable(studies) else studies, need_images=features is None)
     given = features_of(features, studies)
     models, texts = _by_kind(systems, prediction, given, workers)
-    every = [run for runs in models.values() for run in runs]
+    every, outlines = [run for runs in models.values() for run in runs], read_outlines(studies, regions)
     config = _configuration(every, changes or {}, protocol, studies)
     images = any(run.features is None for run in every)
     if given is not None and all(run.features is None for run in every):
@@ -161,6 +169,8 @@ def evaluate(
     with read_by(convention):
         found, captions = system_texts(task, models, texts, beams)
         reports, patients = task.texts, factorize(np.array(group_ids(test), dtype=object), sort=True)[0].tolist()
+        if outlines and models:
+            about[MEASURE] = pointing_games(models, task, captions, outlines, patients, beams[0])
         ids, shown = kept_texts(asked.ids, len(asked.ids)), dict(zip(asked.ids, test["images"]))
         if large and not images:  # the table takes as much memory as all the rest
             del studies, usable, train, test, task, texts, split, asked, shown
@@ -171,7 +181,10 @@ def evaluate(
     if large:
         warnings.warn(LARGE_NOTE, ResultsWarning, stacklevel=2)
     if images:
-        save(panel(examples(task, found, captions)), Path(out) / "panel.png")
+        first = next(iter(models.values()))[0].captioner
+        note = how_often(about if MEASURE in about else first.about)
+        drawn = examples(task, found, next(iter(captions.values())), first.offset)
+        save(panel(drawn, f"Attention: {note}."), Path(out) / "panel.png")
     for alarm in results.alarms:
         warnings.warn(alarm.message, CollapseWarning, stacklevel=2)
     return results.rows
@@ -235,6 +248,9 @@ def measure(
     systems = {name or Path(run).resolve().name: captioner}
     given: dict[str, Any] = {"split": split, "cache": cache, "features": features}
     captioner.about["rows"] = rows = evaluate(studies, systems, run, quick=True, seed=config.training.seed, **given)
+    found = read_json(Path(run) / "metrics.json", "measure it again").get(MEASURE, {})
+    if found.get("rows"):
+        captioner.about[MEASURE] = found | {"offset": captioner.offset}
     captioner.save(run)
     return rows
 

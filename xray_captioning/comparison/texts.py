@@ -145,9 +145,9 @@ def runs_of(name: str, given: Any) -> list[Any]:
 
 def system_texts(
     task: Task, models: Mapping[str, list[CaptioningSystem]], texts: Mapping[str, list[Texts]], beams: Sequence[int]
-) -> tuple[list[System], list[Caption]]:
-    """Return what all systems and baselines wrote, and the captions of the first model's first search."""
-    first: list[Caption] = []
+) -> tuple[list[System], dict[str, list[Caption]]]:
+    """Return what all systems and baselines wrote, and the captions of each model's first run and search."""
+    first: dict[str, list[Caption]] = {}
     said: list[tuple[str, str | None, Sequence[Sequence[str]]]] = []
     for name, runs in texts.items():
         given = [in_order(name, run, task.studies) for run in runs]
@@ -161,7 +161,7 @@ def system_texts(
 
         written = [_captions(run, task, beams, contexts(task.test, run.config)) for run in captioners]
         warn_if_unfamiliar(caption.novelty for run in written for captions in run for caption in captions)
-        first = first or written[0][0]
+        first[name] = written[0][0]
         for i, beam in enumerate(beams):
             search = "greedy" if beam == 1 else f"beam-{beam}"
             said.append((name, search, [_scored(w[i], run, task) for w, run in zip(written, captioners)]))
@@ -225,13 +225,13 @@ def _pooled(run: CaptioningSystem, studies: pd.DataFrame, cache: Any) -> Array:
     return np.concatenate(pooled[1:] or pooled)
 
 
-def examples(task: Task, systems: Sequence[System], captions: Sequence[Caption]) -> list[Example]:
-    """Return a few studies with the captions of the first model, to be drawn."""
+def examples(task: Task, systems: Sequence[System], captions: Sequence[Caption], offset: Any) -> list[Example]:
+    """Return a few studies with the captions of the first model, of this `offset`, to be drawn."""
     studies, config = task.test.assign(reference=task.texts.references), task.config
     images, size = study_images(studies, config), (config.image.size, config.image.resize)
     first = next(system for system in systems if system.search)
     shown = [first, *(system for system in systems if system.name == CONSTANT)]
     return [
-        example(studies.iloc[i], images[i], {s.name: s.texts[i] for s in shown}, captions[i], *size)
+        example(studies.iloc[i], images[i], {s.name: s.texts[i] for s in shown}, captions[i], *size, offset=offset)
         for i in wordiest(studies)
     ]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
-from itertools import count, pairwise
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,9 +15,7 @@ from xray_captioning.errors import ImageError
 from xray_captioning.evaluation.results import Results
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics import clinical, labeler
-from xray_captioning.metrics.labels.layout import statements
-from xray_captioning.metrics.labels.rules import rules
-from xray_captioning.metrics.labels.statement import normal
+from xray_captioning.metrics.mentions import named_findings, written_spans
 from xray_captioning.metrics.rouge import rouge_l_rows
 from xray_captioning.plots.images import data_uri
 from xray_captioning.plots.panels import Example
@@ -31,7 +27,6 @@ EACH = 2  # cases of each kind
 EXAMPLES = 8  # contradictions shown a system; the CSV has all
 THUMBNAIL = 176  # pixels of a side: what a card of the page shows, and a few kilobytes
 _CUT = 400  # characters of a text on the page
-_WORD = re.compile(r"[^\W_]+")
 
 Labels = clinical.Labels
 Texts = Sequence[str]
@@ -59,13 +54,14 @@ def wordiest(studies: pd.DataFrame, count: int = 4) -> list[int]:
     return [max(rows, key=lambda row: lengths[row]) for rows in shares]
 
 
-def example(study: Any, images: Any, texts: dict[str, str], caption: Any, *size: Any) -> Example:
+def example(study: Any, images: Any, texts: dict[str, str], caption: Any, *size: Any, offset: Any = (0, 0)) -> Example:
     """Return a study as a panel shows it, images in their views' places; `caption`, the first system's, may be None."""
     places, paths = zip(*((place, path) for place, path in enumerate(images) if path))
     views, pixels = dict(zip(study["images"], study["views"])), read_images(paths, *size)
     maps = None if caption is None or caption.attention is None else caption.attention[:, places]
     words = caption.words if caption else []
-    return Example(pixels, study["reference"], texts, maps, words, [views[p] for p in paths])
+    named = [one.words for one in named_findings(words)]
+    return Example(pixels, study["reference"], texts, maps, words, [views[p] for p in paths], named, offset)
 
 
 def case_cards(
@@ -142,7 +138,8 @@ def marked(text: str, shown: str) -> list[Piece]:
     deciding = set(labeler.explain_report(text).values())
     mentions = [m for m in dict.fromkeys(labeler.find_mentions(shown)) if m in deciding]
     reasons: dict[tuple[int, int], list[str]] = {}
-    for mention, span in zip(mentions, _spans(shown, mentions), strict=True):
+    spans = written_spans(shown, [(mention.sentence, mention.start, mention.end) for mention in mentions])
+    for mention, span in zip(mentions, spans, strict=True):
         cue = "" if mention.cue in ("", mention.words) else f" by “{mention.cue}”"
         reasons.setdefault(span, []).append(f"{mention.finding}: {mention.status}{cue}")
     pieces, last = [], 0
@@ -151,33 +148,3 @@ def marked(text: str, shown: str) -> list[Piece]:
             pieces += [Piece(shown[last:start]), Piece(shown[start:end], "; ".join(why))]
             last = end
     return [piece for piece in (*pieces, Piece(shown[last:])) if piece.text]
-
-
-def _spans(text: str, mentions: Sequence[labeler.Mention]) -> list[tuple[int, int]]:
-    """Return where a text as written has the words of mentions, which are in standard spelling; (0, 0) is nowhere."""
-    spelling = rules(labeler.convention_of()).spelling
-    sentences = [" ".join(normal(statement, spelling)) for statement in statements(text)]
-    written = list(_WORD.finditer(text))
-    read = [(words, i, word) for i, words in enumerate(sentences) for word in _WORD.finditer(words)]
-    places = _aligned([w.group().lower() for w in written], [w.group() for *_, w in read])
-    first = {words: i for i, words in reversed(list(enumerate(sentences)))}
-    spans = []
-    for mention in mentions:
-        found = [
-            written[k]
-            for (words, i, word), place in zip(read, places, strict=True)
-            if words == mention.sentence and i == first[words]
-            if mention.start <= word.start() < mention.end
-            for k in place
-        ]
-        spans.append((found[0].start(), found[-1].end()) if found else (0, 0))
-    return spans
-
-
-def _aligned(written: list[str], read: list[str]) -> list[range]:
-    """Return which of the written words each word that was read stands for."""
-    places = []
-    for _, a, b, c, d in SequenceMatcher(None, written, read, autojunk=False).get_opcodes():
-        ends = [a + j * (b - a) // max(d - c, 1) for j in range(d - c + 1)]
-        places += [range(one, min(max(one + 1, two), b)) for one, two in pairwise(ends)]
-    return places

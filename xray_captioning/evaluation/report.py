@@ -92,6 +92,7 @@ def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
         "drawn": drawn,
         "hidden": hidden,
         "compared": COMPARED,
+        "pointing": dict(zip(("Where it looks", "Painted over"), results.about.get("pointing_game", {}).values())),
         "beaten": [beaten(row) for row in results.beats_every_baseline],
         **_variety(results, drawn),
         "thumbnail": THUMBNAIL,

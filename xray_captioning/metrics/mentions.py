@@ -6,8 +6,9 @@ here it is by caption), contradictions of the report or of themselves, and what 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
-from typing import Any, TypeAlias
+from difflib import SequenceMatcher
+from itertools import chain, pairwise
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,10 @@ from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics import clinical, labeler
 from xray_captioning.metrics.labeler import DENIED, Bits, Mention, find_mentions
 from xray_captioning.metrics.labels.details import SEVERITIES, ZONES
-from xray_captioning.metrics.labels.rules import alternatives
+from xray_captioning.metrics.labels.layout import statements
+from xray_captioning.metrics.labels.rules import alternatives, rules
 from xray_captioning.metrics.labels.statement import mentions as kept_mentions
+from xray_captioning.metrics.labels.statement import normal
 from xray_captioning.metrics.ngrams import one_text, paired
 
 DETAILS = ("side", "zone", "severity")
@@ -34,6 +37,7 @@ _LEVELS = {"apical": "upper", "lingular": "middle", "basal": "lower", "retrocard
 # beside a femur that is not.
 _COLLECTIVE = {"Lung Opacity", "Fracture", "Support Devices", "Pleural Other"}
 _NARROWED = re.compile(rf"\b(?:{alternatives('narrowed')})\b")
+_WORD = re.compile(r"[^\W_]+")
 _PRIOR = re.compile(rf"\b(?:{alternatives('prior')})\b")
 _LATER = re.compile(rf"\b(?:{alternatives('later')})")
 # A heading is no statement, but it names what was compared with.
@@ -66,6 +70,77 @@ def contradicted_findings(text: str) -> set[str]:
         and not (mention.severity or mention.zones or _NARROWED.search(mention.clause))
         and (not mention.sides or mention.sides & present[mention.finding])
     }
+
+
+class NamedFinding(NamedTuple):
+    """A finding that a caption asserts, and the places of the words in the caption that say so."""
+
+    finding: str
+    sides: frozenset[str]
+    sentence: int  # of those that say something
+    words: tuple[int, ...]  # that name the finding
+    side_words: tuple[int, ...]  # that name its side
+
+
+def named_findings(words: Sequence[str]) -> list[NamedFinding]:
+    """Return the findings that a caption's words assert, certain or not, in reading order."""
+    found = []
+    for number, places in enumerate(sentence_words(words)):
+        text = " ".join(words[place] for place in places)
+        for one in find_mentions(text):
+            if one.label != DENIED:
+                parts = ([(one.start, one.end)], one.side_spans)
+                spans = [written_spans(text, [(one.sentence, *part) for part in some]) for some in parts]
+                own = [tuple(places[i] for a, b in some for i in _counted(text, a, b)) for some in spans]
+                found.append(NamedFinding(one.finding, one.sides, number, *own))
+    return found
+
+
+def _counted(text: str, start: int, end: int) -> range:
+    """Return the numbers of the words of a text from one place to another."""
+    return range(text.count(" ", 0, start), text.count(" ", 0, end) + (start < end))
+
+
+def written_spans(text: str, parts: Sequence[tuple[str, int, int]]) -> list[tuple[int, int]]:
+    """Return where a text as written has parts of its sentences in standard spelling; (0, 0) is nowhere."""
+    spelling = rules(labeler.convention_of()).spelling
+    sentences = [" ".join(normal(statement, spelling)) for statement in statements(text)]
+    written = list(_WORD.finditer(text))
+    read = [(words, i, word) for i, words in enumerate(sentences) for word in _WORD.finditer(words)]
+    places = _aligned([w.group().lower() for w in written], [w.group() for *_, w in read])
+    first = {words: i for i, words in reversed(list(enumerate(sentences)))}
+    spans = []
+    for sentence, start, end in parts:
+        found = [
+            written[k]
+            for (words, i, word), place in zip(read, places, strict=True)
+            if words == sentence and i == first[words]
+            if start <= word.start() < end
+            for k in place
+        ]
+        spans.append((found[0].start(), found[-1].end()) if found else (0, 0))
+    return spans
+
+
+def _aligned(written: list[str], read: list[str]) -> list[range]:
+    """Return which of the written words each word that was read stands for."""
+    places = []
+    for _, a, b, c, d in SequenceMatcher(None, written, read, autojunk=False).get_opcodes():
+        ends = [a + j * (b - a) // max(d - c, 1) for j in range(d - c + 1)]
+        places += [range(one, min(max(one + 1, two), b)) for one, two in pairwise(ends)]
+    return places
+
+
+def sentence_words(words: Sequence[str]) -> list[list[int]]:
+    """Return the places of the words of each sentence that says something; a full stop ends it."""
+    ends = [i + 1 for i, word in enumerate(words) if word == "."]
+    bounds = [0, *ends, *([] if ends and ends[-1] == len(words) else [len(words)])]
+    return [list(range(start, stop)) for start, stop in pairwise(bounds) if spoken(words, range(start, stop))]
+
+
+def spoken(words: Sequence[str], places: Sequence[int]) -> list[int]:
+    """Return those places where there is a word and not punctuation."""
+    return [i for i in places if any(map(str.isalnum, words[i]))]
 
 
 def asserted_details(mentions: Iterable[Mention]) -> Details:

@@ -5,15 +5,13 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from xray_captioning.plots.charts import COLOURS, DPI, FONT, WIDTH
 from xray_captioning.plots.images import Array, View, colour_scale, overlay, strongest
 
 # Inches: an image, what lies between two, a title above one, a system's name beside its text (and
 # beside the views, where there is less room), the margin of a page, a line of text.
 SIDE, GAP, TITLE, NAME, SHORT, MARGIN, LINE = 1.6, 0.1, 0.42, 1.9, 1.4, 0.2, 0.165
-SHOWN = 3  # words of a caption whose attention a panel shows
+SHOWN = 3  # findings of a caption whose attention a panel shows
 COLUMNS = 7  # words side by side
 CARD_WIDTH, CARD_SIDE, CARD_LINE, CARD_DPI = 7.6, 3.3, 0.22, 110
 
@@ -30,37 +28,42 @@ class Example(NamedTuple):
     attention: Array | None  # (words, views, rows, columns), of the first caption
     words: Sequence[str]  # of the first caption
     views: Sequence[str] = ()  # "frontal", "lateral" or "unknown", where that is known
+    named: Sequence[Sequence[int]] = ()  # the places of the words that name each finding
+    offset: tuple[float, float] = (0.0, 0.0)  # how far below and right regions see (`Captioner.offset`)
 
-    def attended_views(self, word: int | None = None) -> list[View]:
-        """Return the views, with the attention of one word where one is given."""
+    def attended_views(self, places: Sequence[int] = ()) -> list[View]:
+        """Return the views, with the mean attention of the words in places where some are given."""
         maps: Any = itertools.repeat(None)
-        if word is not None and self.attention is not None:
-            maps = self.attention[word]
+        if len(places) and self.attention is not None:
+            maps = self.attention[list(places)].mean(axis=0)
         names = [*self.views, *["unknown"] * len(self.images)]
         return [
-            View(f"view {i}" if name == "unknown" else name, image[..., 0], weights)
+            View(f"view {i}" if name == "unknown" else name, image[..., 0], weights, (*self.offset, 1.0, 1.0))
             for i, (name, image, weights) in enumerate(zip(names, self.images, maps), 1)
         ]
 
 
-def panel(examples: Sequence[Example]) -> Any:
-    """Draw each study: its views, the words that look at the fewest regions, and below what was written."""
+def panel(examples: Sequence[Example], note: str = "") -> Any:
+    """Draw each study: its views, where the words look that name findings, and below what was written; last a note."""
     from matplotlib.figure import Figure
 
     views = max(len(example.images) for example in examples)
-    chosen = [_sharpest(example) for example in examples]
+    chosen = [[] if e.attention is None else [*dict.fromkeys(map(tuple, e.named))][:SHOWN] for e in examples]
     beside = not any(chosen)  # without attention there is room for the texts beside the views
     width = max((views + max(map(len, chosen))) * (SIDE + GAP) + GAP, 5 * SIDE)
     left, indent = (views * (SIDE + GAP) + GAP, SHORT) if beside else (GAP, NAME)
     texts = [_texts(example, width - left - indent - GAP, indent - GAP) for example in examples]
     long = [LINE * (sum(len(t[1]) for t in text) + 1.5) for text in texts]
     heights = [TITLE + (max(SIDE + LINE, n) if beside else SIDE + n) for n in long]
-    figure = Figure(figsize=(width, sum(heights)), dpi=DPI)
+    said = _wrap(note, width - 2 * GAP) if note and not beside else []
+    figure = Figure(figsize=(width, sum(heights) + LINE * len(said)), dpi=DPI)
+    for i, line in enumerate(said):
+        figure.text(GAP / width, 1 - (sum(heights) + LINE * (i + 0.4)) / figure.get_figheight(), line, fontsize=FONT)
     for i, (example, text) in enumerate(zip(examples, texts)):
         top = sum(heights[:i]) + TITLE
         _draw_views(figure, example, GAP, top)
-        for place, word in enumerate(chosen[i], views):
-            _draw_word(_axis(figure, GAP + place * (SIDE + GAP), top), example, word)
+        for place, words in enumerate(chosen[i], views):
+            _draw_words(_axis(figure, GAP + place * (SIDE + GAP), top), example, words)
         _write(figure, text, top if beside else top + SIDE + LINE / 2, left, indent)
     return figure
 
@@ -128,17 +131,18 @@ def _draw_views(figure: Any, example: Example, left: float, top: float) -> None:
         axis.set_title(view.name, fontsize=FONT, pad=4)
 
 
-def _draw_word(axis: Any, example: Example, word: int) -> None:
-    """Draw the attention of a word on the view that it looks at most."""
-    view = max(views := example.attended_views(word), key=lambda view: view.share)
+def _draw_words(axis: Any, example: Example, places: Sequence[int]) -> None:
+    """Draw the attention of words on the view that they look at most."""
+    view = max(views := example.attended_views(places), key=lambda view: view.share)
     axis.imshow(overlay(view, strongest(views)))
-    title = f"“{_cut(example.words[word], 0.9 * SIDE)}”\n{view.name}, {100 * view.share:.0f} %"
+    said = _cut(" ".join(example.words[place] for place in places), 0.9 * SIDE)
+    title = f"“{said}”\n{view.name}, {100 * view.share:.0f} %"
     axis.set_title(title, fontsize=FONT, pad=4, parse_math=False)
 
 
 def _draw_word_over_views(axes: Sequence[Any], example: Example, word: int, named: bool) -> None:
     """Draw the attention of a word on every view, with the views' names on the left if named."""
-    views = example.attended_views(word)
+    views = example.attended_views([word])
     for axis, view in zip(axes, views):
         axis.imshow(overlay(view, strongest(views)))
         if named:
@@ -151,19 +155,6 @@ def _fit_title(axis: Any, word: str, side: float) -> None:
     size = FONT * min(1.0, max(side / _inches(word), 0.75))
     shown = _cut(word, 1.2 * side * FONT / size)  # it is measured bold
     axis.set_title(shown, fontsize=size, pad=4, parse_math=False)
-
-
-def _sharpest(example: Example) -> list[int]:
-    """Return the words with the lowest entropy of attention, which depend on a place."""
-    if example.attention is None or not len(example.words):
-        return []
-    flat = example.attention.reshape(len(example.words), -1)
-    entropy = -(flat * np.log(flat + 1e-9)).sum(axis=1)
-    first: dict[str, int] = {}
-    for i in np.argsort(entropy, kind="stable").tolist():
-        if len(example.words[i]) > 3:
-            first.setdefault(example.words[i], i)
-    return sorted(list(first.values())[:SHOWN])
 
 
 def _texts(example: Example, width: float, name_width: float) -> Texts:

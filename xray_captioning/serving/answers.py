@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import Struct
 
 from xray_captioning.captioner.calibration import hedged, is_unfamiliar, stated, sure_labels
+from xray_captioning.captioner.caption import Region
 from xray_captioning.captioner.captioner import Captioner, Prediction
 from xray_captioning.serving.settings import Settings
 
@@ -33,6 +34,7 @@ class Study(Struct):
     novelty: float | None
     unfamiliar: bool | None
     warning: str | None
+    regions: list[Region] | None  # of the sentences that are shown, as `Caption.regions`
 
 
 def notice(captioner: Captioner) -> str:
@@ -51,6 +53,7 @@ def describe_study(
         Sentence(text, sentence.log_probability, sentence.confidence, text != sentence.text)
         for sentence, text in zip(caption.sentences, hedged(caption, least))
     ]
+    regions = caption.regions and [r for r in caption.regions if not sentences[r.sentence].hedged]
     labels = sure_labels(caption, least).items()
     named = {name: _LABELS[label] for name, label in labels if label is not None}
     text, others = caption.text, [other._asdict() for other in caption.alternatives[:alternatives]]
@@ -59,7 +62,7 @@ def describe_study(
         others = []  # nothing is known of their confidence
     findings, novelty = {"probabilities": probabilities, "labels": named}, caption.novelty
     unfamiliar, warning = None if novelty is None else strange, UNFAMILIAR if strange else None
-    return Study(text, caption.log_probability, sentences, findings, others, novelty, unfamiliar, warning)
+    return Study(text, caption.log_probability, sentences, findings, others, novelty, unfamiliar, warning, regions)
 
 
 def describe_model(captioner: Captioner, settings: Settings) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from xray_captioning.bundles.bundle import shipped_bundles
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.data import images, opening, studies
 from xray_captioning.errors import XrayCaptioningError
+from xray_captioning.metrics.mentions import named_findings, sentence_words, spoken
 from xray_captioning.plots.images import View, colour_scale, overlay, strongest
 from xray_captioning.serving import app_parts as parts
 from xray_captioning.serving.app_parts import html
@@ -166,7 +167,7 @@ def _show(study: parts.Study, result: parts.Result, key: str, wide: bool) -> Non
         if result.limits:
             st.html(html("note", result.limits))
         words, of = _choice(study, result, key)
-    views = parts.views_of(study, result.caption.attention, words, result.image)
+    views = parts.views_of(study, result.caption.attention, words, result.image, result.offset)
     with right:
         top = strongest(views)
         for place, one in zip(st.columns(len(views)), views):
@@ -175,7 +176,7 @@ def _show(study: parts.Study, result: parts.Result, key: str, wide: bool) -> Non
                 st.image(overlay(one, top), parts.title(one), width="stretch", alt=told)
         if top > 0:
             colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_scale(9)]
-            st.html(html("attention", colours, top, len(views)))
+            st.html(html("attention", colours, top, len(views), result.pointing))
     left, right = st.columns([4, 5]) if wide else (st.container(), st.container())
     with left:
         st.header("Findings")
@@ -189,8 +190,8 @@ def _show(study: parts.Study, result: parts.Result, key: str, wide: bool) -> Non
 
 
 def _choice(study: parts.Study, result: parts.Result, key: str) -> tuple[list[int], str]:
-    """Let the user choose a sentence or a word of it; return its places and its text."""
-    caption, sentences = result.caption, parts.sentence_words(result.caption.words)
+    """Let the user choose a sentence, of which words that name findings count, or a word; return places and text."""
+    caption, sentences = result.caption, sentence_words(result.caption.words)
     shown = [i for i, sentence in enumerate(result.sentences) if not sentence.hedged]
     if caption.attention is None or not shown:
         missing = "regions to attend to" if caption.attention is None else "sentence that is shown"
@@ -199,10 +200,13 @@ def _choice(study: parts.Study, result: parts.Result, key: str) -> tuple[list[in
     texts = [sentence.text for sentence in caption.sentences]
     scope = f"{key}-{result.beam_size}-{study.digest}"
     chosen = st.selectbox("Attention of", shown, format_func=texts.__getitem__, key=f"s-{scope}")
-    places = parts.spoken(caption.words, sentences[chosen])
+    places = spoken(caption.words, sentences[chosen])
     key, name = f"w-{scope}-{chosen}", caption.words.__getitem__
     word = st.pills("or of one word", places, format_func=name, key=key, wrap=True)
-    return (places, texts[chosen]) if word is None else ([word], f"“{caption.words[word]}”")
+    if word is not None:
+        return [word], f"“{caption.words[word]}”"
+    named = [place for one in named_findings(caption.words) if one.sentence == chosen for place in one.words]
+    return (named, f"“{' '.join(map(name, named))}”") if named else (places, texts[chosen])
 
 
 def _downloads(study: parts.Study, result: parts.Result, views: list[View], of: str, stem: str) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -16,8 +15,10 @@ from numpy.typing import NDArray
 from xray_captioning.captioner.calibration import is_unfamiliar
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner, Prediction, predict
+from xray_captioning.captioner.evidence import how_often
 from xray_captioning.config import ImageConfig
 from xray_captioning.data.images import arranged, decode_image, known_views
+from xray_captioning.data.outlines import moved
 from xray_captioning.data.resizing import seen_part
 from xray_captioning.data.studies import UNKNOWN, select_images
 from xray_captioning.errors import DataError
@@ -73,6 +74,8 @@ class Result(NamedTuple):
     limits: str  # what the bundle says of its own limits; may be empty
     threshold: float | None = 0.0  # sentences with a confidence below it are withheld
     image: ImageConfig | None = None  # how the bundle sees an image
+    offset: tuple[float, float] = (0.0, 0.0)  # of what its regions see
+    pointing: str = ""  # how often attention points right
 
     @property
     def calibrated(self) -> bool:
@@ -160,29 +163,19 @@ def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) ->
     ((caption, found),) = predict(captioner, features, beam_size, [study.context] if study.context else None)
     notice = captioner.about.get("notice")
     limits = f"This model was {notice}." if notice else ""
-    return Result(name, beam_size, caption, found or {}, limits, image=captioner.config.image)
-
-
-def sentence_words(words: Sequence[str]) -> list[list[int]]:
-    """Return the places of the words of each sentence that says something; a full stop ends it."""
-    ends = [i + 1 for i, word in enumerate(words) if word == "."]
-    bounds = [0, *ends, *([] if ends and ends[-1] == len(words) else [len(words)])]
-    return [list(range(start, stop)) for start, stop in pairwise(bounds) if spoken(words, range(start, stop))]
-
-
-def spoken(words: Sequence[str], places: Sequence[int]) -> list[int]:
-    """Return those places where there is a word and not punctuation."""
-    return [i for i in places if any(map(str.isalnum, words[i]))]
+    seen = captioner.config.image, captioner.offset, how_often(captioner.about)
+    return Result(name, beam_size, caption, found or {}, limits, 0.0, *seen)
 
 
 def views_of(
-    study: Study, attention: Array | None, words: Sequence[int], image: ImageConfig | None = None
+    study: Study, attention: Array | None, words: Sequence[int], image: ImageConfig | None = None, offset: Any = (0, 0)
 ) -> list[View]:
     """Return a study's views with the mean attention of the words at some places; `image` tells what was seen."""
     # Attention is (words, views, rows, columns); one view more where a model saw an image twice.
     seen = [View(*view) for view in zip(study.names, study.pictures)]
     if image is not None:
-        seen = [v._replace(seen=seen_part(len(v.image), len(v.image[0]), image.size, image.resize)) for v in seen]
+        parts = (seen_part(len(v.image), len(v.image[0]), image.size, image.resize) for v in seen)
+        seen = [v._replace(seen=moved(part, offset)) for v, part in zip(seen, parts)]
     if attention is None or not len(words):
         return seen
     maps = attention[list(words)].mean(axis=0)

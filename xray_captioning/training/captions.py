@@ -17,6 +17,7 @@ from xray_captioning.data import datasets, targets
 from xray_captioning.data.datasets import BatchDataset, Inputs
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Array
+from xray_captioning.data.outlines import read_outlines
 from xray_captioning.data.provenance import choose_split, open_studies, record_training
 from xray_captioning.data.splits import Split, data_digest
 from xray_captioning.decoders import CaptionModel, check_decoder, language_model
@@ -138,7 +139,7 @@ def train(
         encoder = start_from if first and first.config.model.encoder != FEATURES else encoder
         before = saved.trained_before(encoder)
         studies, described = open_studies(studies, need_images=features is None)
-        given = features_of(features, studies)
+        given, _ = features_of(features, studies), measured and read_outlines(studies)  # what does not fit, at once
         usable = targets.usable_studies(studies, config, given)
         start, name = None, "the encoder" if isinstance(encoder, Encoder) else str(encoder)
         if given is not None:

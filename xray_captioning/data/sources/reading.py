@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xray_captioning.data import opening
+from xray_captioning.data.outlines import note_outlines
 from xray_captioning.data.sources import captions, folders, mimic, openi, published
 from xray_captioning.data.sources.layout import Columns
 from xray_captioning.data.sources.lookup import ImageFinder
@@ -136,6 +137,7 @@ def read_studies(
     origin, images = local(path, known), None if image_dir is None else local(image_dir, known, tables=False)
     with naming(known):
         frame = _read(origin, images, source, columns, need_images)
+    note_outlines(frame, origin)
     if known:
         frame["images"] = [[addressed(image, known) for image in row] for row in frame["images"]]
     return frame

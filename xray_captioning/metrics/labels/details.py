@@ -18,7 +18,7 @@ MIDLINE = frozenset({"Cardiomegaly", "Enlarged Cardiomediastinum", "Hiatal Herni
 DIFFUSE = frozenset({"Edema", "Emphysema", "Scoliosis"})
 
 _LEFT, _RIGHT, _BOTH = map(alternatives, ("left", "right", "both sides"))
-_SIDE = re.compile(rf"\b(?:({_LEFT})|({_RIGHT})|({_BOTH}))\b(?! (?:{alternatives('no side')}))")
+SIDE = re.compile(rf"\b(?:({_LEFT})|({_RIGHT})|({_BOTH}))\b(?! (?:{alternatives('no side')}))")
 _CONJUNCTION = re.compile(r"[,:;/]|\b(?:and|or|with|without|versus|vs)\b")
 # The words between two findings of one list, which share a side: at most one more word.
 _LIST = re.compile(r" (?:, )?(?:and / or|and|or|,|/|versus|vs|with)(?: \w+)? ")
@@ -68,7 +68,7 @@ def parts_of(words: str, hits: list[Hit], stops: list[int]) -> list[tuple[int, i
 
 def _named_sides(words: str) -> frozenset[str]:
     sides: set[str] = set()
-    for match in _SIDE.finditer(words):
+    for match in SIDE.finditer(words):
         sides.update(BILATERAL if match.group(3) else {"left" if match.group(1) else "right"})
     return frozenset(sides)
 

@@ -68,6 +68,11 @@ class Mention(NamedTuple):
         return _place(self).sides
 
     @property
+    def side_spans(self) -> list[tuple[int, int]]:
+        """Where in the sentence the words begin and end that name its sides."""
+        return [found.span() for found in details.SIDE.finditer(self.sentence, *_place(self).part) if self.sides]
+
+    @property
     def clause(self) -> str:
         """The part of the sentence that speaks of it, up to the next finding."""
         return self.sentence[slice(*_place(self).part)]
