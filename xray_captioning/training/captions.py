@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
+
 from xray_captioning.backend import device_count, keras, ops, replicas, seeded, training_scope
 from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle
 from xray_captioning.captioner.captioner import Captioner
@@ -31,9 +33,10 @@ from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
 from xray_captioning.training import teacher_forcing
 from xray_captioning.training.caption_score import SAMPLES, CaptionSamples, CaptionScore, monitored_studies
-from xray_captioning.training.labels import finding_labels, rarity
+from xray_captioning.training.labels import finding_labels, rarity, side_labels
 from xray_captioning.training.loggers import Watcher, logging
 from xray_captioning.training.losses import WordCrossentropy
+from xray_captioning.training.reward import Reward, Rewarded
 from xray_captioning.training.run_folder import RunFolder
 from xray_captioning.training.run_state import BEST, RunState
 
@@ -230,16 +233,17 @@ class _Material(NamedTuple):
         pixels, varied = cached_pixels(images, config, self.cache), image.augment and training
         return datasets.pixel_inputs(pixels, images, image.views, image.normalisation, varied)
 
-    def batches(self, studies: pd.DataFrame, tokenizer: Any, labels: Array | None, training: bool) -> BatchDataset:
+    def batches(
+        self, studies: pd.DataFrame, tokenizer: Any, training: bool, labels: Array | None = None, drawn: Any = None
+    ) -> BatchDataset:
         texts, options = targets.training_texts(studies, self.config), self.config.training
         tokens = tokenizer.encode_batch(texts, self.config.text.maximum_length)
         inputs = self.inputs(studies, training)
         if told := targets.contexts(studies, self.config):
             rows = targets.context_tokens(told, tokenizer, self.config)
             inputs = datasets.with_context(inputs, rows, self.config.text.context_dropout if training else 0)
-        make = datasets.caption_batch(inputs, tokens, labels if options.finding_weight else None)
+        make = datasets.caption_batch(inputs, tokens, labels)
         order = options.seed if training else None, datasets.caption_lengths(tokens)
-        drawn = rarity(labels) if options.balanced and labels is not None else None
         return BatchDataset(make, len(studies), options.batch_size, *order, drawn)
 
 
@@ -256,10 +260,9 @@ def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Spli
         raise DataError(f"text.context: no study of the training part has a text for {none[0]}; leave it out")
     words = [*texts, *targets.context_texts(told, config)]
     tokenizer = known.extended(words, least) if known else Tokenizer.fit(words, least)
-    asked = config.training.finding_weight or config.training.balanced
-    labels = finding_labels(parts["train"])[1] if asked else None
-    data = {"train": given.batches(parts["train"], tokenizer, labels, True)}
-    data["val"] = given.batches(parts["val"], tokenizer, None, False)
+    learned, drawn = _labels(parts["train"], config.training)
+    data = {"train": given.batches(parts["train"], tokenizer, True, learned, drawn)}
+    data["val"] = given.batches(parts["val"], tokenizer, False)
     captions = new_model(config, encoder, tokenizer)
     if language:
         language_model.load_language_model(captions.decoder, language)
@@ -268,14 +271,27 @@ def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Spli
     sizes = {f"{name}_studies": len(part) for name, part in parts.items()}
     captioner = Captioner(config, encoder, captions, tokenizer, sizes)
     written: list[Any] = []
-    if config.training.monitor != "val_loss":
-        findings = counted_findings(targets.reference_texts(parts["train"], config))
+    references, reward = targets.reference_texts(parts["train"], config), None
+    if config.training.plain_epochs < config.training.epochs:
+        reward = Reward(config.training.reward, references)
+        written.append(Rewarded(captioner, parts["train"], given.inputs(parts["train"]), data["train"], reward))
+    if config.training.watched != "val_loss":
+        findings = counted_findings(references)
         monitored = monitored_studies(parts["val"], config.training.seed)
-        written = [CaptionScore(captioner, monitored, given.inputs(monitored), findings)]
+        written.append(CaptionScore(captioner, monitored, given.inputs(monitored), findings, reward))
     if len(some := monitored_studies(parts["val"], config.training.seed, SAMPLES)):
         written.append(CaptionSamples(captioner, some, given.inputs(some), run.out))
-    _fit(captioner, data, run, 0 if labels is None else labels.shape[1], written)
+    _fit(captioner, data, run, 0 if learned is None else learned.shape[1], written)
     return captioner
+
+
+def _labels(studies: pd.DataFrame, options: Any) -> tuple[Array | None, Array | None]:
+    """Return findings and their sides, and how often studies are drawn, where these are asked for."""
+    if not (options.finding_weight or options.balanced):
+        return None, None
+    names, labels = finding_labels(studies)
+    sided = np.hstack([labels, side_labels(studies, names, labels)])
+    return sided if options.finding_weight else None, rarity(labels) if options.balanced else None
 
 
 def _fit(captioner: Captioner, data: Batches, run: RunFolder, findings: int, written: Sequence[Any]) -> None:
@@ -333,8 +349,9 @@ def fit(model: Any, data: Batches, run: RunFolder, training: Any, callbacks: Seq
     # With an empty ``val`` the training loss chooses the epoch, else ``training.monitor``, which an encoder has not:
     # then the validation loss. `callbacks` are called before those of the run, all before its state is written.
     validation = data["val"] if data["val"].studies else None
-    monitor = getattr(training, "monitor", "val_loss") if validation else "loss"
-    state = RunState(run.out, data["train"], monitor, training.patience, run.start)
+    monitor = getattr(training, "watched", "val_loss") if validation else "loss"
+    plain = getattr(training, "plain_epochs", 0) % training.epochs  # training does not stop before a reward
+    state = RunState(run.out, data["train"], monitor, training.patience, max(run.start, plain))
     parts: list[Any] = [data["train"], validation]
     if (devices := device_count()) > 1:
         parts = [part and datasets.EvenDataset(part, devices) for part in parts]

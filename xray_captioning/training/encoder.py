@@ -23,14 +23,14 @@ from xray_captioning.data.splits import Split, data_digest, group_ids
 from xray_captioning.data.studies import with_images
 from xray_captioning.data.targets import study_images
 from xray_captioning.encoders import Encoder, FindingModel, saved
-from xray_captioning.encoders.encoder import mean_region
+from xray_captioning.encoders.encoder import mean_region, pooled_evidence
 from xray_captioning.encoders.encoding import cached_pixels, kept_inputs
 from xray_captioning.encoders.parts import cut
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_write, progress, say
 from xray_captioning.metrics.classification import classification_table, frequent_findings
 from xray_captioning.training.captions import Batches, compile_model, fit
-from xray_captioning.training.labels import Labels, finding_labels, intercept_shift, prevalence
+from xray_captioning.training.labels import Labels, finding_labels, intercept_shift, prevalence, side_labels
 from xray_captioning.training.losses import Averaged, MaskedBinaryCrossentropy
 from xray_captioning.training.run_folder import RunFolder
 
@@ -116,7 +116,31 @@ def train_encoder(
 
 @registered
 class FindingsInTraining(Averaged, FindingModel):
-    """A finding model whose loss is the mean over all studies, on however many devices."""
+    """A finding model whose loss is the mean over all studies, on however many devices.
+
+    It may have a second classifier, of so many sides of findings, that nothing is left of after training.
+    """
+
+    def __init__(self, *args: Any, sides: int = 0, side_weight: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.own = {"sides": sides, "side_weight": side_weight}
+        if sides:
+            self.side_loss = MaskedBinaryCrossentropy([1.0] * sides, reduction=None)
+            self.sides = keras.layers.Dense(sides, name="sides", dtype="float32")
+            self.sides.build((None, None, self.encoder.channels))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), **self.own}
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """Return logits (batch, findings), as a finding model does, and add the other losses in training."""
+        features, mask = self.seen(inputs, training)
+        if training and "sides" in inputs:
+            logits = pooled_evidence(self.sides(ops.cast(features, "float32")), mask)
+            found = self.side_loss(inputs["sides"], logits)
+            self.add_mean(self.own["side_weight"], found, inputs)
+        return self.encoder.classify(features, mask)
 
 
 class _LabelledStudies(NamedTuple):
@@ -132,7 +156,8 @@ def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Pa
     options, (lower, upper) = run.config.encoder_training, _parts(encoder, run.config)
     if lower and not upper:
         say("the frozen layers are computed in each step, as images vary: their outputs are kept without image.augment")
-    data = _datasets(given, run.config, cache, lower if upper else None)
+    more = _more(given, encoder, run.config)
+    data = _datasets(given, run.config, cache, lower if upper else None, more)
     labels = given.labels[given.rows["train"]]
     present = prevalence(labels)
     odds = present / (1 - present)
@@ -147,7 +172,9 @@ def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Pa
         frozen, rest = _parts(own, run.config)
         if frozen:
             frozen.trainable = False
-        fitted = FindingsInTraining(own, options.classifier_first, options.checkpointing, rest)
+        how = own, options.classifier_first, options.checkpointing, rest
+        sides = more["sides"].shape[1] if options.side_weight else 0
+        fitted = FindingsInTraining(*how, sides=sides, side_weight=options.side_weight)
         for layer in own.backbone.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = replicas() > 1  # statistics of the whole batch
@@ -220,7 +247,20 @@ def _shift_bias(encoder: Encoder, shift: Array) -> None:
     encoder.classifier.bias.assign(ops.convert_to_numpy(encoder.classifier.bias) + shift)
 
 
-def _datasets(given: _LabelledStudies, config: Config, cache: Path | None, lower: Any) -> Batches:
+def _more(given: _LabelledStudies, encoder: Encoder, config: Config) -> dict[str, Array]:
+    """Return what training studies are known of beside their findings, where it is learned."""
+    options, rows = config.encoder_training, given.rows["train"]
+    studies, more = given.studies.iloc[rows], dict[str, Array]()
+    if options.side_weight:
+        more["sides"] = side_labels(studies, encoder.findings, given.labels[rows])
+        if not more["sides"].size:
+            raise DataError("no report says on which side a finding is; leave encoder_training.side_weight at 0")
+    return more
+
+
+def _datasets(
+    given: _LabelledStudies, config: Config, cache: Path | None, lower: Any, more: dict[str, Array]
+) -> Batches:
     image, options, data = config.image, config.encoder_training, {}
     images = study_images(given.studies, config)
     pixels = cached_pixels(images, config, cache)
@@ -229,7 +269,7 @@ def _datasets(given: _LabelledStudies, config: Config, cache: Path | None, lower
         chosen, training = [images[i] for i in rows], name == "train"
         varied, seed = image.augment and training, options.seed if training else None
         shown = datasets.pixel_inputs(pixels, chosen, image.views, image.normalisation, varied)
-        make = datasets.finding_batch(kept(chosen) if kept else shown, given.labels[rows])
+        make = datasets.finding_batch(kept(chosen) if kept else shown, given.labels[rows], more if training else {})
         data[name] = datasets.BatchDataset(make, len(rows), options.batch_size, seed)
     return data
 

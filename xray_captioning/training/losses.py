@@ -34,6 +34,11 @@ class Averaged(keras.Model):
         self.mean_loss.update_state(loss * replicas(), count)
         return loss
 
+    def add_mean(self, weight: float, losses: Any, inputs: dict[str, Any]) -> None:
+        """Add the weighted mean of a batch's losses (batch,) to what is minimised, not to ``loss``."""
+        share = inputs.get("share", ops.ones_like(losses) / ops.cast(ops.shape(losses)[0], losses.dtype))
+        self.add_loss(weight * ops.sum(losses * share) * replicas())  # Keras divides by it
+
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         # Under TensorFlow Keras takes the mean of a batch over devices, which masks have none of.
         if iterator is not None and replicas() > 1:
