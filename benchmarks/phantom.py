@@ -89,7 +89,13 @@ REAL: dict[str, Any] = {
 }
 ENCODERS = ("encoder_training.", "image.", "model.pool")  # options that need another encoder begin so
 _LONG: dict[str, Any] = {"model.dropout": 0.3, "training.epochs": 20, "training.patience": 20}
-_REWARD = {"clinical_f1": 1, "sides": 1, "contradictions": 1, "CIDEr": 1}
+_REWARD: dict[str, Any] = {
+    "training.reward": {"clinical_f1": 1, "sides": 1},
+    "training.reward_epochs": 12,
+    "training.epochs": 30,
+    "training.patience": 30,
+}
+_ENCODER: dict[str, Any] = {"encoder_training.side_weight": 1, "encoder_training.region_weight": 0.3}
 # What keeps a model from collapsing, one at a time, on the attention preset.
 OPTIONS: dict[str, dict[str, Any]] = {
     "finding loss": {"training.finding_weight": 0.5},
@@ -100,9 +106,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "view prefix": {"text.view_prefix": True},
     # What all that was learned comes to: more epochs, and what lets them be used.
     "long": {"training.finding_weight": 0.5, **_LONG},
-    # One at a time beside `long`: the encoder learns sides; the captions are rewarded.
+    # One at a time beside `long`: the encoder learns sides, or outlines; the captions are rewarded. Then all of them.
     "encoder sides": {"training.finding_weight": 0.5, **_LONG, "encoder_training.side_weight": 1},
-    "reward": {"training.finding_weight": 0.5, **_LONG, "training.reward": _REWARD},
+    "encoder regions": {"training.finding_weight": 0.5, **_LONG, "encoder_training.region_weight": 0.3},
+    "reward": {"training.finding_weight": 0.5, **_LONG, **_REWARD},
+    "all means": {"training.finding_weight": 0.5, **_LONG, **_REWARD, **_ENCODER},
 }
 # What is trained where it is named only: hard phantoms have indications that tell something, and patients' priors.
 NAMED: dict[str, dict[str, Any]] = {

@@ -105,6 +105,7 @@ class EncoderTrainingConfig(TrainingConfig, frozen=True):
     trainable_from: str = ""
     checkpointing: bool = False
     side_weight: NonNegative = 0.0
+    region_weight: NonNegative = 0.0
 
 
 class RewardConfig(Struct, frozen=True, forbid_unknown_fields=True):

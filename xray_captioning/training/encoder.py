@@ -31,7 +31,8 @@ from xray_captioning.files import atomic_write, progress, say
 from xray_captioning.metrics.classification import classification_table, frequent_findings
 from xray_captioning.training.captions import Batches, compile_model, fit
 from xray_captioning.training.labels import Labels, finding_labels, intercept_shift, prevalence, side_labels
-from xray_captioning.training.losses import Averaged, MaskedBinaryCrossentropy
+from xray_captioning.training.losses import Averaged, MaskedBinaryCrossentropy, evidence_outside
+from xray_captioning.training.regions import outlined_cells
 from xray_captioning.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -121,9 +122,11 @@ class FindingsInTraining(Averaged, FindingModel):
     It may have a second classifier, of so many sides of findings, that nothing is left of after training.
     """
 
-    def __init__(self, *args: Any, sides: int = 0, side_weight: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, sides: int = 0, side_weight: float = 0.0, region_weight: float = 0.0, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.own = {"sides": sides, "side_weight": side_weight}
+        self.own = {"sides": sides, "side_weight": side_weight, "region_weight": region_weight}
         if sides:
             self.side_loss = MaskedBinaryCrossentropy([1.0] * sides, reduction=None)
             self.sides = keras.layers.Dense(sides, name="sides", dtype="float32")
@@ -140,6 +143,9 @@ class FindingsInTraining(Averaged, FindingModel):
             logits = pooled_evidence(self.sides(ops.cast(features, "float32")), mask)
             found = self.side_loss(inputs["sides"], logits)
             self.add_mean(self.own["side_weight"], found, inputs)
+        if training and "cells" in inputs:
+            evidence = self.encoder.classifier(ops.cast(features, "float32"))
+            self.add_mean(self.own["region_weight"], evidence_outside(evidence, mask, inputs["cells"]), inputs)
         return self.encoder.classify(features, mask)
 
 
@@ -174,7 +180,8 @@ def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Pa
             frozen.trainable = False
         how = own, options.classifier_first, options.checkpointing, rest
         sides = more["sides"].shape[1] if options.side_weight else 0
-        fitted = FindingsInTraining(*how, sides=sides, side_weight=options.side_weight)
+        weights = {"side_weight": options.side_weight, "region_weight": options.region_weight}
+        fitted = FindingsInTraining(*how, sides=sides, **weights)
         for layer in own.backbone.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = replicas() > 1  # statistics of the whole batch
@@ -255,6 +262,8 @@ def _more(given: _LabelledStudies, encoder: Encoder, config: Config) -> dict[str
         more["sides"] = side_labels(studies, encoder.findings, given.labels[rows])
         if not more["sides"].size:
             raise DataError("no report says on which side a finding is; leave encoder_training.side_weight at 0")
+    if options.region_weight:
+        more["cells"] = outlined_cells(studies, encoder, config)
     return more
 
 
