@@ -71,7 +71,7 @@ def test_the_loss_of_outlines_is_how_little_of_the_evidence_lies_in_them():
 
 def test_a_loss_of_outlines_is_added_in_training_only():
     keras.utils.set_random_seed(0)
-    made = FindingsInTraining(Encoder("phantom_cnn", 32, findings=["Edema", "Fracture"]), region_weight=1)
+    made = FindingsInTraining(Encoder("phantom_cnn", 32, findings=["Edema", "Fracture"]), weights=(0, 1))
     model, rng = FindingsInTraining.from_config(made.get_config()), np.random.default_rng(0)
     images = rng.normal(size=(4, 2, 32, 32, 3)).astype("float32")
     inputs = {"images": images, "mask": np.ones((4, 2), bool), "cells": rng.random((4, 8, 2)) < 0.3}

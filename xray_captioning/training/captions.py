@@ -8,8 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import numpy as np
-
 from xray_captioning.backend import device_count, keras, ops, replicas, seeded, training_scope
 from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle
 from xray_captioning.captioner.captioner import Captioner
@@ -33,7 +31,7 @@ from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
 from xray_captioning.training import teacher_forcing
 from xray_captioning.training.caption_score import SAMPLES, CaptionSamples, CaptionScore, monitored_studies
-from xray_captioning.training.labels import finding_labels, rarity, side_labels
+from xray_captioning.training.labels import rarity, sided_labels
 from xray_captioning.training.loggers import Watcher, logging
 from xray_captioning.training.losses import WordCrossentropy
 from xray_captioning.training.reward import Reward, Rewarded
@@ -233,17 +231,16 @@ class _Material(NamedTuple):
         pixels, varied = cached_pixels(images, config, self.cache), image.augment and training
         return datasets.pixel_inputs(pixels, images, image.views, image.normalisation, varied)
 
-    def batches(
-        self, studies: pd.DataFrame, tokenizer: Any, training: bool, labels: Array | None = None, drawn: Any = None
-    ) -> BatchDataset:
+    def batches(self, studies: pd.DataFrame, tokenizer: Any, labels: Array | None, training: bool) -> BatchDataset:
         texts, options = targets.training_texts(studies, self.config), self.config.training
         tokens = tokenizer.encode_batch(texts, self.config.text.maximum_length)
         inputs = self.inputs(studies, training)
         if told := targets.contexts(studies, self.config):
             rows = targets.context_tokens(told, tokenizer, self.config)
             inputs = datasets.with_context(inputs, rows, self.config.text.context_dropout if training else 0)
-        make = datasets.caption_batch(inputs, tokens, labels)
+        make = datasets.caption_batch(inputs, tokens, labels if options.finding_weight else None)
         order = options.seed if training else None, datasets.caption_lengths(tokens)
+        drawn = rarity(labels) if options.balanced and labels is not None else None
         return BatchDataset(make, len(studies), options.batch_size, *order, drawn)
 
 
@@ -260,9 +257,10 @@ def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Spli
         raise DataError(f"text.context: no study of the training part has a text for {none[0]}; leave it out")
     words = [*texts, *targets.context_texts(told, config)]
     tokenizer = known.extended(words, least) if known else Tokenizer.fit(words, least)
-    learned, drawn = _labels(parts["train"], config.training)
-    data = {"train": given.batches(parts["train"], tokenizer, True, learned, drawn)}
-    data["val"] = given.batches(parts["val"], tokenizer, False)
+    asked = config.training.finding_weight or config.training.balanced
+    labels = sided_labels(parts["train"]) if asked else None
+    data = {"train": given.batches(parts["train"], tokenizer, labels, True)}
+    data["val"] = given.batches(parts["val"], tokenizer, None, False)
     captions = new_model(config, encoder, tokenizer)
     if language:
         language_model.load_language_model(captions.decoder, language)
@@ -276,22 +274,12 @@ def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Spli
         reward = Reward(config.training.reward, references)
         written.append(Rewarded(captioner, parts["train"], given.inputs(parts["train"]), data["train"], reward))
     if config.training.watched != "val_loss":
-        findings = counted_findings(references)
-        monitored = monitored_studies(parts["val"], config.training.seed)
-        written.append(CaptionScore(captioner, monitored, given.inputs(monitored), findings, reward))
+        monitored, counted = monitored_studies(parts["val"], config.training.seed), counted_findings(references)
+        written.append(CaptionScore(captioner, monitored, given.inputs(monitored), counted, reward))
     if len(some := monitored_studies(parts["val"], config.training.seed, SAMPLES)):
         written.append(CaptionSamples(captioner, some, given.inputs(some), run.out))
-    _fit(captioner, data, run, 0 if learned is None else learned.shape[1], written)
+    _fit(captioner, data, run, 0 if labels is None else labels.shape[1], written)
     return captioner
-
-
-def _labels(studies: pd.DataFrame, options: Any) -> tuple[Array | None, Array | None]:
-    """Return findings and their sides, and how often studies are drawn, where these are asked for."""
-    if not (options.finding_weight or options.balanced):
-        return None, None
-    names, labels = finding_labels(studies)
-    sided = np.hstack([labels, side_labels(studies, names, labels)])
-    return sided if options.finding_weight else None, rarity(labels) if options.balanced else None
 
 
 def _fit(captioner: Captioner, data: Batches, run: RunFolder, findings: int, written: Sequence[Any]) -> None:

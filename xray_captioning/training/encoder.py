@@ -122,11 +122,9 @@ class FindingsInTraining(Averaged, FindingModel):
     It may have a second classifier, of so many sides of findings, that nothing is left of after training.
     """
 
-    def __init__(
-        self, *args: Any, sides: int = 0, side_weight: float = 0.0, region_weight: float = 0.0, **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, sides: int = 0, weights: tuple[float, float] = (0.0, 0.0), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.own = {"sides": sides, "side_weight": side_weight, "region_weight": region_weight}
+        self.own: dict[str, Any] = {"sides": sides, "weights": weights}
         if sides:
             self.side_loss = MaskedBinaryCrossentropy([1.0] * sides, reduction=None)
             self.sides = keras.layers.Dense(sides, name="sides", dtype="float32")
@@ -142,19 +140,20 @@ class FindingsInTraining(Averaged, FindingModel):
         if training and "sides" in inputs:
             logits = pooled_evidence(self.sides(ops.cast(features, "float32")), mask)
             found = self.side_loss(inputs["sides"], logits)
-            self.add_mean(self.own["side_weight"], found, inputs)
+            self.add_mean(self.own["weights"][0], found, inputs)
         if training and "cells" in inputs:
             evidence = self.encoder.classifier(ops.cast(features, "float32"))
-            self.add_mean(self.own["region_weight"], evidence_outside(evidence, mask, inputs["cells"]), inputs)
+            self.add_mean(self.own["weights"][1], evidence_outside(evidence, mask, inputs["cells"]), inputs)
         return self.encoder.classify(features, mask)
 
 
 class _LabelledStudies(NamedTuple):
-    """Studies, their labels (studies, findings), and the row numbers of each part's studies."""
+    """Studies, their labels (studies, findings), each part's row numbers, and what is `more` known for training."""
 
     studies: pd.DataFrame
     labels: Labels
     rows: dict[str, Array]
+    more: dict[str, Array] = {}  # noqa: RUF012
 
 
 def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Path | None) -> list[dict[str, Any]]:
@@ -162,8 +161,8 @@ def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Pa
     options, (lower, upper) = run.config.encoder_training, _parts(encoder, run.config)
     if lower and not upper:
         say("the frozen layers are computed in each step, as images vary: their outputs are kept without image.augment")
-    more = _more(given, encoder, run.config)
-    data = _datasets(given, run.config, cache, lower if upper else None, more)
+    given = given._replace(more=_more(given, encoder, run.config))
+    data = _datasets(given, run.config, cache, lower if upper else None)
     labels = given.labels[given.rows["train"]]
     present = prevalence(labels)
     odds = present / (1 - present)
@@ -179,9 +178,8 @@ def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Pa
         if frozen:
             frozen.trainable = False
         how = own, options.classifier_first, options.checkpointing, rest
-        sides = more["sides"].shape[1] if options.side_weight else 0
-        weights = {"side_weight": options.side_weight, "region_weight": options.region_weight}
-        fitted = FindingsInTraining(*how, sides=sides, **weights)
+        sides = given.more["sides"].shape[1] if options.side_weight else 0
+        fitted = FindingsInTraining(*how, sides=sides, weights=(options.side_weight, options.region_weight))
         for layer in own.backbone.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = replicas() > 1  # statistics of the whole batch
@@ -267,9 +265,7 @@ def _more(given: _LabelledStudies, encoder: Encoder, config: Config) -> dict[str
     return more
 
 
-def _datasets(
-    given: _LabelledStudies, config: Config, cache: Path | None, lower: Any, more: dict[str, Array]
-) -> Batches:
+def _datasets(given: _LabelledStudies, config: Config, cache: Path | None, lower: Any) -> Batches:
     image, options, data = config.image, config.encoder_training, {}
     images = study_images(given.studies, config)
     pixels = cached_pixels(images, config, cache)
@@ -278,7 +274,9 @@ def _datasets(
         chosen, training = [images[i] for i in rows], name == "train"
         varied, seed = image.augment and training, options.seed if training else None
         shown = datasets.pixel_inputs(pixels, chosen, image.views, image.normalisation, varied)
-        make = datasets.finding_batch(kept(chosen) if kept else shown, given.labels[rows], more if training else {})
+        make = datasets.finding_batch(
+            kept(chosen) if kept else shown, given.labels[rows], given.more if training else {}
+        )
         data[name] = datasets.BatchDataset(make, len(rows), options.batch_size, seed)
     return data
 

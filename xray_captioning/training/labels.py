@@ -40,10 +40,8 @@ def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
 
 
 def side_labels(studies: pd.DataFrame, names: Sequence[str], labels: Labels) -> Labels:
-    """Return labels (studies, some): of each finding whether it is on the left, and whether on the right.
-
-    They come from the words of findings and impression. Of a finding that is present, but not on a side that they say,
-    both are unknown, as where it is itself. What no study has is left out.
+    """Return labels (studies, some): of each finding whether it is on the left, and whether on the right, by the words
+    of both sections. Where none of them says a side both are unknown. What no study has is left out.
     """
     sided = np.repeat(labels[:, :, None], 2, axis=2)
     for row, *texts in zip(sided, studies["findings"], studies["impression"]):
@@ -53,6 +51,12 @@ def side_labels(studies: pd.DataFrame, names: Sequence[str], labels: Labels) -> 
             row[place] = [side in sides for side in ("left", "right")] if sides else np.nan
     flat = sided.reshape(len(sided), -1)
     return flat[:, np.nansum(flat, axis=0) > 0]
+
+
+def sided_labels(studies: pd.DataFrame) -> Labels:
+    """Return labels (studies, some) of findings, and of the sides of findings behind them."""
+    names, labels = finding_labels(studies)
+    return np.hstack([labels, side_labels(studies, names, labels)])
 
 
 def rarity(labels: Labels) -> Labels:

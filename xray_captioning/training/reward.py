@@ -6,10 +6,8 @@ REINFORCE Samples, Get a Baseline for Free!", ICLR 2019 workshop). The reference
 stay reports (the mixed objective of Paulus et al., arXiv:1705.04304).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from msgspec.structs import asdict
@@ -27,11 +25,7 @@ from xray_captioning.metrics import cider, clinical, mentions, ngrams
 from xray_captioning.search import Sampling
 from xray_captioning.training.caption_score import CaptionWriter
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 SAMPLES = 4  # of a study
-STRENGTH = 1.0  # of a reward whose standard deviation among the samples of a study is 1, beside 1 of the references
 STUDIES = BATCH_SIZES[-1] // SAMPLES  # sampled at a time
 
 
@@ -63,9 +57,7 @@ class Rewarded(CaptionWriter):
     They are sampled before an epoch begins, with the weights that it begins with.
     """
 
-    def __init__(
-        self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, data: BatchDataset, reward: Reward
-    ) -> None:
+    def __init__(self, captioner: Captioner, studies: Any, inputs: Inputs, data: BatchDataset, reward: Any) -> None:
         super().__init__(captioner, studies, inputs)
         if captioner.config.training.label_smoothing:
             raise ConfigError("a reward makes words rarer, without bound where training.label_smoothing is above 0")
@@ -82,7 +74,7 @@ class Rewarded(CaptionWriter):
             self.mean = float(rewards.mean())
             # Rewards of any size and mix weigh alike; what is left of them when most samples are right counts in full.
             better = rewards - rewards.mean(axis=1, keepdims=True)
-            self.advantages = STRENGTH / (SAMPLES - 1) * better / (better.std() or 1.0)
+            self.advantages = better / (better.std() or 1) / (SAMPLES - 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Add the mean reward of the samples to the logs."""
@@ -95,10 +87,11 @@ class Rewarded(CaptionWriter):
         given["count"] = np.full(len(numbers), weights.sum(), "float32")
         if self.tokens is None:
             return given, targets, weights
+        first = given.pop("tokens")
         said = self.tokens[numbers].reshape(len(numbers) * SAMPLES, -1)
         time = max(targets.shape[1], rounded(int((said[:, 1:] > 0).sum(axis=1).max())))
-        rows = [given.pop("tokens"), said]
-        tokens = np.concatenate([_of_length(part, time + 1) for part in rows])
+        rows = (np.pad(part[:, : time + 1], [(0, 0), (0, max(0, time + 1 - part.shape[1]))]) for part in (first, said))
+        tokens = np.concatenate([*rows])
         given = {name: np.concatenate([x, np.repeat(x, SAMPLES, axis=0)]) for name, x in given.items()}
         targets = tokens[:, 1:]
         worth = np.concatenate([np.ones(len(numbers)), self.advantages[numbers].reshape(-1)])
@@ -121,7 +114,3 @@ class Rewarded(CaptionWriter):
         rows = (words_of(row, self.captioner.tokenizer) for row in tokens.reshape(-1, tokens.shape[-1]))
         texts = [targets.scored_text([word for word, _ in row], self.captioner.config) for row in rows]
         return self.reward(np.repeat(self.references, SAMPLES).tolist(), texts).reshape(-1, SAMPLES)
-
-
-def _of_length(tokens: Array, length: int) -> Array:
-    return np.pad(tokens[:, :length], [(0, 0), (0, max(0, length - tokens.shape[1]))])
