@@ -71,8 +71,8 @@ def test_the_loss_of_outlines_is_how_little_of_the_evidence_lies_in_them():
 
 def test_a_loss_of_outlines_is_added_in_training_only():
     keras.utils.set_random_seed(0)
-    made = FindingsInTraining(Encoder("phantom_cnn", 32, findings=["Edema", "Fracture"]), weights=(0, 1))
-    model, rng = FindingsInTraining.from_config(made.get_config()), np.random.default_rng(0)
+    encoder, rng = Encoder("phantom_cnn", 32, findings=["Edema", "Fracture"]), np.random.default_rng(0)
+    model = FindingsInTraining(0, (0, 1), encoder)
     images = rng.normal(size=(4, 2, 32, 32, 3)).astype("float32")
     inputs = {"images": images, "mask": np.ones((4, 2), bool), "cells": rng.random((4, 8, 2)) < 0.3}
     model.compile(keras.optimizers.Adam(0.003), lambda truth, logits: 0 * ops.sum(logits, axis=-1))

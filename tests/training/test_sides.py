@@ -32,8 +32,8 @@ def test_sides_are_those_of_the_words(phantoms):
 def test_a_loss_of_sides_is_added_in_training_only():
     """It falls, and neither the logits nor the encoder have more than before."""
     keras.utils.set_random_seed(0)
-    made = FindingsInTraining(Encoder("phantom_cnn", 32, findings=["Edema", "Fracture"]), sides=3, weights=(1, 0))
-    model, rng = FindingsInTraining.from_config(made.get_config()), np.random.default_rng(0)
+    encoder, rng = Encoder("phantom_cnn", 32, findings=["Edema", "Fracture"]), np.random.default_rng(0)
+    model = FindingsInTraining(3, (1, 0), encoder)
     inputs = {
         "images": rng.normal(size=(4, 2, 32, 32, 3)).astype("float32"),
         "mask": np.array([[True, True], [True, False]] * 2),

@@ -195,8 +195,7 @@ def rounded(length: int) -> int:
 
 def finding_batch(inputs: Inputs, labels: Array, more: dict[str, Array] | None = None) -> Maker:
     """Return a function that makes batches of (inputs, labels); labels as findings above, `more` into inputs."""
-
-    def make(numbers: Array, rng: np.random.Generator, index: int) -> Any:
-        return inputs(numbers, rng) | {name: rows[numbers] for name, rows in (more or {}).items()}, labels[numbers]
-
-    return make
+    return lambda numbers, rng, index: (
+        inputs(numbers, rng) | {name: rows[numbers] for name, rows in (more or {}).items()},
+        labels[numbers],
+    )

@@ -117,33 +117,26 @@ def train_encoder(
 
 @registered
 class FindingsInTraining(Averaged, FindingModel):
-    """A finding model whose loss is the mean over all studies, on however many devices.
+    """A finding model whose loss is the mean over all studies; it may learn so many `sides`, and outlines."""
 
-    It may have a second classifier, of so many sides of findings, that nothing is left of after training.
-    """
-
-    def __init__(self, *args: Any, sides: int = 0, weights: tuple[float, float] = (0.0, 0.0), **kwargs: Any) -> None:
+    def __init__(self, sides: int, weights: tuple[float, float], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.own: dict[str, Any] = {"sides": sides, "weights": weights}
+        self.weights_of_losses = weights
         if sides:
             self.side_loss = MaskedBinaryCrossentropy([1.0] * sides, reduction=None)
             self.sides = keras.layers.Dense(sides, name="sides", dtype="float32")
             self.sides.build((None, None, self.encoder.channels))
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), **self.own}
-
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return logits (batch, findings), as a finding model does, and add the other losses in training."""
         features, mask = self.seen(inputs, training)
+        wide = ops.cast(features, "float32")
         if training and "sides" in inputs:
-            logits = pooled_evidence(self.sides(ops.cast(features, "float32")), mask)
-            found = self.side_loss(inputs["sides"], logits)
-            self.add_mean(self.own["weights"][0], found, inputs)
+            found = self.side_loss(inputs["sides"], pooled_evidence(self.sides(wide), mask))
+            self.add_mean(self.weights_of_losses[0], found, inputs)
         if training and "cells" in inputs:
-            evidence = self.encoder.classifier(ops.cast(features, "float32"))
-            self.add_mean(self.own["weights"][1], evidence_outside(evidence, mask, inputs["cells"]), inputs)
+            found = evidence_outside(self.encoder.classifier(wide), mask, inputs["cells"])
+            self.add_mean(self.weights_of_losses[1], found, inputs)
         return self.encoder.classify(features, mask)
 
 
@@ -177,9 +170,8 @@ def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Pa
         frozen, rest = _parts(own, run.config)
         if frozen:
             frozen.trainable = False
-        how = own, options.classifier_first, options.checkpointing, rest
-        sides = given.more["sides"].shape[1] if options.side_weight else 0
-        fitted = FindingsInTraining(*how, sides=sides, weights=(options.side_weight, options.region_weight))
+        more = given.more["sides"].shape[1] if options.side_weight else 0, (options.side_weight, options.region_weight)
+        fitted = FindingsInTraining(*more, own, options.classifier_first, options.checkpointing, rest)
         for layer in own.backbone.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = replicas() > 1  # statistics of the whole batch

@@ -75,10 +75,7 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):
 
 
 def evidence_outside(logits: Any, mask: Any, cells: Any) -> Any:
-    """Return minus the logarithm of the share of findings' evidence, logits (batch, regions, findings), in `cells`.
-
-    It is the mean over findings, (batch,); of one without cells it is 0.
-    """
+    """Return minus the logarithm of the share of evidence, logits (batch, regions, findings), in `cells`: (batch,)."""
     real = ops.cast(mask, "bool")[..., None]
     total, inside = (ops.logsumexp(ops.where(part, logits, -1e9), axis=1) for part in (real, cells))
     return ops.mean(ops.where(ops.any(cells, axis=1), total - inside, 0.0), axis=-1)

@@ -52,10 +52,7 @@ class Reward:
 
 
 class Rewarded(CaptionWriter):
-    """Gives a dataset's batches captions of the model's own in the last epochs, weighted by their reward.
-
-    They are sampled before an epoch begins, with the weights that it begins with.
-    """
+    """Gives a dataset's batches captions in the last epochs, sampled before each begins, weighted by reward."""
 
     def __init__(self, captioner: Captioner, studies: Any, inputs: Inputs, data: BatchDataset, reward: Any) -> None:
         super().__init__(captioner, studies, inputs)
@@ -70,9 +67,9 @@ class Rewarded(CaptionWriter):
         options = self.captioner.config.training
         if epoch >= options.plain_epochs:
             self.tokens = self._sampled(int(np.random.SeedSequence([options.seed, epoch]).generate_state(1)[0]))
-            rewards = self._rewards(self.tokens[:, :, 1:])
+            texts = list(map(self._text, self.tokens[:, :, 1:].reshape(-1, self.tokens.shape[2] - 1)))
+            rewards = self.reward(np.repeat(self.references, SAMPLES).tolist(), texts).reshape(-1, SAMPLES)
             self.mean = float(rewards.mean())
-            # Rewards of any size and mix weigh alike; what is left of them when most samples are right counts in full.
             better = rewards - rewards.mean(axis=1, keepdims=True)
             self.advantages = better / (better.std() or 1) / (SAMPLES - 1)
 
@@ -91,7 +88,7 @@ class Rewarded(CaptionWriter):
         said = self.tokens[numbers].reshape(len(numbers) * SAMPLES, -1)
         time = max(targets.shape[1], rounded(int((said[:, 1:] > 0).sum(axis=1).max())))
         rows = (np.pad(part[:, : time + 1], [(0, 0), (0, max(0, time + 1 - part.shape[1]))]) for part in (first, said))
-        tokens = np.concatenate([*rows])
+        tokens = np.concatenate(list(rows))
         given = {name: np.concatenate([x, np.repeat(x, SAMPLES, axis=0)]) for name, x in given.items()}
         targets = tokens[:, 1:]
         worth = np.concatenate([np.ones(len(numbers)), self.advantages[numbers].reshape(-1)])
@@ -110,7 +107,6 @@ class Rewarded(CaptionWriter):
         said = np.concatenate(found)
         return np.insert(said.reshape(-1, SAMPLES, said.shape[-1]), 0, rules.start_id, axis=2)
 
-    def _rewards(self, tokens: Array) -> Array:
-        rows = (words_of(row, self.captioner.tokenizer) for row in tokens.reshape(-1, tokens.shape[-1]))
-        texts = [targets.scored_text([word for word, _ in row], self.captioner.config) for row in rows]
-        return self.reward(np.repeat(self.references, SAMPLES).tolist(), texts).reshape(-1, SAMPLES)
+    def _text(self, tokens: Array) -> str:
+        words = [word for word, _ in words_of(tokens, self.captioner.tokenizer)]
+        return targets.scored_text(words, self.captioner.config)
