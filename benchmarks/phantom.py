@@ -87,6 +87,15 @@ REAL: dict[str, Any] = {
     "encoder_training.epochs": 40,
     "encoder_training.learning_rate": 0.001,
 }
+ENCODERS = ("encoder_training.", "image.", "model.pool")  # options that need another encoder begin so
+_LONG: dict[str, Any] = {"model.dropout": 0.3, "training.epochs": 20, "training.patience": 20}
+_REWARD: dict[str, Any] = {
+    "training.reward": {"clinical_f1": 1, "sides": 1},
+    "training.reward_epochs": 12,
+    "training.epochs": 30,
+    "training.patience": 30,
+}
+_ENCODER: dict[str, Any] = {"encoder_training.side_weight": 1, "encoder_training.region_weight": 0.3}
 # What keeps a model from collapsing, one at a time, on the attention preset.
 OPTIONS: dict[str, dict[str, Any]] = {
     "finding loss": {"training.finding_weight": 0.5},
@@ -96,7 +105,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tied embeddings": {"model.tied_embeddings": True},
     "view prefix": {"text.view_prefix": True},
     # What all that was learned comes to: more epochs, and what lets them be used.
-    "long": {"training.finding_weight": 0.5, "model.dropout": 0.3, "training.epochs": 20, "training.patience": 20},
+    "long": {"training.finding_weight": 0.5, **_LONG},
+    # One at a time beside `long`: the encoder learns sides, or outlines; the captions are rewarded. Then all of them.
+    "encoder sides": {"training.finding_weight": 0.5, **_LONG, "encoder_training.side_weight": 1},
+    "encoder regions": {"training.finding_weight": 0.5, **_LONG, "encoder_training.region_weight": 0.3},
+    "reward": {"training.finding_weight": 0.5, **_LONG, **_REWARD},
+    "all means": {"training.finding_weight": 0.5, **_LONG, **_REWARD, **_ENCODER},
 }
 # What is trained where it is named only: hard phantoms have indications that tell something, and patients' priors.
 NAMED: dict[str, dict[str, Any]] = {
@@ -156,9 +170,10 @@ class Bench:
         common = {"split": self.split, "cache": self.cache, "about": self.about}
         return {**common, "resume": run.exists()}
 
-    def encoder(self, config: Config, seed: int) -> Path:
-        """Train the encoder of a seed, unless it is there, with both views."""
-        run = self.out / f"seed-{seed}" / config.model.encoder
+    def encoder(self, config: Config, seed: int, changes: dict[str, Any]) -> Path:
+        """Train the encoder of a seed, unless it is there, with both views; `changes` are those of an option."""
+        told = [f"{name}={value}" for name, value in changes.items() if name.startswith(ENCODERS)]
+        run = self.out / f"seed-{seed}" / " ".join([config.model.encoder, *told])
         if not (run / "manifest.json").is_file():
             started = time.perf_counter()
             both = config.replace({"image.views": 2, "name": config.model.encoder})
@@ -167,12 +182,12 @@ class Bench:
             _write(run / "result.json", {"AUROC": rows[-1]["AUROC"], "seconds": seconds})
         return run
 
-    def decoder(self, name: str, config: Config, seed: int) -> None:
+    def decoder(self, name: str, config: Config, seed: int, changes: dict[str, Any] | None = None) -> None:
         """Train and measure one decoder, unless that is done."""
         run = self.out / f"seed-{seed}" / name
         if (run / "result.json").is_file():
             return
-        encoder = Encoder.load(self.encoder(config, seed))
+        encoder = Encoder.load(self.encoder(config, seed, changes or {}))
         images = study_images(usable_studies(self.studies, config), config)
         cached_features(images, encoder, config, self.cache)
         started = time.perf_counter()
@@ -248,8 +263,8 @@ def main() -> None:
                 bench.decoder(preset, small(preset, seed, changes), seed)
             for name in options:
                 print(f"seed {seed}: {name}", flush=True)
-                config = small("chexnet_attention", seed, {**changes, **(OPTIONS | NAMED)[name]})
-                bench.decoder(name, config, seed)
+                own = (OPTIONS | NAMED)[name]
+                bench.decoder(name, small("chexnet_attention", seed, {**changes, **own}), seed, own)
         if given.data:
             bench.compare([*given.presets, *options], given.seeds)
     write_results(given.out, PRESETS, (*OPTIONS, *NAMED))

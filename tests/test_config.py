@@ -45,6 +45,8 @@ def good_values(dotted: str) -> st.SearchStrategy[Any]:
         return shares.map(lambda parts: [part / sum(parts) for part in parts])
     if dotted == "text.context":
         return st.lists(st.sampled_from(["indication", "prior"]), unique=True)
+    if dotted == "training.reward":
+        return st.fixed_dictionaries(dict.fromkeys(value_of(dotted), st.floats(0, 9)))
     if dotted.endswith(".learning_rate"):
         return st.floats(1e-9, 1)
     kinds: dict[type, st.SearchStrategy[Any]] = {

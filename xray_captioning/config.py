@@ -104,18 +104,41 @@ class EncoderTrainingConfig(TrainingConfig, frozen=True):
     classifier_first: bool = False
     trainable_from: str = ""
     checkpointing: bool = False
+    side_weight: NonNegative = 0.0
+    region_weight: NonNegative = 0.0
+
+
+class RewardConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Weights of what the captions that a model samples are rewarded for; with all at 0 nothing is."""
+
+    clinical_f1: NonNegative = 0.0
+    sides: NonNegative = 0.0
+    contradictions: NonNegative = 0.0
+    CIDEr: NonNegative = 0.0
 
 
 class CaptionTrainingConfig(TrainingConfig, frozen=True):
     """How a decoder is fitted; what keeps it from collapsing is off unless asked for."""
 
     monitor: Literal["val_loss", Bleu, "val_ROUGE-L", "val_CIDEr", "val_clinical_f1"] = "val_loss"
+    reward: RewardConfig = RewardConfig()
+    reward_epochs: Count = 6
     finding_weight: NonNegative = 0.0
     balanced: bool = False
     label_smoothing: Share = 0.0
     scheduled_sampling: Share = 0.0
     encoder_learning_rate: NonNegative = 0.0
     cache_dtype: Literal["float32", "float16"] = "float32"
+
+    @property
+    def plain_epochs(self) -> int:
+        """How many epochs come before those with a reward; all where there is none."""
+        return self.epochs if self.reward == RewardConfig() else max(self.epochs - self.reward_epochs, 0)
+
+    @property
+    def watched(self) -> str:
+        """What decides which epoch is best."""
+        return "val_reward" if self.plain_epochs < self.epochs and self.monitor == "val_loss" else self.monitor
 
 
 class DecodingConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -88,7 +88,7 @@ def sweep(source: options.Source, out: Path, preset: str, grid: tuple[str, ...],
     chosen = training.settings(training.parse_space(grid), run.pop("trials"), config.training.seed)
     studies = source._replace(need_images=run["features"] is None).load()
     rows = training.sweep(studies, config, out, chosen, seeds, about=describe_data(source.data), **run)
-    click.echo(table.format_table(training.shown(rows, config.training.monitor)))
+    click.echo(table.format_table(training.shown(rows, config.training.watched)))
     click.echo(f"table in {out / training.TABLE}; a run folder for each setting and seed beside it")
 
 

@@ -109,7 +109,7 @@ class EvenDataset(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Any:
         """Return inputs, targets and weights. Inputs have ``share`` (studies,), a study's part of all, 0 for
-        copies, and ``count`` (studies,), the sum of all weights.
+        copies, and, unless the batch has its own, ``count`` (studies,), the sum of all weights.
         """
         inputs, targets, *weights = self.data[index]
         studies = len(targets)
@@ -118,7 +118,7 @@ class EvenDataset(keras.utils.PyDataset):
         given = keras.tree.map_structure(lambda x: x[rows], (inputs, targets))
         weight = (weights[0][rows].T * real).T if weights else real
         told = {"share": real / np.float32(studies), "count": np.full(total, weight.sum(), "float32")}
-        return {**given[0], **told}, given[1], weight
+        return {**told, **given[0]}, given[1], weight
 
 
 def feature_inputs(of: Regions) -> Inputs:
@@ -167,11 +167,11 @@ def caption_batch(inputs: Inputs, tokens: Array, findings: Array | None = None) 
     present, 0 absent, not-a-number unknown.
     """
     lengths = caption_lengths(tokens)
-    longest = _rounded(lengths.max(initial=1))
+    longest = rounded(lengths.max(initial=1))
     tokens = np.pad(tokens, [(0, 0), (0, longest + STEP)])
 
     def make(numbers: Array, rng: np.random.Generator, index: int) -> Any:
-        time = _rounded(lengths[numbers].max())
+        time = rounded(lengths[numbers].max())
         # Keras looks at the first two batches to learn which axes vary, so these must differ.
         time = longest if index == 0 else longest + STEP if (index, time) == (1, longest) else time
         given = {**inputs(numbers, rng), "tokens": tokens[numbers, :time]}
@@ -188,10 +188,14 @@ def caption_lengths(tokens: Array) -> Array:
     return np.asarray((tokens > 0).sum(axis=1) - 1)
 
 
-def _rounded(length: int) -> int:
+def rounded(length: int) -> int:
+    """Return the length to which captions of a batch are filled up."""
     return STEP * math.ceil(length / STEP)
 
 
-def finding_batch(inputs: Inputs, labels: Array) -> Maker:
-    """Return a function that makes batches of (inputs, labels); labels are as findings above."""
-    return lambda numbers, rng, index: (inputs(numbers, rng), labels[numbers])
+def finding_batch(inputs: Inputs, labels: Array, more: dict[str, Array] | None = None) -> Maker:
+    """Return a function that makes batches of (inputs, labels); labels as findings above, `more` into inputs."""
+    return lambda numbers, rng, index: (
+        inputs(numbers, rng) | {name: rows[numbers] for name, rows in (more or {}).items()},
+        labels[numbers],
+    )

@@ -268,10 +268,14 @@ class FindingModel(keras.Model):
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return logits (batch, findings) of images (batch, views, height, width, 3) and mask (batch, views)."""
+        return self.encoder.classify(*self.seen(inputs, training))
+
+    def seen(self, inputs: dict[str, Any], training: bool | None = None) -> tuple[Any, Any]:
+        """Return the features and their mask, as :meth:`Encoder.classify` takes them."""
         network = self._network() if training else self._upper()
         training = training and not self.keep_statistics
         features = self.encoder(inputs["images"], training=training, network=network)
-        return self.encoder.classify(features, self.encoder.region_mask(inputs["mask"]))
+        return features, self.encoder.region_mask(inputs["mask"])
 
 
 def _new(name: str, row: Backbone, size: int, published: bool = False) -> Any:

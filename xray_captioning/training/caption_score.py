@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,16 +45,21 @@ class CaptionWriter(keras.callbacks.Callback):
 
     def texts(self) -> list[str]:
         """Return the captions of all studies, as they are scored."""
-        if (fitted := self.model.captions) is not self.captioner.model:  # in another precision
-            self.captioner.model.set_weights(fitted.get_weights())
-        written, numbers = [], np.arange(len(self.references))
-        total = len(numbers) * self.params["epochs"]
-        for start in progress(range(0, len(numbers), BATCH), "captions", leave=False):
-            given = self.inputs(numbers[start : start + BATCH], np.random.default_rng(0))
-            features = Features(*map(ops.convert_to_numpy, self.model.features(given)))
-            told = self.contexts and self.contexts[start : start + BATCH]
+        written = []
+        for features, told in self.features(BATCH, "captions"):
+            total = len(self.references) * self.params["epochs"]
             written += self.captioner.write_captions(features, beam_size=1, total=total, context=told)
         return [targets.scored_text(caption.words, self.captioner.config) for caption in written]
+
+    def features(self, batch: int, doing: str) -> Iterator[tuple[Features, Any]]:
+        """Yield features, and contexts, of so many studies at a time; the captioner gets the weights in training."""
+        if (fitted := self.model.captions) is not self.captioner.model:  # in another precision
+            self.captioner.model.set_weights(fitted.get_weights())
+        numbers = np.arange(len(self.references))
+        for start in progress(range(0, len(numbers), batch), doing, leave=False):
+            given = self.inputs(numbers[start : start + batch], np.random.default_rng(0))
+            features = Features(*map(ops.convert_to_numpy, self.model.features(given)))
+            yield features, self.contexts and self.contexts[start : start + batch]
 
 
 class CaptionSamples(CaptionWriter):
@@ -78,9 +83,11 @@ class CaptionScore(CaptionWriter):
 
     # No studies, or none that allow the score, are a ConfigError.
 
-    def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]) -> None:
+    def __init__(
+        self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str], reward: Any = None
+    ) -> None:
         super().__init__(captioner, studies, inputs)
-        self.findings, self.monitor = findings, captioner.config.training.monitor
+        self.findings, self.monitor, self.reward = findings, captioner.config.training.watched, reward
         asked = f"training.monitor is {self.monitor}"
         if not self.references:
             lacks = "the validation part of the split is empty; give more studies or fractions"
@@ -96,6 +103,8 @@ class CaptionScore(CaptionWriter):
 
     def _score(self, texts: Sequence[str]) -> float:
         name = self.monitor.removeprefix("val_")
+        if name == "reward":
+            return float(np.mean(self.reward(self.references, texts)))
         if name == "clinical_f1":
             return clinical_scores(self.references, texts, self.findings)[name]
         return score(self.references, texts)[name]

@@ -31,9 +31,10 @@ from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
 from xray_captioning.training import teacher_forcing
 from xray_captioning.training.caption_score import SAMPLES, CaptionSamples, CaptionScore, monitored_studies
-from xray_captioning.training.labels import finding_labels, rarity
+from xray_captioning.training.labels import rarity, sided_labels
 from xray_captioning.training.loggers import Watcher, logging
 from xray_captioning.training.losses import WordCrossentropy
+from xray_captioning.training.reward import Reward, Rewarded
 from xray_captioning.training.run_folder import RunFolder
 from xray_captioning.training.run_state import BEST, RunState
 
@@ -257,7 +258,7 @@ def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Spli
     words = [*texts, *targets.context_texts(told, config)]
     tokenizer = known.extended(words, least) if known else Tokenizer.fit(words, least)
     asked = config.training.finding_weight or config.training.balanced
-    labels = finding_labels(parts["train"])[1] if asked else None
+    labels = sided_labels(parts["train"]) if asked else None
     data = {"train": given.batches(parts["train"], tokenizer, labels, True)}
     data["val"] = given.batches(parts["val"], tokenizer, None, False)
     captions = new_model(config, encoder, tokenizer)
@@ -268,10 +269,13 @@ def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Spli
     sizes = {f"{name}_studies": len(part) for name, part in parts.items()}
     captioner = Captioner(config, encoder, captions, tokenizer, sizes)
     written: list[Any] = []
-    if config.training.monitor != "val_loss":
-        findings = counted_findings(targets.reference_texts(parts["train"], config))
-        monitored = monitored_studies(parts["val"], config.training.seed)
-        written = [CaptionScore(captioner, monitored, given.inputs(monitored), findings)]
+    references, reward = targets.reference_texts(parts["train"], config), None
+    if config.training.plain_epochs < config.training.epochs:
+        reward = Reward(config.training.reward, references)
+        written.append(Rewarded(captioner, parts["train"], given.inputs(parts["train"]), data["train"], reward))
+    if config.training.watched != "val_loss":
+        monitored, counted = monitored_studies(parts["val"], config.training.seed), counted_findings(references)
+        written.append(CaptionScore(captioner, monitored, given.inputs(monitored), counted, reward))
     if len(some := monitored_studies(parts["val"], config.training.seed, SAMPLES)):
         written.append(CaptionSamples(captioner, some, given.inputs(some), run.out))
     _fit(captioner, data, run, 0 if labels is None else labels.shape[1], written)
@@ -333,8 +337,9 @@ def fit(model: Any, data: Batches, run: RunFolder, training: Any, callbacks: Seq
     # With an empty ``val`` the training loss chooses the epoch, else ``training.monitor``, which an encoder has not:
     # then the validation loss. `callbacks` are called before those of the run, all before its state is written.
     validation = data["val"] if data["val"].studies else None
-    monitor = getattr(training, "monitor", "val_loss") if validation else "loss"
-    state = RunState(run.out, data["train"], monitor, training.patience, run.start)
+    monitor = getattr(training, "watched", "val_loss") if validation else "loss"
+    plain = getattr(training, "plain_epochs", 0) % training.epochs  # training does not stop before a reward
+    state = RunState(run.out, data["train"], monitor, training.patience, max(run.start, plain))
     parts: list[Any] = [data["train"], validation]
     if (devices := device_count()) > 1:
         parts = [part and datasets.EvenDataset(part, devices) for part in parts]

@@ -23,15 +23,16 @@ from xray_captioning.data.splits import Split, data_digest, group_ids
 from xray_captioning.data.studies import with_images
 from xray_captioning.data.targets import study_images
 from xray_captioning.encoders import Encoder, FindingModel, saved
-from xray_captioning.encoders.encoder import mean_region
+from xray_captioning.encoders.encoder import mean_region, pooled_evidence
 from xray_captioning.encoders.encoding import cached_pixels, kept_inputs
 from xray_captioning.encoders.parts import cut
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_write, progress, say
 from xray_captioning.metrics.classification import classification_table, frequent_findings
 from xray_captioning.training.captions import Batches, compile_model, fit
-from xray_captioning.training.labels import Labels, finding_labels, intercept_shift, prevalence
-from xray_captioning.training.losses import Averaged, MaskedBinaryCrossentropy
+from xray_captioning.training.labels import Labels, finding_labels, intercept_shift, prevalence, side_labels
+from xray_captioning.training.losses import Averaged, MaskedBinaryCrossentropy, evidence_outside
+from xray_captioning.training.regions import outlined_cells
 from xray_captioning.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -116,15 +117,36 @@ def train_encoder(
 
 @registered
 class FindingsInTraining(Averaged, FindingModel):
-    """A finding model whose loss is the mean over all studies, on however many devices."""
+    """A finding model whose loss is the mean over all studies; it may learn so many `sides`, and outlines."""
+
+    def __init__(self, sides: int, weights: tuple[float, float], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.weights_of_losses = weights
+        if sides:
+            self.side_loss = MaskedBinaryCrossentropy([1.0] * sides, reduction=None)
+            self.sides = keras.layers.Dense(sides, name="sides", dtype="float32")
+            self.sides.build((None, None, self.encoder.channels))
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """Return logits (batch, findings), as a finding model does, and add the other losses in training."""
+        features, mask = self.seen(inputs, training)
+        wide = ops.cast(features, "float32")
+        if training and "sides" in inputs:
+            found = self.side_loss(inputs["sides"], pooled_evidence(self.sides(wide), mask))
+            self.add_mean(self.weights_of_losses[0], found, inputs)
+        if training and "cells" in inputs:
+            found = evidence_outside(self.encoder.classifier(wide), mask, inputs["cells"])
+            self.add_mean(self.weights_of_losses[1], found, inputs)
+        return self.encoder.classify(features, mask)
 
 
 class _LabelledStudies(NamedTuple):
-    """Studies, their labels (studies, findings), and the row numbers of each part's studies."""
+    """Studies, their labels (studies, findings), each part's row numbers, and what is `more` known for training."""
 
     studies: pd.DataFrame
     labels: Labels
     rows: dict[str, Array]
+    more: dict[str, Array] = {}  # noqa: RUF012
 
 
 def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Path | None) -> list[dict[str, Any]]:
@@ -132,6 +154,7 @@ def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Pa
     options, (lower, upper) = run.config.encoder_training, _parts(encoder, run.config)
     if lower and not upper:
         say("the frozen layers are computed in each step, as images vary: their outputs are kept without image.augment")
+    given = given._replace(more=_more(given, encoder, run.config))
     data = _datasets(given, run.config, cache, lower if upper else None)
     labels = given.labels[given.rows["train"]]
     present = prevalence(labels)
@@ -147,7 +170,8 @@ def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Pa
         frozen, rest = _parts(own, run.config)
         if frozen:
             frozen.trainable = False
-        fitted = FindingsInTraining(own, options.classifier_first, options.checkpointing, rest)
+        more = given.more["sides"].shape[1] if options.side_weight else 0, (options.side_weight, options.region_weight)
+        fitted = FindingsInTraining(*more, own, options.classifier_first, options.checkpointing, rest)
         for layer in own.backbone.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = replicas() > 1  # statistics of the whole batch
@@ -220,6 +244,19 @@ def _shift_bias(encoder: Encoder, shift: Array) -> None:
     encoder.classifier.bias.assign(ops.convert_to_numpy(encoder.classifier.bias) + shift)
 
 
+def _more(given: _LabelledStudies, encoder: Encoder, config: Config) -> dict[str, Array]:
+    """Return what training studies are known of beside their findings, where it is learned."""
+    options, rows = config.encoder_training, given.rows["train"]
+    studies, more = given.studies.iloc[rows], dict[str, Array]()
+    if options.side_weight:
+        more["sides"] = side_labels(studies, encoder.findings, given.labels[rows])
+        if not more["sides"].size:
+            raise DataError("no report says on which side a finding is; leave encoder_training.side_weight at 0")
+    if options.region_weight:
+        more["cells"] = outlined_cells(studies, encoder, config)
+    return more
+
+
 def _datasets(given: _LabelledStudies, config: Config, cache: Path | None, lower: Any) -> Batches:
     image, options, data = config.image, config.encoder_training, {}
     images = study_images(given.studies, config)
@@ -229,7 +266,9 @@ def _datasets(given: _LabelledStudies, config: Config, cache: Path | None, lower
         chosen, training = [images[i] for i in rows], name == "train"
         varied, seed = image.augment and training, options.seed if training else None
         shown = datasets.pixel_inputs(pixels, chosen, image.views, image.normalisation, varied)
-        make = datasets.finding_batch(kept(chosen) if kept else shown, given.labels[rows])
+        make = datasets.finding_batch(
+            kept(chosen) if kept else shown, given.labels[rows], given.more if training else {}
+        )
         data[name] = datasets.BatchDataset(make, len(rows), options.batch_size, seed)
     return data
 

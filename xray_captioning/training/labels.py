@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
 from xray_captioning.findings import FINDINGS, NIH14
-from xray_captioning.metrics.labeler import label_report
+from xray_captioning.metrics.labeler import find_mentions, label_report
 from xray_captioning.metrics.labels.details import MESH_FINDINGS
+from xray_captioning.metrics.mentions import asserted_details
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +37,26 @@ def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
         advice = f"give data whose problems or reports name some, such as {', '.join(FINDINGS[1:4])}"
         raise DataError(f"none of {len(studies)} studies has a finding to learn; {advice}")
     return [names[i] for i in found], rows[:, found]
+
+
+def side_labels(studies: pd.DataFrame, names: Sequence[str], labels: Labels) -> Labels:
+    """Return labels (studies, some): of each finding whether it is on the left, and whether on the right, by the words
+    of both sections. Where none of them says a side both are unknown. What no study has is left out.
+    """
+    sided = np.repeat(labels[:, :, None], 2, axis=2)
+    for row, *texts in zip(sided, studies["findings"], studies["impression"]):
+        said = asserted_details(find_mentions(" ".join(filter(None, texts)))) if (row > 0).any() else {}
+        for place in np.flatnonzero(row[:, 0] > 0).tolist():
+            sides = said.get(names[place], [()])[0]
+            row[place] = [side in sides for side in ("left", "right")] if sides else np.nan
+    flat = sided.reshape(len(sided), -1)
+    return flat[:, np.nansum(flat, axis=0) > 0]
+
+
+def sided_labels(studies: pd.DataFrame) -> Labels:
+    """Return labels (studies, some) of findings, and of the sides of findings behind them."""
+    names, labels = finding_labels(studies)
+    return np.hstack([labels, side_labels(studies, names, labels)])
 
 
 def rarity(labels: Labels) -> Labels:

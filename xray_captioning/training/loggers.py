@@ -85,7 +85,7 @@ LOGGERS: dict[str, Callable[[Path, Config], AbstractContextManager[Any]]] = {
 class Watcher(keras.callbacks.Callback):
     """Says on standard error how training goes, and adds rate and seconds to an epoch's logs."""
 
-    # Rates are of training alone, seconds of the whole epoch with validation and what callbacks before this one do.
+    # Rates are of training alone, seconds of the whole epoch with validation and what other callbacks do.
     # The time left is at most that: patience may end a run sooner.
 
     def __init__(self, train: BatchDataset, val: BatchDataset | None, precision: str) -> None:
@@ -96,6 +96,7 @@ class Watcher(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Say what is computed on, and in what."""
+        self.ended = time.monotonic()
         say(f"training on {describe_devices()}, in {self.precision}")
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -122,7 +123,7 @@ class Watcher(keras.callbacks.Callback):
         """Say how the epoch went, and add to the logs."""
         self.bar.close()
         assert logs is not None  # Keras always gives some
-        seconds = time.monotonic() - self.began
+        seconds, self.ended = time.monotonic() - self.ended, time.monotonic()
         learned = self.train.studies / max(self.batches[-1] - self.began, 1e-9)
         rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
         losses = ", ".join(f"{name} {value:.4g}" for name, value in logs.items())

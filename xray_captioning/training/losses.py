@@ -34,6 +34,11 @@ class Averaged(keras.Model):
         self.mean_loss.update_state(loss * replicas(), count)
         return loss
 
+    def add_mean(self, weight: float, losses: Any, inputs: dict[str, Any]) -> None:
+        """Add the weighted mean of a batch's losses (batch,) to what is minimised, not to ``loss``."""
+        share = inputs.get("share", ops.ones_like(losses) / ops.cast(ops.shape(losses)[0], losses.dtype))
+        self.add_loss(weight * ops.sum(losses * share) * replicas())  # Keras divides by it
+
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         # Under TensorFlow Keras takes the mean of a batch over devices, which masks have none of.
         if iterator is not None and replicas() > 1:
@@ -67,6 +72,13 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):
         loss = ops.softplus(y_pred) - y_pred * target
         weight = ops.where(target > 0.5, self.positive_weights, 1.0) * ops.cast(known, loss.dtype)
         return ops.mean(loss * weight, axis=-1)
+
+
+def evidence_outside(logits: Any, mask: Any, cells: Any) -> Any:
+    """Return minus the logarithm of the share of evidence, logits (batch, regions, findings), in `cells`: (batch,)."""
+    real = ops.cast(mask, "bool")[..., None]
+    total, inside = (ops.logsumexp(ops.where(part, logits, -1e9), axis=1) for part in (real, cells))
+    return ops.mean(ops.where(ops.any(cells, axis=1), total - inside, 0.0), axis=-1)
 
 
 @registered

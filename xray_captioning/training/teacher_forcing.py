@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from msgspec.structs import asdict
 
 from xray_captioning.backend import keras, ops, registered, replicas, shapes_vary, summed
 from xray_captioning.config import CaptionTrainingConfig
@@ -44,14 +43,14 @@ class TeacherForcing(Averaged):
         if options.finding_weight:
             self.classifier = keras.layers.Dense(findings, name="findings", dtype="float32")
             self.classifier.build((None, None, captions.head.channels))
-            self.finding_loss = MaskedBinaryCrossentropy([1.0] * findings, reduction="sum")
+            self.finding_loss = MaskedBinaryCrossentropy([1.0] * findings, reduction=None)
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments as JSON types."""
         models = {"captions": self.captions, "encoder": self.encoder}
         parts = {k: keras.saving.serialize_keras_object(model) for k, model in models.items()}
-        own = {"options": asdict(self.options), "findings": self.findings}
+        own = {"options": msgspec.to_builtins(self.options), "findings": self.findings}
         return {**super().get_config(), **parts, **own}
 
     @classmethod
@@ -68,8 +67,9 @@ class TeacherForcing(Averaged):
         return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Return the metrics after a batch."""
+        """Return the metrics after a batch, of words that are to become likelier."""
         y, sample_weight = _packed(y_pred, x, y, sample_weight)
+        sample_weight = None if sample_weight is None else ops.maximum(sample_weight, 0)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
@@ -83,9 +83,7 @@ class TeacherForcing(Averaged):
         features = self.captions.head(self.features(inputs), training=training)
         if training and self.options.finding_weight:
             logits = pooled_evidence(self.classifier(features.regions), features.mask)
-            share = inputs.get("share", 1 / ops.shape(logits)[0])
-            found = self.finding_loss(inputs["findings"], logits, share)
-            self.add_loss(self.options.finding_weight * found * replicas())  # Keras divides by it
+            self.add_mean(self.options.finding_weight, self.finding_loss(inputs["findings"], logits), inputs)
         features = self.captions.informed(features, inputs.get("context"))
         if training and self.options.scheduled_sampling:
             tokens = self._sampled(features, tokens)
@@ -104,8 +102,9 @@ class TeacherForcing(Averaged):
         return Features(regions, self.encoder.region_mask(inputs["mask"]))
 
     def begin_epoch(self, epoch: int, logs: Any = None) -> None:
-        """Raise the share of the model's own words from 0 to its last value."""
-        self.share.assign(self.options.scheduled_sampling * epoch / max(self.options.epochs - 1, 1))
+        """Raise the share of the model's own words from 0 to its last value; where captions are its own it is 0."""
+        last = self.options.plain_epochs
+        self.share.assign(self.options.scheduled_sampling * epoch / max(last - 1, 1) * (epoch < last))
 
     def _sampled(self, features: Features, tokens: Any) -> Any:
         # Some words of the reference are replaced by those that the model would write.
