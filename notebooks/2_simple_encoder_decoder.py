@@ -109,7 +109,7 @@ test = notebook.part(studies, split, config)
 images = notebook.images_of(test, config)
 written = {f"beam-{n}" if n > 1 else "greedy": captioner.caption(images, n) for n in (1, 3)}
 shown = notebook.wordiest(test)
-plots.panel(notebook.examples(test, shown, written, config))
+plots.panel(notebook.examples(test, shown, written, captioner))
 
 # %% [markdown]
 # Log-probabilities are those of the whole caption. The other captions of the beam show what the model was

@@ -78,7 +78,7 @@ plots.curves(notebook.history(run))
 # %%
 test = notebook.part(studies, split, config)
 captions = captioner.caption(notebook.images_of(test, config), beam_size=3)
-examples = notebook.examples(test, notebook.wordiest(test, 3), {"beam-3": captions}, config)
+examples = notebook.examples(test, notebook.wordiest(test, 3), {"beam-3": captions}, captioner)
 plots.words(examples[0])
 
 # %%

@@ -84,7 +84,7 @@ test = notebook.part(studies, split, config)
 images = notebook.images_of(test, config)
 systems = {"context": captioner, "attention": attention}
 captions = {name: model.caption(images, beam_size=3) for name, model in systems.items()}
-examples = notebook.examples(test, notebook.wordiest(test, 4), captions, config)
+examples = notebook.examples(test, notebook.wordiest(test, 4), captions, captioner)
 plots.words(examples[0])
 
 # %%

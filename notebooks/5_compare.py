@@ -148,7 +148,7 @@ print(f"{best['system']}: clinical F1 {best['clinical_f1']:.3f}")
 # %%
 images = notebook.images_of(test, config)
 written = captioner.caption(images, beam_size=1)
-plots.panel(notebook.examples(test, [*good, *bad], {best["system"]: written}, config))
+plots.panel(notebook.examples(test, [*good, *bad], {best["system"]: written}, captioner))
 
 # %% [markdown]
 # The first two are its best studies, the last two its worst.

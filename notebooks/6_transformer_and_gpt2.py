@@ -105,7 +105,7 @@ config = configs["vit_gpt2"]
 test = notebook.part(studies, split, config)
 images, shown = notebook.images_of(test, config), notebook.wordiest(test, 3)
 captions = {name: model.caption(images, beam_size=3) for name, model in captioners.items()}
-examples = notebook.examples(test, shown, captions, config)
+examples = notebook.examples(test, shown, captions, captioners["vit_gpt2"])
 plots.panel(examples)
 
 # %% [markdown]
@@ -119,7 +119,7 @@ plots.panel(examples)
 plots.words(examples[0], most=24)
 
 # %%
-other = notebook.examples(test, shown[:1], dict(reversed(captions.items())), config)
+other = notebook.examples(test, shown[:1], dict(reversed(captions.items())), captioners["cnn_transformer"])
 plots.words(other[0], most=24)
 
 # %% [markdown]

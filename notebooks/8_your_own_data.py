@@ -184,7 +184,7 @@ print(said.read_text())
 captioner = xc.Captioner.load(run)
 test = shown.iloc[notebook.wordiest(shown, 1)]
 captions = captioner.caption(notebook.images_of(test, captioner.config), beam_size=3)
-plots.words(notebook.examples(test, [0], {"own": captions}, captioner.config)[0])
+plots.words(notebook.examples(test, [0], {"own": captions}, captioner)[0])
 
 # %% [markdown]
 # ## Serve

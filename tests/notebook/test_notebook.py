@@ -179,6 +179,8 @@ def test_part_and_wordiest(data, studies):
     shown = notebook.examples(test, rows)
     assert [example.reference for example in shown] == [test["reference"][row] for row in rows]
     assert all(len(e.views) == len(e.images) == len(test["images"][r]) for e, r in zip(shown, rows))
+    writer = SimpleNamespace(config=config, offset=(0.5, 0.25))  # attention is drawn where its regions see
+    assert notebook.examples(test, rows, writer=writer)[0].offset == (0.5, 0.25)
 
 
 def test_a_table_escapes_texts_and_rounds_numbers():

@@ -267,16 +267,16 @@ def part(studies: pd.DataFrame, split: Split, config: Config, name: str = "test"
 
 
 def examples(
-    studies: pd.DataFrame, rows: Sequence[int], captions: Mapping[str, list[Caption]] = {}, config: Config | None = None
+    studies: pd.DataFrame, rows: Sequence[int], captions: Mapping[str, list[Caption]] = {}, writer: Any = None
 ) -> list[Example]:
     """Lay some rows of studies with references out for a figure, with what systems wrote."""
-    # Captions are of all the studies; of the first system the attention is drawn.
-    count = config.image.views if config else VIEWS
+    # Captions are of all the studies; of the first system, whose captioner `writer` is, the attention is drawn.
+    count, offset = (writer.config.image.views, writer.offset) if writer else (VIEWS, (0, 0))
     found = []
     for row in rows:
         study = studies.iloc[row]
         written = {name: texts[row] for name, texts in captions.items()}
         texts = {name: " ".join(caption.words) for name, caption in written.items()}
         chosen = select_images(study["images"], study["views"], count)
-        found.append(example(study, chosen, texts, next(iter(written.values()), None), SIDE))
+        found.append(example(study, chosen, texts, next(iter(written.values()), None), SIDE, offset=offset))
     return found
