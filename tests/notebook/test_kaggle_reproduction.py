@@ -46,7 +46,8 @@ def kaggle(request, pixels, tmp_path, monkeypatch):
     folder = tmp_path / "input" / "chest-xrays-indiana-university"
     if request.param == "phantoms":
         shutil.copytree(pixels, folder)
-        (folder / "README.txt").unlink()  # the data set has none
+        for name in ("README.txt", "regions.json"):
+            (folder / name).unlink()  # the data set has none
     else:
         folder.mkdir(parents=True)
         real_tables(request.getfixturevalue("shared_data"), pixels, folder)
