@@ -121,11 +121,15 @@ class FindingsInTraining(Averaged, FindingModel):
 
     def __init__(self, sides: int, weights: tuple[float, float], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.weights_of_losses = weights
+        self.own, self.weights_of_losses = {"sides": sides, "weights": weights}, weights
         if sides:
             self.side_loss = MaskedBinaryCrossentropy([1.0] * sides, reduction=None)
             self.sides = keras.layers.Dense(sides, name="sides", dtype="float32")
             self.sides.build((None, None, self.encoder.channels))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), **self.own}
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return logits (batch, findings), as a finding model does, and add the other losses in training."""
