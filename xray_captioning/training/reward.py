@@ -61,7 +61,6 @@ class Rewarded(CaptionWriter):
         self.reward, self.make, data.make = reward, data.make, self.batch
         self.search = CompiledSearch(captioner.model)
         self.tokens: Array | None = None
-        self.told: Array | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Sample captions for this epoch, if it is one of the last."""
@@ -99,7 +98,7 @@ class Rewarded(CaptionWriter):
 
     def _sampled(self, seed: int) -> Array:
         """Return tokens (studies, samples, time + 1), a start token first; keep what the samples were told."""
-        share, rng = self.captioner.config.text.context_dropout, np.random.default_rng(seed)
+        share, rng = self.captioner.config.text.context_dropout, np.random.default_rng([seed, 1])
         rules, total = self.captioner.rules(), SAMPLES * len(self.references)
         search = self.search.prepare(rules, sampling=Sampling(seed=seed), total=total)
         found, read = [], []

@@ -79,8 +79,7 @@ class RunFolder:
         for left in (*self.out.glob(".state.*"), *self.out.glob(".best.*")):  # half written, by a run that was killed
             left.unlink()
         if saved := _read_run(self.out):
-            different = sorted(name for name in values if values[name] != saved.get(name, values[name]))
-            if different:
+            if different := sorted(name for name in values if values[name] != saved.get(name, values[name])):
                 advice = "resume with the same data and options, or choose another --out"
                 raise ConfigError(f"{self.out}: was started with other {' and '.join(different)}; {advice}")
             self.start = saved.get("start", 0)
