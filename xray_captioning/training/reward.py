@@ -98,14 +98,13 @@ class Rewarded(CaptionWriter):
 
     def _sampled(self, seed: int) -> Array:
         """Return tokens (studies, samples, time + 1), a start token first; keep what the samples were told."""
-        share, rng = self.captioner.config.text.context_dropout, np.random.default_rng([seed, 1])
-        rules, total = self.captioner.rules(), SAMPLES * len(self.references)
-        search = self.search.prepare(rules, sampling=Sampling(seed=seed), total=total)
+        config, rules, rng = self.captioner.config, self.captioner.rules(), np.random.default_rng([seed, 1])
+        search = self.search.prepare(rules, sampling=Sampling(seed=seed), total=SAMPLES * len(self.references))
         found, read = [], []
         for features, told in self.features(STUDIES, "samples"):
-            given = told and targets.context_tokens(told, self.captioner.tokenizer, self.captioner.config)
+            given = told and targets.context_tokens(told, self.captioner.tokenizer, config)
             if given is not None:
-                read.append(given := withheld(given, share, rng))
+                read.append(given := withheld(given, config.text.context_dropout, rng))
             regions, mask, *context = (np.repeat(x, SAMPLES, axis=0) for x in (*features, given) if x is not None)
             found.append(search(Features(regions, mask), *context).tokens)
         said, self.told = np.concatenate(found), np.concatenate(read) if read else None
