@@ -215,6 +215,8 @@ def test_the_app_has_a_line_for_each_and_reads_the_study_anew(run, monkeypatch):
     page.text_input[0].set_value(MARK).run()
     assert not page.exception
     assert heard == [[{"indication": "", "prior": ""}], [{"indication": MARK, "prior": ""}]]
+    page.button_group[0].set_value(1).run()  # another study, of which nothing was told
+    assert heard[2:] == [[{"indication": "", "prior": ""}]]
     assert MARK not in "".join(block.value for block in page.get("html"))
 
 

@@ -38,6 +38,18 @@ def test_the_prior_is_the_last_text_of_an_earlier_day_of_the_patient(rows):
         assert prior == (texts[-1] if texts else None)
 
 
+@pytest.mark.parametrize("missing", [None, "", np.nan])
+def test_patients_that_are_not_named_are_others(missing):
+    studies = table((missing, "1", "one"), (missing, "2", "two"), ("a", "1", "three"), ("a", "2", "four"))
+    assert priors(studies) == [None, None, None, "three"]
+
+
+def test_no_prior_is_of_another_part_of_a_published_split():
+    studies = table(("a", "1", "one"), ("a", "2", "two"), ("a", "3", "three"), ("a", "4", "four"))
+    assert priors(studies.assign(split=["train", "test", "train", "test"])) == [None, None, "one", "two"]
+    assert priors(studies.assign(split=None)) == [None, "one", "two", "three"]
+
+
 def test_dates_are_days_or_numbers_and_others_are_refused_without_being_shown():
     days = ["2024-02-01", "20240131", "2024-01-30T23:59", "2024-01-30 00:01:07.5"]
     studies = table(*(("a", day, f"of {day}") for day in days))

@@ -123,6 +123,8 @@ def test_curves() -> None:
             labels = ["loss", "token accuracy", "BLEU-4"][: len(axes)]
             assert [axis.get_ylabel() for axis in axes] == labels
             assert sum(len(axis.lines) for axis in axes) == len(names)
+    some = [{"epoch": 1, "loss": 2, "reward": 1}, {"epoch": 2, "loss": 1}, {"epoch": 3, "loss": 1, "val_reward": 2}]
+    assert [len(axis.lines) for axis in curves(some).axes] == [1, 2]  # each where it is known
 
 
 def test_a_failure_leaves_the_old_picture(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

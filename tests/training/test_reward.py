@@ -9,7 +9,8 @@ from msgspec.structs import replace
 from tests.metrics.rows import cider_rows
 from xray_captioning.backend import keras, ops
 from xray_captioning.config import CaptionTrainingConfig, Config, ModelConfig, RewardConfig
-from xray_captioning.data.datasets import BatchDataset, EvenDataset, caption_batch
+from xray_captioning.data import targets
+from xray_captioning.data.datasets import BatchDataset, EvenDataset, caption_batch, with_context
 from xray_captioning.decoders import DECODERS, CaptionModel
 from xray_captioning.errors import ConfigError
 from xray_captioning.search import Rules
@@ -64,23 +65,29 @@ def test_what_no_side_is_said_of_rewards_all_captions_alike():
     assert len(set(reward(["cardiomegaly ."] * 2, ["left effusion .", "normal ."]))) == 1
 
 
-def rewarded(decoder="global_attention", studies=6, reward=None, **options):
+TEXTS = ["small left effusion .", "right nodule .", "cardiomegaly ."]
+
+
+def rewarded(decoder="global_attention", studies=6, reward=None, texts=TEXTS, context=(), **options):
     """Return model, dataset and callback of a tiny captioner whose reward is the number of times it says "left"."""
     keras.utils.set_random_seed(0)
     tokenizer = Tokenizer.fit([WORDS])
     size = ModelConfig(head=8, units=8, embedding=6, attention=5, heads=2, layers=1, dropout=0.0, decoder=decoder)
     options = CaptionTrainingConfig(**{"epochs": 9, "reward": RewardConfig(sides=1), "reward_epochs": 8, **options})
-    config = replace(Config(), training=options)
-    model = TeacherForcing(CaptionModel(size, tokenizer.vocabulary_size, (1, 2, 2), 5, 8), options)
+    text = replace(Config().text, context=context, maximum_length=8)
+    config, shape = replace(Config(), training=options, text=text), (tokenizer.vocabulary_size, (1, 2, 2), 5, 8)
+    model = TeacherForcing(CaptionModel(size, *shape, len(context)), options)
     rules = Rules(tokenizer.start_id, tokenizer.end_id, 7, (0, tokenizer.start_id, tokenizer.unknown_id))
     captioner = SimpleNamespace(config=config, model=model.captions, tokenizer=tokenizer, rules=lambda: rules)
     rng = np.random.default_rng(0)
     regions = rng.normal(size=(studies, 4, 5)).astype("float32")
     inputs = lambda numbers, rng: {"regions": regions[numbers], "mask": np.ones((len(numbers), 4), bool)}  # noqa: E731
-    texts = ["small left effusion .", "right nodule .", "cardiomegaly ."] * (studies // 3)
-    tokens = tokenizer.encode_batch(texts, 8)
-    data = BatchDataset(caption_batch(inputs, tokens), studies, 3, 0)
-    table = {"findings": texts, "impression": texts, "study_id": list(map(str, range(studies)))}
+    texts = texts * (studies // 3)
+    tokens = tokenizer.encode_batch(texts, 16)
+    table = {"findings": texts, "impression": texts, "indication": texts, "study_id": list(map(str, range(studies)))}
+    told = targets.contexts(table, config)
+    read = with_context(inputs, targets.context_tokens(told, tokenizer, config), 0.5) if told else inputs
+    data = BatchDataset(caption_batch(read, tokens), studies, 3, 0)
     count = reward or (lambda wanted, said: np.array([text.split().count("left") / 7 for text in said]))
     callback = Rewarded(captioner, table, inputs, data, count)
     callback.set_model(model)
@@ -131,6 +138,36 @@ def test_samples_stand_behind_the_references_weighted_against_the_other_samples_
     assert not np.array_equal(same.tokens, callback.tokens)
     even = EvenDataset(data, 4)[0]
     assert set(even[0]["count"]) == set(inputs["count"])
+
+
+@pytest.mark.parametrize("words", [7, 8, 9])  # and the end; filled up to a multiple of eight
+def test_references_are_learned_to_their_end(words):
+    _, data, callback = rewarded(texts=[" ".join(["left"] * (words - 1))] * 3)
+    callback.on_epoch_begin(1)
+    inputs, targets, weights = data[0]
+    assert (weights[:3].sum(axis=1) == words).all()
+    assert ((targets[:3] == callback.captioner.tokenizer.end_id).sum(axis=1) == 1).all()
+    assert inputs["count"][0] == weights[:3].sum()
+
+
+def test_samples_are_learned_beside_the_texts_they_were_drawn_with():
+    model, data, callback = rewarded(context=("indication",), studies=48)
+    model.captions.texts.project.kernel.assign(9 + 0 * model.captions.texts.project.kernel)
+    read, prepare = [], callback.search.prepare
+
+    def prepared(*given, **named):
+        search = prepare(*given, **named)
+        return lambda features, *context: read.extend(context) or search(features, *context)
+
+    callback.search.prepare = prepared
+    callback.on_epoch_begin(1)
+    told = np.concatenate(read)
+    assert 0 < (told.any(axis=(1, 2))).mean() < 1  # from some they are withheld, as in training
+    for index in range(2):
+        inputs, numbers = data[index][0], data._plan[index]
+        own = (numbers[:, None] * SAMPLES + np.arange(SAMPLES)).ravel()
+        np.testing.assert_array_equal(inputs["context"][len(numbers) :], told[own])
+        assert inputs["context"].dtype == told.dtype
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

@@ -2,10 +2,13 @@
 
 import pytest
 
+from xray_captioning.config import Config
 from xray_captioning.data.sources.reading import read_studies
+from xray_captioning.data.splits import split_studies
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.training.captions import train
 from xray_captioning.training.encoder import train_encoder
+from xray_captioning.training.run_folder import RunFolder
 
 
 @pytest.mark.parametrize("fit", [train, train_encoder])
@@ -22,3 +25,15 @@ def test_what_python_callers_give_by_mistake_is_named(fit, phantoms, tiny_config
     with pytest.raises(ConfigError, match="expected the folder or the name of a bundle, got int"):
         train(studies, tiny_config, out, 3)
     assert not out.exists()
+
+
+def test_a_run_goes_on_with_the_texts_that_it_was_told(phantoms, tmp_path):
+    studies, split = read_studies(phantoms), split_studies(read_studies(phantoms))
+    others = studies.assign(indication="Chest pain.")
+    for number, read in enumerate(([], ["indication"])):
+        config = Config().replace({"text.context": read})
+        RunFolder(tmp_path / str(number), config, False).claim(studies, split, "weights")
+        RunFolder(tmp_path / str(number), config, True).claim(studies, split, "weights")
+    RunFolder(tmp_path / "0", Config(), True).claim(others, split, "weights")  # which it does not read
+    with pytest.raises(ConfigError, match="was started with other context; resume with the same data"):
+        RunFolder(tmp_path / "1", config, True).claim(others, split, "weights")

@@ -41,6 +41,8 @@ def test_a_loss_of_sides_is_added_in_training_only():
     }
     model.compile(keras.optimizers.Adam(0.003), lambda truth, logits: 0 * ops.sum(logits, axis=-1))
     weights = len(model.encoder.weights)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))  # for callbacks that save
+    assert [weight.shape for weight in again.weights] == [weight.shape for weight in model.weights]
 
     def added():
         model(inputs, training=True)

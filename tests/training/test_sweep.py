@@ -79,7 +79,7 @@ def stubbed(monkeypatch, tmp_path):
         trained.append((config.model.units, config.training.seed))
         run.mkdir(parents=True)
         loss = config.model.units / 10 + config.training.seed
-        history = [{"val_loss": value} for value in (loss + 1, loss, loss + 2)]
+        history = [{"val_loss": value, "val_reward": 2 - value} for value in (loss + 1, loss, loss + 2)]
         np.savez(run / STATE, history=json.dumps(history))
 
     def evaluate(studies, systems, out, part, **options):
@@ -129,6 +129,17 @@ def test_a_sweep_goes_on_and_grows(stubbed, tmp_path):
     assert stubbed == [(8, 0), (8, 1), (2, 0), (2, 1)]
     with pytest.raises(ConfigError, match="no run came to an end"):
         sweep(None, Config(), tmp_path / "none", [{"model.units": 3}], 2)
+
+
+def test_rewarded_settings_are_compared_by_the_score_that_chose_their_epochs(stubbed, tmp_path):
+    config, chosen = Config().replace({"training.reward.sides": 1}), [{"model.units": units} for units in (8, 2)]
+    rows = sweep(None, config, tmp_path / "out", chosen, 2)
+    assert [row["system"] for row in rows] == ["model.units=2", "model.units=8", "constant"]
+    assert shown(rows, config.training.watched)[0]["val_reward"].startswith("1.300 ± ")
+    rewards = [{"training.reward.sides": weight} for weight in (0, 1)]
+    with pytest.raises(ConfigError, match=r"other rewards are other scores; add --set training\.monitor="):
+        sweep(None, Config(), tmp_path / "other", rewards, 2)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_sweep_takes_no_folder_of_others_and_no_impossible_setting(stubbed, tmp_path):

@@ -138,13 +138,14 @@ def network_pixels(grey: Array, rng: Any, normalisation: str, augmented: bool = 
     return normalise(np.repeat(augment(values, rng) if augmented else values, 3, axis=-1), normalisation)
 
 
-def with_context(inputs: Inputs, context: Array, withheld: float) -> Inputs:
-    """Add ``context``, token ids (batch, kinds, words), of which each kind of a study is `withheld` so often."""
-    each = context.shape[1], 1  # of a study
-    return lambda numbers, rng: {
-        **inputs(numbers, rng),
-        "context": context[numbers] * (rng.random((len(numbers), *each)) >= withheld),
-    }
+def with_context(inputs: Inputs, context: Array, share: float) -> Inputs:
+    """Add ``context``, token ids (batch, kinds, words), of which each kind of a study is withheld so often."""
+    return lambda numbers, rng: {**inputs(numbers, rng), "context": withheld(context[numbers], share, rng)}
+
+
+def withheld(context: Array, share: float, rng: np.random.Generator) -> Array:
+    """Return token ids (batch, kinds, words) without a `share` of the texts, drawn at random."""
+    return context * (rng.random((*context.shape[:2], 1)) >= share)
 
 
 def view_inputs(

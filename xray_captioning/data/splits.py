@@ -151,9 +151,9 @@ def _torn(split: Split, studies: Studies, by: str) -> list[str]:
     return torn(group_ids(studies, by), map(part_of.get, studies["study_id"]))
 
 
-def data_digest(studies: Studies) -> str:
-    """Return the hexadecimal SHA-256 of sorted (study_id, findings, impression, problems)."""
-    columns = (studies[name] for name in ("study_id", "findings", "impression", "problems"))
+def data_digest(studies: Studies, more: Sequence[str] = ()) -> str:
+    """Return the hexadecimal SHA-256 of sorted (study_id, findings, impression, problems, and `more` columns)."""
+    columns = (studies[name] for name in ("study_id", "findings", "impression", "problems", *more))
     return _sha256(sorted(zip(*columns), key=json.dumps))
 
 

@@ -10,6 +10,7 @@ from xray_captioning.config import Config
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Array
 from xray_captioning.data.images import known_views
+from xray_captioning.data.splits import group_ids
 from xray_captioning.data.studies import UNKNOWN, Studies, select_images, with_images
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing
@@ -65,7 +66,9 @@ def with_priors(studies: Studies, config: Config) -> Studies:
     if "prior" not in config.text.context:
         return studies
     texts, prior, last = section_texts(studies, config), _column(studies, "prior"), dict[str, Any]()
-    rows = zip(studies["patient_id"], map(_day, _column(studies, "date"), studies["study_id"]), range(len(texts)))
+    # Of the same part, too: published splits may tear a patient, and training reads no text of a test study.
+    whose = map("{} {}".format, group_ids(studies), _column(studies, "split"))
+    rows = zip(whose, map(_day, _column(studies, "date"), studies["study_id"]), range(len(texts)))
     for patient, day, row in sorted(row for row in rows if row[1] >= 0):
         seen, text, before = last.get(patient, (-1, None, None))
         before = text if day > seen else before  # of two on one day neither is before the other

@@ -39,14 +39,13 @@ def save(figure: Any, path: str | Path) -> None:
 
 def curves(history: Sequence[Mapping[str, float]]) -> Any:
     """Draw each metric by epoch, training and validation (``val_`` before its name) in one axis."""
-    names = [name.removeprefix("val_") for name in history[0]]
+    names = [name.removeprefix("val_") for row in history for name in row]  # a reward is not of every epoch
     metrics = [name for name in dict.fromkeys(names) if name not in ("epoch", "learning_rate", "seconds")]
     figure, axes = _figure(len(metrics), 2.8, WIDTH / 2 * len(metrics))
     epochs = [row["epoch"] for row in history]
     for axis, metric in zip(axes, metrics):
         for colour, (prefix, label) in zip(COLOURS, [("", "training"), ("val_", "validation")]):
-            if prefix + metric in history[0]:
-                values = [row[prefix + metric] for row in history]
+            if not np.isnan(values := [row.get(prefix + metric, np.nan) for row in history]).all():
                 axis.plot(epochs, values, color=colour, label=label, marker=".", markersize=4)
         axis.set(xlabel="epoch", ylabel=metric.replace("_", " "))
         axis.xaxis.get_major_locator().set_params(integer=True)

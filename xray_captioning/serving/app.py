@@ -141,7 +141,9 @@ def _show_all(study: parts.Study, bundles: list[str], beam_size: int, threshold:
             try:
                 captioner = load(bundle, runtime)
                 kinds = captioner.config.text.context
-                own = study.told({kind: st.text_input(kind.capitalize(), key=f"{kind}-{bundle}") for kind in kinds})
+                # Images of another study come with nothing that was told of this one.
+                keys = {kind: f"{kind}-{bundle}-{parts.digest(sorted(study.files))}" for kind in kinds}
+                own = study.told({kind: st.text_input(kind.capitalize(), key=key) for kind, key in keys.items()})
                 result = _read(bundle, name, beam_size, own.digest, captioner, own)
             except XrayCaptioningError as error:
                 st.error(str(error))

@@ -107,8 +107,7 @@ def train_encoder(
         run.claim(usable, split, weights)
         table = _fitted(encoder, _LabelledStudies(usable, labels, rows), run, cache)
         encoder.trained_on = record_training(studies, split, cache).including(before)
-        sizes = {f"{part}_studies": len(numbers) for part, numbers in rows.items()}
-        data = {"digest": data_digest(studies), **sizes}
+        data = {"digest": data_digest(studies), **{f"{part}_studies": len(n) for part, n in rows.items()}}
         described = {**described, **(about or {}), "data": data, "rows": table}
         saved.save_encoder(out, config, encoder, described)
         atomic_write(out / "metrics.json", json.dumps({"rows": table}, indent=2) + "\n")
@@ -121,11 +120,15 @@ class FindingsInTraining(Averaged, FindingModel):
 
     def __init__(self, sides: int, weights: tuple[float, float], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.weights_of_losses = weights
+        self.own, self.weights_of_losses = {"sides": sides, "weights": weights}, weights
         if sides:
             self.side_loss = MaskedBinaryCrossentropy([1.0] * sides, reduction=None)
             self.sides = keras.layers.Dense(sides, name="sides", dtype="float32")
             self.sides.build((None, None, self.encoder.channels))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), **self.own}
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return logits (batch, findings), as a finding model does, and add the other losses in training."""
@@ -266,10 +269,8 @@ def _datasets(given: _LabelledStudies, config: Config, cache: Path | None, lower
         chosen, training = [images[i] for i in rows], name == "train"
         varied, seed = image.augment and training, options.seed if training else None
         shown = datasets.pixel_inputs(pixels, chosen, image.views, image.normalisation, varied)
-        make = datasets.finding_batch(
-            kept(chosen) if kept else shown, given.labels[rows], given.more if training else {}
-        )
-        data[name] = datasets.BatchDataset(make, len(rows), options.batch_size, seed)
+        known = kept(chosen) if kept else shown, given.labels[rows], given.more if training else {}
+        data[name] = datasets.BatchDataset(datasets.finding_batch(*known), len(rows), options.batch_size, seed)
     return data
 
 

@@ -17,7 +17,7 @@ from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch
 from xray_captioning.config import RewardConfig
 from xray_captioning.data import targets
-from xray_captioning.data.datasets import BatchDataset, Inputs, rounded
+from xray_captioning.data.datasets import BatchDataset, Inputs, rounded, withheld
 from xray_captioning.data.features import Array
 from xray_captioning.decoders import Features
 from xray_captioning.errors import ConfigError
@@ -84,27 +84,30 @@ class Rewarded(CaptionWriter):
         given["count"] = np.full(len(numbers), weights.sum(), "float32")
         if self.tokens is None:
             return given, targets, weights
-        first = given.pop("tokens")
+        first = np.insert(targets, 0, given.pop("tokens")[:, 0], axis=1)  # with the last word to predict
         said = self.tokens[numbers].reshape(len(numbers) * SAMPLES, -1)
         time = max(targets.shape[1], rounded(int((said[:, 1:] > 0).sum(axis=1).max())))
         rows = (np.pad(part[:, : time + 1], [(0, 0), (0, max(0, time + 1 - part.shape[1]))]) for part in (first, said))
         tokens = np.concatenate(list(rows))
-        given = {name: np.concatenate([x, np.repeat(x, SAMPLES, axis=0)]) for name, x in given.items()}
+        again = given if self.told is None else given | {"context": self.told[numbers]}  # as samples were drawn
+        given = {name: np.concatenate([x, np.repeat(again[name], SAMPLES, axis=0)]) for name, x in given.items()}
         targets = tokens[:, 1:]
         worth = np.concatenate([np.ones(len(numbers)), self.advantages[numbers].reshape(-1)])
         worth = (targets > 0) * worth[:, None].astype("float32")
         return {**given, "tokens": tokens[:, :time]}, targets, worth
 
     def _sampled(self, seed: int) -> Array:
-        """Return tokens (studies, samples, time + 1), a start token first."""
-        rules, total = self.captioner.rules(), SAMPLES * len(self.references)
-        search = self.search.prepare(rules, sampling=Sampling(seed=seed), total=total)
-        found = []
+        """Return tokens (studies, samples, time + 1), a start token first; keep what the samples were told."""
+        config, rules, rng = self.captioner.config, self.captioner.rules(), np.random.default_rng([seed, 1])
+        search = self.search.prepare(rules, sampling=Sampling(seed=seed), total=SAMPLES * len(self.references))
+        found, read = [], []
         for features, told in self.features(STUDIES, "samples"):
-            given = told and targets.context_tokens(told, self.captioner.tokenizer, self.captioner.config)
+            given = told and targets.context_tokens(told, self.captioner.tokenizer, config)
+            if given is not None:
+                read.append(given := withheld(given, config.text.context_dropout, rng))
             regions, mask, *context = (np.repeat(x, SAMPLES, axis=0) for x in (*features, given) if x is not None)
             found.append(search(Features(regions, mask), *context).tokens)
-        said = np.concatenate(found)
+        said, self.told = np.concatenate(found), np.concatenate(read) if read else None
         return np.insert(said.reshape(-1, SAMPLES, said.shape[-1]), 0, rules.start_id, axis=2)
 
     def _text(self, tokens: Array) -> str:

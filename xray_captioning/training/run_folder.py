@@ -66,6 +66,8 @@ class RunFolder:
     def claim(self, studies: pd.DataFrame, split: Split, weights: str) -> None:
         """Make the folder this run's own, or check that it is, and extend it where asked; it starts from `weights`."""
         values = {"data": data_digest(studies), "split": split.digest, "weights": weights}
+        if (read := self.config.text.context) and self.group == "training":
+            values["context"] = data_digest(studies, [kind for kind in read if kind in studies])
         run: dict[str, Any] = {"config": self.config.to_dict(), **values}
         if not self._resumed:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -77,8 +79,7 @@ class RunFolder:
         for left in (*self.out.glob(".state.*"), *self.out.glob(".best.*")):  # half written, by a run that was killed
             left.unlink()
         if saved := _read_run(self.out):
-            different = sorted(name for name in values if values[name] != saved.get(name))
-            if different:
+            if different := sorted(name for name in values if values[name] != saved.get(name, values[name])):
                 advice = "resume with the same data and options, or choose another --out"
                 raise ConfigError(f"{self.out}: was started with other {' and '.join(different)}; {advice}")
             self.start = saved.get("start", 0)

@@ -87,6 +87,8 @@ def sweep(
     configs = {name: config.replace(dict(changes)) for name, changes in named.items()}
     for each in configs.values():
         check_decoder(each.model)
+    if len({each.training.reward for each in configs.values()}) > 1 and config.training.monitor == "val_loss":
+        raise ConfigError("--grid: other rewards are other scores; add --set training.monitor=val_clinical_f1")
     if out.is_dir() and any(out.iterdir()) and not (out / "sweep.json").is_file():
         raise ConfigError(f"{out}: is not empty and holds no sweep; choose another --out")
     atomic_write(out / "sweep.json", "{}\n")
@@ -105,7 +107,7 @@ def sweep(
         raise ConfigError(f"{out}: no run came to an end; choose other values")
     same: dict[str, Any] = {name: options.get(name) for name in ("split", "cache", "features")}
     evaluate(studies, runs, out, part="val", beams=[1], quick=True, **same)
-    rows = _rows(out, runs, named, config.training.monitor)
+    rows = _rows(out, runs, named, config.training.watched)
     atomic_write(out / TABLE, format_csv(rows, list(rows[0])))
     return rows
 
