@@ -256,8 +256,9 @@ class Captioner:
             warned = warned or applied.warn_if_unfamiliar(caption.novelty for caption in captions)
             yield from captions
 
-    def features(self, studies: Studies, views: Views = None) -> Features:
-        """Encode studies, given as :meth:`caption` takes them.
+    def features(self, studies: Studies, views: Views = None, resized: bool = False) -> Features:
+        """Encode studies, given as :meth:`caption` takes them, or as pixels that are `resized` to the model's square
+        already: ``image.resize`` would cut or blur these again.
 
         Returns
         -------
@@ -271,9 +272,10 @@ class Captioner:
         ImageError, DataError
             As :meth:`caption`.
         """
-        placed = list(self._placed(studies, views))
-        if placed:
-            return Features(*encode_studies(self._encode, self.config, placed, self._batch))
+        placed, config = list(self._placed(studies, views)), self.config
+        if placed:  # to pixels of its size "area" does nothing
+            config = replace(config, image=replace(config.image, resize="area")) if resized else config
+            return Features(*encode_studies(self._encode, config, placed, self._batch))
         regions = self.config.image.views * math.prod(self.encoder.grid)
         empty = np.zeros((0, regions, self.encoder.channels), "float32")
         return Features(empty, np.zeros((0, regions), bool))
