@@ -4,7 +4,7 @@ import csv
 import json
 from collections import Counter
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import cv2
 import numpy as np
@@ -15,9 +15,11 @@ from xray_captioning.config import load_preset
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.targets import with_priors
 from xray_captioning.errors import ConfigError
+from xray_captioning.files import read_toml
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics.labeler import find_mentions
 from xray_captioning.metrics.mentions import asserted_details
+from xray_captioning.phantom import wording
 from xray_captioning.phantom.dataset import draw, render, write_phantoms
 from xray_captioning.phantom.hard import TABLES, share_of, study_at
 from xray_captioning.phantom.studies import Finding, Scene, sample_study
@@ -76,6 +78,19 @@ def test_all_that_makes_a_study_hard_occurs(drawn):
     assert 0.2 < np.mean([study.scene.portable for study in studies]) < 0.5
     assert not any(study.scene.portable and study.lateral for study in studies)
     assert 0.15 < np.mean([not study.findings for study in studies]) < 0.4
+
+
+def test_what_has_been_removed_is_not_there():
+    study, _ = study_at(0, 231, 1.0)  # a catheter is removed, and a new one would be next to it
+    (gone,) = (one.kind for one in study.scene.resolved if one.kind)
+    assert gone not in {one.kind for one in study.findings}
+
+
+@pytest.mark.parametrize("name", TABLES["several"]["names"])
+def test_what_may_be_several_is_not_called_the_only_one(name):
+    usual, rare = (read_toml(wording.__file__, file) for file in ("sentences.toml", "rare.toml"))
+    said = " ".join(chain(*(table[part].get(name, ()) for table in (usual, rare) for part in ("phrases", "sentences"))))
+    assert not {"solitary", "single", "only", "sole"} & set(said.split())
 
 
 def test_findings_lie_in_each_others_place(drawn):
