@@ -126,10 +126,10 @@ def _measured(about: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [row for row in about.get(MEASURE, {}).get("rows", ()) if row["words"] == "finding"]
 
 
-def how_often(about: Mapping[str, Any]) -> str:
-    """Say how often attention on the words that name findings points right."""
+def how_often(about: Mapping[str, Any], system: str | None = None) -> str:
+    """Say how often attention on the words that name findings points right, of one `system` where there are several."""
     for row in _measured(about):
-        if (row["method"], row["finding"]) == ("attention", ALL):
+        if (row["method"], row["finding"]) == ("attention", ALL) and system in (None, row.get("system")):
             share, chance = (f"{100 * row[name]:.0f} %" for name in ("hits", "chance"))
             return f"its maximum lies in the finding's outline in {share} of {row['n']} cases, by chance in {chance}"
     return "how often it points at the finding was not measured"
