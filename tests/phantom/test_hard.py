@@ -146,6 +146,14 @@ def test_an_indication_informs_and_sometimes_misleads(drawn):
     assert any(word in text for text in normal for word in ("rule out", "evaluate", "suspected", "concern"))
 
 
+def test_what_is_new_was_not_known_before(drawn):
+    asked = [(study, text["indication"]) for study, text in drawn if text["indication"].startswith(("Known", "Follow"))]
+    told = [(study, name) for study, text in asked for name, noun in wording._RARE["nouns"].items() if noun in text]
+    assert told
+    for study, name in told:
+        assert any(one.name == name and one.change != "new" for one in (*study.findings, *study.scene.resolved))
+
+
 def test_wording_is_rarer(drawn):
     easy = [study_at(3, index) for index in range(300)]
     words = [
