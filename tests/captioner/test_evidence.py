@@ -105,6 +105,11 @@ def test_exported_graphs_have_attention_alone(captioner, features, caption):
     assert [(one.finding, one.method) for one in found.regions] == [("Pleural Effusion", "attention")]
 
 
+def test_one_case_that_is_right_tells_nothing(captioner, features, caption):
+    captioner.about[evidence.MEASURE] = {"rows": [row("attention", "Pleural Effusion", 1.0, 0.21) | {"n": 1}]}
+    assert evidence.grounded(captioner, features, [caption], None)[0].regions is None
+
+
 def test_nothing_is_shown_of_unfamiliar_images(captioner, features, caption):
     (found,) = evidence.grounded(captioner, features, [caption._replace(novelty=2.0)], None)
     assert found.regions
