@@ -127,7 +127,7 @@ def test_the_api(api, capfd, caplog):
         heard += told
         assert status in (400, 422)
     heard += client.get("/Quux/Zelda?MRN-4711-ZZ").data
-    toy.features = lambda studies: (_ for _ in ()).throw(ValueError(f"Quux {FILE.decode()}"))
+    toy.features = lambda studies, resized: (_ for _ in ()).throw(ValueError(f"Quux {FILE.decode()}"))
     status, told = send(images=[(io.BytesIO(FILES["good"]), "a.dcm")])
     assert status == 500
     logged = capfd.readouterr()

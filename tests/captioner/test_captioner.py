@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from PIL.Image import fromarray
 
 from xray_captioning.backend import ops
+from xray_captioning.batch.caption_table import Study
+from xray_captioning.batch.run import _seen
 from xray_captioning.captioner.caption import spelled_sentences
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.data.images import read_images
@@ -49,6 +52,18 @@ def test_paths_bytes_and_pixels_are_captioned_alike(captioner, studies):
     expected = captioner.caption(studies[:3])
     assert same(captioner.caption(as_bytes), expected)
     assert same(captioner.caption(pixels), expected)
+
+
+def test_pixels_of_the_models_size_are_not_cut_again(captioner, studies, monkeypatch):
+    image = replace(captioner.config.image, resize="pillow-bilinear-256/224")
+    monkeypatch.setattr(captioner, "config", replace(captioner.config, image=image))
+    expected = captioner.features(studies[:1]).regions
+    pixels = [list(read_images(studies[0], image.size, image.resize))]
+    np.testing.assert_array_equal(captioner.features(pixels, resized=True).regions, expected)
+    # Beside a file that cannot be read the others are read one by one.
+    rows, features = _seen(captioner, [Study("good", studies[0]), Study("bad", ["gone.png"])], None)
+    assert "gone.png" in rows[1]["error"]
+    np.testing.assert_array_equal(features.regions, expected)
 
 
 def test_a_frontal_dicom_is_looked_at_first(captioner, studies):

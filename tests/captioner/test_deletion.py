@@ -22,7 +22,8 @@ class Bright:
     encoder = SimpleNamespace(findings=("Edema",), grid=(2, 2))
     offset, tokenizer = (0.0, 0.0), None
 
-    def features(self, studies):
+    def features(self, studies, resized):
+        assert resized  # else `image.resize` cuts them again
         self.shown = [study[0] for study in studies]
         return Features(np.zeros((len(studies), 8, 1)), np.repeat([[True, False]] * len(studies), 4, axis=1))
 
@@ -48,6 +49,14 @@ def test_the_finding_goes_with_its_region_and_comes_with_it(captioner):
     assert [row["named"] for row in inserted] == [False, *[True] * 8]
     assert inserted[2] == {"share": 0.25, "caption": "edema .", "named": True, "probability": 0.25}
     np.testing.assert_allclose(captioner.shown[-1], IMAGE)  # all of it is there again
+
+
+def test_the_regions_of_a_missing_view_are_no_steps(captioner):
+    image = np.random.default_rng(1).random((64, 64, 3)).astype("float32")
+    deletion_curves(captioner, [image], "Edema", steps=4)
+    insertion = np.array(captioner.shown)
+    changed = [(np.abs(one - insertion[0]).max(axis=2) > 0).mean() for one in insertion[1:]]
+    assert changed == pytest.approx([0.25, 0.5, 0.75, 1], abs=0.01)
 
 
 def test_regions_are_changed_where_they_see(captioner):

@@ -105,6 +105,11 @@ def test_exported_graphs_have_attention_alone(captioner, features, caption):
     assert [(one.finding, one.method) for one in found.regions] == [("Pleural Effusion", "attention")]
 
 
+def test_one_case_that_is_right_tells_nothing(captioner, features, caption):
+    captioner.about[evidence.MEASURE] = {"rows": [row("attention", "Pleural Effusion", 1.0, 0.21) | {"n": 1}]}
+    assert evidence.grounded(captioner, features, [caption], None)[0].regions is None
+
+
 def test_nothing_is_shown_of_unfamiliar_images(captioner, features, caption):
     (found,) = evidence.grounded(captioner, features, [caption._replace(novelty=2.0)], None)
     assert found.regions
@@ -114,7 +119,11 @@ def test_nothing_is_shown_of_unfamiliar_images(captioner, features, caption):
 def test_how_often_maps_point_right_is_said_where_it_was_measured(captioner):
     said = "its maximum lies in the finding's outline in 50 % of 50 cases, by chance in 20 %"
     assert evidence.how_often(captioner.about) == said
-    assert evidence.how_often({}) == "how often it points at the finding was not measured"
+    unknown = "how often it points at the finding was not measured"
+    assert evidence.how_often({}) == unknown
+    # Of several systems that were compared another's figure says nothing of this one.
+    several = {evidence.MEASURE: {"rows": [{"system": "other", **row} for row in ROWS]}}
+    assert [evidence.how_often(several, name) for name in ("other", "this")] == [said, unknown]
 
 
 @pytest.mark.parametrize("offset", [(0.0, 0.0), (0.1, -0.05)])

@@ -30,7 +30,8 @@ class Looking:
     encoder = SimpleNamespace(findings=(), grid=(2, 2))
     offset, compiles, about, tokenizer = (0.0, 0.0), False, {}, None
 
-    def features(self, studies):
+    def features(self, studies, resized):
+        assert resized  # else `image.resize` cuts them again
         self.shown = studies
         return studies
 
@@ -87,6 +88,19 @@ def test_a_finding_goes_from_the_caption_when_its_outline_is_painted_over(played
     assert over[8:16, 40:56].max() < 0.2
     assert beside[8:16, 8:24].max() < 0.2  # mirrored
     assert beside[8:16, 40:56].min() > 0.9
+
+
+def test_what_is_cut_off_is_not_painted_over(played, tmp_path):
+    run, _ = played
+    run.config = run.config.replace({"image.resize": "pillow-bilinear-256/128"})
+    edge, name = [(0, 0), (0.1, 0), (0.1, 0.1), (0, 0.1)], "a.png"
+    outlines = {("1", name): [Outline("1", "Pleural Effusion", "left", name, edge)]}
+    test = pd.DataFrame({"study_id": ["1"], "images": [[str(tmp_path / name)]], "views": [["frontal"]]})
+    features = Features(np.zeros((1, 8, 3), np.float32), np.array([[True] * 4 + [False] * 4]))
+    run.batches = lambda *_: iter([features])
+    task = SimpleNamespace(test=test, cache=None)
+    found = pointing_games({"mine": [run]}, task, {"mine": [said(WORDS)]}, outlines, [0], 1)
+    assert found == {"rows": [], "painted": []}
 
 
 def test_features_cannot_be_painted_over(played):

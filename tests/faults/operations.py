@@ -134,7 +134,7 @@ def read_cache(folder: Path) -> Any:
 class Reading(Toy):
     """Stands for a captioner that reads the images itself."""
 
-    def features(self, studies: Any, views: Any = None) -> Any:
+    def features(self, studies: Any, views: Any = None, resized: bool = False) -> Any:
         """Return the bytes of each image as its pixels."""
         return [[np.frombuffer(Path(path).read_bytes(), np.uint8) for path in study] for study in studies]
 

@@ -4,7 +4,7 @@ import csv
 import json
 from collections import Counter
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import cv2
 import numpy as np
@@ -15,9 +15,11 @@ from xray_captioning.config import load_preset
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.targets import with_priors
 from xray_captioning.errors import ConfigError
+from xray_captioning.files import read_toml
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics.labeler import find_mentions
 from xray_captioning.metrics.mentions import asserted_details
+from xray_captioning.phantom import wording
 from xray_captioning.phantom.dataset import draw, render, write_phantoms
 from xray_captioning.phantom.hard import TABLES, share_of, study_at
 from xray_captioning.phantom.studies import Finding, Scene, sample_study
@@ -78,6 +80,19 @@ def test_all_that_makes_a_study_hard_occurs(drawn):
     assert 0.15 < np.mean([not study.findings for study in studies]) < 0.4
 
 
+def test_what_has_been_removed_is_not_there():
+    study, _ = study_at(0, 231, 1.0)  # a catheter is removed, and a new one would be next to it
+    (gone,) = (one.kind for one in study.scene.resolved if one.kind)
+    assert gone not in {one.kind for one in study.findings}
+
+
+@pytest.mark.parametrize("name", TABLES["several"]["names"])
+def test_what_may_be_several_is_not_called_the_only_one(name):
+    usual, rare = (read_toml(wording.__file__, file) for file in ("sentences.toml", "rare.toml"))
+    said = " ".join(chain(*(table[part].get(name, ()) for table in (usual, rare) for part in ("phrases", "sentences"))))
+    assert not {"solitary", "single", "only", "sole"} & set(said.split())
+
+
 def test_findings_lie_in_each_others_place(drawn):
     from xray_captioning.phantom.studies import compatible
 
@@ -129,6 +144,14 @@ def test_an_indication_informs_and_sometimes_misleads(drawn):
     assert 0 < sum(there) < len(there)
     normal = [text for study, text in asked if not study.findings and not study.scene.prior]
     assert any(word in text for text in normal for word in ("rule out", "evaluate", "suspected", "concern"))
+
+
+def test_what_is_new_was_not_known_before(drawn):
+    asked = [(study, text["indication"]) for study, text in drawn if text["indication"].startswith(("Known", "Follow"))]
+    told = [(study, name) for study, text in asked for name, noun in wording._RARE["nouns"].items() if noun in text]
+    assert told
+    for study, name in told:
+        assert any(one.name == name and one.change != "new" for one in (*study.findings, *study.scene.resolved))
 
 
 def test_wording_is_rarer(drawn):

@@ -75,7 +75,7 @@ def test_every_format_is_read_the_same(client):
 def test_dicom_files_are_ordered_by_their_view(monkeypatch, views, order):
     toy = Toy()
     seen = []
-    monkeypatch.setattr(toy, "features", lambda studies: seen.extend(studies) or studies)
+    monkeypatch.setattr(toy, "features", lambda studies, resized: seen.extend(studies) or studies)
     app = toy_app(Settings(batch=1), toy)
     seen.clear()
     images = [GREY, GREY // 40 * 40]
@@ -214,7 +214,7 @@ def test_a_failure_of_the_model_tells_nothing_outside(monkeypatch, capsys):
     toy = Toy()
     app = toy_app(Settings(batch=1), toy)
 
-    def fail(studies):
+    def fail(studies, resized):
         raise RuntimeError("secret of the inside")
 
     monkeypatch.setattr(toy, "features", fail)

@@ -359,7 +359,7 @@ def test_stopping_waits_neither_for_the_next_client_nor_for_the_compiler():
 
 def test_a_model_that_cannot_be_run_ends_the_server(capfd):
     class Broken(Toy):
-        def features(self, studies):
+        def features(self, studies, resized):
             raise MemoryError("no room for Jane Doe")
 
     limits = Settings(batch=1)

@@ -137,8 +137,9 @@ def test_rewarded_settings_are_compared_by_the_score_that_chose_their_epochs(stu
     assert [row["system"] for row in rows] == ["model.units=2", "model.units=8", "constant"]
     assert shown(rows, config.training.watched)[0]["val_reward"].startswith("1.300 ± ")
     rewards = [{"training.reward.sides": weight} for weight in (0, 1)]
-    with pytest.raises(ConfigError, match=r"other rewards are other scores; add --set training\.monitor="):
-        sweep(None, Config(), tmp_path / "other", rewards, 2)
+    for recipe, tried in ((Config(), rewards), (config, rewards[:1]), (Config(), rewards[1:])):
+        with pytest.raises(ConfigError, match=r"other rewards are other scores; add --set training\.monitor="):
+            sweep(None, recipe, tmp_path / "other", tried, 2)
     assert not (tmp_path / "other").exists()
 
 

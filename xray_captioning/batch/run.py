@@ -128,7 +128,7 @@ def _seen(captioner: Captioner, studies: Sequence[Study], given: StudyFeatures |
         read = list(pool.map(lambda study: _read(study, captioner.config.image), studies))
     rows = [_row(study, error) for study, (_, error) in zip(studies, read)]
     pixels = [pixels for pixels, error in read if error is None]
-    return rows, captioner.features(pixels) if pixels else None
+    return rows, captioner.features(pixels, resized=True) if pixels else None
 
 
 def _read(study: Study, image: ImageConfig) -> tuple[list[Image | None], str | None]:

@@ -256,27 +256,27 @@ class Captioner:
             warned = warned or applied.warn_if_unfamiliar(caption.novelty for caption in captions)
             yield from captions
 
-    def features(self, studies: Studies, views: Views = None) -> Features:
-        """Encode studies, given as :meth:`caption` takes them.
+    def features(self, studies: Studies, views: Views = None, resized: bool = False) -> Features:
+        """Encode studies, given as :meth:`caption` takes them, or as pixels `resized` to the model's size already.
 
         Returns
         -------
         Features
-            ``regions`` (studies, views * rows * columns, channels), float32, in the order view,
-            row, column; ``mask`` (studies, views * rows * columns), bool, False for the regions
-            of a view that the study does not have.
+            ``regions`` (studies, views * rows * columns, channels), float32, in the order view, row, column;
+            ``mask`` (studies, views * rows * columns), bool, False for those of a view that the study does not have.
 
         Raises
         ------
         ImageError, DataError
             As :meth:`caption`.
         """
-        placed = list(self._placed(studies, views))
+        placed, config = list(self._placed(studies, views)), self.config
+        if resized:  # "area" leaves pixels of the model's size as they are; others cut them again
+            config = replace(config, image=replace(config.image, resize="area"))
         if placed:
-            return Features(*encode_studies(self._encode, self.config, placed, self._batch))
-        regions = self.config.image.views * math.prod(self.encoder.grid)
-        empty = np.zeros((0, regions, self.encoder.channels), "float32")
-        return Features(empty, np.zeros((0, regions), bool))
+            return Features(*encode_studies(self._encode, config, placed, self._batch))
+        empty = np.zeros((0, config.image.views * math.prod(self.encoder.grid), self.encoder.channels), "float32")
+        return Features(empty, empty.any(axis=-1))
 
     def findings(self, studies: Studies, views: Views = None) -> list[dict[str, float]]:
         """Classify findings in the images of studies, given as :meth:`caption` takes them.

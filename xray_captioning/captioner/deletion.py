@@ -54,7 +54,7 @@ def deletion_curves(
     placed = next(arranged_studies([study], image.views, views))
     pixels = [None if one is None else read_image(one, image.size, image.resize) for one in placed]
     blurred = [None if one is None else opencv().GaussianBlur(one, (0, 0), image.size / 8) for one in pixels]
-    features, context = captioner.features([pixels]), None if context is None else [context]
+    features, context = captioner.features([pixels], resized=True), None if context is None else [context]
     (caption,) = captioner.write_captions(features, 1, context=context)
     ((_, told),) = with_context([features], context, captioner.tokenizer, captioner.config)
 
@@ -63,14 +63,17 @@ def deletion_curves(
 
     if not (named := has(caption)):
         raise DataError(f"{finding}: the caption does not name it, but says {caption.text!r:.99}; name another finding")
-    shares = evidence_maps(method, captioner, features, [caption], [(0, named[0])], told)[0]
+    shares = evidence_maps(method, captioner, features, [caption], [(0, named[0])], told)[0, : len(pixels)]
+    there = np.array([one is not None for one in pixels])
+    shares[~there] = -1  # the regions of a view that is missing are no steps
     ranks = _of_pixels(np.argsort(np.argsort(-shares, axis=None)).reshape(shares.shape), image.size, captioner.offset)
     parts = np.linspace(0, 1, steps + 1)
 
     def curve(inside: list[Any], outside: list[Any]) -> list[dict[str, Any]]:
-        views = list(zip(inside, outside, ranks[..., None] / shares.size))
+        views = list(zip(inside, outside, ranks[..., None] / shares[there].size))
         shown = [[one if one is None else np.where(r < part, one, other) for one, other, r in views] for part in parts]
-        said = captioner.write_captions(seen := captioner.features(shown), 1, context=context and context * len(parts))
+        seen = captioner.features(shown, resized=True)
+        said = captioner.write_captions(seen, 1, context=context and context * len(parts))
         known = finding_probabilities(captioner.encoder, *seen) if captioner.encoder.findings else [{}] * len(said)
         return [
             {"share": float(part), "caption": one.text, "named": bool(has(one)), "probability": row.get(finding)}

@@ -22,6 +22,7 @@ from xray_captioning.metrics.mentions import NamedFinding, named_findings
 
 MEASURE = "pointing_game"  # what a bundle's `about` calls it: rows as `comparison.pointing` makes them
 ALL = "all"  # findings together, in those rows
+LEAST = 5  # cases; of fewer one that is right by chance would already seem better than chance
 STRONG = 0.5  # of the strongest share, what a region of a box has at least
 SPOTS = np.linspace(0.35, 0.65, 4)  # where they are put, in shares of an image's sides, to find the offset
 
@@ -122,14 +123,14 @@ def offset_of(captioner: Any, encode: Any) -> tuple[float, float]:
 
 
 def _measured(about: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what a bundle knows of words that name findings: a row a method and finding."""
-    return [row for row in about.get(MEASURE, {}).get("rows", ()) if row["words"] == "finding"]
+    """Return what a bundle knows of words that name findings: a row a method and finding, of cases enough."""
+    return [row for row in about.get(MEASURE, {}).get("rows", ()) if row["words"] == "finding" and row["n"] >= LEAST]
 
 
-def how_often(about: Mapping[str, Any]) -> str:
-    """Say how often attention on the words that name findings points right."""
+def how_often(about: Mapping[str, Any], system: str | None = None) -> str:
+    """Say how often attention on the words that name findings points right, of one `system` where there are several."""
     for row in _measured(about):
-        if (row["method"], row["finding"]) == ("attention", ALL):
+        if (row["method"], row["finding"]) == ("attention", ALL) and system in (None, row.get("system")):
             share, chance = (f"{100 * row[name]:.0f} %" for name in ("hits", "chance"))
             return f"its maximum lies in the finding's outline in {share} of {row['n']} cases, by chance in {chance}"
     return "how often it points at the finding was not measured"

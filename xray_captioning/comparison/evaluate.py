@@ -181,8 +181,8 @@ def evaluate(
     if large:
         warnings.warn(LARGE_NOTE, ResultsWarning, stacklevel=2)
     if images:
-        first = next(iter(models.values()))[0].captioner
-        note = how_often(about if MEASURE in about else first.about)
+        name, first = next((name, run.captioner) for name, (run, *_) in models.items())
+        note = how_often(about, name) if MEASURE in about else how_often(first.about)
         drawn = examples(task, found, next(iter(captions.values())), first.offset)
         save(panel(drawn, f"Attention: {note}."), Path(out) / "panel.png")
     for alarm in results.alarms:

@@ -98,6 +98,7 @@ class _Seen:
     def painted(self, row: int, finding: str) -> dict[str, list[Any]]:
         """Return a study's images with a finding painted over, and with as much elsewhere where there is room."""
         found: dict[str, list[Any]] = {"outline": [], "elsewhere": []}
+        seen = False  # it may all be cut off
         for path, there in self.views[row]:
             pixels: Any = read_image(path, self.image.size, self.image.resize) if path else None
             shape, part = (self.image.size,) * 2, self.part(path)
@@ -105,10 +106,11 @@ class _Seen:
                 drawn.widened(drawn.filled([o for o in there if o.finding in some], shape, part))
                 for some in ([finding], FINDINGS)
             )
+            seen = seen or bool(own.any())
             for place, mask in (("outline", own), ("elsewhere", drawn.elsewhere(own, taken) if own.any() else own)):
                 if mask is not None and not mask.all():
                     found[place].append(drawn.painted(pixels, mask) if mask.any() else pixels)
-        return {place: images for place, images in found.items() if len(images) == len(self.views[row])}
+        return {place: images for place, images in found.items() if seen and len(images) == len(self.views[row])}
 
 
 def _pointing(run: CaptioningSystem, captions: Captions, who: Any, task: Task, seen: _Seen) -> Iterator[Case]:
@@ -132,7 +134,7 @@ def _painting(run: CaptioningSystem, captions: Captions, who: Any, seen: _Seen, 
     pairs = [(row, one.finding) for row, caption in enumerate(captions) for one in seen.named(row, caption)][:PAINTED]
     for start in range(0, len(pairs), BATCH):
         some = [(*pair, *shown) for pair in pairs[start : start + BATCH] for shown in seen.painted(*pair).items()]
-        features, told = run.captioner.features([images for *_, images in some]), seen.context
+        features, told = run.captioner.features([images for *_, images in some], resized=True), seen.context
         said = run.captioner.write_captions(features, beam, context=told and [told[row] for row, *_ in some])
         for (row, finding, place, _), caption in zip(some, said):
             gone = finding not in {one.finding for one in named_findings(caption.words)}

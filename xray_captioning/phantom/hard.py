@@ -98,9 +98,9 @@ def _together(one: Finding, other: Finding) -> bool:
 
 
 def _devices(findings: tuple[Finding, ...], scene: Scene, rng: Random) -> list[Finding]:
-    """More devices, none of a kind that there is."""
+    """More devices, none of a kind that there is, or that has just been removed."""
     often = CHANCES["device_in_bed" if scene.portable else "device"] * scene.difficulty
-    there, found = {finding.kind for finding in findings}, []
+    there, found = {finding.kind for finding in (*findings, *scene.resolved)}, []
     for kind in rng.permutation(list(TABLES["devices"]))[:2]:
         usual = TABLES["devices"][kind]
         side = usual if not usual or rng.random() < 0.6 else {LEFT: RIGHT, RIGHT: LEFT}[usual]

@@ -72,14 +72,15 @@ def _remarks(study: PhantomStudy, rng: np.random.Generator) -> Iterator[str]:
 
 def _indication(study: PhantomStudy, rng: np.random.Generator) -> tuple[str, str]:
     """Why the images were made, which a finding explains, or none that there is; and a sentence that denies this."""
-    there = [finding.name for finding in (*study.findings, *study.scene.resolved) if not finding.kind]
+    old = [finding for finding in study.findings if finding.change not in ("", "new")]
+    there, known = ([f.name for f in (*some, *study.scene.resolved) if not f.kind] for some in (study.findings, old))
     drawn, difficulty = rng.random(), study.scene.difficulty
     misled = drawn > 1 - CHANCES["misled"] * difficulty
     asked = [name for name in _RARE["nouns"] if name not in there] if misled else there
     if not asked or not (misled or drawn < CHANCES["informed"] * difficulty):
         return _choose(_SENTENCES["background"]["indication"], rng), ""
     name = str(rng.choice(asked))
-    noun, direct = _RARE["nouns"][name], _RARE["about"]["followed" if study.scene.prior and not misled else "ruled_out"]
+    noun, direct = _RARE["nouns"][name], _RARE["about"]["followed" if name in known else "ruled_out"]
     told = _choose(direct, rng).format(noun) if rng.random() < 0.5 else _choose(_RARE["complaints"][name], rng)
     denied = misled and noun in told and rng.random() < CHANCES["answered"]
     return told, _choose(_RARE["about"]["denied"], rng).format(noun) if denied else ""

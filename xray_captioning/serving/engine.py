@@ -190,7 +190,7 @@ class Engine:
         return self._predict(beam_size, studies, context if any(context) else None)
 
     def _predict(self, beam_size: int, studies: list[Study], context: Any = None) -> list[Prediction]:
-        return predict(self.captioner, self.captioner.features(studies), beam_size, context)
+        return predict(self.captioner, self.captioner.features(studies, resized=True), beam_size, context)
 
     def _warm_up(self) -> None:
         """Compile what requests may ask for, so that no request waits for the compiler."""

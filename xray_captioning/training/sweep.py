@@ -87,7 +87,7 @@ def sweep(
     configs = {name: config.replace(dict(changes)) for name, changes in named.items()}
     for each in configs.values():
         check_decoder(each.model)
-    if len({each.training.reward for each in configs.values()}) > 1 and config.training.monitor == "val_loss":
+    if len({one.training.reward for one in (config, *configs.values())}) > 1 and config.training.monitor == "val_loss":
         raise ConfigError("--grid: other rewards are other scores; add --set training.monitor=val_clinical_f1")
     if out.is_dir() and any(out.iterdir()) and not (out / "sweep.json").is_file():
         raise ConfigError(f"{out}: is not empty and holds no sweep; choose another --out")
