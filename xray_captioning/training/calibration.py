@@ -243,14 +243,16 @@ def evaluate_calibration(
         "studies": len(outcomes.present),
         "flagged": float(np.mean(calibration.novelty(outcomes.pooled, outcomes.present) > 1)),
         "sentences": {"base rate": dict.fromkeys(first) | always, **scored},
-        "selective": _selective(next(iter(outcomes.written.values()))),
+        "selective": _selective(calibration, *next(iter(outcomes.written.items()))),
     }
     return values, curves
 
 
-def _selective(written: Sentences) -> dict[str, Any]:
-    """Return the selective risk of the first search; the order of confidence is that of log-probability."""
-    found = selective_risk(np.exp(written.log_probabilities), written.right, written.studies)
+def _selective(calibration: Calibration, search: DecodingConfig, written: Sentences) -> dict[str, Any]:
+    """Return the selective risk of a search, by the confidence that is stated, or else the mean probability."""
+    known = [calibration.confidence(value, search) for value in written.log_probabilities.tolist()]
+    order: Any = np.exp(written.log_probabilities) if None in known else known
+    found = selective_risk(order, written.right, written.studies)
     return {**found._asdict(), "shown": [row._asdict() for row in found.shown]}
 
 
