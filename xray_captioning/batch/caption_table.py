@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from xray_captioning.data.studies import Context
 from xray_captioning.data.table import Table
-from xray_captioning.data.targets import Context
 from xray_captioning.errors import ConfigError, DataError, require
 from xray_captioning.files import atomic_path, naming
 

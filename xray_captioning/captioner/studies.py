@@ -11,8 +11,8 @@ from xray_captioning.config import Config
 from xray_captioning.data.features import Features
 from xray_captioning.data.images import Image, arranged
 from xray_captioning.data.levels import is_pillow, pillow_pixels
-from xray_captioning.data.studies import VIEWS
-from xray_captioning.data.targets import Context, context_tokens
+from xray_captioning.data.studies import VIEWS, Context
+from xray_captioning.data.targets import context_tokens
 from xray_captioning.errors import ConfigError, DataError, ImageError
 
 Study = Sequence[Image | None]  # the images of a study; None stands for a view that it lacks

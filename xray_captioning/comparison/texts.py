@@ -17,7 +17,7 @@ from xray_captioning.config import Config
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import TrainedOn
-from xray_captioning.data.targets import Context, cleaned_texts, contexts, scored_text, section_texts, study_images
+from xray_captioning.data.targets import cleaned_texts, contexts, scored_text, section_texts, study_images
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import R2GEN, ReportTexts, System, baseline_systems
 from xray_captioning.evaluation.caption_files import TextColumn, Texts
@@ -176,7 +176,7 @@ def _scored(captions: Sequence[Caption], run: CaptioningSystem, task: Task) -> l
 
 
 def _captions(
-    run: CaptioningSystem, task: Task, beams: Sequence[int], told: Sequence[Context] | None, blank: bool = False
+    run: CaptioningSystem, task: Task, beams: Sequence[int], told: Sequence[Any] | None, blank: bool = False
 ) -> list[list[Caption]]:
     """Return the captions by each beam size, perhaps of `blank` images: the mean of the first batch's features."""
     written: list[list[Caption]] = [[] for _ in beams]

@@ -3,7 +3,7 @@
 import gc
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -25,6 +25,7 @@ else:
     Studies = Any  # pandas takes long to import
 
 T = TypeVar("T")
+Context = Mapping[str, str | None]  # texts that a model may read beside a study's images, by their kind
 FRONTAL, LATERAL, UNKNOWN = VIEWS = ("frontal", "lateral", "unknown")
 PARTS = ("train", "val", "test")
 _USUAL = ("train training trn tr", "val valid validate validation dev development", "test testing tst")

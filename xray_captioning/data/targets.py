@@ -1,7 +1,7 @@
 """The reference text of each study, the texts a model is trained to write and may read, and its images."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Array
 from xray_captioning.data.images import known_views
 from xray_captioning.data.splits import group_ids
-from xray_captioning.data.studies import UNKNOWN, Studies, select_images, with_images
+from xray_captioning.data.studies import UNKNOWN, Context, Studies, select_images, with_images
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing
 from xray_captioning.text.cleaning import clean
@@ -19,7 +19,6 @@ from xray_captioning.text.token_ids import TokenIds
 
 _WORD = re.compile("[a-wyzA-WYZ]{4}")
 _DATE = re.compile(r"(\d{1,8}|\d{4}-\d\d-\d\d)([T ].*)?")  # a number, or a day; the time of day does not count
-Context = Mapping[str, str | None]  # texts that a model may read beside a study's images, by their kind
 
 
 def usable_studies(
