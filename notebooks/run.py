@@ -36,6 +36,7 @@ from PIL import Image  # matplotlib brings it
 REPOSITORY = "xray-captioning/xray_captioning"  # on GitHub; badges and install cells are made of it
 HERE = Path(__file__).resolve().parent
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+PROGRESS = re.compile(r"training on .+ in \w+$|about .+ batches$|epoch \d+.*/\d+.*: |$")
 # What quick mode sets, where a notebook has such a parameter.
 QUICK: dict[str, Any] = {
     "SIZE": "quick",
@@ -140,7 +141,8 @@ def store(notebook: Any, run: Any, path: Path) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             number += 1
-            cell.outputs, cell.execution_count = ran[cell.id].outputs, number
+            cell.outputs = [output for output in ran[cell.id].outputs if not is_progress(output)]
+            cell.execution_count = number
             for output in cell.outputs:
                 if "execution_count" in output:
                     output.execution_count = number
@@ -148,6 +150,11 @@ def store(notebook: Any, run: Any, path: Path) -> None:
                     output.data["image/png"] = smaller(output.data["image/png"])
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
+
+
+def is_progress(output: Any) -> bool:
+    """Whether an output says how far a training is: it holds this machine's times. Warnings stay."""
+    return output.get("name") == "stderr" and all(map(PROGRESS.match, output.text.split("\n")))
 
 
 def smaller(figure: str) -> str:

@@ -35,6 +35,14 @@ def test_an_hour_without_a_terminal_has_a_line_a_minute(clock, capsys):
     assert len(times) <= 1 + (clock.now - 1000) / 60
 
 
+def test_a_bar_says_nothing_at_once(clock, capsys):
+    """Where nobody spoke for a minute, as in a notebook that was read."""
+    clock.now += 100
+    with progress(total=0, desc="encode images", unit="image"):
+        pass
+    assert not capsys.readouterr().err
+
+
 def test_a_line_says_how_far_it_is_and_short_work_says_nothing(clock, capsys):
     with progress(total=50, desc="encode", unit="image") as bar:
         bar.update(5)

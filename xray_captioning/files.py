@@ -283,10 +283,11 @@ def say(text: str) -> None:
 
 
 class _Lines(io.StringIO):
-    """Of what a bar writes, what comes a minute after the last line of all."""
+    """Of what a bar writes, what comes a minute after the last line of all, and a second after its own first."""
 
     def write(self, text: str) -> int:
-        line = text.strip().replace("%|| ", "%, ")
-        if line and time.monotonic() - _spoke >= MINUTE:
+        line, now = text.strip().replace("%|| ", "%, "), time.monotonic()
+        self._begun = getattr(self, "_begun", now)  # in a notebook that nobody ran for a minute, every bar would speak
+        if line and now - _spoke >= MINUTE and now - self._begun >= 1:
             say(line)
         return len(text)

@@ -219,12 +219,11 @@ def fit_captioner(config: Config, studies: pd.DataFrame, split: Split, data: Dat
     return train(studies, config, run, encoder, split=split, measured=False, **kept)
 
 
-def history(run: Path) -> list[dict[str, float]]:
+def history(run: Path) -> list[Any]:
     """Return the log of a run, one row per epoch."""
     from pandas import read_csv
 
-    rows: list[Any] = read_csv(run / "log.csv").to_dict("records")
-    return rows
+    return list(read_csv(run / "log.csv").to_dict("records"))
 
 
 def results(folder: Place) -> dict[str, Any]:
