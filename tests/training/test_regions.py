@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
+from tests.training.test_sides import check_added_loss
 from xray_captioning.backend import keras, ops
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.encoders import Encoder
@@ -75,18 +76,7 @@ def test_a_loss_of_outlines_is_added_in_training_only():
     model = FindingsInTraining(0, (0, 1), encoder)
     images = rng.normal(size=(4, 2, 32, 32, 3)).astype("float32")
     inputs = {"images": images, "mask": np.ones((4, 2), bool), "cells": rng.random((4, 8, 2)) < 0.3}
-    model.compile(keras.optimizers.Adam(0.003), lambda truth, logits: 0 * ops.sum(logits, axis=-1))
-
-    def added():
-        model(inputs, training=True)
-        return float(model.losses[0])
-
-    before = added()
-    for _ in range(8):
-        model.train_on_batch(inputs, np.full((4, 2), 0.5, "float32"))
-    assert added() < 0.8 * before
-    model(inputs)
-    assert not model.losses
+    check_added_loss(model, inputs)
 
 
 def test_a_run_learns_outlines_and_leaves_an_encoder_as_any(outlined, tiny_config, tmp_path):

@@ -29,20 +29,9 @@ def test_sides_are_those_of_the_words(phantoms):
     np.testing.assert_array_equal(sides, [[1, 1, 1, 0], [0, 0, 0, 1], [0, 0, np.nan, np.nan], [0, 0, 0, 0]])
 
 
-def test_a_loss_of_sides_is_added_in_training_only():
-    """It falls, and neither the logits nor the encoder have more than before."""
-    keras.utils.set_random_seed(0)
-    encoder, rng = Encoder("phantom_cnn", 32, findings=["Edema", "Fracture"]), np.random.default_rng(0)
-    model = FindingsInTraining(3, (1, 0), encoder)
-    inputs = {
-        "images": rng.normal(size=(4, 2, 32, 32, 3)).astype("float32"),
-        "mask": np.array([[True, True], [True, False]] * 2),
-        "sides": np.array([[1, 0, 0], [0, np.nan, 1]] * 2, "float32"),
-    }
+def check_added_loss(model, inputs):
+    """The loss that a model of two findings adds is learned, and is there in training only."""
     model.compile(keras.optimizers.Adam(0.003), lambda truth, logits: 0 * ops.sum(logits, axis=-1))
-    weights = len(model.encoder.weights)
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))  # for callbacks that save
-    assert [weight.shape for weight in again.weights] == [weight.shape for weight in model.weights]
 
     def added():
         model(inputs, training=True)
@@ -54,6 +43,22 @@ def test_a_loss_of_sides_is_added_in_training_only():
     assert added() < 0.8 * before
     model(inputs)
     assert not model.losses
+
+
+def test_a_loss_of_sides_is_added_in_training_only():
+    """It falls, and neither the logits nor the encoder have more than before."""
+    keras.utils.set_random_seed(0)
+    encoder, rng = Encoder("phantom_cnn", 32, findings=["Edema", "Fracture"]), np.random.default_rng(0)
+    model = FindingsInTraining(3, (1, 0), encoder)
+    inputs = {
+        "images": rng.normal(size=(4, 2, 32, 32, 3)).astype("float32"),
+        "mask": np.array([[True, True], [True, False]] * 2),
+        "sides": np.array([[1, 0, 0], [0, np.nan, 1]] * 2, "float32"),
+    }
+    weights = len(model.encoder.weights)
+    check_added_loss(model, inputs)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))  # for callbacks that save
+    assert [weight.shape for weight in again.weights] == [weight.shape for weight in model.weights]
     assert len(model.encoder.weights) == weights
 
 
