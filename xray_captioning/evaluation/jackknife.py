@@ -125,9 +125,8 @@ class Jackknife:
 def study_statistics(
     references: Texts, hypotheses: Texts, reports: Texts | None = None, frequency: cider.DocumentFrequency | None = None
 ) -> Statistics:
-    """Compute the statistics of one system, whose texts are one a study each: 260 bytes. Findings
-    and sides are those of `reports`, by default the references. CIDEr weighs n-grams by `frequency`,
-    by default that in the whole reference set, in every sample of its studies.
+    """Compute the statistics of one system, a text a study: 260 bytes. Findings and sides are those of `reports`, by
+    default the references. CIDEr weighs n-grams, in any sample of studies, by `frequency`, by default that of all.
     """
     reports = references if reports is None else reports
     _, (references, hypotheses, reports) = paired(references=references, hypotheses=hypotheses, reports=reports)
@@ -155,9 +154,8 @@ def _narrow(counts: NDArray[Any]) -> NDArray[Any]:
 
 
 def scores_from_sums(sums: Statistics, findings: clinical.Findings = None) -> dict[str, NDArray[Any]]:
-    """Compute all scores of samples, each (samples,), from sums of `study_statistics` over studies:
-    those of `score`, `clinical_scores`, `mention_scores` and `MEANS`, ``mean_length`` (words) and
-    ``length_ratio`` (to the closest references); nan is a share of nothing.
+    """Compute all scores of samples, each (samples,), from sums of `study_statistics`: those of `score`, `finding_scores`
+    and `mention_scores`, `MEANS`, ``mean_length`` (words), ``length_ratio`` (to the closest references); nan: of none.
     """
     return text_scores(sums) | clinical.finding_scores(sums, findings) | mentions.mention_scores(sums)
 
@@ -205,9 +203,8 @@ def jackknife(
     findings: Sequence[str] | None = None,
 ) -> Jackknife:
     """Score systems, also without each patient in turn; `systems` are the texts of each. All studies of a patient
-    (`groups`) are left out together. `reports` are the texts whose findings and sides count, where a protocol has
-    replaced words of the `references`; `findings` what ``clinical_f1`` averages over. CIDEr's n-gram weights stay
-    when a study is left out. Memory, beyond the texts: about 1 kB a study and system.
+    (`groups`) are left out together. `reports`, where a protocol altered the `references`, are the texts whose findings
+    count; `findings` those of ``clinical_f1``. CIDEr's weights stay. Memory: about 1 kB a study and system.
     """
     if not systems:
         raise DataError("there is no system to score; give at least one")
