@@ -37,9 +37,8 @@ _BUILT_IN_FILTERS = {1, 2, 3}  # deflate, shuffle, Fletcher checksum; others are
 
 
 def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
-    """Read every array of a Keras 2 weights file as float32, in its order of layers and arrays; those
-    that a layer has and does not list come last. A file that is damaged or something else, or that
-    holds arrays outside itself or numbers that are not finite, is a BundleError.
+    """Read every array of a Keras 2 weights file as float32, in its order; those that a layer does not list come last.
+    What is damaged or something else, or has arrays outside itself or numbers that are not finite, is a BundleError.
     """
     path = Path(path)
     try:

@@ -140,9 +140,8 @@ def _outside(parts: Fields, path: Path, name: str, budget: Budget) -> bytes:
 
 
 def beside(path: Path, name: str) -> Path:
-    """Return the file of a name that a file gives, which must lie in the same folder or below.
-    Hugging Face's cache keeps links to files of one other folder; there that folder counts, too.
-    """
+    """Return the file of a name that a file gives, which must lie in the same folder or below."""
+    # Hugging Face's cache keeps links to files of one other folder; there that folder counts, too.
     place = path.parent / name
     folders = {path.parent.resolve(), path.resolve().parent}
     outside = not name or ".." in Path(name).parts or "\\" in name or Path(name).is_absolute()

@@ -81,17 +81,11 @@ def split_studies(
     published : bool
         Whether the split that the source names, if any, is taken as it stands, over `fractions`.
 
-    Returns
-    -------
-    Split
-        The ids of each part are sorted, so the order of rows does not matter.
-
     Raises
     ------
-    ConfigError
-        If the fractions are negative or do not sum to 1, or there is no column `by`.
-    DataError
-        If a study id occurs twice, or some studies name a published part and others none.
+    ConfigError, DataError
+        Fractions are negative or not of sum 1, or there is no column `by`; a study id occurs twice, or some studies
+        name a published part and others none.
 
     Warns
     -----

@@ -154,9 +154,7 @@ def _narrow(counts: NDArray[Any]) -> NDArray[Any]:
 
 
 def scores_from_sums(sums: Statistics, findings: clinical.Findings = None) -> dict[str, NDArray[Any]]:
-    """Compute all scores of samples, each (samples,), from sums of `study_statistics`: those of `score`, `finding_scores`
-    and `mention_scores`, `MEANS`, ``mean_length`` (words), ``length_ratio`` (to the closest references); nan: of none.
-    """
+    """Compute all scores of samples, each (samples,), from sums of `study_statistics`; nan is a share of nothing."""
     return text_scores(sums) | clinical.finding_scores(sums, findings) | mentions.mention_scores(sums)
 
 
@@ -187,7 +185,7 @@ def _finding_support(counts: Any, columns: NDArray[np.bool_]) -> dict[str, int]:
 
 
 def text_scores(sums: Statistics) -> dict[str, NDArray[Any]]:
-    """Compute those of `scores_from_sums` that compare words, as far as there are statistics."""
+    """Compute those of words: ``mean_length``, ``length_ratio`` to the closest references, and what else is counted."""
     length, closest = sums["bleu"][:, 8], sums["bleu"][:, 9]
     columns = bleu.bleu_from_statistics(sums["bleu"]).T
     scores = {f"BLEU-{order}": column for order, column in enumerate(columns, 1)}

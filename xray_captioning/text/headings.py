@@ -223,9 +223,8 @@ def _inside(text: str, mark: str, lowered: bool) -> int | None:
 
 
 def _first_of(name: list[str]) -> int | None:
-    """Return where the heading begins in words whose first may end what stands above: "PRIOR CHEST
-    X-RAY FINDINGS:" has the heading "FINDINGS", "REASON FOR CHEST X-RAY:" is whole.
-    """
+    """Return where the heading begins in words whose first may end what stands above."""
+    # "PRIOR CHEST X-RAY FINDINGS:" has the heading "FINDINGS", "REASON FOR CHEST X-RAY:" is whole.
     heads = [n for n, word in enumerate(name) if kind_of((word,)) in _INSIDE]
     if not heads:
         return None

@@ -94,9 +94,7 @@ def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[st
 def rows(
     table: Table, layout: Layout = USUAL, asked: Columns | None = None, part: str | None = None, folder: str = ""
 ) -> Iterator[StudyRow]:
-    """Yield what each row of a table says; the user may have `asked` for columns, the whole table
-    may be a `part` of a split, and paths of images may begin with a `folder`.
-    """
+    """Yield what each row of a table says, perhaps a `part` of a split; paths of images may begin with a `folder`."""
     labels = [name for name in CHEXPERT[1:] if "coded" in layout and name in table.columns]
     get = used_columns(table, layout, asked).get
     image, study, patient, date, split, view = map(get, ROLES[:6])

@@ -37,9 +37,7 @@ class Kept(dict[K, V]):
 
 
 class Spelling(Kept[str, tuple[str, ...]]):
-    """Standard forms by what stands between two blanks, judged when it is first asked for: `fixed` lists
-    them, `terms` are those to which a misspelt word may be mended, `known` those right as they are.
-    """
+    """Standard forms by what stands between two blanks: `fixed`, or `terms` for misspelt ones, or `known` as it is."""
 
     def __init__(self, fixed: Mapping[str, str], terms: Iterable[str], known: Iterable[str]):
         self.terms = frozenset(terms)
