@@ -180,7 +180,6 @@ _ACTIONS = {_CODES[name]: _python[_CODES[name]] for name in read_toml(__file__, 
 _ACTIONS |= {_CODES[n]: _number(_python[_CODES[n]]) for n in ("INT", "LONG", "LONG1", "LONG4")}
 _ACTIONS |= {_CODES[name]: action for name, action in _OWN.items()}
 
-
 MAXIMUM_BYTES = 64 * 2**20  # of a file, and of the content of a compressed file
 MAXIMUM_STEPS = 3_000_000  # instructions: enough for a tokenizer of 200,000 words
 _LZMA_MEMORY = 128 * 2**20  # its strongest setting needs about half

@@ -107,7 +107,7 @@ class EvenDataset(keras.utils.PyDataset):
         return len(self.data)
 
     def __getitem__(self, index: int) -> Any:
-        """Return inputs, targets and weights; inputs have ``share`` (studies,), 0 for copies, and ``count``, weights."""
+        """Return inputs, with ``share``, (studies,), 0 of copies, and ``count``, the weights; targets; weights."""
         inputs, targets, *weights = self.data[index]
         studies = len(targets)
         total = -(-studies // self.devices) * self.devices

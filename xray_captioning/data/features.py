@@ -239,8 +239,6 @@ def _state(path: str) -> tuple[int, int]:
 Rows = Sequence[Sequence[Array | None]]
 # Of numbers of studies: regions (studies, regions, channels) and their mask (studies, regions).
 Regions = Callable[[Array], tuple[Array, Array]]
-
-
 Maps = Mapping[str, Array] | ArrayCache  # by the paths of images
 
 

@@ -23,7 +23,6 @@ from xray_captioning.metrics import clinical, ngrams
 
 Array = NDArray[Any]
 Row = dict[str, Any]
-
 LEVEL = 0.05  # of every test, and of every statement that a table makes
 COLLAPSED, NO_BETTER = "collapsed", "no better than a fixed report"
 TOO_FEW = "too few studies"  # to tell

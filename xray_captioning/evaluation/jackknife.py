@@ -35,15 +35,10 @@ LEAST_PATIENTS, LEAST_RAREST = 5, 10
 # What scores cannot exceed, where that is not 1.
 HIGHEST = {"CIDEr": 10.0} | dict.fromkeys(("false_positives", "false_positives_present"), len(FINDINGS) - 1.0)
 UNBOUNDED = ("mean_length", "length_ratio")
-
 # Arrays whose first axis is the study, by the name of a score or of a group of scores.
 Statistics: TypeAlias = dict[str, NDArray[Any]]
 Texts: TypeAlias = Sequence[str]
 MEANS = ("ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2", "ROUGE-L-F1")  # of words, over studies
-
-Array = NDArray[np.float64]
-
-
 Interval = tuple[float, float]
 NO_INTERVAL = (float("nan"), float("nan"))
 
@@ -123,7 +118,7 @@ class Jackknife:
 
 
 def study_statistics(
-    references: Texts, hypotheses: Texts, reports: Texts | None = None, frequency: cider.DocumentFrequency | None = None
+    references: Texts, hypotheses: Texts, reports: Texts | None = None, frequency: cider.Frequency = None
 ) -> Statistics:
     """Compute the statistics of one system, a text a study: 260 bytes. Findings and sides are those of `reports`, by
     default the references. CIDEr weighs n-grams, in any sample of studies, by `frequency`, by default that of all.

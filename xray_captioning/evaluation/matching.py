@@ -1,7 +1,5 @@
 """Which study a text is of: by the study's id as others write it, or by one of its images."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections import Counter
@@ -9,19 +7,17 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from xray_captioning.data.feature_files import StudyFeatures, open_features
 from xray_captioning.data.opening import IMAGE_SUFFIXES
+from xray_captioning.data.studies import Studies as Table
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import caption_files
 from xray_captioning.evaluation.caption_files import TextColumn, Texts, checked_text
 from xray_captioning.evaluation.table import LEFT_OUT
 from xray_captioning.metrics.ngrams import kept_texts
 from xray_captioning.text.sections import has_headings, split_report
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Names = Sequence[str]
 _OTHER = -1  # for all studies that are not evaluated
@@ -46,7 +42,7 @@ class Studies:
     other_images: list[list[str]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, evaluated: pd.DataFrame, data: pd.DataFrame) -> Studies:
+    def of(cls, evaluated: Table, data: Table) -> Self:
         """Return those of two tables of studies, the first a part of the second."""
         rest = data[~data["study_id"].isin(evaluated["study_id"])]
         ids, others = list(evaluated["study_id"]), frozenset(rest["study_id"])
@@ -101,7 +97,7 @@ class Studies:
         return None
 
 
-def features_of(given: Any, studies: pd.DataFrame) -> StudyFeatures | None:
+def features_of(given: Any, studies: Table) -> StudyFeatures | None:
     """Open features, if any, and match their rows as `Studies.rows`; two of one study, or none, are a DataError."""
     if given is None:
         return None

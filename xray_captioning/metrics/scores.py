@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.metrics import bleu, cider, rouge
-from xray_captioning.metrics.cider import DocumentFrequency
 from xray_captioning.metrics.clinical import clinical_scores
 from xray_captioning.metrics.ngrams import Hypotheses, References, blocks, checked_pairs
 
@@ -61,10 +60,7 @@ def score(
 
 
 def word_statistics(
-    references: References,
-    hypotheses: Hypotheses,
-    frequency: DocumentFrequency | None = None,
-    rouge_score: bool = False,
+    references: References, hypotheses: Hypotheses, frequency: cider.Frequency = None, rouge_score: bool = False
 ) -> dict[str, NDArray[Any]]:
     """Return by study what `score` stands on, and rouge-score's F1; CIDEr's `frequency` is that here or another."""
     pairs, parts = checked_pairs(references, hypotheses), []

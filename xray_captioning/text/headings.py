@@ -10,8 +10,6 @@ BOTH = "findings and impression"
 # What is known from before or asked must never be taken as seen, so that such a word decides.
 _FIRST = ("stop", "wet", "comparison", "indication", "addendum")
 _THEN = ("impression", "findings", "recommendation", "technique", "exam")
-
-
 # No TOML: a reader of it takes longer than the labeler for a hundred reports.
 _TEXT = re.sub("(?m)^#.*", "", Path(__file__).with_suffix(".txt").read_text("utf-8"))
 _PARTS = [part.split("]") for part in _TEXT.split("[")[1:]]

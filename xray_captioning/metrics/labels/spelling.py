@@ -15,8 +15,6 @@ LONGEST = 300  # characters of the longest statement that is looked up among tho
 _WORD = re.compile(r"\d+(?:\.\d+)?|[a-z]+|[,:;/()]")
 _REMOVED = re.compile(r"\bxx+(?![a-z])")  # what stands for removed text
 _SHORT = re.compile(r"\b[a-z]/(?:[a-z]\b|out\b|$)")
-
-
 K = TypeVar("K", bound=Sized)
 V = TypeVar("V")
 
