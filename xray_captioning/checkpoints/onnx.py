@@ -1,7 +1,5 @@
-"""Weights of an ONNX model, its initialisers, without onnx or protobuf (31 MB that must fit TensorFlow's).
-
-All that is needed is four messages of ``onnx/onnx.proto`` and their wire format (protobuf.dev,
-"Encoding"). Numbers too large for one message lie in files beside the model, and nowhere else.
+"""Weights of an ONNX model, its initialisers, without onnx or protobuf (31 MB that must fit TensorFlow's). That takes
+four messages of ``onnx/onnx.proto`` and their wire format (protobuf.dev, "Encoding").
 """
 
 from pathlib import Path

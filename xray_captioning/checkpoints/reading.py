@@ -1,8 +1,7 @@
 """Arrays out of whatever file or folder of weights somebody brings, known by its content.
 
-safetensors are read here, since the library of that name knows no bfloat16 in its NumPy part: eight
-bytes that say how long a header is, the header, and numbers. The rules are those of its README,
-"Format": no name twice, and numbers without holes or overlaps up to the file's end.
+safetensors are read here, since the library of that name knows no bfloat16 in its NumPy part. The rules are those of
+its README, "Format": no name twice, and numbers without holes or overlaps up to the file's end.
 """
 
 import io

@@ -1,7 +1,6 @@
-"""Which studies train a model, which choose its best epoch, and which test it. A split belongs to the data, not to a
-run: the SHA-256 of a group's (patient's) id is read as a number in [0, 1), and the part of the fractions that it
-falls into is the group's. So two runs share their test studies, and studies that are added later move none into
-another part.
+"""Which studies train a model, which choose its best epoch, and which test it. The SHA-256 of a group's (patient's) id
+is read as a number in [0, 1), and the part of the fractions that it falls into is the group's. So two runs share their
+test studies, and studies that are added later move none into another part.
 """
 
 import hashlib

@@ -1,8 +1,6 @@
-"""Read what other systems wrote, in the formats and under the names in which it comes.
-
-What a file is, its content tells: a table (of one column without a header: R2GenCMN's ``res.csv``),
-JSON in the shapes of :mod:`xray_captioning.evaluation.result_columns`, JSON lines, or one text a line.
-Where nothing names the studies, texts are in the order of the data, as R2Gen's code goes through it.
+"""Read what other systems wrote. What a file is, its content tells: a table (of one column without a header: R2GenCMN's
+``res.csv``), JSON in the shapes of ``result_columns.toml``, JSON lines, or one text a line. Where nothing names the
+studies, texts are in the order of the data, as R2Gen's code goes through it.
 """
 
 import csv

@@ -1,9 +1,8 @@
 """What is claimed of systems: that they look at the images, differ, and beat every baseline.
 
-A permutation test gives captions to other patients, many times, and scores each time. Patients are
-shuffled, not studies, because the findings of one patient's studies are alike; a patient may draw
-himself. Several systems are compared by paired tests, corrected by Holm's method. Better than *all*
-rivals needs no correction: an intersection-union test. Sources: ``docs/statistics.md``.
+A permutation test gives captions to other patients, not studies, because the findings of one patient's studies are
+alike; a patient may draw himself. Paired tests of systems are corrected by Holm's method; better than *all* rivals
+needs no correction: an intersection-union test. Sources: ``docs/statistics.md``.
 """
 
 import math

@@ -1,11 +1,9 @@
-"""Confidence intervals of scores, and tests of differences: the jackknife over patients.
+"""Confidence intervals of scores, and tests of differences: the jackknife over patients (``docs/statistics.md``).
 
-Every score is computed once without each patient, whose *pseudo-value* is what that changes (Tukey
-1958). Their spread is the standard error of the score, those of runs of a system are averaged, and a
-difference of two systems is a paired t test of them. Intervals have Wilson's form, so that they hold
-their score, which bootstrap percentiles of an average over rare findings do not. Counts of different
-texts or n-grams have none: leaving out a patient can only lower them. No text is scored again: a score
-needs only sums of what is counted study by study. Sources and checks: ``docs/statistics.md``.
+Every score is computed once without each patient, whose *pseudo-value* is what that changes (Tukey 1958), from sums of
+what is counted study by study: no text is scored again. Intervals have Wilson's form, so that they hold their score,
+which bootstrap percentiles of an average over rare findings do not. Counts of different texts or n-grams have none:
+leaving out a patient can only lower them.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence

@@ -1,8 +1,4 @@
-"""The table of impressions that the older Keras project trained and tested on.
-
-Each step of its exploratory notebook is a function here: `read_report` reads a report,
-`pair_images` pairs its images, and `drop_incomplete` drops rows without an impression or an image.
-"""
+"""The table of impressions that the older Keras project trained and tested on, a function each step of its notebook."""
 
 import os
 import re

@@ -1,8 +1,6 @@
-"""The published attention captioner and CheXNet, from their Keras 2 files.
-
-Which array of the captioner's file is which, its name usually says. Where Keras has renamed layers, because a session
-built them again (``dense_7``, ``gru_cell_1``, a prefix), the order inside the decoder's group and the shapes decide.
-Sizes are read from the shapes, so that models of other widths and vocabularies can be read, too.
+"""The published attention captioner and CheXNet, from their Keras 2 files. Which array is which, its name usually says.
+Where Keras has renamed layers, because a session built them again (``dense_7``, ``gru_cell_1``, a prefix), the order
+inside the decoder's group and the shapes decide. Sizes are read from the shapes.
 """
 
 import re

@@ -1,6 +1,5 @@
-"""What the columns of a table of studies are called, and the studies that its rows make. A reader declares a
-`Layout` and calls `rows` and `make_studies`. What a row says is read by role, whatever its column is called. Several
-rows of one study are several images of it, or several texts.
+"""What the columns of a table of studies are called, and the studies that its rows make, several images or texts of one
+together. A reader declares a `Layout` and calls `rows` and `make_studies`.
 """
 
 import os
