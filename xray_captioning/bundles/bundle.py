@@ -1,8 +1,6 @@
-"""A saved model: a folder of JSON and HDF5 files with a SHA-256 manifest, and no pickle.
-
-What its files hold, docs/architecture.md says; the manifest is written last. A folder ``export``
-in it may hold the same captioner as graphs: a bundle of its own, with graphs in the place of the weights
-(`xray_captioning.captioner.graphs`).
+"""A saved model: a folder of JSON and HDF5 files (docs/architecture.md) with a SHA-256 manifest, written last, and no
+pickle. A folder ``export`` in it may hold the same captioner as graphs (`xray_captioning.captioner.graphs`): a bundle
+of its own, with graphs in the place of the weights.
 """
 
 import errno

@@ -70,9 +70,8 @@ def shape_of(numbers: Sequence[Any], label: str) -> tuple[int, ...]:
 def decoded(
     data: Bytes, kind: str, shape: Sequence[Any], budget: Budget, label: str, order: str = "<", view: Any = None
 ) -> Array:
-    """Return numbers that lie in bytes one after the other, or a view: its offset and steps. A kind is what NumPy
-    calls it, ``f4`` or ``i8``; ``b1`` are truth values, and ``bf16`` the upper halves of float32 numbers. 16-bit
-    numbers become float32, others stay. Offset and steps count numbers, not bytes.
+    """Return numbers that lie in bytes one after the other, or a view: its offset and steps, in numbers, not bytes.
+    A kind is NumPy's, ``f4`` or ``i8``, or ``bf16``, the upper halves of float32 numbers; 16 bits become float32.
     """
     shape = shape_of(shape, label)
     count, stored = math.prod(shape), size_of(kind)

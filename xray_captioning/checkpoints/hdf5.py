@@ -1,10 +1,9 @@
 """Arrays of HDF5 files of Keras 2 and 3 (``.h5``, ``.weights.h5``, ``.keras``), and nothing else.
 
-The HDF5 library can hang or crash on a damaged file (1.14 does), so another process opens it, with
-limits of time and memory, and sends back plain numbers. No link is followed, and never a model's
-configuration read, which may hold code. A file of Keras 2 lists its layers in ``layer_names``, and each
-layer's group its arrays in ``weight_names`` (if long ``weight_names0``, ``weight_names1``, ...), of a
-whole model below the group ``model_weights``. In a file of Keras 3 arrays lie in any groups.
+The HDF5 library can hang or crash on a damaged file (1.14 does), so another process opens it, with limits of time and
+memory, and sends back plain numbers. No link is followed, and never a model's configuration read, which may hold code.
+A file of Keras 2 lists its layers in ``layer_names``, and a layer's arrays in ``weight_names`` (if long
+``weight_names0``, ...), of a whole model below the group ``model_weights``; one of Keras 3 has any groups.
 """
 
 import contextlib
@@ -37,9 +36,8 @@ _BUILT_IN_FILTERS = {1, 2, 3}  # deflate, shuffle, Fletcher checksum; others are
 
 
 def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
-    """Read every array of a Keras 2 weights file as float32, in its order of layers and arrays; those
-    that a layer has and does not list come last. A file that is damaged or something else, or that
-    holds arrays outside itself or numbers that are not finite, is a BundleError.
+    """Read every array of a Keras 2 weights file as float32, in its order; those that a layer does not list come last.
+    What is damaged or something else, or has arrays outside itself or numbers that are not finite, is a BundleError.
     """
     path = Path(path)
     try:

@@ -1,7 +1,5 @@
-"""Weights of an ONNX model, its initialisers, without onnx or protobuf (31 MB that must fit TensorFlow's).
-
-All that is needed is four messages of ``onnx/onnx.proto`` and their wire format (protobuf.dev,
-"Encoding"). Numbers too large for one message lie in files beside the model, and nowhere else.
+"""Weights of an ONNX model, its initialisers, without onnx or protobuf (31 MB that must fit TensorFlow's). That takes
+four messages of ``onnx/onnx.proto`` and their wire format (protobuf.dev, "Encoding").
 """
 
 from pathlib import Path
@@ -140,9 +138,8 @@ def _outside(parts: Fields, path: Path, name: str, budget: Budget) -> bytes:
 
 
 def beside(path: Path, name: str) -> Path:
-    """Return the file of a name that a file gives, which must lie in the same folder or below.
-    Hugging Face's cache keeps links to files of one other folder; there that folder counts, too.
-    """
+    """Return the file of a name that a file gives, which must lie in the same folder or below."""
+    # Hugging Face's cache keeps links to files of one other folder; there that folder counts, too.
     place = path.parent / name
     folders = {path.parent.resolve(), path.resolve().parent}
     outside = not name or ".." in Path(name).parts or "\\" in name or Path(name).is_absolute()

@@ -77,9 +77,7 @@ _KEYS = (str, bytes, int, float, type(None), Name, Record)
 
 
 class Unpickler(pickle._Unpickler):
-    """Follows the pickles of a file, one after the other: ``load()``, which raises a RefusedError where
-    it is asked for something, or for more, than it follows, and much else where a pickle is damaged.
-    """
+    """Follows the pickles of a file by ``load()``: a RefusedError where it may not, much else where one is damaged."""
 
     purpose: ClassVar[str]  # what the pickle should hold, for messages, such as ``tokenizer``
 
@@ -182,7 +180,6 @@ _ACTIONS = {_CODES[name]: _python[_CODES[name]] for name in read_toml(__file__, 
 _ACTIONS |= {_CODES[n]: _number(_python[_CODES[n]]) for n in ("INT", "LONG", "LONG1", "LONG4")}
 _ACTIONS |= {_CODES[name]: action for name, action in _OWN.items()}
 
-
 MAXIMUM_BYTES = 64 * 2**20  # of a file, and of the content of a compressed file
 MAXIMUM_STEPS = 3_000_000  # instructions: enough for a tokenizer of 200,000 words
 _LZMA_MEMORY = 128 * 2**20  # its strongest setting needs about half
@@ -194,9 +191,8 @@ _ARGUMENT = re.compile(r"(?:builtins|__builtin__)\.(?:object|int|long|float|list
 
 
 def read_tokenizer_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
-    """Read the attributes of a pickled Keras tokenizer, or a plain dictionary of them, perhaps compressed
-    as joblib does (zlib, gzip, bz2, lzma, xz). All names are refused, and none is imported, but the few
-    that a tokenizer needs. Anything else is a DataError that names what was found.
+    """Read the attributes of a pickled Keras tokenizer, or a plain dictionary of them, perhaps compressed as joblib
+    does (zlib, gzip, bz2, lzma, xz). No name is imported; anything else is a DataError that names what was found.
     """
     try:
         if not os.path.isfile(path):

@@ -163,10 +163,7 @@ def _kind(name: Any) -> str:
 
 
 def collected(value: Any) -> dict[str, Tensor]:
-    """Return the tensors of a state dict, a checkpoint or a whole module, by dotted names.
-    A module's parameters and buffers have the names that its ``state_dict`` would give them. Of a
-    checkpoint only the weights are taken: not what optimisers, schedulers and the like keep.
-    """
+    """Return the tensors of a state dict, a checkpoint (without its optimiser's) or a module, as in its state dict."""
     tensors = arrays.once(_walked(_weights(value), "", (), count(1)))
     if not tensors:
         raise RefusedError("holds no tensors; give the file of the weights, or of the whole model")

@@ -1,8 +1,7 @@
 """Arrays out of whatever file or folder of weights somebody brings, known by its content.
 
-safetensors are read here, since the library of that name knows no bfloat16 in its NumPy part: eight
-bytes that say how long a header is, the header, and numbers. The rules are those of its README,
-"Format": no name twice, and numbers without holes or overlaps up to the file's end.
+safetensors are read here, since the library of that name knows no bfloat16 in its NumPy part. The rules are those of
+its README, "Format": no name twice, and numbers without holes or overlaps up to the file's end.
 """
 
 import io
@@ -26,25 +25,21 @@ _MAXIMUM_HEADER = 2**25  # bytes, also of an index of parts; a name takes about 
 
 
 def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dict[str, Array]:
-    """Read the arrays of a file of weights. Nothing that it holds is executed.
-
-    Neither PyTorch, TensorFlow nor onnx is needed. The format, of those in docs/encoders.md, is known by the content.
-    Names are the file's: of Keras 2 ``conv1/conv/kernel``, of Keras 3 ``layers/dense/vars/0`` without what optimisers
-    keep, of a whole PyTorch module those of its ``state_dict``.
+    """Read the arrays of a file of weights, executing nothing: without PyTorch, TensorFlow or onnx.
 
     Parameters
     ----------
     path : str or os.PathLike
-        A file, or a folder.
+        A file, or a folder; its format, of those in docs/encoders.md, is known by the content.
     limit : int
-        Bytes that the arrays may take altogether. A file that declares more, or more than it has,
-        is refused before memory is taken.
+        Bytes that the arrays may take. A file that declares more, or more than it has, is refused before it is read.
 
     Returns
     -------
     dict of str to array
-        In the file's order. bfloat16 and float16 become float32; other kinds stay. Arrays may be
-        read-only, and names of one array share it.
+        By the file's names, in its order: of Keras 2 ``conv1/conv/kernel``, of Keras 3 ``layers/dense/vars/0`` without
+        what optimisers keep, of a whole PyTorch module those of its ``state_dict``. bfloat16 and float16 become
+        float32; other kinds stay. Arrays may be read-only, and names of one array share it.
 
     Raises
     ------

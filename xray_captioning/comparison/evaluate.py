@@ -76,13 +76,12 @@ def evaluate(
         As :func:`xray_captioning.read_studies` returns it, what it reads, or what returns it. Studies without a
         text and, where there is a captioner, without an image are left out.
     systems : mapping
-        By name, a captioner; the folder of a bundle, or the name of a shipped one; or the texts of another system:
-        a file of them, a dictionary by study id, or a list in the order of the evaluated studies. Ids may be
-        written otherwise than in the data (``7`` for ``s7``), or name an image of the study. A list of these is one
-        system that was trained several times: its scores are means over the runs, and its intervals are of other
-        seeds, too. (A list of strings of which none is a folder is texts.)
-    out : path
-        The folder for results.
+        By name, a captioner; the folder of a bundle, or the name of a shipped one; or another system's texts: a file,
+        a dictionary by study id (``7`` for ``s7``, or an image's name, will do), or a list in the order of the
+        evaluated studies. A list of these (not of strings of which none is a folder: texts) is one system that was
+        trained several times, with means over the runs and intervals that are of other seeds, too.
+    out, cache : path
+        The folder for results, and one where features are kept between runs, if not in the usual one.
     split : Split or path, optional
         By default that of a captioner trained on these very studies, or else made of the fractions.
     part : {"train", "val", "test"}
@@ -94,12 +93,8 @@ def evaluate(
     changes : mapping, optional
         Fields ``text.*`` and ``fractions`` of the configuration that makes the references, which is that of the
         first captioner, or else the default, with the findings where there are no impressions.
-    beams : sequence of int
-        Beam sizes; 1 is greedy.
-    cache : path, optional
-        Where features are kept between runs; the usual folder when absent.
-    seed : int
-        Of the random baseline and the shuffled systems.
+    beams, seed : sequence of int, int
+        Beam sizes, 1 is greedy; the seed of the random baseline and the shuffled systems.
     quick : bool
         The small table: fewer baselines, and no rows for shuffled systems. The tests are the same.
     report : path, optional
@@ -123,10 +118,9 @@ def evaluate(
 
     Raises
     ------
-    ConfigError
-        A captioner was trained on this part, or does not write what the references are; or a setting is wrong.
-    DataError
-        The part is empty, a system lacks a study, or a name is taken.
+    ConfigError, DataError
+        A captioner was trained on this part, or does not write what the references are; a setting is wrong; the part
+        is empty; a system lacks a study; a name is taken.
 
     Examples
     --------
@@ -256,9 +250,8 @@ def measure(
 
 
 def read_systems(bundles: Iterable[str | Path], files: Iterable[Path], asked: Sequence[str] = ()) -> dict[str, Given]:
-    """Return bundles and files of captions as `evaluate` takes them, by name: that of a bundle's folder, or
-    ``NAME=FOLDER,FOLDER,...`` for several runs, and of a file or its columns, or both.
-    """
+    """Return bundles and files of captions as `evaluate` takes them, by the names of folders, files and columns."""
+    # ``NAME=FOLDER,FOLDER,...`` are several runs of one system.
     found = [_read_bundles(str(bundle)) for bundle in bundles]
     read = {file: read_captions(file, asked) for file in files}
     twice = Counter(name for systems in read.values() for name in systems)

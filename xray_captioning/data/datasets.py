@@ -22,9 +22,8 @@ STEP = 8  # lengths are rounded up to a multiple of this, so that few shapes are
 
 
 class BatchDataset(keras.utils.PyDataset):
-    """Batches of studies, ``make(numbers, rng, index)`` of their numbers, shuffled anew in each epoch. Two threads
-    prepare the next ones; a batch depends on seed, epoch and index alone. Without a `seed` the order is kept;
-    `lengths` (studies,) puts similar ones together; `weights` (studies,) draws with replacement.
+    """Batches of studies, ``make(numbers, rng, index)`` of their numbers, shuffled anew in each epoch by the `seed`, if
+    any; `lengths` (studies,) puts similar ones together; `weights` (studies,) draws with replacement.
     """
 
     def __init__(
@@ -108,9 +107,7 @@ class EvenDataset(keras.utils.PyDataset):
         return len(self.data)
 
     def __getitem__(self, index: int) -> Any:
-        """Return inputs, targets and weights. Inputs have ``share`` (studies,), a study's part of all, 0 for
-        copies, and, unless the batch has its own, ``count`` (studies,), the sum of all weights.
-        """
+        """Return inputs, with ``share``, (studies,), 0 of copies, and ``count``, the weights; targets; weights."""
         inputs, targets, *weights = self.data[index]
         studies = len(targets)
         total = -(-studies // self.devices) * self.devices
@@ -163,9 +160,8 @@ def view_inputs(
 
 
 def caption_batch(inputs: Inputs, tokens: Array, findings: Array | None = None) -> Maker:
-    """Return a function that makes batches of (inputs, targets, weights). Tokens (studies, time), int32, are a
-    start token, words, an end token and zeros. Findings (studies, findings), float32, go into the inputs: 1
-    present, 0 absent, not-a-number unknown.
+    """Return a function that makes batches of (inputs, targets, weights). Tokens (studies, time), int32, are start,
+    words, end and zeros. Findings (studies, findings), float32, go into the inputs: 1, 0 or not-a-number, unknown.
     """
     lengths = caption_lengths(tokens)
     longest = rounded(lengths.max(initial=1))

@@ -125,12 +125,9 @@ def _pooled(maps: Array, pool: int) -> Array:
 
 
 def open_features(given: Any) -> StudyFeatures:
-    """Open features that are a file, a pair of ids and an array, or arrays by name or by id.
-
-    A file is ``.npz``, ``.zarr`` or ``.npy``. The ids are its array ``ids``, or stand beside it, one a line, in a
-    ``.txt`` or ``.csv`` of its name. In a dictionary they are ``ids``, the array being ``regions``, or the keys.
-    What is no array of numbers, or lacks ids, is a DataError.
-    """
+    """Open features that are a file, a pair of ids and an array, or arrays by name or by id; others are a DataError."""
+    # A file is ``.npz``, ``.zarr`` or ``.npy``. The ids are its array ``ids``, or stand beside it, one a line, in a
+    # ``.txt`` or ``.csv`` of its name. In a dictionary they are ``ids``, the array being ``regions``, or the keys.
     if isinstance(given, StudyFeatures):
         return given
     if isinstance(given, str | Path):

@@ -3,10 +3,9 @@ was computed. Each is a memory-mapped ``.npy`` array with a row for each image, 
 content hashes and the rows' CRC-32; of a damaged shard all rows are computed again. When the folder of all caches
 exceeds its limit, the least recently used shards are removed; those of the running process stay.
 
-Several processes may fill one cache at a time, without locks: a shard is named after its rows, so that nothing is
-ever replaced by something else, and each process works on what is missing in an order of its own and looks, before
-each shard, what others have written meanwhile. Every file is hashed in every run, because size and date alone do
-not distinguish a copied file from the one before; that takes a third of a millisecond for a 1,024 px PNG.
+Several processes may fill one cache at a time, without locks (docs/scale.md). Every file is hashed in every run,
+because size and date alone do not distinguish a copied file from the one before; that takes a third of a millisecond
+for a 1,024 px PNG.
 """
 
 import errno
@@ -239,8 +238,6 @@ def _state(path: str) -> tuple[int, int]:
 Rows = Sequence[Sequence[Array | None]]
 # Of numbers of studies: regions (studies, regions, channels) and their mask (studies, regions).
 Regions = Callable[[Array], tuple[Array, Array]]
-
-
 Maps = Mapping[str, Array] | ArrayCache  # by the paths of images
 
 

@@ -140,13 +140,11 @@ def decode_image(
     max_ratio: float = math.inf,
     note: Note = warn,
 ) -> Pixels:
-    """Decode a PNG, JPEG, TIFF, BMP, WebP or DICOM file and resize it to a square.
+    """Decode a PNG, JPEG, TIFF, BMP, WebP or DICOM file: RGB in [0, 1], float32, (size, size, 3), or as large as it is.
 
-    The result is RGB in [0, 1], float32, (size, size, 3); without a size it keeps its own height and width. Values
-    are divided by that of white (`xray_captioning.data.levels.white`), transparency is composited on black, and
-    the picture is turned as EXIF says. `resize` is one of docs/encoders.md ('area' enlarges linearly) or, for
-    people to look at, 'fit', which makes the longer side `size` pixels in proportion, or 'shrink', which does so
-    and enlarges nothing.
+    Values are divided by that of white (`xray_captioning.data.levels.white`), transparency is composited on black, and
+    the picture is turned as EXIF says. `resize` is one of docs/encoders.md ('area' enlarges linearly) or, for people
+    to look at, 'fit', which makes the longer side `size` pixels in proportion, or 'shrink', which enlarges nothing.
     An image that cannot be decoded, has more than `max_pixels` or one side of more than `max_ratio` times the
     other (before memory is taken for it), or shows a single value is an ImageError.
     """
@@ -184,9 +182,8 @@ def scaling(scheme: str, line: int) -> Pixels:
 
 
 def augment(images: Pixels, rng: np.random.Generator) -> Pixels:
-    """Vary images (n, h, w, channels), float32 in [0, 1], before `normalise`, as positioning and
-    exposure vary; nothing is mirrored: left and right are words of the report.
-    """
+    """Vary images (n, h, w, channels), float32 in [0, 1], before `normalise`, as positioning and exposure vary."""
+    # Nothing is mirrored: left and right are words of the report.
     n, height, width, _ = images.shape
     varied = np.empty(images.shape, np.float32)
     for source, target in zip(images, varied, strict=True):

@@ -1,7 +1,6 @@
 """Pixels as files and Pillow hold them, which value is white, and what is told of an image. Many programs write the
-10, 12 or 14 bits of a detector into files of 16 without saying so (``cv2.imwrite(name, dataset.pixel_array)``;
-exports of archives). Divided by 65,535 they are nearly black. So whole numbers of more than 8 bits are divided by
-what the bits in use can hold.
+10, 12 or 14 bits of a detector into files of 16 without saying so: divided by 65,535 they are nearly black. So whole
+numbers of more than 8 bits are divided by what the bits in use can hold.
 """
 
 import io

@@ -45,9 +45,7 @@ def note_outlines(studies: Any, source: Path) -> None:
 
 
 def read_outlines(studies: Any, file: str | Path | None = None) -> Outlines:
-    """Read the outlines in a file, or in that beside the source of studies: none where there is neither, and a
-    DataError where something does not fit.
-    """
+    """Read the outlines in a file, or beside the source of studies, or none; what does not fit is a DataError."""
     found, path = Outlines(), file or studies.attrs.get(FILE)
     advice = "give rows of study, finding, side, image and polygon, x and y from 0 to 1"
     for row in read_json(Path(path), advice, DataError, list[Outline]) if path else ():
@@ -93,9 +91,8 @@ def widened(mask: Mask) -> Mask:
 
 
 def painted(pixels: Pixels, mask: Mask) -> Pixels:
-    """Paint over a part of an image (size, size, 3) with the grey of the lung beside it: a fifth of what is around it
-    is darker. The mean of all around, or what fades into it, leaves much that still looks like a finding.
-    """
+    """Paint over a part of an image (size, size, 3) with the grey of the lung beside it."""
+    # A fifth of what is around it is darker: the mean of it, or what fades into it, still looks like a finding.
     around = widened(widened(widened(mask))) & ~mask
     new = pixels.copy()
     new[mask] = np.quantile(pixels[around if around.any() else mask], 0.2, axis=0)
@@ -103,9 +100,7 @@ def painted(pixels: Pixels, mask: Mask) -> Pixels:
 
 
 def elsewhere(mask: Mask, taken: Mask) -> Mask | None:
-    """Return the same shape in another place of the image that touches nothing `taken`, or None: mirrored if that can
-    be, or else moved by as little as can be.
-    """
+    """Return the same shape in another place that touches nothing `taken`, if there is one: mirrored, or near by."""
     size, (y, x) = len(mask), np.nonzero(mask)
     step = max(1, size // 28)
     moves = product(range(-y.min(), size - y.max(), step), range(-x.min(), size - x.max(), step))

@@ -1,7 +1,6 @@
-"""Where studies come from, and which studies a model was trained on. A model must not be tested on studies it was
-trained on. Beside its ``split.json`` a bundle therefore keeps ``trained_on.json``: digests by which its training
-studies are recognised, also as a subset, with other reports, under other names or in files of another format, and
-their patients, of whom another study is not unseen either: a patient's radiographs resemble each other so much that
+"""Where studies come from, and which studies a model was trained on, to be tested on none of these. Beside its
+``split.json`` a bundle keeps ``trained_on.json``: digests by which its training studies are recognised, also as a
+subset, with other reports, names or formats, and their patients, whose radiographs resemble each other so much that
 they identify the patient (Packhaeuser et al., Scientific Reports 12, 2022, arXiv:2103.08562). The digests tell
 nobody what a report says or an image shows.
 """

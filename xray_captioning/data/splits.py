@@ -1,7 +1,6 @@
-"""Which studies train a model, which choose its best epoch, and which test it. A split belongs to the data, not to a
-run: the SHA-256 of a group's (patient's) id is read as a number in [0, 1), and the part of the fractions that it
-falls into is the group's. So two runs share their test studies, and studies that are added later move none into
-another part.
+"""Which studies train a model, which choose its best epoch, and which test it. The SHA-256 of a group's (patient's) id
+is read as a number in [0, 1), and the part of the fractions that it falls into is the group's. So two runs share their
+test studies, and studies that are added later move none into another part.
 """
 
 import hashlib
@@ -81,17 +80,11 @@ def split_studies(
     published : bool
         Whether the split that the source names, if any, is taken as it stands, over `fractions`.
 
-    Returns
-    -------
-    Split
-        The ids of each part are sorted, so the order of rows does not matter.
-
     Raises
     ------
-    ConfigError
-        If the fractions are negative or do not sum to 1, or there is no column `by`.
-    DataError
-        If a study id occurs twice, or some studies name a published part and others none.
+    ConfigError, DataError
+        Fractions are negative or not of sum 1, or there is no column `by`; a study id occurs twice, or some studies
+        name a published part and others none.
 
     Warns
     -----

@@ -1,7 +1,6 @@
-"""Addresses of stores, such as s3://bucket/folder: the one door to them, which is fsspec (extra `scale`). Tables
-come here as files: of a folder all that is no image is copied into the folder of caches, and of images the names
-alone, as empty files, by which the readers of sources find them. The table of studies then has their addresses, at
-which they are read when they are needed.
+"""Addresses of stores, such as s3://bucket/folder: the one door to them, which is fsspec (extra `scale`). Of a folder
+all that is no image is copied into the folder of caches, and of images the names alone, as empty files, by which the
+readers of sources find them: the table of studies has their addresses, at which they are read when they are needed.
 """
 
 import hashlib

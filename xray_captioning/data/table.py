@@ -69,9 +69,8 @@ class Table:
             yield row
 
     def column(self, role: str, *synonyms: str) -> str | None:
-        """Return the column that plays a role, None where there is none; case, blanks, hyphens and underscores do
-        not matter. `synonyms` joined by '|' are equals, of which two are a DataError; earlier ones come first.
-        """
+        """Return the column that plays a role, if any; case, blanks, hyphens and underscores do not matter."""
+        # Of `synonyms` those joined by '|' are equals, of which two are a DataError; earlier ones come first.
         found = next(filter(None, (self.named(*equals.split("|")) for equals in synonyms)), None)
         return self.only(role, found) if found else None
 

@@ -24,9 +24,8 @@ _DATE = re.compile(r"(\d{1,8}|\d{4}-\d\d-\d\d)([T ].*)?")  # a number, or a day;
 def usable_studies(
     studies: Studies, config: Config, given: StudyFeatures | None = None, images: bool | None = None
 ) -> Studies:
-    """Return the studies that have an image and, after cleaning, a text; none is a DataError. Where features are
-    given they need no `images` unless these are asked for, too; but of each of them there must be features.
-    """
+    """Return the studies that have an image and, after cleaning, a text; none is a DataError."""
+    # With features that are given, of each, they need no `images` unless these are asked for, too.
     studies = with_priors(studies, config)
     images = given is None if images is None else images
     present = with_images(studies) if images else studies

@@ -18,6 +18,7 @@ from xray_captioning.text.cleaning import clean_r2gen
 
 Array = NDArray[Any]
 Texts = Sequence[str]
+Pooled = Mapping[str, Sequence[Sequence[Array]]]  # by model and run, features of the training and the evaluated studies
 
 # What a fixed report is chosen by; the one by BLEU-4 is called simply ``constant``.
 CONSTANT_METRICS = ("BLEU-4", "BLEU-1", "BLEU-2", "BLEU-3", "ROUGE-L", "CIDEr", "clinical_f1")
@@ -34,7 +35,7 @@ OFTEN, SHORT = 3, 12
 PHRASES: dict[str, str] = read_toml(__file__, "baselines.toml")["phrases"]
 _SENTENCE = re.compile(r"\S.*?(?:\s\.(?=\s|$)|$)", re.DOTALL)
 R2GEN = "r2gen"  # the protocol, and its cleaning
-MINIMUM_FREQUENCY, MAXIMUM_WORDS = 3, 59  # of training words; of a reference that is scored
+MINIMUM_FREQUENCY, MAXIMUM_WORDS = 3, 59  # of training words; of a reference: R2Gen's 60 with one start token
 
 
 class System(NamedTuple):
@@ -65,9 +66,8 @@ class System(NamedTuple):
 
 
 class ReportTexts(NamedTuple):
-    """What readers wrote of the evaluated and of the training studies: reports, whose findings count,
-    and references, which words are compared with. They differ where a protocol alters the latter: a
-    rare word that becomes ``<unk>`` may be a finding or a "without".
+    """What readers wrote of the evaluated and of the training studies: reports, whose findings count, and references,
+    which words are compared with. A protocol may alter the latter: a rare word that becomes ``<unk>`` may be a finding.
     """
 
     references: Sequence[str]  # of the evaluated studies
@@ -98,26 +98,19 @@ def r2gen_vocabulary(training_reports: Iterable[str]) -> frozenset[str]:
 def r2gen_references(
     reports: Iterable[str], vocabulary: frozenset[str], maximum_words: int | None = MAXIMUM_WORDS
 ) -> list[str]:
-    """Make the references that R2Gen's evaluation on IU X-ray scores against: cleaned, ``<unk>`` for
-    words not in `vocabulary`, those after the 59th, or None, left out; a system's texts are only
-    cleaned (Chen et al., EMNLP 2020, and its released code: sequences of 60 with one start token).
+    """Make the references of R2Gen's evaluation on IU X-ray (Chen et al., EMNLP 2020, and its released code): cleaned,
+    ``<unk>`` for words not in `vocabulary`, those after the 59th, or None, left out; systems' texts are only cleaned.
     """
     cleaned = (clean_r2gen(text).split()[:maximum_words] for text in reports)
     return [" ".join(w if w in vocabulary else "<unk>" for w in words) for words in cleaned]
 
 
 def baseline_systems(
-    training: Sequence[str],
-    targets: Sequence[str],
-    reports: Sequence[str],
-    pooled: Mapping[str, Sequence[Sequence[Array]]],
-    quick: bool = False,
-    seed: int = 0,
+    training: Texts, targets: Texts, reports: Texts, pooled: Pooled, quick: bool = False, seed: int = 0
 ) -> list[System]:
-    """Return every baseline with what it writes of the evaluated studies, in a table's order. They repeat
-    `training` texts (`targets` as a protocol scores them); of `reports` only the oracle sees the findings. `pooled`
-    has, by model and run, features of the training and of the evaluated studies: a retrieval a model. Quick keeps
-    only the fixed texts by BLEU-4 and clinical F1, the random one and the retrievals.
+    """Return every baseline with what it writes of the evaluated studies, in a table's order. They repeat `training`
+    texts (`targets` as a protocol scores them); only the oracle sees the findings of `reports`; each model in `pooled`
+    has a retrieval. Quick keeps the fixed texts by BLEU-4 and clinical F1, the random one and the retrievals.
     """
     fixed = _fixed(training, targets, CONSTANT_METRICS[: 1 if quick else -1])
     count = len(reports)
@@ -170,10 +163,9 @@ def _shared_name(names: Sequence[str]) -> str:
 def constant_captions(
     texts: Texts, references: Texts | None = None, metrics: Sequence[str] = CONSTANT_METRICS
 ) -> dict[str, str]:
-    """Return, for each metric, the (cleaned) training text that scores highest when said of every
-    study. The 2,000 most frequent different ones at most are tried, against 4,000 evenly chosen at
-    most; `references` are the same as a protocol alters them. A metric in which all score 0, such
-    as ``clinical_f1`` where no training text names a finding, has none.
+    """Return, for each metric, the (cleaned) training text that scores highest when said of every study, of the 2,000
+    most frequent ones, against 4,000 evenly chosen at most; `references` are the same as a protocol alters them. A
+    metric in which all score 0 has none, such as ``clinical_f1`` where no training text names a finding.
     """
     if not texts:
         raise DataError("a constant caption needs training texts; there are none")

@@ -1,8 +1,6 @@
-"""Read what other systems wrote, in the formats and under the names in which it comes.
-
-What a file is, its content tells: a table (of one column without a header: R2GenCMN's ``res.csv``),
-JSON in the shapes of :mod:`xray_captioning.evaluation.result_columns`, JSON lines, or one text a line.
-Where nothing names the studies, texts are in the order of the data, as R2Gen's code goes through it.
+"""Read what other systems wrote. What a file is, its content tells: a table (of one column without a header: R2GenCMN's
+``res.csv``), JSON in the shapes of ``result_columns.toml``, JSON lines, or one text a line. Where nothing names the
+studies, texts are in the order of the data, as R2Gen's code goes through it.
 """
 
 import csv
@@ -71,7 +69,7 @@ def read_references(path: Path, asked: str | None = None) -> TextColumn:
     """Read reports: the column that is named so, or is asked for, or is the only one of texts."""
     columns = read_columns(path)
     name = roles.references(path, columns, asked)
-    return _written(path, columns, name, _report)
+    return _written(path, columns, name, several=True)
 
 
 def read_named(path: Path, names: Sequence[str]) -> list[TextColumn]:
@@ -102,30 +100,24 @@ def read_columns(path: Path) -> roles.Columns:
 
 
 def _written(
-    path: Path,
-    columns: roles.Columns,
-    name: str,
-    checked: Callable[[Any, str, Any], Any] = checked_text,
-    left_out: tuple[str, ...] = (),
+    path: Path, columns: roles.Columns, name: str, several: bool = False, left_out: tuple[str, ...] = ()
 ) -> TextColumn:
-    """Return a column with those that may name its studies; rows without a value have no text."""
+    """Return a column, of one or `several` texts a study, with those that may name it; no value is no text."""
     values = columns[name]
     rows = [row for row, value in enumerate(values) if value is not None]
     if {*WRITTEN} <= columns.keys():
         # What the command caption wrote says why a study has no caption.
         rows = [row for row in rows if not columns["error"][row]]
-    texts = [checked(values[row], f"{path}, {name}, text", row + 1) for row in rows]
-    if checked is checked_text:
-        texts = without_common_marks(texts)
+    check: Callable[..., Any] = _report if several else checked_text
+    texts = [check(values[row], f"{path}, {name}, text", row + 1) for row in rows]
     ids = {key: [values[row] for row in rows] for key, values in _ids(path, columns).items()}
-    kept = kept_texts(texts, len(texts)) if checked is checked_text else texts
+    kept = texts if several else kept_texts(without_common_marks(texts), len(texts))
     return TextColumn(kept, ids, str(path), left_out)
 
 
 def _ids(path: Path, columns: roles.Columns) -> roles.Columns:
-    """Return the columns that may name the study, the surest first: by name, or by their values.
-    One without a name is an index where it counts the rows from 0, else pandas' index of ids.
-    """
+    """Return the columns that may name the study, the surest first: by name, or by their values."""
+    # One without a name is an index where it counts the rows from 0, else pandas' index of ids.
     ranks = {name: rank for name in columns if (rank := roles.id_rank(name)) is not None}
     if ranks:
         return {name: columns[name] for name in sorted(ranks, key=ranks.__getitem__)}

@@ -1,16 +1,15 @@
 """Studies to look at: the best, the median and the worst of a system, and contradictions."""
 
-from __future__ import annotations
-
 import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xray_captioning.data.images import read_image, read_images
+from xray_captioning.data.studies import Studies
 from xray_captioning.errors import ImageError
 from xray_captioning.evaluation.results import Results
 from xray_captioning.findings import FINDINGS
@@ -20,14 +19,10 @@ from xray_captioning.metrics.rouge import rouge_l_rows
 from xray_captioning.plots.images import data_uri
 from xray_captioning.plots.panels import Example
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 EACH = 2  # cases of each kind
 EXAMPLES = 8  # contradictions shown a system; the CSV has all
 THUMBNAIL = 176  # pixels of a side: what a card of the page shows, and a few kilobytes
 _CUT = 400  # characters of a text on the page
-
 Labels = clinical.Labels
 Texts = Sequence[str]
 
@@ -47,7 +42,7 @@ def choose_cases(references: Texts, texts: Texts, counts: Labels) -> list[list[i
     return [best, [r for r in median if r not in best], [r for r in worst if r not in best + median]]
 
 
-def wordiest(studies: pd.DataFrame, count: int = 4) -> list[int]:
+def wordiest(studies: Studies, count: int = 4) -> list[int]:
     """Return rows to show: the longest report, which often names a finding, of each equal share."""
     lengths = [len(text.split()) for text in studies["reference"]]
     shares = [range(i, len(studies), count) for i in range(min(count, len(studies)))]

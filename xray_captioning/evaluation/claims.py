@@ -1,9 +1,8 @@
 """What is claimed of systems: that they look at the images, differ, and beat every baseline.
 
-A permutation test gives captions to other patients, many times, and scores each time. Patients are
-shuffled, not studies, because the findings of one patient's studies are alike; a patient may draw
-himself. Several systems are compared by paired tests, corrected by Holm's method. Better than *all*
-rivals needs no correction: an intersection-union test. Sources: ``docs/statistics.md``.
+A permutation test gives captions to other patients, not studies, because the findings of one patient's studies are
+alike; a patient may draw himself. Paired tests of systems are corrected by Holm's method; better than *all* rivals
+needs no correction: an intersection-union test. Sources: ``docs/statistics.md``.
 """
 
 import math
@@ -23,7 +22,6 @@ from xray_captioning.metrics import clinical, ngrams
 
 Array = NDArray[Any]
 Row = dict[str, Any]
-
 LEVEL = 0.05  # of every test, and of every statement that a table makes
 COLLAPSED, NO_BETTER = "collapsed", "no better than a fixed report"
 TOO_FEW = "too few studies"  # to tell
@@ -82,13 +80,9 @@ def caption_spread(
     true, said = (clinical.asserted(column) & clinical.IS_FINDING for column in columns)
     abnormal = true.any(axis=1)
     known, hits, times = frozenset(training), (true & said).any(axis=1) & abnormal, ngrams.occurrences(texts)
-    return Spread(
-        copied=sum(text in known for text in texts) / len(texts),
-        distinct=len(times),
-        top_share=int(times.max()) / len(texts),
-        entropy=ngrams.caption_entropy(texts),
-        abnormal_recall=float(clinical.share(hits.sum(), abnormal.sum())),
-    )
+    copied, most = sum(text in known for text in texts), int(times.max())
+    recall = float(clinical.share(hits.sum(), abnormal.sum()))
+    return Spread(copied / len(texts), len(times), most / len(texts), ngrams.caption_entropy(texts), recall)
 
 
 def collapse_alarm(system: str, spread: Spread, test: ShuffleTest | None, constant: Comparison | None) -> Alarm | None:
@@ -131,9 +125,8 @@ def _rival(constant: Comparison) -> str:
 
 
 def shuffled_orders(patients: Sequence[Hashable], number: int, seed: int) -> Iterator[Array]:
-    """Yield, `number` times, which study's caption each study gets: int64, (studies,). All studies
-    of a patient get captions of one patient drawn at random, in their order and from the start
-    again where that patient has fewer studies.
+    """Yield, `number` times, which study's caption each study gets: int64, (studies,). All of a patient get captions
+    of one patient drawn at random, in their order and from the start again where that patient has fewer studies.
     """
     codes = np.unique(np.asarray(patients), return_inverse=True)[1]
     rows, sizes = np.argsort(codes, kind="stable"), np.bincount(codes)
@@ -154,10 +147,9 @@ def shuffle_test(
     shuffles: int = SHUFFLES,
     findings: Sequence[str] | None = None,
 ) -> ShuffleTest:
-    """Test whether captions go better with their own studies than with others'. `runs` are a system's,
-    shuffled alike and averaged, texts or labels as `reports` are; `findings` those of ``clinical_f1``.
-    ``least_p`` bounds ``p`` where all patients have equally many studies; else captions unlike the
-    references may come a little below it.
+    """Test whether captions go better with their own studies than with others'. `runs` are a system's, shuffled alike
+    and averaged, texts or labels as `reports` are; `findings` those of ``clinical_f1``. ``least_p`` bounds ``p`` where
+    all patients have equally many studies; else captions unlike the references may come a little below it.
     """
     if len(set(patients)) < 2:
         raise DataError("captions of one patient cannot be given to others; give at least two")
@@ -176,17 +168,10 @@ def shuffle_test(
     own, *others = np.mean(np.ascontiguousarray(scores.T), axis=0)
     # Sums in another order differ in the last digits: a system that always says the same is equal.
     reached = int((np.array(others) >= own - 1e-9).sum())
-    mean = float(np.mean(others))
-    return ShuffleTest(
-        metric="clinical_f1" if some else WORDS,
-        score=float(own),
-        shuffled=mean,
-        excess=float(own) - mean,
-        share=(float(own) - mean) / (1 - mean) if mean < 1 else 0.0,
-        p=(1 + reached) / (1 + shuffles),
-        least_p=(1 + unchanged) / (1 + shuffles),
-        shuffles=shuffles,
-    )
+    score, mean = float(own), float(np.mean(others))
+    share = (score - mean) / (1 - mean) if mean < 1 else 0.0
+    p, least_p = ((1 + times) / (1 + shuffles) for times in (reached, unchanged))
+    return ShuffleTest("clinical_f1" if some else WORDS, score, mean, score - mean, share, p, least_p, shuffles)
 
 
 _PLACES = 1 << np.arange(len(FINDINGS), dtype=np.int32)  # of findings as the bits of a number

@@ -1,11 +1,9 @@
-"""Confidence intervals of scores, and tests of differences: the jackknife over patients.
+"""Confidence intervals of scores, and tests of differences: the jackknife over patients (``docs/statistics.md``).
 
-Every score is computed once without each patient, whose *pseudo-value* is what that changes (Tukey
-1958). Their spread is the standard error of the score, those of runs of a system are averaged, and a
-difference of two systems is a paired t test of them. Intervals have Wilson's form, so that they hold
-their score, which bootstrap percentiles of an average over rare findings do not. Counts of different
-texts or n-grams have none: leaving out a patient can only lower them. No text is scored again: a score
-needs only sums of what is counted study by study. Sources and checks: ``docs/statistics.md``.
+Every score is computed once without each patient, whose *pseudo-value* is what that changes (Tukey 1958), from sums of
+what is counted study by study: no text is scored again. Intervals have Wilson's form, so that they hold their score,
+which bootstrap percentiles of an average over rare findings do not. Counts of different texts or n-grams have none:
+leaving out a patient can only lower them.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -35,15 +33,10 @@ LEAST_PATIENTS, LEAST_RAREST = 5, 10
 # What scores cannot exceed, where that is not 1.
 HIGHEST = {"CIDEr": 10.0} | dict.fromkeys(("false_positives", "false_positives_present"), len(FINDINGS) - 1.0)
 UNBOUNDED = ("mean_length", "length_ratio")
-
 # Arrays whose first axis is the study, by the name of a score or of a group of scores.
 Statistics: TypeAlias = dict[str, NDArray[Any]]
 Texts: TypeAlias = Sequence[str]
 MEANS = ("ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2", "ROUGE-L-F1")  # of words, over studies
-
-Array = NDArray[np.float64]
-
-
 Interval = tuple[float, float]
 NO_INTERVAL = (float("nan"), float("nan"))
 
@@ -123,11 +116,10 @@ class Jackknife:
 
 
 def study_statistics(
-    references: Texts, hypotheses: Texts, reports: Texts | None = None, frequency: cider.DocumentFrequency | None = None
+    references: Texts, hypotheses: Texts, reports: Texts | None = None, frequency: cider.Frequency = None
 ) -> Statistics:
-    """Compute the statistics of one system, whose texts are one a study each: 260 bytes. Findings
-    and sides are those of `reports`, by default the references. CIDEr weighs n-grams by `frequency`,
-    by default that in the whole reference set, in every sample of its studies.
+    """Compute the statistics of one system, a text a study: 260 bytes. Findings and sides are those of `reports`, by
+    default the references. CIDEr weighs n-grams, in any sample of studies, by `frequency`, by default that of all.
     """
     reports = references if reports is None else reports
     _, (references, hypotheses, reports) = paired(references=references, hypotheses=hypotheses, reports=reports)
@@ -155,10 +147,7 @@ def _narrow(counts: NDArray[Any]) -> NDArray[Any]:
 
 
 def scores_from_sums(sums: Statistics, findings: clinical.Findings = None) -> dict[str, NDArray[Any]]:
-    """Compute all scores of samples, each (samples,), from sums of `study_statistics` over studies:
-    those of `score`, `clinical_scores`, `mention_scores` and `MEANS`, ``mean_length`` (words) and
-    ``length_ratio`` (to the closest references); nan is a share of nothing.
-    """
+    """Compute all scores of samples, each (samples,), from sums of `study_statistics`; nan is a share of nothing."""
     return text_scores(sums) | clinical.finding_scores(sums, findings) | mentions.mention_scores(sums)
 
 
@@ -189,7 +178,7 @@ def _finding_support(counts: Any, columns: NDArray[np.bool_]) -> dict[str, int]:
 
 
 def text_scores(sums: Statistics) -> dict[str, NDArray[Any]]:
-    """Compute those of `scores_from_sums` that compare words, as far as there are statistics."""
+    """Compute those of words: ``mean_length``, ``length_ratio`` to the closest references, and what else is counted."""
     length, closest = sums["bleu"][:, 8], sums["bleu"][:, 9]
     columns = bleu.bleu_from_statistics(sums["bleu"]).T
     scores = {f"BLEU-{order}": column for order, column in enumerate(columns, 1)}
@@ -205,9 +194,8 @@ def jackknife(
     findings: Sequence[str] | None = None,
 ) -> Jackknife:
     """Score systems, also without each patient in turn; `systems` are the texts of each. All studies of a patient
-    (`groups`) are left out together. `reports` are the texts whose findings and sides count, where a protocol has
-    replaced words of the `references`; `findings` what ``clinical_f1`` averages over. CIDEr's n-gram weights stay
-    when a study is left out. Memory, beyond the texts: about 1 kB a study and system.
+    (`groups`) are left out together. `reports`, where a protocol altered the `references`, are the texts whose findings
+    count; `findings` those of ``clinical_f1``. CIDEr's weights stay. Memory: about 1 kB a study and system.
     """
     if not systems:
         raise DataError("there is no system to score; give at least one")

@@ -1,17 +1,17 @@
 """Which study a text is of: by the study's id as others write it, or by one of its images."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from xray_captioning.data.feature_files import StudyFeatures, open_features
+from xray_captioning.data.opening import IMAGE_SUFFIXES
+from xray_captioning.data.studies import Studies as Table
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import caption_files
 from xray_captioning.evaluation.caption_files import TextColumn, Texts, checked_text
@@ -19,17 +19,17 @@ from xray_captioning.evaluation.table import LEFT_OUT
 from xray_captioning.metrics.ngrams import kept_texts
 from xray_captioning.text.sections import has_headings, split_report
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+Names = Sequence[str]
 _OTHER = -1  # for all studies that are not evaluated
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".webp", ".bmp", ".txt"}
-_SUFFIXES |= {".xml", ".gz", ".nii"}
+_SUFFIXES = {*IMAGE_SUFFIXES, ".txt", ".xml", ".gz", ".nii"}
 _LATER = re.compile(r"(?:study|cxr|s)?[ _-]*0*(\d+?)(?:\.0+)?(?:_im-.*)?")
 
 
 class ResultsWarning(UserWarning):
     """Something about others' results that does not stop an evaluation, but has to be known."""
+
+
+_warn = partial(warnings.warn, category=ResultsWarning, stacklevel=2)
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Studies:
     other_images: list[list[str]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, evaluated: pd.DataFrame, data: pd.DataFrame) -> Studies:
+    def of(cls, evaluated: Table, data: Table) -> Self:
         """Return those of two tables of studies, the first a part of the second."""
         rest = data[~data["study_id"].isin(evaluated["study_id"])]
         ids, others = list(evaluated["study_id"]), frozenset(rest["study_id"])
@@ -55,7 +55,7 @@ class Studies:
         """
         exact = {study: row for row, study in enumerate(self.ids)}.get
         best = [exact(v) if isinstance(v, str) else _first(exact, v) for v in values]
-        for find in (lambda value: self._usual.get(later_id(value)), self._by_image):
+        for find in (lambda value: self._usual.get(later_id(value)), self._evaluated_image):
             if named(best) == len(self.ids):
                 break
             found = [_first(find, value) for value in values]
@@ -85,9 +85,8 @@ class Studies:
             for start in range(len(parts))
         )
 
-    def _by_image(self, value: str) -> int | None:
-        row = self._image(value)
-        return None if row == _OTHER else row
+    def _evaluated_image(self, value: str) -> int | None:
+        return row if (row := self._image(value)) != _OTHER else None
 
     def _image(self, value: str) -> int | None:
         """Find an image by the longest end of its path, which only images of one study may have."""
@@ -98,7 +97,7 @@ class Studies:
         return None
 
 
-def features_of(given: Any, studies: pd.DataFrame) -> StudyFeatures | None:
+def features_of(given: Any, studies: Table) -> StudyFeatures | None:
     """Open features, if any, and match their rows as `Studies.rows`; two of one study, or none, are a DataError."""
     if given is None:
         return None
@@ -188,7 +187,7 @@ def by_row(system: str, given: Texts, studies: Studies) -> dict[int, int]:
         raise DataError(f"{place}: {what}; give the study ids of the data in a column study_id")
     if unknown := [v for v, row in zip(values, rows) if row is None and not studies.is_other(v)]:
         said = f"{system}: {len(unknown)} of {len(rows)} texts are of no study of the data and are left out"
-        warnings.warn(f"{said}, such as that of {unknown[0]}", ResultsWarning, stacklevel=2)
+        _warn(f"{said}, such as that of {unknown[0]}")
     return {row: place for place, row in enumerate(rows) if row is not None}
 
 
@@ -202,8 +201,7 @@ def in_order(system: str, given: Texts, studies: Studies) -> Sequence[str]:
         raise DataError(f"system {system} has no text for {what}; give one for each, {advice}")
     texts = kept_texts((given.texts[found[row]] for row in range(len(studies.ids))), len(studies.ids))
     if empty := sum(not text.strip() for text in texts):
-        said = f"{system}: {empty} of {len(texts)} texts are empty and count as such"
-        warnings.warn(said, ResultsWarning, stacklevel=2)
+        _warn(f"{system}: {empty} of {len(texts)} texts are empty and count as such")
     return texts
 
 
@@ -213,8 +211,7 @@ def scored_section(system: str, texts: Sequence[str], section: str) -> Sequence[
         return texts
     cut = kept_texts((getattr(split_report(text), section) or text for text in texts), len(texts))
     if whole := sum(map(has_headings, texts)):
-        said = f"{system}: {whole} of {len(texts)} texts have headings; their {section} is scored"
-        warnings.warn(said, ResultsWarning, stacklevel=2)
+        _warn(f"{system}: {whole} of {len(texts)} texts have headings; their {section} is scored")
     return cut
 
 
@@ -261,23 +258,18 @@ class Pairs(NamedTuple):
 
 
 def read_pairs(
-    reports: Path,
-    captions: Path,
-    reference: str | None = None,
-    prediction: Sequence[str] = (),
-    only_common: bool = False,
+    reports: Path, captions: Path, reference: str | None = None, prediction: Names = (), only_common: bool = False
 ) -> Iterator[Pairs]:
-    """Yield each system of a file beside the reports of another one, or of the same; `reference` and
-    `prediction` name the columns. Texts are matched by id where both have ids (several reports of one
-    id are its references), else by order. With `only_common` reports without a hypothesis are left out.
+    """Yield each system of a file beside the reports of another one, or of the same; `reference` and `prediction` name
+    the columns. Texts are matched by id where both have ids (several reports of one id are its references), else by
+    order. With `only_common` reports without a hypothesis are left out.
     """
     known = caption_files.read_references(reports, reference)
     for system, written in caption_files.read_captions(captions, prediction).items():
         pairs = _paired(system, written, known, only_common)
         headed = sum(map(has_headings, pairs.hypotheses))
         if headed and not any(has_headings(text) for texts in pairs.references for text in texts):
-            said = f"{system}: {headed} texts have headings, which count as words; no report has"
-            warnings.warn(said, ResultsWarning, stacklevel=2)
+            _warn(f"{system}: {headed} texts have headings, which count as words; no report has")
         yield pairs
 
 
@@ -289,8 +281,7 @@ def _paired(system: str, written: TextColumn, known: TextColumn, only_common: bo
         texts, only_common = _grouped(range(len(known.texts)), known.texts), False
         if known.ids or written.ids:
             without = written.source if known.ids else known.source
-            said = f"{without} names no study: texts are compared in the order of the files"
-            warnings.warn(said, ResultsWarning, stacklevel=3)
+            _warn(f"{without} names no study: texts are compared in the order of the files", stacklevel=3)
         written = replace(written, ids={})
     ids, left_out = list(texts), {}
     if only_common:

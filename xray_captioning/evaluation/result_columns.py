@@ -1,19 +1,6 @@
-"""The columns of a file of results: JSON in the shapes that people write, and what a column holds.
-
-``[{"id": 1, "pred": "…"}, …]``                      one row per object
-``{"id": 1, "pred": "…"}``                            one row
-``{"1": {"report": "…", "pred": "…"}, …}``           one row per study
-``{"1": "…"}``, ``{"1": ["…"]}``                     one system's text by study
-``{"mine": {"1": "…"}, "theirs": {"1": "…"}}``       systems by name, their texts by study
-``{"pred": ["…"], "ref": ["…"]}``,                   columns; the second as pandas writes them, or
-``{"res": {"0": "…"}, "gts": {"0": "…"}}``           R2Gen's dictionaries
-``["…", "…"]``                                       texts in the order of the studies
-``{"predictions": …, "bleu": 0.3}``                  the one list or object among single values
-``{"train": […], "test": […]}``                      the rows of all lists of objects
-``{"images": […], "annotations": […], "info": {}}``  COCO: the rows of ``annotations``
-
-Names and contents tell the role of a column. The names of each role are in ``result_columns.toml``;
-any other name is that of a system, whose texts the column holds, if it is text of several words.
+"""The columns of a file of results, and what each holds, as its name and its content tell. The names of each role, and
+the shapes of JSON that are read, are in ``result_columns.toml``; any other name is that of a system, whose texts the
+column holds, if it is text of several words.
 """
 
 import re

@@ -103,11 +103,10 @@ def evaluate_systems(
     quick: bool = False,
     seed: int = 0,
 ) -> Results:
-    """Score systems, then baselines, and warn of systems that write the same of every study. `about` goes to
-    ``metrics.json``. All studies of one of the `groups`, patients, are one observation. A row has the columns of
-    `SHOWN` and, unless quick, every score of `jackknife`, ``distinct-1``, ``distinct-2`` and a `Spread`, means over
-    runs. Quick has no rows for shuffled systems; all tests are the same. So are sets of more than `LARGE` studies,
-    with fewer shuffles: `LARGE_NOTE`.
+    """Score systems, then baselines. `about` goes to ``metrics.json``. All studies of one of the `groups`, patients,
+    are one observation. A row has the columns of `SHOWN` and, unless quick, every score of `jackknife`, ``distinct-1``,
+    ``distinct-2`` and a `Spread`, means over runs. Quick, or with more than `LARGE` studies (`LARGE_NOTE`), there are
+    no rows for shuffled systems; all tests are the same.
     """
     quick, shuffles = (True, claims.FEW_SHUFFLES) if len(studies) > LARGE else (quick, claims.SHUFFLES)
     labelled = cache(clinical.label_matrix)
@@ -194,13 +193,10 @@ def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _mean(values: Sequence[Any]) -> Any:
-    if any(value is None for value in values):
-        return None
-    if isinstance(values[0], str):
-        return values[0]
-    whole = all(isinstance(value, int) for value in values)
+    if None in values or isinstance(values[0], str):
+        return None if None in values else values[0]
     mean = sum(values) / len(values)
-    return round(mean) if whole else mean
+    return round(mean) if all(isinstance(value, int) for value in values) else mean
 
 
 def _shuffled(system: System, orders: Sequence[NDArray[Any]]) -> System:

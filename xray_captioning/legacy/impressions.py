@@ -1,8 +1,4 @@
-"""The table of impressions that the older Keras project trained and tested on.
-
-Each step of its exploratory notebook is a function here: `read_report` reads a report,
-`pair_images` pairs its images, and `drop_incomplete` drops rows without an impression or an image.
-"""
+"""The table of impressions that the older Keras project trained and tested on, a function each step of its notebook."""
 
 import os
 import re
@@ -20,7 +16,7 @@ Row = dict[str, str | None]
 
 
 def impression_table(reports_dir: str | os.PathLike[str]) -> Studies:
-    """Rebuild the older project's table: one row for each pair of images that has an impression.
+    """Rebuild the older project's table: one row for each pair of images that has an impression, 4,033 of the whole.
 
     Parameters
     ----------
@@ -30,10 +26,8 @@ def impression_table(reports_dir: str | os.PathLike[str]) -> Studies:
     Returns
     -------
     pandas.DataFrame
-        Columns xml, image_1, image_2, comparison, indication, findings, impression (all str; an
-        absent text is missing). The whole collection gives 4,033 rows. They follow the numbers of
-        the reports; the older table has the order in which its file system listed the folder,
-        which says nothing, so compare by xml, image_1 and image_2.
+        Columns xml, image_1, image_2, comparison, indication, findings, impression (all str; an absent text is
+        missing), in the order of the reports' numbers; the older table has that of a folder on some file system.
 
     Raises
     ------
@@ -60,10 +54,8 @@ def pair_table(reports_dir: str | os.PathLike[str]) -> Studies:
 
 
 def read_report(content: bytes, name: str) -> list[Row]:
-    """Read one report as the older project did, as a row for each pair of images. Texts are taken from its lines:
-    one counts only where its element begins and ends on one line, only the first with a label, and entities stay:
-    ``&amp;`` leaves the word "amp".
-    """
+    """Read one report as the older project did, as a row for each pair of images."""
+    # A text counts only where its element is on one line, the first with a label; ``&amp;`` leaves the word "amp".
     root = openi.parse_report(content, name)  # refuses damaged files and declared entities
     if root.tag != "eCitation":
         raise DataError(f"{name}: is XML but no Open-i report; take it out of the folder")
@@ -80,8 +72,7 @@ def read_report(content: bytes, name: str) -> list[Row]:
 
 
 def pair_images(images: list[str]) -> list[tuple[str | None, str | None]]:
-    """Pair a report's images, a row of the table a pair: one alone is used for both, none gives
-    (None, None), k > 2 give k - 1 pairs with the next.
+    """Pair a report's images, each with the next: one alone is used for both, none gives (None, None).
 
     >>> pair_images(["a.png", "b.png", "c.png"]), pair_images(["a.png"])
     ([('a.png', 'b.png'), ('b.png', 'c.png')], [('a.png', 'a.png')])

@@ -1,8 +1,6 @@
-"""The published attention captioner and CheXNet, from their Keras 2 files.
-
-Which array of the captioner's file is which, its name usually says. Where Keras has renamed layers, because a session
-built them again (``dense_7``, ``gru_cell_1``, a prefix), the order inside the decoder's group and the shapes decide.
-Sizes are read from the shapes, so that models of other widths and vocabularies can be read, too.
+"""The published attention captioner and CheXNet, from their Keras 2 files. Which array is which, its name usually says.
+Where Keras has renamed layers, because a session built them again (``dense_7``, ``gru_cell_1``, a prefix), the order
+inside the decoder's group and the shapes decide. Sizes are read from the shapes.
 """
 
 import re
@@ -48,16 +46,12 @@ Shapes = dict[str, tuple[int, ...]]
 def load_attention_captioner(
     weights_h5: FilePath, tokenizer_pkl: FilePath, start: str | None = None, end: str | None = None
 ) -> Captioner:
-    """Read the published attention captioner; nothing in either file is executed.
-
-    Images are prepared as in its own program (nearest neighbour, divided by 255, a single image
-    shown in both views) and its words are left as they are. It writes at most 29 tokens.
+    """Read the published attention captioner, executing nothing; images are prepared as in its own program.
 
     Parameters
     ----------
     weights_h5 : str or os.PathLike
-        ``Encoder_Decoder_global_attention.h5`` or another file of its layout; vocabulary and
-        widths are read from the shapes.
+        ``Encoder_Decoder_global_attention.h5`` or another file of its layout; shapes tell vocabulary and widths.
     tokenizer_pkl : str or os.PathLike
         The ``tokenizer.pkl`` published beside it, or the JSON of a Keras tokenizer.
     start, end : str, optional
@@ -66,8 +60,8 @@ def load_attention_captioner(
     Raises
     ------
     BundleError, DataError
-        The weights are damaged, an array is missing, misshapen or not expected, the vocabularies
-        are of different sizes, or the tokenizer cannot be read.
+        The weights are damaged, an array is missing, misshapen or not expected, the vocabularies are of different
+        sizes, or the tokenizer cannot be read.
     """
     read = Tokenizer.from_json if Path(tokenizer_pkl).suffix.lower() == ".json" else Tokenizer.from_pickle
     tokenizer = read(tokenizer_pkl, start, end)
@@ -96,10 +90,9 @@ def load_attention_captioner(
 
 
 def load_chexnet(weights_h5: FilePath) -> Encoder:
-    """Read CheXNet (arXiv:1711.05225): DenseNet121, global average pooling and fourteen sigmoids. The file is
-    ``brucechou1983_CheXNet_Keras_0.3.0_weights.h5`` or another of its layout, trained on frontal images of 224 px
-    with ImageNet's mean and deviation; one that is damaged or does not fit is a BundleError. The findings are
-    ChestX-ray14's labels in the published order.
+    """Read CheXNet (arXiv:1711.05225): DenseNet121, average pooling and fourteen sigmoids, ChestX-ray14's labels. The
+    file is ``brucechou1983_CheXNet_Keras_0.3.0_weights.h5`` or of its layout, trained on frontal images of 224 px with
+    ImageNet's mean and deviation; one that is damaged or does not fit is a BundleError.
     """
     arrays = read_keras2(weights_h5)
     if any(array.leaf == "recurrent_kernel" for array in arrays):
@@ -110,9 +103,8 @@ def load_chexnet(weights_h5: FilePath) -> Encoder:
 
 
 def chexnet_config(normalisation: str) -> Config:
-    """Return the configuration of a CheXNet bundle: one frontal view of 224 px. Its author trained
-    with ``imagenet``; the published captioning project used ``unit`` with nearest neighbour.
-    """
+    """Return the configuration of a CheXNet bundle: one frontal view of 224 px."""
+    # Its author trained with ``imagenet``; the published captioning project used ``unit`` with nearest neighbour.
     resize = _IMAGE["resize"] if normalisation == "unit" else "area"
     image = {"size": 224, "resize": resize, "normalisation": normalisation, "views": 1}
     return Config.from_dict({"name": "chexnet", "image": image, "model": {"encoder": "chexnet", "pool": 1}})

@@ -146,9 +146,8 @@ def wilson(share: float, weight: float) -> tuple[float, float]:
 
 
 def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
-    """Return a 95 % interval of a share of outcomes (n,), 1 or 0, whose unit is the study, (n,): Wilson's for as many
-    independent outcomes as have the variance that these have between studies.
-    """
+    """Return a 95 % interval of a share of outcomes (n,), 1 or 0, of studies, (n,)."""
+    # Wilson's for as many independent outcomes as have the variance that these have between studies.
     share, studies = float(outcome.mean()), len(np.unique(study))
     spread, variance, n = share * (1 - share), _variance(outcome, study), float(outcome.size)
     if not spread or studies == 1:
@@ -159,9 +158,8 @@ def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
 
 
 def brier_interval(stated: Floats, outcome: NDArray[Any], study: Any) -> tuple[float, float] | tuple[None, None]:
-    """Return a 95 % interval of the Brier score, Wilson's alike for the squared differences, (n,). A few
-    wrong outcomes make nearly all of both: none with fewer than `LEAST` studies with one, or a right one.
-    """
+    """Return a 95 % interval of the Brier score, Wilson's alike for the squared differences, (n,), or none."""
+    # A few wrong outcomes make nearly all of both: so with fewer than `LEAST` studies with one, or a right one.
     losses = (stated - outcome) ** 2
     mean, variance = float(losses.mean()), _variance(losses, study)
     known = variance and _fewest(outcome, study) >= LEAST
@@ -174,11 +172,9 @@ def _fewest(outcome: NDArray[Any], study: Any) -> int:
 
 
 def skill_interval(stated: Floats, outcome: NDArray[Any], study: Any) -> tuple[float, float] | tuple[None, None]:
-    """Return a 95 % interval of the skill: Student's, with the variance of a ratio of two sums over
-    studies, those of the rarer outcome the degrees of freedom; none as `brier_interval`.
-    """
+    """Return a 95 % interval of the skill, a ratio of two sums over studies: Student's, or none as `brier_interval`."""
     fewest = _fewest(outcome, study)
-    if fewest < LEAST:
+    if fewest < LEAST:  # studies of the rarer outcome, the degrees of freedom
         return None, None
     losses, base = (stated - outcome) ** 2, (outcome.mean() - outcome) ** 2
     ratio = losses.mean() / base.mean()
@@ -188,9 +184,8 @@ def skill_interval(stated: Floats, outcome: NDArray[Any], study: Any) -> tuple[f
 
 
 def error_by_chance(bins: Sequence[Bin]) -> float:
-    """Return the mean calibration error of probabilities that are true, in such bins: de Moivre's mean
-    absolute deviation of a binomial count, if outcomes are independent; else it is higher.
-    """
+    """Return the mean calibration error of true probabilities in such bins: if outcomes depend it is higher."""
+    # De Moivre's mean absolute deviation of a binomial count.
     n, p = (np.array([getattr(b, name) for b in bins]) for name in ("n", "confidence"))
     p = np.clip(p, 1e-12, 1.0)  # SciPy's pmf overflows near the least number there is
     most = np.minimum(np.floor(n * p) + 1, n)

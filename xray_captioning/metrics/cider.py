@@ -25,6 +25,9 @@ class DocumentFrequency(NamedTuple):
         return np.where(self.grams[place] == grams, self.having[place], 1)
 
 
+Frequency: TypeAlias = DocumentFrequency | None  # None is that of the texts which are compared
+
+
 def document_frequency(references: References) -> DocumentFrequency:
     """Count in how many studies some reference has each n-gram."""
     texts = in_order("references", references)

@@ -48,11 +48,9 @@ def classification_table(
     patients: Sequence[str] | None = None,
     counted: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Measure logits of findings, (studies, findings), as docs/training.md says; `truth` is 1, 0 or nan for unknown.
-
-    The threshold of F1 is chosen on `validation` (truth, scores), or a logit of 0. Without `patients` each study
-    is of another. The last row is over the findings in `counted`, chosen without these labels, or over all.
-    """
+    """Measure logits of findings, (studies, findings), as docs/training.md says; `truth` is 1, 0 or nan for unknown."""
+    # F1's threshold is chosen on `validation` (truth, scores), or a logit of 0. Without `patients` each study is of
+    # another. The last row is over the findings in `counted`, chosen without these labels, or over all.
     _check(names, truth, scores)
     codes = patient_numbers(patients, len(truth))
     rows, averaged, parts = [], [], []

@@ -1,8 +1,7 @@
-"""Clinical agreement of two sets of reports: how far they name the same findings.
-
+"""Clinical agreement of two sets of reports: how far they name the same findings (sources: ``docs/statistics.md``).
 ``clinical_f1`` averages over findings and leaves "No Finding" out, of which a constant normal report alone would get
 about one half. Which findings is settled before a test text is seen: were they those that the test reports happen
-to have, inventing the others would cost nothing. Sources: ``docs/statistics.md``.
+to have, inventing the others would cost nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -58,8 +58,7 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
     Parameters
     ----------
     text : str
-        A report, raw or cleaned. Its sentences end with a full stop, or stand on lines of their
-        own; headings, lists and forms ("Effusion: none") are read as such.
+        A report, raw or cleaned; headings, lists and forms ("Effusion: none") are read as such.
     convention : {"chexpert", "mesh"}, optional
         By default chexpert, or that of :func:`read_by`. What is said where careful readers differ: "no new opacity"
         is uncertain to CheXpert's authors and no finding to the coders of Open-i (docs/evaluation.md has the list).
@@ -67,19 +66,15 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
     Returns
     -------
     dict
-        One entry for each name of :data:`xray_captioning.findings.FINDINGS`, in that order: 1
-        present, 0 denied, -1 uncertain, None not mentioned.
+        By name of :data:`xray_captioning.findings.FINDINGS`, in order: 1 present, 0 denied, -1 uncertain, None not
+        mentioned. As in CheXpert, one certain mention outweighs uncertain ones, and these denials. "No Finding" is 1
+        when no finding is present or uncertain, nor any other abnormality such as a raised diaphragm (support devices
+        do not count), else None. For a text without a single letter every label is None.
 
     Raises
     ------
     DataError, ConfigError
         If `text` is not a string, or there is no such convention.
-
-    Notes
-    -----
-    As in CheXpert, one certain mention outweighs uncertain ones, and an uncertain one outweighs denials. "No Finding"
-    is 1 when no finding is present or uncertain, nor any other abnormality such as a raised diaphragm (support devices
-    do not count), else None. For a text without a single letter every label is None.
 
     Examples
     --------
@@ -109,17 +104,13 @@ class Explanation(dict[str, Mention]):
 def explain_report(text: str, convention: str | None = None) -> Explanation:
     """Say of each finding that a report names which words and which cue decided its label.
 
-    Parameters
-    ----------
-    text, convention
-        As :func:`label_report` takes them.
+    It takes and raises what :func:`label_report` does.
 
     Returns
     -------
     Explanation
-        For each finding with a label, in reading order, the first mention with that label. Its
-        ``words`` name the finding, its ``status`` says what was decided ("present", "denied",
-        "resolved", "possible", ...) and ``cue`` by which words; ``sentence`` is where they stand.
+        For each finding with a label, in reading order, the first mention with that label. Its ``words`` name the
+        finding, ``status`` says what was decided ("present", "denied", "resolved", ...), ``cue`` by which words.
 
     Examples
     --------

@@ -51,9 +51,8 @@ def _earlier(statement: str) -> re.Match[str] | None:
 
 
 def contradicted_findings(text: str) -> set[str]:
-    """Return the findings that a text asserts for certain and denies outright on the same side. "No large
-    effusion" denies a large one only, and "the lungs are clear" no finding by name.
-    """
+    """Return the findings that a text asserts for certain and denies outright on the same side."""
+    # "No large effusion" denies a large one only, and "the lungs are clear" no finding by name.
     mentions = find_mentions(text)
     present: dict[str, set[str]] = {}
     for mention in mentions:

@@ -1,8 +1,6 @@
-"""ROUGE twice: ROUGE-L as the COCO caption evaluation computes it, and rouge-score's three.
-
-COCO's (pycocoevalcap 1.2: beta 1.2, best precision and best recall over the references) weighs recall
-more and takes words as they stand between spaces. rouge-score 0.1.2, which is slow, takes the plain F1, the
-best over the references, of the runs of a-z and 0-9 of the lower-cased text, without stemming.
+"""ROUGE twice. The COCO caption evaluation's ROUGE-L (pycocoevalcap 1.2: beta 1.2, best precision and best recall over
+the references) takes words as they stand between spaces. rouge-score 0.1.2's three, which is slow, take the plain F1,
+the best over the references, of the runs of a-z and 0-9 of the lower-cased text, without stemming.
 """
 
 import re

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.metrics import bleu, cider, rouge
-from xray_captioning.metrics.cider import DocumentFrequency
 from xray_captioning.metrics.clinical import clinical_scores
 from xray_captioning.metrics.ngrams import Hypotheses, References, blocks, checked_pairs
 
@@ -16,29 +15,24 @@ from xray_captioning.metrics.ngrams import Hypotheses, References, blocks, check
 def score(
     references: References, hypotheses: Hypotheses, protocol: str = "coco", convention: str | None = None
 ) -> dict[str, float]:
-    """Score a system's texts against the reports; texts are split at whitespace.
-
-    A fixed normal report scores as well as published systems here, so read these numbers beside
-    a baseline's and beside clinical ones.
+    """Score a system's texts, split at whitespace, against reports; read that beside a baseline's and clinical scores.
 
     Parameters
     ----------
     references : sequence of str or of lists of str, or dictionary of id to these
         One or more reference texts a study.
     hypotheses : sequence of str, or dictionary of id to str or to a list of one
-        The system's texts: in the same order, or matched by id where both are dictionaries
-        (pycocoevalcap's and R2Gen's ``gts`` and ``res``).
+        The system's texts: in the same order, or matched by id as pycocoevalcap's and R2Gen's ``gts`` and ``res``.
     protocol : {'coco', 'nltk', 'legacy'}
         How BLEU is computed, see `xray_captioning.metrics.bleu`. ROUGE-L and CIDEr are always pycocoevalcap's.
     convention : {'chexpert', 'mesh'}, optional
-        Adds the clinical scores, reports read by this convention (:func:`label_report`). Of several
-        references of a study the first counts there.
+        Adds the clinical scores, reports read by this convention; of a study's references the first counts there.
 
     Returns
     -------
     dict of str to float
-        ``BLEU-1`` to ``BLEU-4`` and ``ROUGE-L`` from 0 to 1, ``CIDEr`` from 0 to 10; with a
-        convention also those of :func:`~xray_captioning.metrics.clinical.clinical_scores`.
+        ``BLEU-1`` to ``BLEU-4`` and ``ROUGE-L`` from 0 to 1, ``CIDEr`` from 0 to 10; with a convention also those of
+        :func:`~xray_captioning.metrics.clinical.clinical_scores`.
 
     Raises
     ------
@@ -66,10 +60,7 @@ def score(
 
 
 def word_statistics(
-    references: References,
-    hypotheses: Hypotheses,
-    frequency: DocumentFrequency | None = None,
-    rouge_score: bool = False,
+    references: References, hypotheses: Hypotheses, frequency: cider.Frequency = None, rouge_score: bool = False
 ) -> dict[str, NDArray[Any]]:
     """Return by study what `score` stands on, and rouge-score's F1; CIDEr's `frequency` is that here or another."""
     pairs, parts = checked_pairs(references, hypotheses), []

@@ -30,9 +30,8 @@ _TOKEN = re.compile(rf"{_ATOM}(?:['-]{_ATOM})*|[.,%]")
 
 
 def clean_plain(text: str) -> str:
-    """Clean for training: lower case; full stop, comma and percent as words; XXXX marks and list
-    numbers go, "10mm" becomes "10 mm", every sentence ends in " .". Twice changes nothing.
-    """
+    """Clean for training; twice changes nothing."""
+    # Lower case; full stop, comma, percent as words; marks and list numbers go; sentences end in " .".
     text = unicodedata.normalize("NFC", text.lower()).translate(_PUNCTUATION)
     if _DOTTED.search(text):  # most texts have nothing of this
         text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
@@ -100,8 +99,7 @@ def clean(text: str, protocol: str) -> str:
     Parameters
     ----------
     text : str
-        A report or a section of one. Where nothing is left of it the result is empty; under
-        ``r2gen`` it is then a single full stop.
+        A report or a section of one. Where nothing is left of it the result is empty; of ``r2gen`` a full stop.
     protocol : {'plain', 'r2gen', 'legacy'}
         The rule: this project's own, R2Gen's or the older Keras project's.
 

@@ -10,8 +10,6 @@ BOTH = "findings and impression"
 # What is known from before or asked must never be taken as seen, so that such a word decides.
 _FIRST = ("stop", "wet", "comparison", "indication", "addendum")
 _THEN = ("impression", "findings", "recommendation", "technique", "exam")
-
-
 # No TOML: a reader of it takes longer than the labeler for a hundred reports.
 _TEXT = re.sub("(?m)^#.*", "", Path(__file__).with_suffix(".txt").read_text("utf-8"))
 _PARTS = [part.split("]") for part in _TEXT.split("[")[1:]]
@@ -223,9 +221,8 @@ def _inside(text: str, mark: str, lowered: bool) -> int | None:
 
 
 def _first_of(name: list[str]) -> int | None:
-    """Return where the heading begins in words whose first may end what stands above: "PRIOR CHEST
-    X-RAY FINDINGS:" has the heading "FINDINGS", "REASON FOR CHEST X-RAY:" is whole.
-    """
+    """Return where the heading begins in words whose first may end what stands above."""
+    # "PRIOR CHEST X-RAY FINDINGS:" has the heading "FINDINGS", "REASON FOR CHEST X-RAY:" is whole.
     heads = [n for n, word in enumerate(name) if kind_of((word,)) in _INSIDE]
     if not heads:
         return None

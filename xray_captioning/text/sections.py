@@ -43,20 +43,18 @@ def split_report(text: str) -> Sections:
     Headings may be in capitals or not, with colon, dash or on a line of their own, all on one line
     or each on its own; the words they are made of are in ``headings.txt``.
 
-    - A text without any heading may be findings or impression, so that it is both, unchanged; so
-      is what stands below "FINDINGS AND IMPRESSION".
+    - A text without any heading is both findings and impression, unchanged; so is "FINDINGS AND IMPRESSION".
     - A form by organ ("Lungs: ... Pleura: ...") is findings, labels and all.
     - Without the word "FINDINGS", text below the examination's name or in a paragraph of its own
       after the last other section is the findings, as MIMIC-CXR's section parser has it (Johnson et al. 2019).
     - "Prior findings" belong to the comparison, "clinical findings" to the indication.
     - A section that only says "as above" is None. An addendum ends the impression, or else the findings.
-    - Recommendations under a heading of their own, a first look ("WET READ"), letterhead, names and
-      signatures are left out.
+    - Recommendations, a first look ("WET READ"), letterhead, names and signatures are left out.
 
     Returns
     -------
     Sections
-        White space between words is single spaces; items of a list stand on lines of their own.
+        Words with single spaces between them; items of a list stand on lines of their own.
 
     Raises
     ------

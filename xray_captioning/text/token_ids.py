@@ -34,9 +34,7 @@ class TokenIds(ABC):
 
     @abstractmethod
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
-        """Turn a cleaned text into ids: that of the start, those of the words (`unknown_id` if unknown), that of the
-        end. A text of more than `maximum_length` ids, at least 2, loses its last words, never the end.
-        """
+        """Turn a cleaned text into ids: start, words, end; words beyond `maximum_length`, at least 2, are left out."""
 
     @abstractmethod
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
@@ -55,9 +53,7 @@ class TokenIds(ABC):
         return self  # where parts of words spell every word
 
     def decode(self, ids: Ids) -> str:
-        """Turn a row of ids into text, its words joined by single spaces. Padding, the first start token, and the
-        end token with all that follows are left out. An id outside the vocabulary is a DataError.
-        """
+        """Turn a row of ids into text, up to the end token; an id outside the vocabulary is a DataError."""
         return " ".join(word for word, _ in self.words_in(ids))
 
     def __eq__(self, other: object) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from xray_captioning.checkpoints.pickles import read_tokenizer_pickle
 from xray_captioning.errors import ConfigError, DataError, require
-from xray_captioning.files import atomic_write
+from xray_captioning.files import atomic_write, read_toml
 from xray_captioning.text import token_ids
 from xray_captioning.text.token_ids import HEADER, PAD_ID, FilePath, Ids, TokenIds
 
@@ -25,17 +25,15 @@ Marks = tuple[str | None, str, str]
 class Tokenizer(TokenIds):
     """Words and their ids: the word at position i has id i + 1 (`index`), and 0 is padding.
 
-    Texts are split at whitespace and nowhere else; `xray_captioning.text.cleaning` comes first.
-
     Parameters
     ----------
     words : tuple of str
         All words in the order of their ids, among them the marks.
     marks : tuple of str
-        The word for unknown ones, that which begins a text, and that which ends it. Without the
-        first, None, unknown words are left out, as Keras does without ``oov_token``.
+        The word for unknown ones, that which begins a text, and that which ends it. Without the first, None, unknown
+        words are left out, as Keras does without ``oov_token``.
     filters, lower : str, bool
-        Characters that part words and are left out, and whether texts are put in lower case, as in Keras.
+        Characters that part words, beside whitespace, and whether texts are put in lower case, as in Keras.
 
     Raises
     ------
@@ -73,20 +71,9 @@ class Tokenizer(TokenIds):
 
     @classmethod
     def fit(cls, texts: Iterable[str], minimum_frequency: int = 1) -> Self:
-        """Collect the words of cleaned texts: 1 is ``<unk>``, 2 ``<cls>``, 3 ``<end>``; then come words by
-        falling frequency, equally frequent ones by alphabet.
-
-        Parameters
-        ----------
-        texts : iterable of str
-            Cleaned training texts.
-        minimum_frequency : int
-            Rarer words are left out and become ``<unk>``; at least 1.
-
-        Raises
-        ------
-        ConfigError, DataError
-            When `minimum_frequency` is below 1, or an entry is not text.
+        """Collect the words of cleaned texts: 1 is ``<unk>``, 2 ``<cls>``, 3 ``<end>``; then come words by falling
+        frequency, equally frequent ones by alphabet. Those rarer than `minimum_frequency`, at least 1 (ConfigError),
+        become ``<unk>``. An entry that is no text is a DataError.
         """
         if minimum_frequency < 1:
             raise ConfigError(f"minimum_frequency is {minimum_frequency}; it must be at least 1")
@@ -134,8 +121,7 @@ class Tokenizer(TokenIds):
         path : str or os.PathLike
             A file that :func:`~xray_captioning.checkpoints.pickles.read_tokenizer_pickle` accepts.
         start, end : str, optional
-            The words of a Keras tokenizer that begin and end a text, which no caption has. By
-            default they are found, such as ``<start>`` and ``<end>``, ``startseq`` and ``endseq``.
+            The words of a Keras tokenizer that begin and end a text; by default they are found, such as ``startseq``.
 
         Raises
         ------
@@ -169,23 +155,11 @@ class Tokenizer(TokenIds):
 
 # --- what a Keras Tokenizer holds, of a pickle or of its to_json() ---
 
-# Words that begin and end a text in published projects; the first pair that a file has is taken.
-PAIRS = (
-    *(("<cls>", "<end>"), ("<start>", "<end>"), ("startseq", "endseq"), ("<startseq>", "<endseq>")),
-    *(("start_seq", "end_seq"), ("<sos>", "<eos>"), ("<bos>", "<eos>"), ("<s>", "</s>")),
-    *(("[cls]", "[sep]"), ("[start]", "[end]"), ("[bos]", "[eos]"), ("[sos]", "[eos]")),
-)
-# The same where Keras' filters took the brackets away. They may be words of the reports, too.
-PLAIN_PAIRS = (("bos", "eos"), ("sos", "eos"), ("cls", "sep"), ("start", "end"))
-_UNKNOWNS = ("<unk>", "<oov>", "[unk]", "[oov]")
-PADS = ("<pad>", "[pad]", "pad", "<PAD>", "[PAD]", "")
+PAIRS, PLAIN_PAIRS, _UNKNOWNS, PADS = read_toml(__file__, "tokenizer.toml").values()
 
 
 def _from_keras(content: Any, path: FilePath, start: str | None, end: str | None) -> Any:
-    """Return the content of a ``tokenizer.json`` with the same ids, of a Keras tokenizer's attributes,
-    its ``to_json()``, or a dictionary of words and ids; anything else as it is. Words that begin and
-    end a text are found where not given; ids other than 1, 2, ... are a DataError.
-    """
+    """Return the content of a ``tokenizer.json``, of a Keras tokenizer in any form; anything else as it is."""
     config = _config(content)
     index = _word_index(config)
     if index is None:
@@ -196,13 +170,9 @@ def _from_keras(content: Any, path: FilePath, start: str | None, end: str | None
     first, last = _marks(words, config, path, start, end)
     lower = {word.lower(): word for word in reversed(words) if isinstance(word, str)}
     unknown = config.get("oov_token") or next((lower[w] for w in _UNKNOWNS if w in lower), None)
-    return {
-        **HEADER,
-        "words": words,
-        "marks": [unknown if unknown in words else None, first, last],
-        "filters": config.get("filters") or "",
-        "lower": bool(config.get("lower")),
-    }
+    marks = [unknown if unknown in words else None, first, last]
+    told = {"filters": config.get("filters") or "", "lower": bool(config.get("lower"))}
+    return {**HEADER, "words": words, "marks": marks, **told}
 
 
 def _config(content: Any) -> dict[Any, Any]:
@@ -253,7 +223,7 @@ def _marks(
     for first, last in (*PAIRS, *PLAIN_PAIRS):
         # Plain words are marks where they stand in every text that was counted.
         often = [counted.get(word, texts) for word in (first, last)] if texts else []
-        rare = (first, last) in PLAIN_PAIRS and any(number != texts for number in often)
+        rare = [first, last] in PLAIN_PAIRS and any(number != texts for number in often)
         if first in lower and last in lower and not rare:
             return start or lower[first], end or lower[last]
     what = "has no words that begin and end a text, such as startseq and endseq, among those it keeps"
@@ -275,9 +245,8 @@ class BytePairTokenizer(TokenIds):
 
     The symbol at position i has id i + 1 (`index`), and 0 is padding. ``<|endoftext|>`` ends a text; a new id after
     the last begins it, because a search never chooses the id it starts from. Only `encode` needs the package
-    ``tokenizers``. Merges say which two symbols, in GPT-2's spelling of bytes, become one, the first one first
-    (Sennrich et al., arXiv:1508.07909; over bytes, Radford et al., "Language Models are Unsupervised Multitask
-    Learners", 2019, section 2.2). A symbol that is there twice or missing is a DataError.
+    ``tokenizers``. Merges say which two symbols become one, the first one first (Sennrich et al., arXiv:1508.07909;
+    over bytes, Radford et al. 2019, section 2.2). A symbol that is there twice or missing is a DataError.
     """
 
     KIND = "byte_pairs"

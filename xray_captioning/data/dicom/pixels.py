@@ -43,11 +43,10 @@ _SAMPLES |= dict.fromkeys(("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RC
 def decode_dicom(data: bytes, name: str, max_pixels: float, note: Note = warn) -> NDArray[np.float32]:
     """Decode the one frame of a DICOM file: (rows, columns), grey, or (rows, columns, 3), RGB, float32 in [0, 1].
 
-    Grey: modality LUT or rescaling, then the first VOI LUT or window that shows any of the pixels (`note` is told
-    where none does), scaled by its own least and greatest value; bone is white, padding does not count and is
-    black. Colour is divided by the greatest value of its depth. Overlays and presentation states are ignored. What
-    is damaged, no such image, or has more than `max_pixels`, also inside its compressed data, is an ImageError
-    before memory is taken for it.
+    Grey: modality LUT or rescaling, then the first VOI LUT or window that shows any of the pixels (else `note` is
+    told), scaled by its own least and greatest value; bone is white, padding black. Colour is divided by the greatest
+    value of its depth. Overlays and presentation states are ignored. What is damaged, no such image, or has more than
+    `max_pixels`, also inside its compressed data, is an ImageError before memory is taken for it.
     """
     told: list[str] = []
     with one_error(ImageError, f"{name}{DAMAGED}", quoted=False), quiet():

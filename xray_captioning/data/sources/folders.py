@@ -1,6 +1,5 @@
-"""Folders of studies that no table lists: reports as text files beside their images, of one name, or in one folder for
-each study; and DICOM files, as a scanner or an archive exports them: any depth, often without suffix, grouped by what
-their headers say. Of patients a digest of the id is kept, so that studies of one stay together, and nothing else.
+"""Folders of studies that no table lists: reports as text files beside their images, and DICOM files, as a scanner or
+an archive exports them, grouped by what their headers say. Of patients only a digest of the id is kept.
 """
 
 import math

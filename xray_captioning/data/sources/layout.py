@@ -1,6 +1,5 @@
-"""What the columns of a table of studies are called, and the studies that its rows make. A reader declares a
-`Layout` and calls `rows` and `make_studies`. What a row says is read by role, whatever its column is called. Several
-rows of one study are several images of it, or several texts.
+"""What the columns of a table of studies are called, and the studies that its rows make, several images or texts of one
+together. A reader declares a `Layout` and calls `rows` and `make_studies`.
 """
 
 import os
@@ -94,9 +93,7 @@ def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[st
 def rows(
     table: Table, layout: Layout = USUAL, asked: Columns | None = None, part: str | None = None, folder: str = ""
 ) -> Iterator[StudyRow]:
-    """Yield what each row of a table says; the user may have `asked` for columns, the whole table
-    may be a `part` of a split, and paths of images may begin with a `folder`.
-    """
+    """Yield what each row of a table says, perhaps a `part` of a split; paths of images may begin with a `folder`."""
     labels = [name for name in CHEXPERT[1:] if "coded" in layout and name in table.columns]
     get = used_columns(table, layout, asked).get
     image, study, patient, date, split, view = map(get, ROLES[:6])

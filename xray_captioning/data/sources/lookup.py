@@ -13,7 +13,6 @@ from xray_captioning.data.stores import is_address
 from xray_captioning.errors import DataError
 
 _START = re.compile(r"(?:CXR(?=\d))?(?:(\d+)_(?=\1_IM))?")  # of Open-i, and a number said twice
-
 _MANY = 16  # files of one name, such as CheXpert's view1_frontal.jpg
 Folders = list[str]  # the names of the folders on a path, without the file's own
 

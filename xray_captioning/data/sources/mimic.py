@@ -46,7 +46,6 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
             found.append(row)
     for table in tables_of(folder, *_FILES["labels"])[:1]:
         found += _one_a_study(_rows(table, "mimic_labels"), studies or {row.study for row in found})
-
     found.sort(key=lambda row: row.study)
     return make_studies(found, lambda name: tree.images.get(name) or finder.by_key(f"{name}.jpg", homes[name]))
 

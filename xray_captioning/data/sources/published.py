@@ -1,13 +1,5 @@
 """Published collections whose studies are tables: CheXpert, PadChest, VinDr-CXR, NIH, ROCO. Each is a `Layout`, the
-names of its columns, and what its rows say otherwise than others.
-
-.. [1] Irvin et al., "CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels", AAAI 2019.
-.. [2] Chambon et al., "CheXpert Plus", arXiv:2405.19538, 2024.
-.. [3] Bustos et al., "PadChest: A large chest x-ray image dataset", Medical Image Analysis 66, 2020.
-.. [4] Nguyen et al., "VinDr-CXR: An open dataset of chest X-rays", Scientific Data 9, 2022.
-.. [5] Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR 2017.
-.. [6] Pelka et al., "Radiology Objects in COntext (ROCO): A Multimodal Image Dataset", LABELS 2018.
-.. [7] Rückert et al., "ROCOv2: Radiology Objects in COntext Version 2", Scientific Data 11, 2024.
+names of its columns, and what its rows say otherwise than others; ``columns.toml`` has their sources.
 """
 
 import re
@@ -40,7 +32,7 @@ def _tables(folder: Path, collection: str) -> Iterator[tuple[str, Path]]:
             yield part, found[0]
 
 
-# --- CheXpert [1]_ and CheXpert Plus [2]_, the same images with their reports ---
+# --- CheXpert and CheXpert Plus, the same images with their reports ---
 
 _STUDY = re.compile(r"(patient\d+)/(study\d+)/")
 _ROOT = re.compile(r"^.*?CheXpert-v1\.0[^/]*/")
@@ -82,7 +74,7 @@ def _by_path(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
 
 @_reader
 def read_padchest(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of PadChest [3]_, in Spanish; neither split nor sections are published."""
+    """Yield the rows of PadChest, in Spanish; neither split nor sections are published."""
     for row in rows(published(path, "StudyID", "PatientID"), LAYOUTS["padchest"]):
         row.problems = named((name for text in row.problems for name in listed(text, row.where)), "padchest")
         yield row
@@ -90,7 +82,7 @@ def read_padchest(path: Path) -> Iterator[StudyRow]:
 
 @_reader
 def read_nih(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of a table of ChestX-ray14 [5]_, whose labels are a program's: an image each."""
+    """Yield the rows of a table of ChestX-ray14, whose labels are a program's: an image each."""
     # Where ``test_list.txt`` lies beside the table, its images are test; of the others' patients a tenth is val.
     listed = path.with_name("test_list.txt")
     test = set(listed.read_text("utf-8").split()) if listed.is_file() else set()
@@ -103,7 +95,7 @@ def read_nih(path: Path) -> Iterator[StudyRow]:
         yield row
 
 
-# --- ROCO [6]_ and ROCOv2 [7]_: images of any modality from papers, with their captions ---
+# --- ROCO and ROCOv2: images of any modality from papers, with their captions ---
 
 
 @_reader
@@ -122,7 +114,7 @@ def is_roco(folder: Path) -> bool:
     return any(_tables(folder, "roco"))
 
 
-# --- VinDr-CXR [4]_: frontal images, each labelled by several radiologists; there is no text ---
+# --- VinDr-CXR: frontal images, each labelled by several radiologists; there is no text ---
 
 _Votes = dict[str, set[str]]  # the readers who named each label of an image, under "" all of them
 

@@ -100,8 +100,7 @@ def read_studies(
     Parameters
     ----------
     path : str or os.PathLike
-        A folder, or the file itself, also a folder above it, or a zip archive of it, or its address in a store
-        (s3://bucket/folder). docs/data.md lists what can be read.
+        A folder or one above it, a file, a zip archive, or an address in a store (s3://bucket/folder): docs/data.md.
     image_dir : str or os.PathLike, optional
         Where the images are, if not beside the tables.
     source : str, optional
@@ -128,10 +127,8 @@ def read_studies(
 
     Raises
     ------
-    DataError
-        If the path is absent, of no known kind, or its content cannot be used.
-    ConfigError
-        If `source` is none of those above, or `columns` names no role or does not go with it.
+    DataError, ConfigError
+        The path is absent, of no known kind, or cannot be used; `source` or `columns` is wrong.
     """
     known: dict[str, str] = {}  # the addresses of folders that were fetched
     origin, images = local(path, known), None if image_dir is None else local(image_dir, known, tables=False)

@@ -15,8 +15,6 @@ LONGEST = 300  # characters of the longest statement that is looked up among tho
 _WORD = re.compile(r"\d+(?:\.\d+)?|[a-z]+|[,:;/()]")
 _REMOVED = re.compile(r"\bxx+(?![a-z])")  # what stands for removed text
 _SHORT = re.compile(r"\b[a-z]/(?:[a-z]\b|out\b|$)")
-
-
 K = TypeVar("K", bound=Sized)
 V = TypeVar("V")
 
@@ -37,9 +35,7 @@ class Kept(dict[K, V]):
 
 
 class Spelling(Kept[str, tuple[str, ...]]):
-    """Standard forms by what stands between two blanks, judged when it is first asked for: `fixed` lists
-    them, `terms` are those to which a misspelt word may be mended, `known` those right as they are.
-    """
+    """Standard forms by what stands between two blanks: `fixed`, or `terms` for misspelt ones, or `known` as it is."""
 
     def __init__(self, fixed: Mapping[str, str], terms: Iterable[str], known: Iterable[str]):
         self.terms = frozenset(terms)
