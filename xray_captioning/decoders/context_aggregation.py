@@ -42,10 +42,8 @@ class Convolution(keras.layers.Layer):
         self.norm = keras.layers.LayerNormalization(name="norm", dtype=self.dtype_policy)
 
     def build(self, maps_shape: Any) -> None:
-        """Build for maps (N, rows * columns, channels) of any channels."""
         self.convolution.build((None, self.rows, self.columns, maps_shape[-1]))
         self.norm.build((None, None, None, self.channels))
-        self.built = True
 
     def call(self, maps: Any) -> Any:
         """Return maps (N, rows * columns, channels)."""
@@ -74,7 +72,6 @@ class ContextFlow(keras.layers.Layer):
     def build(self, maps_shape: Any) -> None:
         for i, layer in enumerate([*self.convolutions, *self.refinement]):
             layer.build((None, None, self.channels if i else 2 * self.channels))
-        self.built = True
 
     def call(self, maps: Any, previous: Any) -> Any:
         """Return this flow (N, R, C) of the feature maps and the flow before it, both (N, R, C)."""
@@ -140,7 +137,6 @@ class ContextAggregation(keras.layers.Layer):
             layer.build(maps)
         start = keras.initializers.Constant(0.1)
         self.gain = self.add_weight(shape=(channels,), initializer=start, name="gain")
-        self.built = True
 
     def call(self, features: Features) -> Features:
         """Return features of the same shape and mask; a view is masked whole or not at all."""

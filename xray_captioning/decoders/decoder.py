@@ -111,7 +111,6 @@ class WordDecoder(Decoder):
         """Build both layers, for hidden vectors of ``units`` channels."""
         self.embedding.build((None, None))
         self.logits.build((None, None, units))
-        self.built = True
 
 
 @registered
@@ -141,7 +140,6 @@ class TiedLogits(keras.layers.Layer):
             self.project.build(hidden_shape)
         if self.use_bias:
             self.bias = self.add_weight((self.embedding.input_dim,), "zeros", name="bias")
-        self.built = True
 
     def call(self, hidden: Any) -> Any:
         """Return logits (..., vocabulary), float32, of hidden vectors (..., channels)."""

@@ -126,7 +126,6 @@ class RegionHead(keras.layers.Layer):
         if self.positions:
             shape = regions, self.channels
             self.position = self.add_weight(shape, "random_normal", name="position")
-        self.built = True
 
     def call(self, features: Features, training: bool | None = None) -> Features:
         """Return features of regions (batch, regions, channels) and the same mask."""
@@ -158,7 +157,6 @@ class TextEncoder(keras.layers.Layer):
         self.embedding.build((None, None))
         self.convolution.build((None, None, self.embedding.output_dim))
         self.project.build((None, self.kinds * self.channels))
-        self.built = True
 
     def call(self, tokens: Any) -> Any:
         """Return vectors (batch, channels) of token ids (batch, kinds, words), int32, zeros behind each text."""
@@ -208,7 +206,6 @@ class CaptionModel(keras.Model):
         self.build(None)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, and what it was trained on, as JSON types."""
         names = ("vocabulary_size", "grid", "channels", "maximum_length", "context")
         own = {"config": asdict(self.config), **{name: getattr(self, name) for name in names}}
         record = self.trained_on and self.trained_on.to_dict()
@@ -216,7 +213,6 @@ class CaptionModel(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> CaptionModel:
-        """Make a model with new weights of what :meth:`get_config` returned."""
         values = {**config, "config": msgspec.convert(config["config"], ModelConfig)}
         record = values.pop("trained_on", None)  # files of before have none
         model = cls(**values)
@@ -229,7 +225,6 @@ class CaptionModel(keras.Model):
         self.decoder.build(Features((*regions[:2], self.head.channels), mask), (None, None))
         if self.context:
             self.texts.build((None, self.context, self.maximum_length))
-        self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return logits (batch, time, vocabulary), float32, by teacher forcing. `inputs` are ``regions`` (batch,
@@ -250,7 +245,6 @@ class CaptionModel(keras.Model):
         return self.decoder.start(self.informed(self.head(features, training=False), context))
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Return the decoder's logits (batch, vocabulary) and next state."""
         return self.decoder.step(token, state)
 
 

@@ -35,7 +35,6 @@ class RecurrentDecoder(WordDecoder):
         """Make a subclass' own layers that are made before the logits."""
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Read one token, return float32 logits and the next state."""
         hidden, changed = self.read(token, self.embedding(token), state)
         return self.logits(self.merged(hidden, state.get("image"))), {**state, **changed}
 
@@ -98,7 +97,6 @@ class _Recurrent(RecurrentDecoder):
         return hidden, dict(zip(self.names, states))
 
     def read_all(self, words: Words, tokens: Any, vectors: Any, state: State) -> Any:
-        """Read all words as :meth:`read` does one."""
         cell, wide = self.rnn.cell, self.wide
         kernel, of_image = ops.split(cell.kernel, [vectors.shape[-1]], axis=0)
         x, bias = multiply(vectors, kernel), cell.bias
@@ -165,7 +163,6 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
         self.query.build((None, self.units))
         self.energy.build((None, self.regions, self.attention))
         self.gru.build((None, self.channels + input_shape[-1]))
-        self.built = True
 
     def call(self, words: Any, hidden: Any, regions: Any, keys: Any, mask: Any) -> Any:
         """Read word vectors (batch, embedding); return the hidden state and the weights.
@@ -222,7 +219,6 @@ class GlobalAttention(RecurrentDecoder):
         return ops.where(real, read, 0), {"hidden": hidden, "attention": attention}
 
     def read_all(self, words: Words, tokens: Any, vectors: Any, state: State) -> Any:
-        """Read all words as :meth:`read` does one."""
         cell, gru, wide = self.cell, self.cell.gru, self.wide
         regions, keys, mask = (wide(state["study"][name]) for name in ("regions", "keys", "mask"))
         of_regions, of_words = ops.split(gru.kernel, [regions.shape[-1]], axis=0)

@@ -28,7 +28,6 @@ class CachedAttention(keras.layers.Layer):
         self.key.build(source_shape)
         self.value.build(source_shape)
         self.output_layer.build(x_shape)
-        self.built = True
 
     def memory(self, source: Any, words: Words | None = None) -> tuple[Any, Any]:
         """Return keys and values (B, H, S, D) of a source (B, S, channels), or rows of `words`."""
@@ -79,7 +78,6 @@ class Block(keras.layers.Layer):
         self.cross_attention.build(x_shape, regions_shape)
         self.expand.build(x_shape)
         self.contract.build((*x_shape[:-1], 4 * x_shape[-1]))
-        self.built = True
 
     def past(self, x: Any, words: Words | None = None) -> tuple[Any, Any]:
         """Return this block's self-attention keys and values of x (B, T, width), or rows."""

@@ -131,14 +131,12 @@ class Encoder(keras.Model):
         return encoder
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, and what it was trained on."""
         own = {name: getattr(self, name) for name in ("name_of_backbone", "size", "pool", "network")}
         own |= {"findings": list(self.findings), "trained_on": self.trained_on and self.trained_on.to_dict()}
         return {**super().get_config(), **own}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
-        """Make an encoder with new weights of what :meth:`get_config` returned."""
         values = dict(config)
         record = values.pop("trained_on", None)  # files of before have none
         encoder = cls(**values)
@@ -251,7 +249,6 @@ class FindingModel(keras.Model):
         self._network, self.built = self._upper, True
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"keep_statistics": self.keep_statistics, "checkpointing": self.checkpointing}
         return {**super().get_config(), **own, "encoder": keras.saving.serialize_keras_object(self.encoder)}
 

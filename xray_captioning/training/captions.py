@@ -1,12 +1,10 @@
 """Train a decoder on the features of a frozen encoder, or with the encoder's last block."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from xray_captioning.backend import device_count, keras, ops, replicas, seeded, training_scope
 from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle
@@ -20,6 +18,7 @@ from xray_captioning.data.features import Array
 from xray_captioning.data.outlines import read_outlines
 from xray_captioning.data.provenance import choose_split, open_studies, record_training
 from xray_captioning.data.splits import Split, data_digest
+from xray_captioning.data.studies import Studies
 from xray_captioning.decoders import CaptionModel, check_decoder, language_model
 from xray_captioning.decoders.model import new_model
 from xray_captioning.encoders import Encoder, saved
@@ -38,16 +37,13 @@ from xray_captioning.training.reward import Reward, Rewarded
 from xray_captioning.training.run_folder import RunFolder
 from xray_captioning.training.run_state import BEST, RunState
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Batches = dict[str, BatchDataset]  # of the parts of a split
 # Of the configuration, what shapes head and decoder beside the decoder's own fields.
 SHAPES = ("decoder", "head", "normalisation", "positions", "pool")
 
 
 def train(
-    studies: pd.DataFrame | str | Path,
+    studies: Studies | str | Path,
     config: Config,
     out: str | Path,
     encoder: Encoder | str | Path | None = None,
@@ -222,7 +218,7 @@ class _Material(NamedTuple):
     features: StudyFeatures | None = None
     first: Captioner | None = None
 
-    def inputs(self, studies: pd.DataFrame, training: bool = False) -> Inputs:
+    def inputs(self, studies: Studies, training: bool = False) -> Inputs:
         config, image = self.config, self.config.image
         if not config.training.encoder_learning_rate:
             given = studies, self.encoder, config, self.cache, self.features
@@ -231,7 +227,7 @@ class _Material(NamedTuple):
         pixels, varied = cached_pixels(images, config, self.cache), image.augment and training
         return datasets.pixel_inputs(pixels, images, image.views, image.normalisation, varied)
 
-    def batches(self, studies: pd.DataFrame, tokenizer: Any, labels: Array | None, training: bool) -> BatchDataset:
+    def batches(self, studies: Studies, tokenizer: Any, labels: Array | None, training: bool) -> BatchDataset:
         texts, options = targets.training_texts(studies, self.config), self.config.training
         tokens = tokenizer.encode_batch(texts, self.config.text.maximum_length)
         inputs = self.inputs(studies, training)
@@ -244,7 +240,7 @@ class _Material(NamedTuple):
         return BatchDataset(make, len(studies), options.batch_size, *order, drawn)
 
 
-def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Split) -> Captioner:
+def _trained(usable: Studies, given: _Material, run: RunFolder, split: Split) -> Captioner:
     """Fit head and decoder; what is known of the captioner is the number of its studies."""
     config, encoder, language = given.config, given.encoder, given.language
     parts = {name: usable[usable["study_id"].isin(ids)] for name, ids in split.parts.items()}

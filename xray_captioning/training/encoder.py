@@ -5,12 +5,10 @@ trained on the features of a finding classifier does not (Rajpurkar et al., arXi
 the encoder of the published captioning models).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -20,7 +18,7 @@ from xray_captioning.data import datasets
 from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import choose_split, open_studies, record_training
 from xray_captioning.data.splits import Split, data_digest, group_ids
-from xray_captioning.data.studies import with_images
+from xray_captioning.data.studies import Studies, with_images
 from xray_captioning.data.targets import study_images
 from xray_captioning.encoders import Encoder, FindingModel, saved
 from xray_captioning.encoders.encoder import mean_region, pooled_evidence
@@ -35,14 +33,11 @@ from xray_captioning.training.losses import Averaged, MaskedBinaryCrossentropy, 
 from xray_captioning.training.regions import outlined_cells
 from xray_captioning.training.run_folder import RunFolder
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 PENALTY = 1e-3  # scikit-learn's C: the smaller, the nearer to 0 are the weights of features
 
 
 def train_encoder(
-    studies: pd.DataFrame | str | Path,
+    studies: Studies | str | Path,
     config: Config,
     out: str | Path,
     weights: str | None = None,
@@ -127,7 +122,6 @@ class FindingsInTraining(Averaged, FindingModel):
             self.sides.build((None, None, self.encoder.channels))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), **self.own}
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
@@ -146,7 +140,7 @@ class FindingsInTraining(Averaged, FindingModel):
 class _LabelledStudies(NamedTuple):
     """Studies, their labels (studies, findings), each part's row numbers, and what is `more` known for training."""
 
-    studies: pd.DataFrame
+    studies: Studies
     labels: Labels
     rows: dict[str, Array]
     more: dict[str, Array] = {}  # noqa: RUF012
