@@ -86,10 +86,9 @@ class ContextFlow(keras.layers.Layer):
 
 @registered
 class ContextAggregation(keras.layers.Layer):
-    """Add to each region what the whole view around it shows.
+    """Add to each region what the whole view around it shows; ``grid`` is the number of views, rows and columns.
 
-    With ``X`` the feature map of one view, ``mean`` its mean over all regions, and ``[a, b]``
-    channels side by side::
+    With ``X`` the feature map of one view, ``mean`` its mean over all regions, and ``[a, b]`` channels side by side::
 
         F_0 = W_g relu(norm(mean(X))) + b_g                    global flow, the same in every region
         F_i = up(refine(conv(conv(pool_s([X, F_{i-1}])))))     context flow at scale s = 2^i
@@ -97,23 +96,19 @@ class ContextAggregation(keras.layers.Layer):
         Z   = Y * sigmoid(norm(W_s mean(Y) + b_s))             selection of channels
         out = X + g * Z
 
-    ``pool_s`` is the average over cells of s by s regions, ``up`` bilinear interpolation, ``conv`` a
-    3x3 depthwise separable convolution, normalised, then a ReLU, ``refine(x)`` is
-    ``x + x * sigmoid(W_2 relu(W_1 x + b_1) + b_2)``. The scales are those of :func:`pooling_scales`:
-    2 and 4 for 7x7 regions, none for 1x1. ``g`` is a learned gain of each channel, small at first, so
-    that training begins near plain attention. Where `refined` is False, as in models of before, nothing is
-    refined, ``F_0`` is ``relu(W_g mean(X) + b_g)``, and ``Z`` is ``Y + Y * sigmoid(W_s mean(Y) + b_s)``.
+    ``pool_s`` is the average over cells of s by s regions, ``up`` bilinear interpolation, ``conv`` a 3x3 depthwise
+    separable convolution, normalised, then a ReLU, ``refine(x)`` is ``x + x * sigmoid(W_2 relu(W_1 x + b_1) + b_2)``.
+    The scales are those of :func:`pooling_scales`. ``g`` is a learned gain of each channel, small at first, so that
+    training begins near plain attention. Where `refined` is False, as in models of before, nothing is refined, ``F_0``
+    is ``relu(W_g mean(X) + b_g)``, and ``Z`` is ``Y + Y * sigmoid(W_s mean(Y) + b_s)``. The views share all weights and
+    are aggregated separately; the attention joins them. A missing view stays zero.
 
-    The views share all weights and are aggregated separately; the attention joins them. A missing view stays zero.
-
-    Chained flows over a global one are those of Tang et al., arXiv:2002.12041, in the steps that Keras projects
-    build of its third version: fusion and refinement in each flow, then selection. The gain is that of Touvron et al.,
-    arXiv:2103.17239. What differs: every 3x3 convolution is separable, since whole ones of 512 channels would have
-    16 million weights in place of 2; the normalisation is over the channels of a region, not over a batch, so that
-    what a study gives does not depend on the others it is trained with; the map is added, where a segmentation
-    brings fine detail back by a decoder over earlier maps; the number of context flows follows from the map.
-
-    ``grid`` is the number of views, rows and columns.
+    Chained flows over a global one are those of Tang et al., arXiv:2002.12041, in the steps that Keras projects build
+    of its third version: fusion and refinement in each flow, then selection. The gain is that of Touvron et al.,
+    arXiv:2103.17239. What differs: every 3x3 convolution is separable, since whole ones of 512 channels would have 16
+    million weights in place of 2; the normalisation is over the channels of a region, not over a batch, so that what a
+    study gives does not depend on the others it is trained with; the map is added; the number of flows follows from the
+    map.
     """
 
     def __init__(self, grid: Any, refined: bool = True, **kwargs: Any) -> None:

@@ -47,35 +47,14 @@ class Decoder(keras.layers.Layer):
         raise NotImplementedError
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Read one token of each study.
-
-        Parameters
-        ----------
-        token : tensor, shape (batch,), int32
-        state : dict of tensors
-            As :meth:`start` or the step before returned it.
-
-        Returns
-        -------
-        logits : tensor, shape (batch, vocabulary), float32
-            Of the token that follows.
-        state : dict of tensors
+        """Read one token of each study, (batch,) int32, in a state as :meth:`start` or the step before returned it.
+        Return the logits of the token that follows, (batch, vocabulary) float32, and the next state.
         """
         raise NotImplementedError
 
     def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
-        """Return the logits of the token after each of ``tokens`` (teacher forcing).
-
-        Parameters
-        ----------
-        tokens : tensor, shape (batch, time), int32
-            Start token and words; zeros are padding.
-        training : bool, optional
-            Whether dropout is applied.
-
-        Returns
-        -------
-        tensor, shape (batch, time, vocabulary), float32
+        """Return the logits of the token after each of ``tokens`` (teacher forcing), (batch, time, vocabulary) float32.
+        Those are (batch, time) int32, start token and words; zeros are padding. Dropout is applied in `training`.
         """
         raise NotImplementedError
 

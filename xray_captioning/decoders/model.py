@@ -70,9 +70,7 @@ def _field_names(config: type | None) -> list[str]:
 
 
 def register_decoder(name: str, cls: type[Decoder], config: type | None = None, fields: Sequence[str] = ()) -> None:
-    """Make a decoder of one's own known by a name.
-
-    The entry-point group ``xray_captioning.decoders`` is how commands find it (docs/own_models.md).
+    """Make a decoder of one's own known by a name; docs/own_models.md has an example.
 
     Parameters
     ----------
@@ -81,8 +79,7 @@ def register_decoder(name: str, cls: type[Decoder], config: type | None = None, 
     cls : subclass of Decoder
         Made with the number of words, the values of both kinds of fields, and ``name`` and ``dtype``.
     config : type, optional
-        A dataclass, or msgspec.Struct, of fields of its own, which have defaults:
-        ``--set model.options.FIELD=VALUE``.
+        A dataclass, or msgspec.Struct, of fields of its own, which have defaults: ``--set model.options.FIELD=VALUE``.
     fields : sequence of str
         The fields of :class:`~xray_captioning.config.ModelConfig` that it is made from, such as ``units``, and
         ``grid`` (views, rows and columns of regions) and ``maximum_length`` (tokens of a caption).
@@ -90,8 +87,7 @@ def register_decoder(name: str, cls: type[Decoder], config: type | None = None, 
     Raises
     ------
     ConfigError
-        Another decoder has this name, the class is no Decoder, or fields are unknown, lack a
-        default or are named twice.
+        Another decoder has this name, the class is no Decoder, or fields are unknown, without default or named twice.
     """
     row, where = DecoderRow(cls, tuple(fields), config), f"decoder {name!r}"
     if not (isinstance(cls, type) and issubclass(cls, Decoder)):

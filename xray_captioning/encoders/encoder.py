@@ -99,25 +99,12 @@ class Encoder(keras.Model):
 
     @classmethod
     def load(cls, name: str | Path) -> Self:
-        """Load the encoder of a bundle.
-
-        Parameters
-        ----------
-        name : path
-            The folder of a bundle that holds an encoder or a captioner, or the name of a shipped one.
-
-        Returns
-        -------
-        Encoder
+        """Load the encoder of a bundle: of its folder, or the name of a shipped one.
 
         Raises
         ------
         BundleError
             The bundle is missing, incomplete, altered or does not fit its own configuration.
-
-        Examples
-        --------
-        >>> encoder = xc.Encoder.load("phantom_attention")  # doctest: +SKIP
         """
         from xray_captioning.encoders.saved import load_weights
 
@@ -144,36 +131,14 @@ class Encoder(keras.Model):
         return encoder
 
     def encode(self, images: Any, training: bool | None = None, network: Any = None) -> Any:
-        """Encode single images.
-
-        Parameters
-        ----------
-        images : tensor, shape (batch, height, width, 3), float32
-            Normalised as the model's configuration says.
-        training : bool, optional
-        network : keras.Model, optional
-            What computes in the backbone's place, with its variables.
-
-        Returns
-        -------
-        tensor, shape (batch, rows, columns, channels)
+        """Encode single images, (batch, height, width, 3) float32, normalised as the model's configuration says:
+        (batch, rows, columns, channels). A `network` computes in the backbone's place, with its variables.
         """
         return self.pooling_layer((network or self.backbone)(images, training=training))
 
     def call(self, images: Any, training: bool | None = None, network: Any = None) -> Any:
-        """Encode all views of studies.
-
-        Parameters
-        ----------
-        images : tensor, shape (batch, views, height, width, 3), float32
-            Normalised as the model's configuration says; zeros where a view is missing.
-        training, network
-            As :meth:`encode` takes them.
-
-        Returns
-        -------
-        tensor, shape (batch, views * rows * columns, channels)
-            Regions in the order view, row, column.
+        """Encode all views of studies, (batch, views, height, width, 3), zeros where a view is missing: (batch, views *
+        rows * columns, channels), in the order view, row, column. Otherwise as :meth:`encode`.
         """
         views = images.shape[1]
         maps = self.encode(ops.reshape(images, (-1, *images.shape[2:])), training, network)
@@ -199,17 +164,8 @@ class Encoder(keras.Model):
             raise ConfigError(f"{none}; leave training.encoder_learning_rate at 0 or choose another encoder")
 
     def classify(self, features: Any, mask: Any) -> Any:
-        """Return one logit for each finding.
-
-        Parameters
-        ----------
-        features : tensor, shape (batch, regions, channels)
-        mask : tensor, shape (batch, regions), bool
-            False for regions of views the study does not have.
-
-        Returns
-        -------
-        tensor, shape (batch, findings), float32
+        """Return one logit for each finding, (batch, findings) float32, of features (batch, regions, channels) and of a
+        mask (batch, regions), False for regions of views that the study does not have.
         """
         features = ops.cast(features, "float32")
         if self.pooling == "evidence":

@@ -59,10 +59,7 @@ def train(
     callbacks: Sequence[Any] = (),
     devices: Literal["one", "all"] = "one",
 ) -> Captioner:
-    """Train a decoder to write captions, keep its best epoch, and save it as a bundle.
-
-    The run folder holds the bundle, ``log.csv``, ``curves.png`` and the state from which an
-    interrupted run goes on to the same losses as an unbroken one.
+    """Train a decoder to write captions, keep its best epoch, and save it as a bundle (docs/training.md).
 
     Parameters
     ----------
@@ -71,58 +68,49 @@ def train(
     config : Config
         A recipe, such as :func:`xray_captioning.load_preset` returns.
     out : path
-        The run folder.
+        The run folder: the bundle, ``log.csv``, ``curves.png``, and the state from which `resume` goes on.
     encoder : Encoder or path, optional
-        An encoder, or a bundle with one. Without it the configuration's encoder starts from
-        ``weights``. It stays as it is: where ``config.training.encoder_learning_rate`` is
-        above 0, the last block of a copy is trained, which the captioner has.
+        An encoder, or a bundle with one. Without it the configuration's encoder starts from ``weights``. It stays as it
+        is: where ``config.training.encoder_learning_rate`` is above 0, the last block of a copy is trained.
     split : Split or path, optional
-        A split, or its file. Without one it is that of the encoder's bundle, where that was
-        trained on these very studies, or else made from ``config.fractions``.
+        A split, or its file. Without one it is that of the encoder's bundle, where that was trained on these very
+        studies, or else made from ``config.fractions``.
     cache : path, optional
         Where features are kept between runs; the usual folder when absent.
     resume : bool
-        Go on with the run in ``out``, if there is one; for more epochs, if the configuration has
-        more. ``training.schedule`` says at which rate.
+        Go on with the run in ``out``, if there is one, to the losses of an unbroken one; for more epochs, if the
+        configuration has more. ``training.schedule`` says at which rate.
     about : dict, optional
         More JSON values for the bundle, beside what is known of the path of the studies.
     measured : bool
-        Compare the captioner with the baselines on the test studies, and write the table into its bundle.
+        Compare the captioner with the baselines on the test studies; its ``about["rows"]`` is that table.
     weights : str, optional
-        What the configuration's encoder starts from where no other is given: ``random``,
-        ``imagenet`` (its published weights, which are downloaded), or a Keras ``.h5`` file of that
-        network without its top. When absent the published weights, if there are any.
+        What the configuration's encoder starts from where no other is given: ``random``, ``imagenet`` (its published
+        weights, which are downloaded and the default, if there are any), or a Keras ``.h5`` file of that network
+        without its top.
     features : path, StudyFeatures, tuple or mapping, optional
         Features to train on instead of images: a file that :func:`open_features
-        <xray_captioning.data.feature_files.open_features>` reads, (ids, array), or arrays by study id; (studies,
-        views, rows, columns, channels) or (studies, regions, channels), of any float dtype. They are joined to the
-        studies by id and read batch by batch. The captioner has the encoder that they name, or that is given, if
-        its weights made them; else it writes captions of features only.
+        <xray_captioning.data.feature_files.open_features>` reads, (ids, array), or arrays by study id; (studies, views,
+        rows, columns, channels) or (studies, regions, channels), of any float dtype. The captioner has the encoder that
+        they name, or that is given, if its weights made them; else it writes captions of features only.
     start_from : path, optional
-        A bundle whose captioner is trained further, instead of an encoder: with its encoder, its
-        decoder's weights and its words, to which those of the studies' texts are added.
+        A bundle whose captioner is trained further, instead of an encoder: with its encoder, its decoder's weights and
+        its words, to which those of the studies' texts are added.
     callbacks : sequence, optional
-        Keras callbacks that are called before an epoch is written, so that what they add to its
-        logs is in ``log.csv``; or ``tensorboard``, ``mlflow`` or ``wandb``, whose own callback then
-        writes into a folder of that name in the run folder, without network.
+        Keras callbacks, which are called before an epoch is written; or ``tensorboard``, ``mlflow`` or ``wandb``, whose
+        own callback then writes into a folder of that name in the run folder, without network.
     devices : {"one", "all"}
-        ``all`` divides every batch among all GPUs, or all devices of the backend if there is none.
-        A batch, and but for rounding and dropout a loss, is what it is on one.
-
-    Returns
-    -------
-    Captioner
-        Its ``about["rows"]`` is that table.
+        ``all`` divides every batch among all GPUs, or all devices of the backend if there is none. A batch, and but for
+        rounding and dropout a loss, is what it is on one.
 
     Raises
     ------
     ConfigError
-        ``out`` holds a run already, or, with ``resume``, another one; the encoder, or the
-        captioner to start from, does not fit the configuration, or was trained on test studies;
-        or published weights, of the encoder or the language model, cannot be had.
+        ``out`` holds a run already, or, with ``resume``, another one; the encoder, or the captioner to start from, does
+        not fit the configuration, or was trained on test studies; or published weights cannot be had.
     DataError
-        No study has both an image and a text, or the split does not fit; or features are not of
-        these studies, each once, or are no numbers.
+        No study has both an image and a text, or the split does not fit; or features are not of these studies, each
+        once, or are no numbers.
 
     Examples
     --------

@@ -49,16 +49,15 @@ def train_encoder(
     callbacks: Sequence[Any] = (),
     devices: Literal["one", "all"] = "one",
 ) -> tuple[Encoder, list[dict[str, Any]]]:
-    """Train an encoder to classify findings, and save its best epoch as a bundle.
+    """Train an encoder to classify findings, and save its best epoch as a bundle (docs/training.md).
 
     Parameters
     ----------
     studies, config, out, resume, about, callbacks, devices
         As :func:`xray_captioning.train` takes them.
     weights : str, optional
-        What the network starts from: ``random``, ``imagenet`` (its published weights, which are
-        downloaded), a bundle whose encoder is the same network, or a Keras ``.h5`` file of that
-        network without its top. When absent the published weights, if there are any.
+        What the network starts from: ``random``, ``imagenet`` (its published weights, which are downloaded and the
+        default, if there are any), a bundle whose encoder is the same network, or a Keras ``.h5`` file without its top.
     split : Split or path, optional
         A split, or its file; made from ``config.fractions`` when absent.
     cache : path, optional
@@ -68,14 +67,14 @@ def train_encoder(
     -------
     encoder : Encoder
     rows : list of dict
-        What :func:`xray_captioning.metrics.classification.classification_table` measures of each
-        finding on the test part, by patient.
+        What :func:`xray_captioning.metrics.classification.classification_table` measures of each finding on the test
+        part, by patient.
 
     Raises
     ------
     ConfigError
-        ``out`` holds a run already, or, with ``resume``, another one; the bundle in ``weights``
-        was trained on test studies; or the published weights cannot be had.
+        ``out`` holds a run already, or, with ``resume``, another one; the bundle in ``weights`` was trained on test
+        studies; or the published weights cannot be had.
     DataError
         No study has an image, or none has a known finding, or the split does not fit.
 
