@@ -232,10 +232,8 @@ class Captioner:
     def caption_iter(
         self, studies: Studies, beam_size: Size = None, sampling: Draw = None, views: Views = None, context: Told = None
     ) -> Iterator[Caption]:
-        """Yield captions one by one, for any number of studies; otherwise as :meth:`caption`.
-
-        Studies are read a batch at a time, so memory does not grow with their number. Only the
-        first batch with unfamiliar images is warned of.
+        """Yield captions of any number of studies, a batch at a time, otherwise as :meth:`caption`; one warning is
+        given.
         """
         write, warned = self._writer(beam_size, sampling), False
         for captions in write(self._encoded(studies, views), context):
@@ -275,9 +273,7 @@ class Captioner:
     def caption_features(
         self, features: Features, beam_size: Size = None, sampling: Draw = None, context: Told = None
     ) -> list[Caption]:
-        """Write a caption for each study whose features, NumPy arrays such as :meth:`features` returns, are known;
-        otherwise as :meth:`caption`.
-        """
+        """As :meth:`caption`, of studies whose features, arrays such as :meth:`features` returns, are known."""
         captions = self.write_captions(features, beam_size, sampling, context=context)
         applied.warn_if_unfamiliar(caption.novelty for caption in captions)
         return captions
@@ -290,9 +286,7 @@ class Captioner:
         total: Size = None,
         context: Told = None,
     ) -> list[Caption]:
-        """As :meth:`caption_features`, but it is the caller who warns of unfamiliar images, and who may know
-        the `total` of studies in all calls.
-        """
+        """As :meth:`caption_features`, but who calls warns, and may know the `total` of studies in all calls."""
         write, most = self._writer(beam_size, sampling, total), BATCH_SIZES[-1]
         starts = range(0, len(features.mask), most)
         parts = (Features(*(array[i : i + most] for array in features)) for i in starts)

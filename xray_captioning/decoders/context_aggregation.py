@@ -1,6 +1,5 @@
-"""Chained context aggregation over each view's feature map, then additive attention.
-
-Shapes below: N maps (every view of every study is one), R = rows * columns regions of a map, C channels.
+"""Chained context aggregation over each view's feature map, then additive attention. Shapes below: N maps (every view
+of every study is one), R = rows * columns regions of a map, C channels.
 """
 
 from typing import Any
@@ -18,9 +17,8 @@ def pooling_scales(rows: int, columns: int) -> list[int]:
 
 
 def pool_and_spread(length: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the matrices that average a line of regions into cells, and draw it again; float64. The first (cells,
-    length) takes the mean of each `scale` regions, the last cell what is left over; the second (length, cells)
-    interpolates between the cells' centres, constant beyond the outermost.
+    """Return matrices, float64: (cells, length) takes the mean of each `scale` regions, the last cell what is left
+    over; (length, cells) interpolates between the cells' centres, constant beyond the outermost.
     """
     cell = np.arange(length) // scale
     members = (cell == np.arange(cell[-1] + 1)[:, None]).astype(float)
@@ -161,9 +159,7 @@ class ContextAggregation(keras.layers.Layer):
 
 @registered
 class ChainedContext(GlobalAttention):
-    """:class:`ContextAggregation` of the regions, then :class:`GlobalAttention` over them. The aggregation is part
-    of ``start``, hence done once a study. ``grid`` is the number of views, rows and columns of the regions.
-    """
+    """:class:`GlobalAttention` to what :class:`ContextAggregation` makes once a study; `grid`: views, rows, columns."""
 
     refined = True
 

@@ -94,9 +94,8 @@ class WordDecoder(Decoder):
 
 @registered
 class TiedLogits(keras.layers.Layer):
-    """Similarity of a hidden vector to every word vector, with or without a bias for each word. A hidden vector of
-    another width than the word vectors is projected first. The owner of `embedding` builds it before this layer is
-    called (Press and Wolf, arXiv:1608.05859).
+    """Similarity of a hidden vector, projected to their width, to every word vector (Press and Wolf, arXiv:1608.05859),
+    with or without a bias for each word. The owner of `embedding` builds it before this layer is called.
     """
 
     def __init__(self, embedding: Any, use_bias: bool, **kwargs: Any) -> None:

@@ -101,9 +101,8 @@ def register_decoder(name: str, cls: type[Decoder], config: type | None = None, 
 
 @registered
 class RegionHead(keras.layers.Layer):
-    """Project each region, add its learned position, normalise, apply dropout. The projection is shared by all
-    regions of all views; the normalisation is over the channels of a region ("layer") or over the real regions of a
-    batch ("batch").
+    """Project each region, the same in all views, add its learned position, normalise over the channels of a region
+    ("layer") or over the real regions of a batch ("batch"), apply dropout.
     """
 
     def __init__(self, channels: int, normalisation: str, positions: bool, dropout: float, **kwargs: Any) -> None:
@@ -165,10 +164,9 @@ class TextEncoder(keras.layers.Layer):
 
 @registered
 class CaptionModel(keras.Model):
-    """Encoder features and tokens in, logits out; built as soon as it is made. ``grid`` is the number of views,
-    rows and columns of the encoder's regions, each of ``channels`` channels; a caption has at most
-    ``maximum_length`` tokens, and so has each of ``context`` kinds of text that the model reads, too. ``trained_on``
-    says which studies it was trained on, where they are known, and goes into a ``.keras`` file.
+    """Encoder features and tokens in, logits out; built as soon as it is made. ``grid`` is the number of views, rows
+    and columns of the regions, of so many ``channels``; a caption, and each of ``context`` kinds of text, has at most
+    ``maximum_length`` tokens. ``trained_on`` says on which studies it was trained, also in a ``.keras`` file.
     """
 
     def __init__(

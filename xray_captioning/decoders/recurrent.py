@@ -10,10 +10,9 @@ MANY = 64  # regions; fewer are projected before the loop, which spares it a pro
 
 
 class RecurrentDecoder(WordDecoder):
-    """Word vectors, a recurrent layer ``rnn``, logits; dropout on word vectors and before logits. A subclass
-    defines ``start``, ``read`` for a word, which returns what it says and what changes, and ``read_all`` for the
-    rows of captions, float32. It may change ``merged``. The state is ``units`` wide, word vectors are ``embedding``
-    wide.
+    """Word vectors, `embedding` wide, a recurrent layer ``rnn`` of `units`, logits; dropout before and after it. A
+    subclass defines ``start``, ``read`` for a word, which returns what it says and what changes, and ``read_all`` for
+    the rows of captions, float32; it may change ``merged``.
     """
 
     def __init__(
@@ -111,9 +110,7 @@ class _Recurrent(RecurrentDecoder):
 
 @registered
 class LstmDecoder(_Recurrent):
-    """An LSTM that starts from the image vector and reads it beside every word. As Vinyals et al., Show and Tell,
-    arXiv:1411.4555; the image joins every step as in Mao et al., arXiv:1412.6632.
-    """
+    """An LSTM that starts from the image vector (arXiv:1411.4555) and reads it beside every word (arXiv:1412.6632)."""
 
 
 @registered
@@ -126,9 +123,7 @@ class GruDecoder(_Recurrent):
 
 @registered
 class SimpleDecoder(_Recurrent):
-    """An LSTM over the words alone; a dense layer before the logits joins image and words. This is the "merge"
-    architecture of Tanti et al., arXiv:1708.02043.
-    """
+    """An LSTM over words; a dense layer before the logits joins the image (the "merge" of arXiv:1708.02043)."""
 
     reads_image = False
 
@@ -165,9 +160,8 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
         self.gru.build((None, self.channels + input_shape[-1]))
 
     def call(self, words: Any, hidden: Any, regions: Any, keys: Any, mask: Any) -> Any:
-        """Read word vectors (batch, embedding); return the hidden state and the weights.
-
-        `regions`, `keys` and `mask` are of studies, whose captions are neighbours in the batch.
+        """Read word vectors (batch, embedding) of studies' captions, neighbours in the batch; return hidden state and
+        weights.
         """
         query = ops.reshape(self.query(hidden), (ops.shape(keys)[0], -1, 1, self.attention))
         inner = ops.tanh(ops.expand_dims(keys, 1) + query)

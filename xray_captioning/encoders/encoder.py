@@ -149,10 +149,9 @@ class Encoder(keras.Model):
         return ops.repeat(mask, math.prod(self.grid), axis=1)
 
     def unfreeze_last_block(self) -> None:
-        """Let the last block of the backbone be trained, and no other weight; none is a ConfigError.
-
-        Batch normalisation stays as it is: its statistics would be those of few studies, and fine-tuning starts
-        from the very function that the frozen encoder is (Keras' guide to transfer learning).
+        """Let the last block of the backbone be trained, and no other weight; none is a ConfigError. Batch
+        normalisation keeps its statistics: others would be of few studies, and no frozen encoder's (Keras' guide to
+        transfer learning).
         """
         block = self.row.last_block
         self.trainable = True  # or none of its layers could be

@@ -35,9 +35,7 @@ _Row = tuple[object, ...]
 
 
 def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
-    """Draw both views of a study as grey images (size, size), uint8, the frontal one first. The lateral view is
-    drawn even if `study.lateral` is False. A size of less than 32 pixels is a ConfigError.
-    """
+    """Draw both views, also a lateral one not in the study, (size, size) uint8; below 32 pixels it is a ConfigError."""
     (frontal, _), (lateral, _) = draw(study, size)
     return frontal, lateral
 

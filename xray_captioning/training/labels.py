@@ -36,9 +36,7 @@ def finding_labels(studies: Studies) -> tuple[list[str], Labels]:
 
 
 def side_labels(studies: Studies, names: Sequence[str], labels: Labels) -> Labels:
-    """Return labels (studies, some): of each finding whether it is on the left, and whether on the right, by the words
-    of both sections. Where none of them says a side both are unknown. What no study has is left out.
-    """
+    """Return labels (studies, some): of findings that occur whether they are left, and right; unknown if unsaid."""
     sided = np.repeat(labels[:, :, None], 2, axis=2)
     for row, *texts in zip(sided, studies["findings"], studies["impression"]):
         said = asserted_details(find_mentions(" ".join(filter(None, texts)))) if (row > 0).any() else {}
