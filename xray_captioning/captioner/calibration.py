@@ -140,17 +140,15 @@ def distances(pooled: Array, present: Array, centre: Array, precision: Array) ->
 
 
 def hedged(caption: Any, threshold: float) -> list[str]:
-    """Return a caption's sentences, with "not confident" in place of those below a threshold.
+    """Return a caption's sentences, with "not confident" in place of those below a threshold (docs/confidence.md).
 
     Parameters
     ----------
     caption : Caption, or sequence of Sentence
     threshold : float
-        The least confidence of a sentence that is shown, in [0, 1]. At any threshold above 0,
-        whatever has no confidence is withheld, too: of images with a novelty above 1, or of a
-        search that the bundle was not fitted for. Only of a caption by a bundle that is not
-        calibrated (its novelty is None) nothing is withheld. Sentences without their caption do
-        not say why they have no confidence, so that they are never taken for such a bundle's.
+        The least confidence of a sentence that is shown, in [0, 1]. At any threshold above 0, whatever has no
+        confidence is withheld, too; but nothing of a caption by a bundle that is not calibrated (its novelty is None).
+        Sentences without their caption do not say why they have none, and are never taken for such a bundle's.
     """
     calibrated = getattr(caption, "novelty", math.nan) is not None
     # What a sentence counts as that has no confidence, or one that means nothing.

@@ -82,11 +82,6 @@ class Captioner:
     def load(cls, name: str | Path) -> Captioner:
         """Load a bundle from its folder, or a shipped one by its name.
 
-        Parameters
-        ----------
-        name : path
-            The folder of a bundle that holds a captioner, or ``"phantom_attention"``.
-
         Raises
         ------
         BundleError
@@ -133,12 +128,7 @@ class Captioner:
         return self.trained_on.split if self.trained_on else None
 
     def save(self, folder: str | Path) -> None:
-        """Write a bundle, whole or not at all.
-
-        Parameters
-        ----------
-        folder : path
-            Made if it is not there; files of other names in it are left alone.
+        """Write a bundle, whole or not at all, into a folder, in which files of other names are left alone.
 
         Raises
         ------
@@ -166,9 +156,8 @@ class Captioner:
     def export(
         self, folder: str | Path, form: str = "onnx", precision: str = "float32", images: Sequence[Image] = ()
     ) -> None:
-        """Write the captioner as graphs that run without Keras (:mod:`xray_captioning.runtime`).
-
-        Every graph is compared with Keras before the folder is whole.
+        """Write the captioner as graphs that run without Keras (:mod:`xray_captioning.runtime`), each compared with
+        Keras.
 
         Parameters
         ----------
@@ -197,7 +186,7 @@ class Captioner:
     def caption(
         self, studies: Studies, beam_size: Size = None, sampling: Draw = None, views: Views = None, context: Told = None
     ) -> list[Caption]:
-        """Write a caption for each study.
+        """Write a caption for each study, in the same order.
 
         Parameters
         ----------
@@ -212,20 +201,12 @@ class Captioner:
         sampling : Sampling, optional
             Draw the words at random instead of searching for likely ones.
         views : sequence of str, or of sequences of str, optional
-            ``frontal``, ``lateral`` or ``unknown``, one for each image, as the column ``views``
-            of a table of studies; one sequence of names holds for all studies. Each view has its
-            own place in the model (:func:`~xray_captioning.data.studies.select_images`). Where no
-            view is given, that which a DICOM file names counts, else the order.
+            ``frontal``, ``lateral`` or ``unknown``, one for each image, as the column ``views`` of a table of studies;
+            one sequence of names holds for all (:func:`~xray_captioning.data.studies.select_images`). Where no view
+            is given, that which a DICOM file names counts, else the order.
         context : sequence of (dict, str or None), optional
             For each study the texts that the model reads beside its images, as far as there are any, by kind as
             ``config.text.context`` names them: ``{"indication": "Cough."}``. A text alone is of the first kind.
-
-        Returns
-        -------
-        list of Caption
-            One for each study, in the same order. Where a calibrated bundle finds images unlike
-            those of its training, sentences have no confidence, and one
-            :class:`~xray_captioning.captioner.calibration.UnfamiliarImageWarning` says how many.
 
         Raises
         ------
@@ -237,6 +218,11 @@ class Captioner:
         ConfigError
             ``beam_size`` is no whole number from 1 on, the sampling has an impossible value, or the model reads no
             such ``context``.
+
+        Warns
+        -----
+        UnfamiliarImageWarning
+            Once, with their number, of images unlike those of a calibrated bundle's training: without confidence.
         """
         write = self._writer(beam_size, sampling)
         captions = list(chain.from_iterable(write(self._encoded(studies, views), context)))
@@ -246,10 +232,8 @@ class Captioner:
     def caption_iter(
         self, studies: Studies, beam_size: Size = None, sampling: Draw = None, views: Views = None, context: Told = None
     ) -> Iterator[Caption]:
-        """Yield captions one by one, for any number of studies; otherwise as :meth:`caption`.
-
-        Studies are read a batch at a time, so memory does not grow with their number. Only the
-        first batch with unfamiliar images is warned of.
+        """Yield captions of any number of studies, a batch at a time, otherwise as :meth:`caption`; one warning is
+        given.
         """
         write, warned = self._writer(beam_size, sampling), False
         for captions in write(self._encoded(studies, views), context):
@@ -264,11 +248,6 @@ class Captioner:
         Features
             ``regions`` (studies, views * rows * columns, channels), float32, in the order view, row, column;
             ``mask`` (studies, views * rows * columns), bool, False for those of a view that the study does not have.
-
-        Raises
-        ------
-        ImageError, DataError
-            As :meth:`caption`.
         """
         placed, config = list(self._placed(studies, views)), self.config
         if resized:  # "area" leaves pixels of the model's size as they are; others cut them again
@@ -279,12 +258,8 @@ class Captioner:
         return Features(empty, empty.any(axis=-1))
 
     def findings(self, studies: Studies, views: Views = None) -> list[dict[str, float]]:
-        """Classify findings in the images of studies, given as :meth:`caption` takes them.
-
-        Returns
-        -------
-        list of dict
-            For each study, the probability, in [0, 1], of each finding that the encoder knows.
+        """Return for each study, given as :meth:`caption` takes them, the probability, in [0, 1], of each finding that
+        the encoder knows.
 
         Raises
         ------
@@ -298,15 +273,7 @@ class Captioner:
     def caption_features(
         self, features: Features, beam_size: Size = None, sampling: Draw = None, context: Told = None
     ) -> list[Caption]:
-        """Write a caption for each study whose features are known; otherwise as :meth:`caption`.
-
-        Parameters
-        ----------
-        features : Features
-            NumPy arrays, such as :meth:`features` returns.
-        beam_size, sampling, context
-            As :meth:`caption` takes them.
-        """
+        """As :meth:`caption`, of studies whose features, arrays such as :meth:`features` returns, are known."""
         captions = self.write_captions(features, beam_size, sampling, context=context)
         applied.warn_if_unfamiliar(caption.novelty for caption in captions)
         return captions
@@ -319,9 +286,7 @@ class Captioner:
         total: Size = None,
         context: Told = None,
     ) -> list[Caption]:
-        """As :meth:`caption_features`, but it is the caller who warns of unfamiliar images, and who may know
-        the `total` of studies in all calls.
-        """
+        """As :meth:`caption_features`, but who calls warns, and may know the `total` of studies in all calls."""
         write, most = self._writer(beam_size, sampling, total), BATCH_SIZES[-1]
         starts = range(0, len(features.mask), most)
         parts = (Features(*(array[i : i + most] for array in features)) for i in starts)

@@ -40,9 +40,7 @@ class CompiledSearch:
         sampling: Sampling | None = None,
         total: int | None = None,
     ) -> Search:
-        """Return a function from `Features` of at most ``BATCH_SIZES[-1]`` studies, arrays, and perhaps their
-        context, token ids (studies, kinds, words), to their `SearchResult`.
-        """
+        """Return a function from `Features` of up to ``BATCH_SIZES[-1]`` studies, and context, to a `SearchResult`."""
         # A beam of 1 is greedy search, or sampling where that is given; `total` is how many studies will be searched,
         # where that is known. Settings that cannot work raise `ConfigError`.
         _check(beam_size, sampling)

@@ -34,9 +34,7 @@ def deletion_curves(
     finding : str
         One that the caption of the study names.
     method : {"attention", "class activation", "gradient"}
-        Whose order the regions have, the strongest first.
-    steps : int
-        How many there are; the last changes all regions.
+        Whose order the regions have, the strongest first, in so many `steps`; the last changes all.
 
     Returns
     -------

@@ -1,7 +1,5 @@
-"""A captioner whose networks are exported graphs, so that neither Keras nor TensorFlow is needed.
-
-An exported folder is a bundle with graphs in the place of Keras' weights. Under ``export`` its
-``captioner.json`` names their format, and the inputs and outputs of each (docs/runtime.md).
+"""A captioner whose networks are exported graphs, so that neither Keras nor TensorFlow is needed: a bundle whose
+``captioner.json`` has under ``export`` their format, and the inputs and outputs of each (docs/runtime.md).
 """
 
 from collections.abc import Callable, Iterator

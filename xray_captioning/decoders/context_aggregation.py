@@ -1,6 +1,5 @@
-"""Chained context aggregation over each view's feature map, then additive attention.
-
-Shapes below: N maps (every view of every study is one), R = rows * columns regions of a map, C channels.
+"""Chained context aggregation over each view's feature map, then additive attention. Shapes below: N maps (every view
+of every study is one), R = rows * columns regions of a map, C channels.
 """
 
 from typing import Any
@@ -18,9 +17,8 @@ def pooling_scales(rows: int, columns: int) -> list[int]:
 
 
 def pool_and_spread(length: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the matrices that average a line of regions into cells, and draw it again; float64. The first (cells,
-    length) takes the mean of each `scale` regions, the last cell what is left over; the second (length, cells)
-    interpolates between the cells' centres, constant beyond the outermost.
+    """Return matrices, float64: (cells, length) takes the mean of each `scale` regions, the last cell what is left
+    over; (length, cells) interpolates between the cells' centres, constant beyond the outermost.
     """
     cell = np.arange(length) // scale
     members = (cell == np.arange(cell[-1] + 1)[:, None]).astype(float)
@@ -42,10 +40,8 @@ class Convolution(keras.layers.Layer):
         self.norm = keras.layers.LayerNormalization(name="norm", dtype=self.dtype_policy)
 
     def build(self, maps_shape: Any) -> None:
-        """Build for maps (N, rows * columns, channels) of any channels."""
         self.convolution.build((None, self.rows, self.columns, maps_shape[-1]))
         self.norm.build((None, None, None, self.channels))
-        self.built = True
 
     def call(self, maps: Any) -> Any:
         """Return maps (N, rows * columns, channels)."""
@@ -74,7 +70,6 @@ class ContextFlow(keras.layers.Layer):
     def build(self, maps_shape: Any) -> None:
         for i, layer in enumerate([*self.convolutions, *self.refinement]):
             layer.build((None, None, self.channels if i else 2 * self.channels))
-        self.built = True
 
     def call(self, maps: Any, previous: Any) -> Any:
         """Return this flow (N, R, C) of the feature maps and the flow before it, both (N, R, C)."""
@@ -89,10 +84,9 @@ class ContextFlow(keras.layers.Layer):
 
 @registered
 class ContextAggregation(keras.layers.Layer):
-    """Add to each region what the whole view around it shows.
+    """Add to each region what the whole view around it shows; ``grid`` is the number of views, rows and columns.
 
-    With ``X`` the feature map of one view, ``mean`` its mean over all regions, and ``[a, b]``
-    channels side by side::
+    With ``X`` the feature map of one view, ``mean`` its mean over all regions, and ``[a, b]`` channels side by side::
 
         F_0 = W_g relu(norm(mean(X))) + b_g                    global flow, the same in every region
         F_i = up(refine(conv(conv(pool_s([X, F_{i-1}])))))     context flow at scale s = 2^i
@@ -100,23 +94,19 @@ class ContextAggregation(keras.layers.Layer):
         Z   = Y * sigmoid(norm(W_s mean(Y) + b_s))             selection of channels
         out = X + g * Z
 
-    ``pool_s`` is the average over cells of s by s regions, ``up`` bilinear interpolation, ``conv`` a
-    3x3 depthwise separable convolution, normalised, then a ReLU, ``refine(x)`` is
-    ``x + x * sigmoid(W_2 relu(W_1 x + b_1) + b_2)``. The scales are those of :func:`pooling_scales`:
-    2 and 4 for 7x7 regions, none for 1x1. ``g`` is a learned gain of each channel, small at first, so
-    that training begins near plain attention. Where `refined` is False, as in models of before, nothing is
-    refined, ``F_0`` is ``relu(W_g mean(X) + b_g)``, and ``Z`` is ``Y + Y * sigmoid(W_s mean(Y) + b_s)``.
+    ``pool_s`` is the average over cells of s by s regions, ``up`` bilinear interpolation, ``conv`` a 3x3 depthwise
+    separable convolution, normalised, then a ReLU, ``refine(x)`` is ``x + x * sigmoid(W_2 relu(W_1 x + b_1) + b_2)``.
+    The scales are those of :func:`pooling_scales`. ``g`` is a learned gain of each channel, small at first, so that
+    training begins near plain attention. Where `refined` is False, as in models of before, nothing is refined, ``F_0``
+    is ``relu(W_g mean(X) + b_g)``, and ``Z`` is ``Y + Y * sigmoid(W_s mean(Y) + b_s)``. The views share all weights and
+    are aggregated separately; the attention joins them. A missing view stays zero.
 
-    The views share all weights and are aggregated separately; the attention joins them. A missing view stays zero.
-
-    Chained flows over a global one are those of Tang et al., arXiv:2002.12041, in the steps that Keras projects
-    build of its third version: fusion and refinement in each flow, then selection. The gain is that of Touvron et al.,
-    arXiv:2103.17239. What differs: every 3x3 convolution is separable, since whole ones of 512 channels would have
-    16 million weights in place of 2; the normalisation is over the channels of a region, not over a batch, so that
-    what a study gives does not depend on the others it is trained with; the map is added, where a segmentation
-    brings fine detail back by a decoder over earlier maps; the number of context flows follows from the map.
-
-    ``grid`` is the number of views, rows and columns.
+    Chained flows over a global one are those of Tang et al., arXiv:2002.12041, in the steps that Keras projects build
+    of its third version: fusion and refinement in each flow, then selection. The gain is that of Touvron et al.,
+    arXiv:2103.17239. What differs: every 3x3 convolution is separable, since whole ones of 512 channels would have 16
+    million weights in place of 2; the normalisation is over the channels of a region, not over a batch, so that what a
+    study gives does not depend on the others it is trained with; the map is added; the number of flows follows from the
+    map.
     """
 
     def __init__(self, grid: Any, refined: bool = True, **kwargs: Any) -> None:
@@ -140,7 +130,6 @@ class ContextAggregation(keras.layers.Layer):
             layer.build(maps)
         start = keras.initializers.Constant(0.1)
         self.gain = self.add_weight(shape=(channels,), initializer=start, name="gain")
-        self.built = True
 
     def call(self, features: Features) -> Features:
         """Return features of the same shape and mask; a view is masked whole or not at all."""
@@ -170,9 +159,7 @@ class ContextAggregation(keras.layers.Layer):
 
 @registered
 class ChainedContext(GlobalAttention):
-    """:class:`ContextAggregation` of the regions, then :class:`GlobalAttention` over them. The aggregation is part
-    of ``start``, hence done once a study. ``grid`` is the number of views, rows and columns of the regions.
-    """
+    """:class:`GlobalAttention` to what :class:`ContextAggregation` makes once a study; `grid`: views, rows, columns."""
 
     refined = True
 

@@ -47,35 +47,14 @@ class Decoder(keras.layers.Layer):
         raise NotImplementedError
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Read one token of each study.
-
-        Parameters
-        ----------
-        token : tensor, shape (batch,), int32
-        state : dict of tensors
-            As :meth:`start` or the step before returned it.
-
-        Returns
-        -------
-        logits : tensor, shape (batch, vocabulary), float32
-            Of the token that follows.
-        state : dict of tensors
+        """Read one token of each study, (batch,) int32, in a state as :meth:`start` or the step before returned it.
+        Return the logits of the token that follows, (batch, vocabulary) float32, and the next state.
         """
         raise NotImplementedError
 
     def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
-        """Return the logits of the token after each of ``tokens`` (teacher forcing).
-
-        Parameters
-        ----------
-        tokens : tensor, shape (batch, time), int32
-            Start token and words; zeros are padding.
-        training : bool, optional
-            Whether dropout is applied.
-
-        Returns
-        -------
-        tensor, shape (batch, time, vocabulary), float32
+        """Return the logits of the token after each of ``tokens`` (teacher forcing), (batch, time, vocabulary) float32.
+        Those are (batch, time) int32, start token and words; zeros are padding. Dropout is applied in `training`.
         """
         raise NotImplementedError
 
@@ -111,14 +90,12 @@ class WordDecoder(Decoder):
         """Build both layers, for hidden vectors of ``units`` channels."""
         self.embedding.build((None, None))
         self.logits.build((None, None, units))
-        self.built = True
 
 
 @registered
 class TiedLogits(keras.layers.Layer):
-    """Similarity of a hidden vector to every word vector, with or without a bias for each word. A hidden vector of
-    another width than the word vectors is projected first. The owner of `embedding` builds it before this layer is
-    called (Press and Wolf, arXiv:1608.05859).
+    """Similarity of a hidden vector, projected to their width, to every word vector (Press and Wolf, arXiv:1608.05859),
+    with or without a bias for each word. The owner of `embedding` builds it before this layer is called.
     """
 
     def __init__(self, embedding: Any, use_bias: bool, **kwargs: Any) -> None:
@@ -141,7 +118,6 @@ class TiedLogits(keras.layers.Layer):
             self.project.build(hidden_shape)
         if self.use_bias:
             self.bias = self.add_weight((self.embedding.input_dim,), "zeros", name="bias")
-        self.built = True
 
     def call(self, hidden: Any) -> Any:
         """Return logits (..., vocabulary), float32, of hidden vectors (..., channels)."""

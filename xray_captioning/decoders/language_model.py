@@ -1,7 +1,5 @@
-"""Pretrained GPT-2s: read from a folder or through keras-hub, and copied into a decoder.
-
-A folder in Hugging Face's layout holds ``config.json``, ``model.safetensors`` and ``vocab.json``
-with ``merges.txt`` (or ``tokenizer.json``); one in keras-hub's layout is a saved preset.
+"""Pretrained GPT-2s, copied into a decoder: presets of keras-hub, or folders in its layout or Hugging Face's, with
+``config.json``, ``model.safetensors`` and ``vocab.json`` with ``merges.txt`` (or ``tokenizer.json``).
 """
 
 import os
@@ -43,10 +41,9 @@ class LanguageModel(NamedTuple):
 
 
 def resolve_language_model(config: Config) -> tuple[Config, LanguageModel | None]:
-    """Read the language model that a configuration names, and fit the configuration to it. Returned are the
-    configuration with the sizes of the language model, and that model; where it names none, the configuration as it
-    is and None. A model that cannot be had or does not fit is a ConfigError, a damaged folder a BundleError, a
-    missing package a MissingExtraError.
+    """Return a configuration with the sizes of the language model that it names, and that model; else as it is and
+    None. A model that cannot be had or does not fit is a ConfigError, a damaged folder a BundleError, a missing package
+    a MissingExtraError.
     """
     name = config.model.language_model
     if not name:

@@ -70,9 +70,7 @@ def _field_names(config: type | None) -> list[str]:
 
 
 def register_decoder(name: str, cls: type[Decoder], config: type | None = None, fields: Sequence[str] = ()) -> None:
-    """Make a decoder of one's own known by a name.
-
-    The entry-point group ``xray_captioning.decoders`` is how commands find it (docs/own_models.md).
+    """Make a decoder of one's own known by a name; docs/own_models.md has an example.
 
     Parameters
     ----------
@@ -81,8 +79,7 @@ def register_decoder(name: str, cls: type[Decoder], config: type | None = None, 
     cls : subclass of Decoder
         Made with the number of words, the values of both kinds of fields, and ``name`` and ``dtype``.
     config : type, optional
-        A dataclass, or msgspec.Struct, of fields of its own, which have defaults:
-        ``--set model.options.FIELD=VALUE``.
+        A dataclass, or msgspec.Struct, of fields of its own, which have defaults: ``--set model.options.FIELD=VALUE``.
     fields : sequence of str
         The fields of :class:`~xray_captioning.config.ModelConfig` that it is made from, such as ``units``, and
         ``grid`` (views, rows and columns of regions) and ``maximum_length`` (tokens of a caption).
@@ -90,8 +87,7 @@ def register_decoder(name: str, cls: type[Decoder], config: type | None = None, 
     Raises
     ------
     ConfigError
-        Another decoder has this name, the class is no Decoder, or fields are unknown, lack a
-        default or are named twice.
+        Another decoder has this name, the class is no Decoder, or fields are unknown, without default or named twice.
     """
     row, where = DecoderRow(cls, tuple(fields), config), f"decoder {name!r}"
     if not (isinstance(cls, type) and issubclass(cls, Decoder)):
@@ -105,9 +101,8 @@ def register_decoder(name: str, cls: type[Decoder], config: type | None = None, 
 
 @registered
 class RegionHead(keras.layers.Layer):
-    """Project each region, add its learned position, normalise, apply dropout. The projection is shared by all
-    regions of all views; the normalisation is over the channels of a region ("layer") or over the real regions of a
-    batch ("batch").
+    """Project each region, the same in all views, add its learned position, normalise over the channels of a region
+    ("layer") or over the real regions of a batch ("batch"), apply dropout.
     """
 
     def __init__(self, channels: int, normalisation: str, positions: bool, dropout: float, **kwargs: Any) -> None:
@@ -126,7 +121,6 @@ class RegionHead(keras.layers.Layer):
         if self.positions:
             shape = regions, self.channels
             self.position = self.add_weight(shape, "random_normal", name="position")
-        self.built = True
 
     def call(self, features: Features, training: bool | None = None) -> Features:
         """Return features of regions (batch, regions, channels) and the same mask."""
@@ -158,7 +152,6 @@ class TextEncoder(keras.layers.Layer):
         self.embedding.build((None, None))
         self.convolution.build((None, None, self.embedding.output_dim))
         self.project.build((None, self.kinds * self.channels))
-        self.built = True
 
     def call(self, tokens: Any) -> Any:
         """Return vectors (batch, channels) of token ids (batch, kinds, words), int32, zeros behind each text."""
@@ -171,10 +164,9 @@ class TextEncoder(keras.layers.Layer):
 
 @registered
 class CaptionModel(keras.Model):
-    """Encoder features and tokens in, logits out; built as soon as it is made. ``grid`` is the number of views,
-    rows and columns of the encoder's regions, each of ``channels`` channels; a caption has at most
-    ``maximum_length`` tokens, and so has each of ``context`` kinds of text that the model reads, too. ``trained_on``
-    says which studies it was trained on, where they are known, and goes into a ``.keras`` file.
+    """Encoder features and tokens in, logits out; built as soon as it is made. ``grid`` is the number of views, rows
+    and columns of the regions, of so many ``channels``; a caption, and each of ``context`` kinds of text, has at most
+    ``maximum_length`` tokens. ``trained_on`` says on which studies it was trained, also in a ``.keras`` file.
     """
 
     def __init__(
@@ -208,7 +200,6 @@ class CaptionModel(keras.Model):
         self.build(None)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, and what it was trained on, as JSON types."""
         names = ("vocabulary_size", "grid", "channels", "maximum_length", "context")
         own = {"config": asdict(self.config), **{name: getattr(self, name) for name in names}}
         record = self.trained_on and self.trained_on.to_dict()
@@ -216,7 +207,6 @@ class CaptionModel(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> CaptionModel:
-        """Make a model with new weights of what :meth:`get_config` returned."""
         values = {**config, "config": msgspec.convert(config["config"], ModelConfig)}
         record = values.pop("trained_on", None)  # files of before have none
         model = cls(**values)
@@ -229,7 +219,6 @@ class CaptionModel(keras.Model):
         self.decoder.build(Features((*regions[:2], self.head.channels), mask), (None, None))
         if self.context:
             self.texts.build((None, self.context, self.maximum_length))
-        self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return logits (batch, time, vocabulary), float32, by teacher forcing. `inputs` are ``regions`` (batch,
@@ -250,7 +239,6 @@ class CaptionModel(keras.Model):
         return self.decoder.start(self.informed(self.head(features, training=False), context))
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Return the decoder's logits (batch, vocabulary) and next state."""
         return self.decoder.step(token, state)
 
 

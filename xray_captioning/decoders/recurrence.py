@@ -19,9 +19,8 @@ from xray_captioning.decoders.decoder import masked_softmax
 
 
 class Words:
-    """The words of captions as rows, in the order in which a recurrent layer reads them. Rows are (T, B, ...), or,
-    if `packed`, (words, ...) without the padding behind captions: all first words, the longest caption's first,
-    then all second words.
+    """The words of captions as rows, as a recurrent layer reads them: (T, B, ...), or, if `packed`, (words, ...)
+    without the padding behind captions: all first words, the longest caption's first, then all second words.
     """
 
     def __init__(self, tokens: Any, packed: bool = False) -> None:
@@ -135,10 +134,9 @@ class Gru:
 
 
 class AttentiveGru(Gru):
-    """That GRU, to which the weighted mean of regions is added at each step, too. `keys` (B, R, A), `regions` and
-    `mask` (B, R) are of regions, `energy` (A, 1) is V; the query follows the gates in the product. Few regions are
-    given as what they add to the gates, (B, R, G), many as they are, (B, R, C), with the `kernel` (C, G) that makes
-    this of their mean.
+    """That GRU, to which the mean of regions, weighted with `energy` (A, 1), V, is added, too; the query follows the
+    gates in the product. Of regions are `keys` (B, R, A), `mask` (B, R), and few as what they add to the gates, (B, R,
+    G), many as they are, (B, R, C), with the `kernel` (C, G) that makes this of their mean.
     """
 
     def __init__(self, keys: Any, regions: Any, mask: Any, energy: Any, kernel: Any = None) -> None:

@@ -10,10 +10,9 @@ MANY = 64  # regions; fewer are projected before the loop, which spares it a pro
 
 
 class RecurrentDecoder(WordDecoder):
-    """Word vectors, a recurrent layer ``rnn``, logits; dropout on word vectors and before logits. A subclass
-    defines ``start``, ``read`` for a word, which returns what it says and what changes, and ``read_all`` for the
-    rows of captions, float32. It may change ``merged``. The state is ``units`` wide, word vectors are ``embedding``
-    wide.
+    """Word vectors, `embedding` wide, a recurrent layer ``rnn`` of `units`, logits; dropout before and after it. A
+    subclass defines ``start``, ``read`` for a word, which returns what it says and what changes, and ``read_all`` for
+    the rows of captions, float32; it may change ``merged``.
     """
 
     def __init__(
@@ -35,7 +34,6 @@ class RecurrentDecoder(WordDecoder):
         """Make a subclass' own layers that are made before the logits."""
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Read one token, return float32 logits and the next state."""
         hidden, changed = self.read(token, self.embedding(token), state)
         return self.logits(self.merged(hidden, state.get("image"))), {**state, **changed}
 
@@ -98,7 +96,6 @@ class _Recurrent(RecurrentDecoder):
         return hidden, dict(zip(self.names, states))
 
     def read_all(self, words: Words, tokens: Any, vectors: Any, state: State) -> Any:
-        """Read all words as :meth:`read` does one."""
         cell, wide = self.rnn.cell, self.wide
         kernel, of_image = ops.split(cell.kernel, [vectors.shape[-1]], axis=0)
         x, bias = multiply(vectors, kernel), cell.bias
@@ -113,9 +110,7 @@ class _Recurrent(RecurrentDecoder):
 
 @registered
 class LstmDecoder(_Recurrent):
-    """An LSTM that starts from the image vector and reads it beside every word. As Vinyals et al., Show and Tell,
-    arXiv:1411.4555; the image joins every step as in Mao et al., arXiv:1412.6632.
-    """
+    """An LSTM that starts from the image vector (arXiv:1411.4555) and reads it beside every word (arXiv:1412.6632)."""
 
 
 @registered
@@ -128,9 +123,7 @@ class GruDecoder(_Recurrent):
 
 @registered
 class SimpleDecoder(_Recurrent):
-    """An LSTM over the words alone; a dense layer before the logits joins image and words. This is the "merge"
-    architecture of Tanti et al., arXiv:1708.02043.
-    """
+    """An LSTM over words; a dense layer before the logits joins the image (the "merge" of arXiv:1708.02043)."""
 
     reads_image = False
 
@@ -165,12 +158,10 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
         self.query.build((None, self.units))
         self.energy.build((None, self.regions, self.attention))
         self.gru.build((None, self.channels + input_shape[-1]))
-        self.built = True
 
     def call(self, words: Any, hidden: Any, regions: Any, keys: Any, mask: Any) -> Any:
-        """Read word vectors (batch, embedding); return the hidden state and the weights.
-
-        `regions`, `keys` and `mask` are of studies, whose captions are neighbours in the batch.
+        """Read word vectors (batch, embedding) of studies' captions, neighbours in the batch; return hidden state and
+        weights.
         """
         query = ops.reshape(self.query(hidden), (ops.shape(keys)[0], -1, 1, self.attention))
         inner = ops.tanh(ops.expand_dims(keys, 1) + query)
@@ -222,7 +213,6 @@ class GlobalAttention(RecurrentDecoder):
         return ops.where(real, read, 0), {"hidden": hidden, "attention": attention}
 
     def read_all(self, words: Words, tokens: Any, vectors: Any, state: State) -> Any:
-        """Read all words as :meth:`read` does one."""
         cell, gru, wide = self.cell, self.cell.gru, self.wide
         regions, keys, mask = (wide(state["study"][name]) for name in ("regions", "keys", "mask"))
         of_regions, of_words = ops.split(gru.kernel, [regions.shape[-1]], axis=0)

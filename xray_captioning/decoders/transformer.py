@@ -1,6 +1,5 @@
-"""Pre-norm Transformer blocks with cross-attention to all regions and a self-attention cache.
-
-Shapes below: B batch, T tokens, R regions, H heads, D channels of a head.
+"""Pre-norm Transformer blocks with cross-attention to all regions and a self-attention cache. Shapes below: B batch, T
+tokens, R regions, H heads, D channels of a head.
 """
 
 from typing import Any
@@ -28,16 +27,14 @@ class CachedAttention(keras.layers.Layer):
         self.key.build(source_shape)
         self.value.build(source_shape)
         self.output_layer.build(x_shape)
-        self.built = True
 
     def memory(self, source: Any, words: Words | None = None) -> tuple[Any, Any]:
         """Return keys and values (B, H, S, D) of a source (B, S, channels), or rows of `words`."""
         return self._split(self.key(source), words), self._split(self.value(source), words)
 
     def call(self, x: Any, memory: tuple[Any, Any], mask: Any, words: Words | None = None) -> tuple[Any, Any]:
-        """Attend from x (B, T, width) to a memory where ``mask`` (B or 1, T or 1, S) is True. Return the output (B,
-        T, width) and the float32 weights (B, T, S), their mean over heads. With `words` x and the output are their
-        packed rows.
+        """Attend from x (B, T, width), or rows of `words`, to a memory where ``mask`` (B or 1, T or 1, S) is True: the
+        output, alike, and the float32 weights (B, T, S), their mean over heads.
         """
         keys, values = memory
         query = self._split(self.query(x), words) * (self.width // self.heads) ** -0.5
@@ -79,7 +76,6 @@ class Block(keras.layers.Layer):
         self.cross_attention.build(x_shape, regions_shape)
         self.expand.build(x_shape)
         self.contract.build((*x_shape[:-1], 4 * x_shape[-1]))
-        self.built = True
 
     def past(self, x: Any, words: Words | None = None) -> tuple[Any, Any]:
         """Return this block's self-attention keys and values of x (B, T, width), or rows."""
@@ -164,9 +160,8 @@ class Transformer(WordDecoder):
         }
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Read one token, add its keys and values to the past, return logits and state. The beams of a study are
-        treated as words of one text, each of which attends only to the places of its own lineage. The keys of the
-        study's regions are then read once for all beams.
+        """Read one token. The beams of a study are treated as words of one text, each of which attends only to the
+        places of its own lineage; so the keys of the study's regions are read once for all beams.
         """
         study, place = state["study"], self._place(token, state)
         images, image_mask = study["images"], study["mask"][:, None]

@@ -123,21 +123,17 @@ def register_encoder(
     last_block: tuple[str, ...] = (),
     read: Callable[[Any, Path], None] | None = None,
 ) -> None:
-    """Make an encoder of one's own known by a name.
-
-    The entry-point group ``xray_captioning.encoders`` is how commands find it (docs/own_models.md).
+    """Make an encoder of one's own known by a name; docs/own_models.md has an example.
 
     Parameters
     ----------
     name : str
         What ``model.encoder`` and ``--encoder`` call it.
     build : callable
-        ``build(size, published)`` returns a built keras.Model from images (batch, size, size, 3),
-        float32, to (batch, rows, columns, channels), float32. ``published`` asks for its published
-        weights; it is False unless there is a `normalisation`.
+        ``build(size, published)`` returns a built keras.Model from images (batch, size, size, 3), float32, to (batch,
+        rows, columns, channels), float32; ``published``, with its published weights, only where a `normalisation` is.
     normalisation, size, resize
-        The images that the published weights expect, as the fields of :class:`~xray_captioning.config.ImageConfig`;
-        ``size`` in pixels. A normalisation says that there are such weights.
+        The images that the published weights expect, as fields of :class:`~xray_captioning.config.ImageConfig`.
     pooling : {"mean", "evidence"}
         How a study's regions are joined to classify findings.
     last_block : tuple of str

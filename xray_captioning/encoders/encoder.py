@@ -99,25 +99,12 @@ class Encoder(keras.Model):
 
     @classmethod
     def load(cls, name: str | Path) -> Self:
-        """Load the encoder of a bundle.
-
-        Parameters
-        ----------
-        name : path
-            The folder of a bundle that holds an encoder or a captioner, or the name of a shipped one.
-
-        Returns
-        -------
-        Encoder
+        """Load the encoder of a bundle: of its folder, or the name of a shipped one.
 
         Raises
         ------
         BundleError
             The bundle is missing, incomplete, altered or does not fit its own configuration.
-
-        Examples
-        --------
-        >>> encoder = xc.Encoder.load("phantom_attention")  # doctest: +SKIP
         """
         from xray_captioning.encoders.saved import load_weights
 
@@ -131,14 +118,12 @@ class Encoder(keras.Model):
         return encoder
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, and what it was trained on."""
         own = {name: getattr(self, name) for name in ("name_of_backbone", "size", "pool", "network")}
         own |= {"findings": list(self.findings), "trained_on": self.trained_on and self.trained_on.to_dict()}
         return {**super().get_config(), **own}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
-        """Make an encoder with new weights of what :meth:`get_config` returned."""
         values = dict(config)
         record = values.pop("trained_on", None)  # files of before have none
         encoder = cls(**values)
@@ -146,36 +131,14 @@ class Encoder(keras.Model):
         return encoder
 
     def encode(self, images: Any, training: bool | None = None, network: Any = None) -> Any:
-        """Encode single images.
-
-        Parameters
-        ----------
-        images : tensor, shape (batch, height, width, 3), float32
-            Normalised as the model's configuration says.
-        training : bool, optional
-        network : keras.Model, optional
-            What computes in the backbone's place, with its variables.
-
-        Returns
-        -------
-        tensor, shape (batch, rows, columns, channels)
+        """Encode single images, (batch, height, width, 3) float32, normalised as the model's configuration says:
+        (batch, rows, columns, channels). A `network` computes in the backbone's place, with its variables.
         """
         return self.pooling_layer((network or self.backbone)(images, training=training))
 
     def call(self, images: Any, training: bool | None = None, network: Any = None) -> Any:
-        """Encode all views of studies.
-
-        Parameters
-        ----------
-        images : tensor, shape (batch, views, height, width, 3), float32
-            Normalised as the model's configuration says; zeros where a view is missing.
-        training, network
-            As :meth:`encode` takes them.
-
-        Returns
-        -------
-        tensor, shape (batch, views * rows * columns, channels)
-            Regions in the order view, row, column.
+        """Encode all views of studies, (batch, views, height, width, 3), zeros where a view is missing: (batch, views *
+        rows * columns, channels), in the order view, row, column. Otherwise as :meth:`encode`.
         """
         views = images.shape[1]
         maps = self.encode(ops.reshape(images, (-1, *images.shape[2:])), training, network)
@@ -186,10 +149,9 @@ class Encoder(keras.Model):
         return ops.repeat(mask, math.prod(self.grid), axis=1)
 
     def unfreeze_last_block(self) -> None:
-        """Let the last block of the backbone be trained, and no other weight; none is a ConfigError.
-
-        Batch normalisation stays as it is: its statistics would be those of few studies, and fine-tuning starts
-        from the very function that the frozen encoder is (Keras' guide to transfer learning).
+        """Let the last block of the backbone be trained, and no other weight; none is a ConfigError. Batch
+        normalisation keeps its statistics: others would be of few studies, and no frozen encoder's (Keras' guide to
+        transfer learning).
         """
         block = self.row.last_block
         self.trainable = True  # or none of its layers could be
@@ -201,17 +163,8 @@ class Encoder(keras.Model):
             raise ConfigError(f"{none}; leave training.encoder_learning_rate at 0 or choose another encoder")
 
     def classify(self, features: Any, mask: Any) -> Any:
-        """Return one logit for each finding.
-
-        Parameters
-        ----------
-        features : tensor, shape (batch, regions, channels)
-        mask : tensor, shape (batch, regions), bool
-            False for regions of views the study does not have.
-
-        Returns
-        -------
-        tensor, shape (batch, findings), float32
+        """Return one logit for each finding, (batch, findings) float32, of features (batch, regions, channels) and of a
+        mask (batch, regions), False for regions of views that the study does not have.
         """
         features = ops.cast(features, "float32")
         if self.pooling == "evidence":
@@ -251,7 +204,6 @@ class FindingModel(keras.Model):
         self._network, self.built = self._upper, True
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         own = {"keep_statistics": self.keep_statistics, "checkpointing": self.checkpointing}
         return {**super().get_config(), **own, "encoder": keras.saving.serialize_keras_object(self.encoder)}
 

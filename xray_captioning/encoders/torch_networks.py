@@ -1,7 +1,5 @@
-"""Networks as PyTorch's libraries build them, and the weights that ``registry.json`` lists.
-
-Layers have the names of those modules. They differ from Keras' own in padding, in the constant of batch
-normalisation, and in which convolution of a block strides.
+"""Networks as PyTorch's libraries build them, with the names of those modules, and the weights that ``registry.json``
+lists. They differ from Keras' own in padding, the constant of batch normalisation, and which convolution strides.
 """
 
 import re
@@ -24,9 +22,7 @@ layers = keras.layers
 
 
 def densenet121(size: int, channels: int = 3) -> Any:
-    """Build DenseNet121 (arXiv:1608.06993) as torchvision does, up to its last ReLU. It maps (batch, size, size,
-    3), of which the first `channels` are used, to (batch, size / 32, size / 32, 1024), rounded down.
-    """
+    """Build torchvision's DenseNet121 (arXiv:1608.06993) to its last ReLU: (batch, size // 32, size // 32, 1024)."""
     image = layers.Input((size, size, 3))
     x = _stem(image[..., :channels], "features.conv0", "features.norm0")
     for block, count in enumerate((6, 12, 24, 16), 1):
@@ -42,9 +38,7 @@ def densenet121(size: int, channels: int = 3) -> Any:
 
 
 def resnet50(size: int, channels: int = 3) -> Any:
-    """Build ResNet50 (arXiv:1512.03385) as torchvision does, whose 3x3 convolutions stride. It maps (batch, size,
-    size, 3), of which the first `channels` are used, to (batch, size / 32, size / 32, 2048), rounded up.
-    """
+    """Build torchvision's ResNet50 (arXiv:1512.03385): (batch, size / 32, size / 32, 2048), rounded up."""
     image = layers.Input((size, size, 3))
     x = _stem(image[..., :channels], "conv1", "bn1")
     for stage, count in enumerate((3, 4, 6, 3), 1):

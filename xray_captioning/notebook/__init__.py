@@ -22,7 +22,7 @@ load_quietly()  # a notebook is a program; TensorFlow's notices would stand in i
 from xray_captioning.config import Config, load_preset
 from xray_captioning.data.provenance import describe_data, is_phantom
 from xray_captioning.data.sources.openi import TABLES
-from xray_captioning.data.studies import select_images, with_images
+from xray_captioning.data.studies import Studies, select_images, with_images
 from xray_captioning.data.targets import reference_texts
 from xray_captioning.data.targets import study_images as images_of  # noqa: F401
 from xray_captioning.errors import ConfigError, DataError, require
@@ -32,8 +32,6 @@ from xray_captioning.phantom.dataset import write_phantoms
 from xray_captioning.plots.panels import Example
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from xray_captioning.captioner.caption import Caption
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.data.splits import Split
@@ -117,7 +115,7 @@ def find_data(path: Place | None = None, work: Place = "runs", studies: int = 20
     return data
 
 
-def usable(studies: pd.DataFrame) -> pd.DataFrame:
+def usable(studies: Studies) -> Studies:
     """Return the studies that have an image on disk; a note tells how many have none."""
     found = with_images(studies)
     if found.empty:
@@ -156,7 +154,7 @@ def _kaggle_folder(root: Path) -> Path | None:
     return next((f for f in folders if all((f / name).is_file() for name in TABLES)), None)
 
 
-def recipe(preset: str, data: Data, studies: pd.DataFrame, size: str = "auto", section: str | None = None) -> Config:
+def recipe(preset: str, data: Data, studies: Studies, size: str = "auto", section: str | None = None) -> Config:
     """Return a preset at a size that fits data and machine: ``full`` is the preset itself, ``small`` a narrow one
     on 112 px, ``quick`` learns nothing, ``auto`` is full for real data with a GPU and small otherwise.
     """
@@ -193,7 +191,7 @@ def run_folder(config: Config, split: Split, work: Place) -> Path:
 
 
 def fit_encoder(
-    config: Config, studies: pd.DataFrame, split: Split, data: Data, work: Place = "runs"
+    config: Config, studies: Studies, split: Split, data: Data, work: Place = "runs"
 ) -> tuple[Encoder, list[dict[str, Any]]]:
     """Return an encoder of findings, trained unless it is there, and its rows of AUROC and F1."""
     from xray_captioning.encoders.saved import starting_encoder
@@ -206,7 +204,7 @@ def fit_encoder(
     return starting_encoder(config, run), results(run)["rows"]
 
 
-def fit_captioner(config: Config, studies: pd.DataFrame, split: Split, data: Data, work: Place = "runs") -> Captioner:
+def fit_captioner(config: Config, studies: Studies, split: Split, data: Data, work: Place = "runs") -> Captioner:
     """Train a decoder on the features of :func:`fit_encoder`, unless it is there already."""
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.training.captions import train
@@ -258,7 +256,7 @@ def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None)
     return tabulate(cells, present, "html", floatfmt=".3f", missingval="", disable_numparse=texts)
 
 
-def part(studies: pd.DataFrame, split: Split, config: Config, name: str = "test") -> pd.DataFrame:
+def part(studies: Studies, split: Split, config: Config, name: str = "test") -> Studies:
     """Return the studies of one part that have a text, with the column ``reference``."""
     found = studies[studies["study_id"].isin(split.parts[name])]
     found = found.assign(reference=reference_texts(found, config))
@@ -266,7 +264,7 @@ def part(studies: pd.DataFrame, split: Split, config: Config, name: str = "test"
 
 
 def examples(
-    studies: pd.DataFrame, rows: Sequence[int], captions: Mapping[str, list[Caption]] = {}, writer: Any = None
+    studies: Studies, rows: Sequence[int], captions: Mapping[str, list[Caption]] = {}, writer: Any = None
 ) -> list[Example]:
     """Lay some rows of studies with references out for a figure, with what systems wrote."""
     # Captions are of all the studies; of the first system, whose captioner `writer` is, the attention is drawn.

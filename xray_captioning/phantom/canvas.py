@@ -1,7 +1,5 @@
-"""Drawing for the phantoms: smooth curves on antialiased layers, and the tone of a film.
-
-Structures are given in body coordinates, (n, 2) arrays of float64; a `Canvas` turns them into
-pixels. A layer is a uint8 image, 0 where there is nothing and 255 where there is all of it.
+"""Drawing for the phantoms: smooth curves, (n, 2) float64 in body coordinates, on antialiased layers, uint8 images from
+0, nothing, to 255, all of it; and the tone of a film.
 """
 
 import math
@@ -30,9 +28,9 @@ _CIRCLE = np.stack([np.cos(_ANGLE), np.sin(_ANGLE)], axis=-1)
 
 
 class Canvas:
-    """A square image of a view, 'frontal' or 'lateral', and the map from body coordinates onto it. Lengths are
-    fractions of the image: `origin` is where the body point (0, 0) lies before `rotation` (degrees, clockwise,
-    about the middle of the image), `scale` what one unit along and down the body corresponds to.
+    """A square image of a view, 'frontal' or 'lateral', and the map from body coordinates onto it, in fractions of the
+    image: `origin` is where (0, 0) lies before `rotation` (degrees, clockwise, about the middle), `scale` one unit
+    along and down.
     """
 
     def __init__(self, view: str, size: int, origin: Point, scale: Point, rotation: float) -> None:

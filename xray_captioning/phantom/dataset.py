@@ -35,9 +35,7 @@ _Row = tuple[object, ...]
 
 
 def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
-    """Draw both views of a study as grey images (size, size), uint8, the frontal one first. The lateral view is
-    drawn even if `study.lateral` is False. A size of less than 32 pixels is a ConfigError.
-    """
+    """Draw both views, also a lateral one not in the study, (size, size) uint8; below 32 pixels it is a ConfigError."""
     (frontal, _), (lateral, _) = draw(study, size)
     return frontal, lateral
 
@@ -57,14 +55,13 @@ def draw(study: PhantomStudy, size: int) -> Iterator[tuple[_Image, list[Any]]]:
 def write_phantoms(
     out: Path, studies: int = 400, seed: int = 0, size: int = 224, difficulty: float | str = 0.0
 ) -> Path:
-    """Write a folder of synthetic studies in the Kaggle layout, whole or not at all.
-
-    Study `i` depends on `seed`, `i` and `difficulty` alone: a larger folder begins with the same studies.
+    """Write a folder of synthetic studies in the Kaggle layout, whole or not at all. Study `i` depends on `seed`, `i`
+    and `difficulty` alone: a larger folder begins with the same studies.
 
     Parameters
     ----------
     out : Path
-        Folder to make; it may exist if it is empty.
+        Folder to make; it may exist if it is empty. It is returned.
     studies, seed : int
         How many, at least 1; not negative.
     size : int
@@ -74,19 +71,15 @@ def write_phantoms(
         are none, portable films, scatter and noise, rarer words, and some of one patient after the other:
         ``indiana_reports.csv`` then has the columns ``patient_id`` and ``study_date``, too.
 
-    Returns
-    -------
-    Path
-        `out`, with ``indiana_reports.csv``, ``indiana_projections.csv``,
-        ``images/images_normalized/*.png``, ``README.txt`` and
-        ``regions.json``: a list with a row for each outline of a finding, ``{"study", "finding",
-        "side", "image", "polygon": [[x, y], ...]}`` with x and y in shares of width and height;
-        several rows of one finding are its parts.
-
     Raises
     ------
     ConfigError, DataError
         If a number is out of range, or `out` is a file or a folder that is not empty.
+
+    Notes
+    -----
+    Beside the tables lies ``regions.json``, a list with a row for each outline of a finding, ``{"study", "finding",
+    "side", "image", "polygon": [[x, y], ...]}`` with x and y in shares of width and height; a finding may have several.
     """
     limits = (("studies", studies, 1), ("seed", seed, 0), ("size", size, SMALLEST))
     for name, value, least in limits:

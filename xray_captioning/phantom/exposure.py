@@ -20,9 +20,7 @@ def rounded(canvas: Canvas, study: PhantomStudy, layer: Layer, sigma: float) -> 
 
 
 def expose(canvas: Canvas, study: PhantomStudy, density: Field, rng: np.random.Generator) -> Layer:
-    """Return the image of a `density` (size, size), changed in place: a film, or what a detector and its software make
-    of light that is scattered and noisy.
-    """
+    """Return the film of a `density` (size, size), changed in place, or what a detector makes of scattered light."""
     body, scene = study.anatomy, study.scene
     if not scene.difficulty:
         return film(density, body.gain, body.contrast, body.noise, rng)

@@ -1,8 +1,6 @@
-"""The frontal (posteroanterior) view of a phantom.
-
-Body coordinates (u, v): u runs from -1 to 1 across the inside of the chest, v from 0 at the apex
-of the lungs to 1 at the costophrenic angles. As on every radiograph the patient faces the reader:
-the patient's right is at negative u, on the left of the image.
+"""The frontal (posteroanterior) view of a phantom, facing the reader: the patient's right is at negative u, on the
+left. Body coordinates (u, v): u runs from -1 to 1 across the inside of the chest, v from 0 at the apex of the lungs to
+1 at the costophrenic angles.
 """
 
 from itertools import product

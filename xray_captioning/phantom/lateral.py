@@ -1,7 +1,5 @@
-"""The lateral view of a phantom.
-
-Body coordinates (p, v): p runs from 0 at the sternum to 1 at the back, v from 0 at the apex of the
-lungs to 1 at the posterior costophrenic angle. The patient looks to the left of the image.
+"""The lateral view of a phantom, looking to the left. Body coordinates (p, v): p runs from 0 at the sternum to 1 at the
+back, v from 0 at the apex of the lungs to 1 at the posterior costophrenic angle.
 """
 
 import cv2

@@ -17,9 +17,8 @@ _LONGEST = 7  # sentences in the findings section
 
 
 def report(study: PhantomStudy, rng: np.random.Generator) -> dict[str, str]:
-    """Write findings (three to seven sentences), impression (one to three) and background: all that is true of a
-    study, with side, place and size, and nothing else; `rng` chooses among paraphrases. Of a hard study there may be
-    more sentences; its indication may mislead.
+    """Write findings (three to seven sentences), impression (one to three) and background: all that is true of a study,
+    with side, place and size, and nothing else. Of a hard study there may be more; its indication may mislead.
     """
     texts = {"findings": _write_findings(study, rng), "impression": _write_impression(study, rng)}
     if not study.scene.difficulty:

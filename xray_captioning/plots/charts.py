@@ -1,7 +1,5 @@
-"""Charts of numbers, each a :class:`matplotlib.figure.Figure` of its own, which :func:`save` writes.
-
-They are as wide as a page of text and legible in print, in the colours of Okabe and Ito, which
-colour-blind readers can tell apart.
+"""Charts of numbers, each a :class:`matplotlib.figure.Figure` of its own, which :func:`save` writes: as wide as a page
+of text, legible in print, in the colours of Okabe and Ito, which colour-blind readers can tell apart.
 """
 
 import io

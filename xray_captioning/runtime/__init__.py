@@ -19,20 +19,14 @@ KERAS = "keras"
 
 
 def load(name: str | Path, runtime: str | None = None) -> Captioner:
-    """Load an exported captioner; neither Keras nor TensorFlow is imported.
+    """Load an exported captioner, which writes the same captions; neither Keras nor TensorFlow is imported.
 
     Parameters
     ----------
     name : path
-        A folder that ``xray-captioning export`` wrote, a bundle that holds one as ``export``, or
-        the name of a shipped bundle.
-    runtime : {"onnx", "openvino"}, optional
-        What runs the graphs: onnxruntime or OpenVINO. By default the first that is installed.
-
-    Returns
-    -------
-    Captioner
-        Which writes the same captions; only it cannot be saved, exported or trained.
+        A folder that ``xray-captioning export`` wrote, or a bundle (or the name of a shipped one) that holds such.
+    runtime : {"onnx", "openvino", "litert", "saved_model"}, optional
+        What runs the graphs, of what can run their format. By default the first that is installed.
 
     Raises
     ------

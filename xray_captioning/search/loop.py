@@ -1,5 +1,5 @@
-"""What every search is made of: the tokens that may come next, and the loop over their steps; and the
-searches for one caption. They are written in functions of Keras' for tensors, and of NumPy's for arrays.
+"""What every search is made of, and the searches for one caption, in Keras' functions for tensors and NumPy's for
+arrays.
 """
 
 from collections.abc import Callable
@@ -159,9 +159,8 @@ class Sampling(NamedTuple):
 
 
 def greedy_search(state: Any, step: Step, real: Any, rules: Rules) -> SearchResult:
-    """Choose the likeliest token at every step until every study is finished; one beam. It starts from `state`, nested
-    tensors with a leading batch axis, and calls ``step(token (batch,) int32, state) -> logits (batch, vocabulary),
-    state``. `real`, (batch,) bool, is False for padding.
+    """Choose the likeliest token until every study is finished, by ``step(token (batch,) int32, state) -> logits
+    (batch, vocabulary), state``, nested tensors with a leading batch axis; `real`, (batch,) bool, is not of padding.
     """
 
     def likeliest(logits: Any, time: Any, carried: Carried) -> tuple[Any, Any]:

@@ -1,11 +1,9 @@
 """Fit a captioner's calibration on studies it was not trained on, and evaluate it on others."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from copy import copy
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,15 +15,13 @@ from xray_captioning.config import Config, DecodingConfig
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.provenance import check_unseen
 from xray_captioning.data.splits import Split
+from xray_captioning.data.studies import Studies
 from xray_captioning.data.targets import contexts, reference_texts, study_images, usable_studies
 from xray_captioning.decoders import Features
 from xray_captioning.errors import DataError
 from xray_captioning.files import progress
 from xray_captioning.metrics import calibration as metrics
 from xray_captioning.metrics.calibration import CalibrationScores, calibration_scores, selective_risk
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FAMILIAR = 2000  # training studies whose features are fitted
 BATCH = 64
@@ -51,12 +47,12 @@ class Outcomes(NamedTuple):
 
 def calibrate(
     captioner: Captioner,
-    studies: pd.DataFrame,
+    studies: Studies,
     split: Split,
     part: str = "val",
     beam_sizes: Sequence[int] = (),
     seed: int = 0,
-    others: pd.DataFrame | None = None,
+    others: Studies | None = None,
     allow_worse: bool = False,
     given: StudyFeatures | None = None,
 ) -> Calibration:
@@ -90,7 +86,7 @@ def calibrate(
     return Calibration(lines, centre, precision, radius, {"fitted": fitted})
 
 
-def drawn_studies(studies: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+def drawn_studies(studies: Studies, count: int, seed: int) -> Studies:
     """Draw up to `count` studies at random, the same for the same ids and seed in any order."""
     keys = [sha256(f"{seed} {name}".encode()).digest() for name in studies["study_id"]]
     rows = sorted(range(len(keys)), key=keys.__getitem__)[:count]
@@ -138,7 +134,7 @@ def check_better(name: str, before: CalibrationScores, after: CalibrationScores)
 
 def caption_outcomes(
     captioner: Captioner,
-    studies: pd.DataFrame,
+    studies: Studies,
     beams: Sequence[int] = (),
     captions: bool = True,
     given: StudyFeatures | None = None,
@@ -266,7 +262,7 @@ def _row(found: CalibrationScores) -> dict[str, Any]:
     return {_NAMES.get(k, k): value for k, value in found._asdict().items() if k != "bins"}
 
 
-def part_studies(studies: pd.DataFrame, split: Split, name: str) -> pd.DataFrame:
+def part_studies(studies: Studies, split: Split, name: str) -> Studies:
     """Return the studies of one part of a split; a DataError where there are none."""
     chosen = studies[studies["study_id"].isin(split.parts[name])]
     if chosen.empty:

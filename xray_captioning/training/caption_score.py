@@ -1,10 +1,8 @@
 """What a model writes while it is trained: samples to read, and a score that decides."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +10,7 @@ from xray_captioning.backend import keras, ops
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.data import targets
 from xray_captioning.data.datasets import Inputs
+from xray_captioning.data.studies import Studies
 from xray_captioning.decoders import Features
 from xray_captioning.errors import ConfigError
 from xray_captioning.evaluation.table import format_markdown
@@ -19,15 +18,12 @@ from xray_captioning.files import atomic_write, progress
 from xray_captioning.metrics.clinical import clinical_scores
 from xray_captioning.metrics.scores import score
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 MOST = 500  # validation studies that are captioned; captions of more cost more than they tell
 SAMPLES = 5  # of them, to read
 BATCH = 64  # of them
 
 
-def monitored_studies(studies: pd.DataFrame, seed: int, most: int = MOST) -> pd.DataFrame:
+def monitored_studies(studies: Studies, seed: int, most: int = MOST) -> Studies:
     """Return the validation studies that are captioned after each epoch, the same in each."""
     return studies.sample(most, random_state=seed) if len(studies) > most else studies
 
@@ -37,7 +33,7 @@ class CaptionWriter(keras.callbacks.Callback):
 
     # `inputs` says what a batch of the studies, those of `monitored_studies`, holds beside its tokens.
 
-    def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs) -> None:
+    def __init__(self, captioner: Captioner, studies: Studies, inputs: Inputs) -> None:
         super().__init__()
         self.captioner, self.inputs = captioner, inputs
         self.references = targets.reference_texts(studies, captioner.config)
@@ -65,7 +61,7 @@ class CaptionWriter(keras.callbacks.Callback):
 class CaptionSamples(CaptionWriter):
     """Adds captions of a few studies, beside their reports, to ``samples.md`` of a run."""
 
-    def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, out: Path) -> None:
+    def __init__(self, captioner: Captioner, studies: Studies, inputs: Inputs, out: Path) -> None:
         super().__init__(captioner, studies, inputs)
         self.file, self.ids = out / "samples.md", list(studies["study_id"])
 
@@ -84,7 +80,7 @@ class CaptionScore(CaptionWriter):
     # No studies, or none that allow the score, are a ConfigError.
 
     def __init__(
-        self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str], reward: Any = None
+        self, captioner: Captioner, studies: Studies, inputs: Inputs, findings: Sequence[str], reward: Any = None
     ) -> None:
         super().__init__(captioner, studies, inputs)
         self.findings, self.monitor, self.reward = findings, captioner.config.training.watched, reward
@@ -97,7 +93,6 @@ class CaptionScore(CaptionWriter):
             raise ConfigError(f"{asked}, but {lacks}; choose another, such as val_BLEU-4")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Add the score to the logs."""
         assert logs is not None  # Keras always gives some
         logs[self.monitor] = self._score(self.texts())
 

@@ -1,12 +1,10 @@
 """Train a decoder on the features of a frozen encoder, or with the encoder's last block."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from xray_captioning.backend import device_count, keras, ops, replicas, seeded, training_scope
 from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle
@@ -20,6 +18,7 @@ from xray_captioning.data.features import Array
 from xray_captioning.data.outlines import read_outlines
 from xray_captioning.data.provenance import choose_split, open_studies, record_training
 from xray_captioning.data.splits import Split, data_digest
+from xray_captioning.data.studies import Studies
 from xray_captioning.decoders import CaptionModel, check_decoder, language_model
 from xray_captioning.decoders.model import new_model
 from xray_captioning.encoders import Encoder, saved
@@ -38,16 +37,13 @@ from xray_captioning.training.reward import Reward, Rewarded
 from xray_captioning.training.run_folder import RunFolder
 from xray_captioning.training.run_state import BEST, RunState
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Batches = dict[str, BatchDataset]  # of the parts of a split
 # Of the configuration, what shapes head and decoder beside the decoder's own fields.
 SHAPES = ("decoder", "head", "normalisation", "positions", "pool")
 
 
 def train(
-    studies: pd.DataFrame | str | Path,
+    studies: Studies | str | Path,
     config: Config,
     out: str | Path,
     encoder: Encoder | str | Path | None = None,
@@ -63,10 +59,7 @@ def train(
     callbacks: Sequence[Any] = (),
     devices: Literal["one", "all"] = "one",
 ) -> Captioner:
-    """Train a decoder to write captions, keep its best epoch, and save it as a bundle.
-
-    The run folder holds the bundle, ``log.csv``, ``curves.png`` and the state from which an
-    interrupted run goes on to the same losses as an unbroken one.
+    """Train a decoder to write captions, keep its best epoch, and save it as a bundle (docs/training.md).
 
     Parameters
     ----------
@@ -75,58 +68,49 @@ def train(
     config : Config
         A recipe, such as :func:`xray_captioning.load_preset` returns.
     out : path
-        The run folder.
+        The run folder: the bundle, ``log.csv``, ``curves.png``, and the state from which `resume` goes on.
     encoder : Encoder or path, optional
-        An encoder, or a bundle with one. Without it the configuration's encoder starts from
-        ``weights``. It stays as it is: where ``config.training.encoder_learning_rate`` is
-        above 0, the last block of a copy is trained, which the captioner has.
+        An encoder, or a bundle with one. Without it the configuration's encoder starts from ``weights``. It stays as it
+        is: where ``config.training.encoder_learning_rate`` is above 0, the last block of a copy is trained.
     split : Split or path, optional
-        A split, or its file. Without one it is that of the encoder's bundle, where that was
-        trained on these very studies, or else made from ``config.fractions``.
+        A split, or its file. Without one it is that of the encoder's bundle, where that was trained on these very
+        studies, or else made from ``config.fractions``.
     cache : path, optional
         Where features are kept between runs; the usual folder when absent.
     resume : bool
-        Go on with the run in ``out``, if there is one; for more epochs, if the configuration has
-        more. ``training.schedule`` says at which rate.
+        Go on with the run in ``out``, if there is one, to the losses of an unbroken one; for more epochs, if the
+        configuration has more. ``training.schedule`` says at which rate.
     about : dict, optional
         More JSON values for the bundle, beside what is known of the path of the studies.
     measured : bool
-        Compare the captioner with the baselines on the test studies, and write the table into its bundle.
+        Compare the captioner with the baselines on the test studies; its ``about["rows"]`` is that table.
     weights : str, optional
-        What the configuration's encoder starts from where no other is given: ``random``,
-        ``imagenet`` (its published weights, which are downloaded), or a Keras ``.h5`` file of that
-        network without its top. When absent the published weights, if there are any.
+        What the configuration's encoder starts from where no other is given: ``random``, ``imagenet`` (its published
+        weights, which are downloaded and the default, if there are any), or a Keras ``.h5`` file of that network
+        without its top.
     features : path, StudyFeatures, tuple or mapping, optional
         Features to train on instead of images: a file that :func:`open_features
-        <xray_captioning.data.feature_files.open_features>` reads, (ids, array), or arrays by study id; (studies,
-        views, rows, columns, channels) or (studies, regions, channels), of any float dtype. They are joined to the
-        studies by id and read batch by batch. The captioner has the encoder that they name, or that is given, if
-        its weights made them; else it writes captions of features only.
+        <xray_captioning.data.feature_files.open_features>` reads, (ids, array), or arrays by study id; (studies, views,
+        rows, columns, channels) or (studies, regions, channels), of any float dtype. The captioner has the encoder that
+        they name, or that is given, if its weights made them; else it writes captions of features only.
     start_from : path, optional
-        A bundle whose captioner is trained further, instead of an encoder: with its encoder, its
-        decoder's weights and its words, to which those of the studies' texts are added.
+        A bundle whose captioner is trained further, instead of an encoder: with its encoder, its decoder's weights and
+        its words, to which those of the studies' texts are added.
     callbacks : sequence, optional
-        Keras callbacks that are called before an epoch is written, so that what they add to its
-        logs is in ``log.csv``; or ``tensorboard``, ``mlflow`` or ``wandb``, whose own callback then
-        writes into a folder of that name in the run folder, without network.
+        Keras callbacks, which are called before an epoch is written; or ``tensorboard``, ``mlflow`` or ``wandb``, whose
+        own callback then writes into a folder of that name in the run folder, without network.
     devices : {"one", "all"}
-        ``all`` divides every batch among all GPUs, or all devices of the backend if there is none.
-        A batch, and but for rounding and dropout a loss, is what it is on one.
-
-    Returns
-    -------
-    Captioner
-        Its ``about["rows"]`` is that table.
+        ``all`` divides every batch among all GPUs, or all devices of the backend if there is none. A batch, and but for
+        rounding and dropout a loss, is what it is on one.
 
     Raises
     ------
     ConfigError
-        ``out`` holds a run already, or, with ``resume``, another one; the encoder, or the
-        captioner to start from, does not fit the configuration, or was trained on test studies;
-        or published weights, of the encoder or the language model, cannot be had.
+        ``out`` holds a run already, or, with ``resume``, another one; the encoder, or the captioner to start from, does
+        not fit the configuration, or was trained on test studies; or published weights cannot be had.
     DataError
-        No study has both an image and a text, or the split does not fit; or features are not of
-        these studies, each once, or are no numbers.
+        No study has both an image and a text, or the split does not fit; or features are not of these studies, each
+        once, or are no numbers.
 
     Examples
     --------
@@ -222,7 +206,7 @@ class _Material(NamedTuple):
     features: StudyFeatures | None = None
     first: Captioner | None = None
 
-    def inputs(self, studies: pd.DataFrame, training: bool = False) -> Inputs:
+    def inputs(self, studies: Studies, training: bool = False) -> Inputs:
         config, image = self.config, self.config.image
         if not config.training.encoder_learning_rate:
             given = studies, self.encoder, config, self.cache, self.features
@@ -231,7 +215,7 @@ class _Material(NamedTuple):
         pixels, varied = cached_pixels(images, config, self.cache), image.augment and training
         return datasets.pixel_inputs(pixels, images, image.views, image.normalisation, varied)
 
-    def batches(self, studies: pd.DataFrame, tokenizer: Any, labels: Array | None, training: bool) -> BatchDataset:
+    def batches(self, studies: Studies, tokenizer: Any, labels: Array | None, training: bool) -> BatchDataset:
         texts, options = targets.training_texts(studies, self.config), self.config.training
         tokens = tokenizer.encode_batch(texts, self.config.text.maximum_length)
         inputs = self.inputs(studies, training)
@@ -244,7 +228,7 @@ class _Material(NamedTuple):
         return BatchDataset(make, len(studies), options.batch_size, *order, drawn)
 
 
-def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Split) -> Captioner:
+def _trained(usable: Studies, given: _Material, run: RunFolder, split: Split) -> Captioner:
     """Fit head and decoder; what is known of the captioner is the number of its studies."""
     config, encoder, language = given.config, given.encoder, given.language
     parts = {name: usable[usable["study_id"].isin(ids)] for name, ids in split.parts.items()}

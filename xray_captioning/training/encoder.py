@@ -5,12 +5,10 @@ trained on the features of a finding classifier does not (Rajpurkar et al., arXi
 the encoder of the published captioning models).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -20,7 +18,7 @@ from xray_captioning.data import datasets
 from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import choose_split, open_studies, record_training
 from xray_captioning.data.splits import Split, data_digest, group_ids
-from xray_captioning.data.studies import with_images
+from xray_captioning.data.studies import Studies, with_images
 from xray_captioning.data.targets import study_images
 from xray_captioning.encoders import Encoder, FindingModel, saved
 from xray_captioning.encoders.encoder import mean_region, pooled_evidence
@@ -35,14 +33,11 @@ from xray_captioning.training.losses import Averaged, MaskedBinaryCrossentropy, 
 from xray_captioning.training.regions import outlined_cells
 from xray_captioning.training.run_folder import RunFolder
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 PENALTY = 1e-3  # scikit-learn's C: the smaller, the nearer to 0 are the weights of features
 
 
 def train_encoder(
-    studies: pd.DataFrame | str | Path,
+    studies: Studies | str | Path,
     config: Config,
     out: str | Path,
     weights: str | None = None,
@@ -54,16 +49,15 @@ def train_encoder(
     callbacks: Sequence[Any] = (),
     devices: Literal["one", "all"] = "one",
 ) -> tuple[Encoder, list[dict[str, Any]]]:
-    """Train an encoder to classify findings, and save its best epoch as a bundle.
+    """Train an encoder to classify findings, and save its best epoch as a bundle (docs/training.md).
 
     Parameters
     ----------
     studies, config, out, resume, about, callbacks, devices
         As :func:`xray_captioning.train` takes them.
     weights : str, optional
-        What the network starts from: ``random``, ``imagenet`` (its published weights, which are
-        downloaded), a bundle whose encoder is the same network, or a Keras ``.h5`` file of that
-        network without its top. When absent the published weights, if there are any.
+        What the network starts from: ``random``, ``imagenet`` (its published weights, which are downloaded and the
+        default, if there are any), a bundle whose encoder is the same network, or a Keras ``.h5`` file without its top.
     split : Split or path, optional
         A split, or its file; made from ``config.fractions`` when absent.
     cache : path, optional
@@ -73,14 +67,14 @@ def train_encoder(
     -------
     encoder : Encoder
     rows : list of dict
-        What :func:`xray_captioning.metrics.classification.classification_table` measures of each
-        finding on the test part, by patient.
+        What :func:`xray_captioning.metrics.classification.classification_table` measures of each finding on the test
+        part, by patient.
 
     Raises
     ------
     ConfigError
-        ``out`` holds a run already, or, with ``resume``, another one; the bundle in ``weights``
-        was trained on test studies; or the published weights cannot be had.
+        ``out`` holds a run already, or, with ``resume``, another one; the bundle in ``weights`` was trained on test
+        studies; or the published weights cannot be had.
     DataError
         No study has an image, or none has a known finding, or the split does not fit.
 
@@ -127,7 +121,6 @@ class FindingsInTraining(Averaged, FindingModel):
             self.sides.build((None, None, self.encoder.channels))
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), **self.own}
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
@@ -146,7 +139,7 @@ class FindingsInTraining(Averaged, FindingModel):
 class _LabelledStudies(NamedTuple):
     """Studies, their labels (studies, findings), each part's row numbers, and what is `more` known for training."""
 
-    studies: pd.DataFrame
+    studies: Studies
     labels: Labels
     rows: dict[str, Array]
     more: dict[str, Array] = {}  # noqa: RUF012

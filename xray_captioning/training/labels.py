@@ -1,27 +1,23 @@
 """Finding labels of studies, from the source's own coding or from the report's words."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xray_captioning.data.studies import Studies
 from xray_captioning.errors import DataError
 from xray_captioning.findings import FINDINGS, NIH14
 from xray_captioning.metrics.labeler import find_mentions, label_report
 from xray_captioning.metrics.labels.details import MESH_FINDINGS
 from xray_captioning.metrics.mentions import asserted_details
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Labels = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 
-def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
+def finding_labels(studies: Studies) -> tuple[list[str], Labels]:
     """Return the findings that some study has, and a label for each study and finding, float32.
 
     A label (studies, findings) is 1 present, 0 absent, not-a-number unknown. Where the source codes findings
@@ -39,10 +35,8 @@ def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
     return [names[i] for i in found], rows[:, found]
 
 
-def side_labels(studies: pd.DataFrame, names: Sequence[str], labels: Labels) -> Labels:
-    """Return labels (studies, some): of each finding whether it is on the left, and whether on the right, by the words
-    of both sections. Where none of them says a side both are unknown. What no study has is left out.
-    """
+def side_labels(studies: Studies, names: Sequence[str], labels: Labels) -> Labels:
+    """Return labels (studies, some): of findings that occur whether they are left, and right; unknown if unsaid."""
     sided = np.repeat(labels[:, :, None], 2, axis=2)
     for row, *texts in zip(sided, studies["findings"], studies["impression"]):
         said = asserted_details(find_mentions(" ".join(filter(None, texts)))) if (row > 0).any() else {}
@@ -53,7 +47,7 @@ def side_labels(studies: pd.DataFrame, names: Sequence[str], labels: Labels) -> 
     return flat[:, np.nansum(flat, axis=0) > 0]
 
 
-def sided_labels(studies: pd.DataFrame) -> Labels:
+def sided_labels(studies: Studies) -> Labels:
     """Return labels (studies, some) of findings, and of the sides of findings behind them."""
     names, labels = finding_labels(studies)
     return np.hstack([labels, side_labels(studies, names, labels)])
@@ -113,7 +107,7 @@ def _shift_to(logits: Floats, share: float) -> float:
     return float(brentq(excess, *ends))
 
 
-def _from_problems(studies: pd.DataFrame, names: list[str]) -> Labels:
+def _from_problems(studies: Studies, names: list[str]) -> Labels:
     rows = np.zeros((len(studies), len(names)), np.float32)
     none: list[list[str]] = [[]] * len(studies)
     uncertain = studies.get("uncertain", none)
@@ -126,7 +120,7 @@ def _from_problems(studies: pd.DataFrame, names: list[str]) -> Labels:
     return rows
 
 
-def _from_text(studies: pd.DataFrame, names: list[str]) -> Labels:
+def _from_text(studies: Studies, names: list[str]) -> Labels:
     values = {1: 1.0, 0: 0.0, -1: np.nan, None: 0.0}
     rows = np.zeros((len(studies), len(names)), np.float32)
     for row, findings, impression in zip(rows, studies["findings"], studies["impression"]):

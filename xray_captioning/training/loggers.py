@@ -1,7 +1,5 @@
 """What a run tells while it trains: lines and a bar, and files for TensorBoard, MLflow, Weights & Biases."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -95,19 +93,16 @@ class Watcher(keras.callbacks.Callback):
         self.estimated, self.bar = False, progress(disable=True)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Say what is computed on, and in what."""
         self.ended = time.monotonic()
         say(f"training on {describe_devices()}, in {self.precision}")
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Begin a bar."""
         self.began, self.batches = time.monotonic(), []
         self.left, self.name = self.params["epochs"] - epoch, f"epoch {epoch + 1}/{self.params['epochs']}"
         total = len(self.train) + self.validated
         self.bar = progress(total=total, desc=self.name, unit="batch", leave=False)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Move the bar, and estimate once how long the run takes."""
         self.batches.append(time.monotonic())
         if logs and batch % FIRST == 0:  # reading a number waits for a GPU
             self.bar.set_postfix_str(f"loss {float(logs['loss']):.3f}", refresh=False)
@@ -116,11 +111,9 @@ class Watcher(keras.callbacks.Callback):
             self._estimate()
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Move the bar."""
         self.bar.update()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Say how the epoch went, and add to the logs."""
         self.bar.close()
         assert logs is not None  # Keras always gives some
         seconds, self.ended = time.monotonic() - self.ended, time.monotonic()

@@ -62,7 +62,6 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):
         self.positive_weights = np.asarray(positive_weights, "float32")
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments as JSON types."""
         return {**super().get_config(), "positive_weights": self.positive_weights.tolist()}
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -93,7 +92,6 @@ class WordCrossentropy(keras.losses.Loss):
         self.smoothing = smoothing
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "smoothing": self.smoothing}
 
     def call(self, y_true: Any, y_pred: Any) -> Any:

@@ -36,7 +36,6 @@ class Reward:
         self.weights, self.frequency = asdict(weights), cider.document_frequency(training)
 
     def __call__(self, references: Sequence[str], hypotheses: Sequence[str]) -> Array:
-        """Return the weighted sum of the parts."""
         wanted, said = map(mentions.facts, (references, hypotheses))
         counts, pairs = mentions.mention_statistics(wanted, said), ngrams.checked_pairs(references, hypotheses)
         common = [cider.block_scores(block, self.frequency) for block in ngrams.blocks(pairs)]
@@ -74,7 +73,6 @@ class Rewarded(CaptionWriter):
             self.advantages = better / (better.std() or 1) / (SAMPLES - 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Add the mean reward of the samples to the logs."""
         if self.tokens is not None and logs is not None:
             logs["reward"] = self.mean
 

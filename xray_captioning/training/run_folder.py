@@ -1,24 +1,20 @@
 """The folder of a training run: checked before work begins, and claimed by one run."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
 from xray_captioning.config import Config
 from xray_captioning.data.splits import Split, data_digest
+from xray_captioning.data.studies import Studies
 from xray_captioning.errors import BundleError, ConfigError, XrayCaptioningError
 from xray_captioning.files import BROKEN_ZIP, atomic_write
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RUN = "run.json"
 STATE = "state.npz"  # written at the end of each epoch, see `run_state`: its last weights
@@ -63,7 +59,7 @@ class RunFolder:
             if self._existed:
                 self.out.mkdir()
 
-    def claim(self, studies: pd.DataFrame, split: Split, weights: str) -> None:
+    def claim(self, studies: Studies, split: Split, weights: str) -> None:
         """Make the folder this run's own, or check that it is, and extend it where asked; it starts from `weights`."""
         values = {"data": data_digest(studies), "split": split.digest, "weights": weights}
         if (read := self.config.text.context) and self.group == "training":

@@ -44,7 +44,6 @@ class RunState(keras.callbacks.Callback):
         return len(self.history) - max(self.best + 1, self.start) >= self.patience
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Tell the dataset which order to use."""
         self.dataset.epoch = epoch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:

@@ -1,9 +1,7 @@
 """A caption model in training: teacher forcing, findings loss and scheduled sampling."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -47,22 +45,19 @@ class TeacherForcing(Averaged):
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments as JSON types."""
         models = {"captions": self.captions, "encoder": self.encoder}
         parts = {k: keras.saving.serialize_keras_object(model) for k, model in models.items()}
         own = {"options": msgspec.to_builtins(self.options), "findings": self.findings}
         return {**super().get_config(), **parts, **own}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> TeacherForcing:
-        """Make a model with new weights of what :meth:`get_config` returned."""
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         names = ("captions", "encoder")
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in names}
         options = msgspec.convert(config["options"], CaptionTrainingConfig)
         return cls(**{**config, **parts, "options": options})
 
     def compute_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, training: bool = True) -> Any:
-        """Return the mean loss of a batch's words."""
         y, sample_weight = _packed(y_pred, x, y, sample_weight)
         return super().compute_loss(x, y, y_pred, sample_weight, training)
 
@@ -154,7 +149,6 @@ class TwoRates(keras.optimizers.AdamW):
         self.slow, self.ratio = list(slow), ratio
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "slow": self.slow, "ratio": self.ratio}
 
     def build(self, variables: Any) -> None:
@@ -173,7 +167,6 @@ class TwoRates(keras.optimizers.AdamW):
         return [g / devices for g in super()._clip_gradients(summed(grads))]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update one variable at its own rate."""
         rate = self.rates[self._get_variable_index(variable)]
         super().update_step(gradient, variable, learning_rate * rate)
 
@@ -194,5 +187,4 @@ class WarmRestart(keras.optimizers.schedules.CosineDecay):
         return super().__call__(step - self.start)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
         return {**super().get_config(), "start": self.start}
