@@ -1,6 +1,7 @@
 """Several devices train to the losses of one, and bfloat16 to a bundle of float32."""
 
 import csv
+import ctypes
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from xray_captioning.backend import keras, training_scope
+from xray_captioning.backend import kept_memory, keras, training_scope
 from xray_captioning.data.datasets import BatchDataset, EvenDataset
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.encoders import Encoder
@@ -107,3 +108,22 @@ def test_the_precision_of_others_is_put_back():
         assert anew
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
     assert keras.config.dtype_policy().name == before
+
+
+@pytest.mark.skipif(not hasattr(ctypes.pythonapi, "mallopt"), reason="memory is kept where glibc allocates it")
+def test_what_a_step_frees_is_there_for_the_next_one():
+    resource = pytest.importorskip("resource")
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(5):
+            arrays = [np.ones(3_000_000) for _ in range(4)]
+            del arrays
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    without = faults()
+    with kept_memory():
+        faults()
+        kept = faults()
+    assert kept < without / 10
+    assert faults() > kept
