@@ -77,10 +77,9 @@ _NOT_WHOLE = f"this is no complete bundle: finish its training with --resume, or
 
 
 def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary folder, which then is the bundle, and move its files to their places. Wherever
-    that breaks off, there is a whole bundle: the old one or, once the temporary folder has its last name, the new
-    one, for whoever reads it next goes on moving. Files of other names in the folder are left alone.
-    """
+    """Let `write` fill a temporary folder, which then is the bundle, and move its files to their places."""
+    # Wherever that breaks off, there is a whole bundle: the old one or, once the temporary folder has its last name,
+    # the new one, for whoever reads it next goes on moving. Files of other names in the folder are left alone.
     folder.mkdir(parents=True, exist_ok=True)
     _settle(folder)
     with files.temporary_folder(folder, "bundle") as aside:
@@ -142,10 +141,9 @@ def _inside(name: str) -> str:
 
 
 def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = False) -> dict[str, Any]:
-    """Check every file against the manifest and return ``captioner.json``, or raise `BundleError`. A captioner may
-    be read as an encoder, unless it was trained on features and sees no `images`; an `exported` one may hold graphs
-    in the place of Keras' weights.
-    """
+    """Check every file against the manifest and return ``captioner.json``, or raise `BundleError`."""
+    # A captioner may be read as an encoder, unless it was trained on features and sees no `images`; an `exported` one
+    # may hold graphs in the place of Keras' weights.
     if not folder.is_dir():
         names = ", ".join(shipped_bundles()) or "none"
         raise BundleError(f"{folder}: no such bundle; give a folder that train wrote, or one of the shipped: {names}")

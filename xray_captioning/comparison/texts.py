@@ -128,9 +128,8 @@ def is_texts(run: Any) -> bool:
 
 
 def runs_of(name: str, given: Any) -> list[Any]:
-    """Return the runs of a system. A list of strings of which none is a folder or file holds the
-    texts of one run, any other list runs, all bundles or all texts; what is no list is one run.
-    """
+    """Return the runs of a system: the items of a list, all bundles or all texts; what is no list is one run."""
+    # A list of strings of which none is a folder or file holds the texts of one run.
     entries = given if isinstance(given, list | tuple) else ()
     absent = [entry for entry in entries if isinstance(entry, str) and not os.path.exists(entry)]
     if len(absent) == len(entries):

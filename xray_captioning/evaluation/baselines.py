@@ -66,12 +66,10 @@ class System(NamedTuple):
 
 
 class ReportTexts(NamedTuple):
-    """What readers wrote of the evaluated and of the training studies: reports, whose findings count, and references,
-    which words are compared with. A protocol may alter the latter: a rare word that becomes ``<unk>`` may be a finding.
-    """
+    """What readers wrote of the evaluated and of the training studies."""
 
-    references: Sequence[str]  # of the evaluated studies
-    reports: Sequence[str]  # of the same studies
+    references: Sequence[str]  # of the evaluated studies: what words are compared with
+    reports: Sequence[str]  # of the same: findings count. A protocol may make a word of a reference ``<unk>``
     training: Sequence[str]  # of the training studies; a system may repeat one of them
     targets: Sequence[str]  # the same as the protocol alters references
     whole: list[str] | None = None  # the references, where a protocol truncates them, before that
@@ -220,10 +218,9 @@ def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) ->
 
 
 def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str]:
-    """Write what a template makes of the findings that the references really have, its ceiling: for each
-    the training sentence that most often asserts it alone, or one of :data:`PHRASES`, then sentences of
-    the best fixed report (by BLEU-4) without a finding that deny nothing written.
-    """
+    """Write what a template makes of the findings that the references really have, its ceiling."""
+    # For each the training sentence that most often asserts it alone, or one of PHRASES, then sentences of the best
+    # fixed report (by BLEU-4) without a finding that deny nothing written.
     found, asked = (clinical.asserted(column) & clinical.IS_FINDING for column in (texts, references))
     plain = [text for text, some in zip(texts, found.any(axis=1)) if not some and text.strip()]
     said = _favourites(Counter(sentence for text in texts for sentence in _sentences(text)))

@@ -86,9 +86,8 @@ def caption_spread(
 
 
 def collapse_alarm(system: str, spread: Spread, test: ShuffleTest | None, constant: Comparison | None) -> Alarm | None:
-    """Say whether a system looks collapsed: the permutation test is not significant but would be for the
-    references (else there are too few studies); or else whether it is no better than a fixed report.
-    """
+    """Say whether a system looks collapsed: the permutation test is not significant but would be for the references."""
+    # Else whether there are too few studies for that, or it is no better than a fixed report.
     weak = None if constant is None or constant.clear else constant
     if test is None or min(test.p, test.least_p) > LEVEL:
         why = "all are of one patient, so that captions cannot be given to others"
@@ -125,9 +124,8 @@ def _rival(constant: Comparison) -> str:
 
 
 def shuffled_orders(patients: Sequence[Hashable], number: int, seed: int) -> Iterator[Array]:
-    """Yield, `number` times, which study's caption each study gets: int64, (studies,). All of a patient get captions
-    of one patient drawn at random, in their order and from the start again where that patient has fewer studies.
-    """
+    """Yield, `number` times, which study's caption each study gets: int64, (studies,)."""
+    # All of a patient get captions of one drawn at random, in their order and from the start again where he has fewer.
     codes = np.unique(np.asarray(patients), return_inverse=True)[1]
     rows, sizes = np.argsort(codes, kind="stable"), np.bincount(codes)
     starts = np.cumsum(sizes) - sizes

@@ -152,10 +152,9 @@ def scores_from_sums(sums: Statistics, findings: clinical.Findings = None) -> di
 
 
 def support(sums: Statistics, findings: clinical.Findings = None) -> dict[str, int]:
-    """Count the patients, (patients, ...) of `sums`, that a score stands on, if not on all: for micro
-    F1 those with a finding of the group in some reference; for macro F1 those with the rarest
-    finding; for ``clinical_f1`` those with the median of the `findings` that any text asserts.
-    """
+    """Count the patients, (patients, ...) of `sums`, that a score stands on, if not on all."""
+    # For micro F1 those with a finding of the group in some reference; for macro F1 those with the rarest finding; for
+    # ``clinical_f1`` those with the median of the `findings` that any text asserts.
     counted = mentions.mention_support(sums)
     for suffix in ("", "_present"):
         supported = _finding_support(sums["findings" + suffix], clinical.finding_columns(findings))
@@ -219,9 +218,8 @@ def jackknife(
 def statistics_of_runs(
     count: Callable[..., Statistics], runs: Sequence[Sequence[str]], *columns: Sequence[str]
 ) -> Iterator[Statistics]:
-    """Yield the statistics that `count` makes of columns of texts, a run's first, then `columns`
-    (references, reports). No row depends on another: equal ones near each other are counted once.
-    """
+    """Yield the statistics that `count` makes of texts, a run's first, then `columns` (references, reports)."""
+    # No row depends on another: equal ones near each other are counted once.
     windows = (slice(start, start + WINDOW) for start in range(0, len(columns[0]), WINDOW))
     parts = [_of_window(count, [column[part] for column in (*columns, *runs)], len(runs)) for part in windows]
     for own in zip(*parts, strict=True):

@@ -49,10 +49,9 @@ class Studies:
         return cls(ids, list(evaluated["images"]), others, list(rest["images"]))
 
     def rows(self, values: Sequence[Any]) -> list[int | None]:
-        """Return the number of the study that each value names, None where it names none. Ids are taken as they
-        stand where that finds most studies; else as others write them (``7`` for ``007``, ``7.0``, ``s7``,
-        ``CXR7``, a path that ends in it); else as paths of images.
-        """
+        """Return the number of the study that each value names, None where it names none."""
+        # Ids are taken as they stand where that finds most studies; else as others write them (``7`` for ``007``,
+        # ``7.0``, ``s7``, ``CXR7``, a path that ends in it); else as paths of images.
         exact = {study: row for row, study in enumerate(self.ids)}.get
         best = [exact(v) if isinstance(v, str) else _first(exact, v) for v in values]
         for find in (lambda value: self._usual.get(later_id(value)), self._evaluated_image):
@@ -260,10 +259,9 @@ class Pairs(NamedTuple):
 def read_pairs(
     reports: Path, captions: Path, reference: str | None = None, prediction: Names = (), only_common: bool = False
 ) -> Iterator[Pairs]:
-    """Yield each system of a file beside the reports of another one, or of the same; `reference` and `prediction` name
-    the columns. Texts are matched by id where both have ids (several reports of one id are its references), else by
-    order. With `only_common` reports without a hypothesis are left out.
-    """
+    """Yield each system of a file beside the reports of another, or of the same, those with both if `only_common`."""
+    # `reference` and `prediction` name the columns. Texts are matched by id where both have ids (several reports of one
+    # id are its references), else by order.
     known = caption_files.read_references(reports, reference)
     for system, written in caption_files.read_captions(captions, prediction).items():
         pairs = _paired(system, written, known, only_common)

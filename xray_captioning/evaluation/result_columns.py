@@ -88,10 +88,9 @@ _RANKS = {"".join(_words(name)): rank for rank, name in enumerate(IDS)}
 
 
 def predictions(path: Path, columns: Mapping[str, Values], asked: Sequence[str] = ()) -> list[str]:
-    """Return the columns that hold what systems wrote: those asked for, the only one that says "prediction"
-    and no more, all with names of their own and texts of several words (baselines aside), the only one
-    beside the ids, or a lone report. No sure rule is a DataError.
-    """
+    """Return the columns that hold what systems wrote, by the first sure rule; without one it is a DataError."""
+    # Those asked for; the only one that says "prediction" and no more; all with names of their own and texts of several
+    # words (baselines aside); the only one beside the ids; a lone report.
     if ALONE in columns:
         return [ALONE]
     if asked:

@@ -37,9 +37,8 @@ def of_protocol(protocol: str, statistics: Ints, pairs: ngrams.Pairs) -> Floats:
 
 
 def block_statistics(block: ngrams.Block) -> Ints:
-    """Count what BLEU is made of: int64, (pairs, 10): clipped matches of orders 1 to 4, n-grams of the
-    hypothesis of orders 1 to 4, its length, and that of the closest reference (the shorter of two).
-    """
+    """Count what BLEU is made of: int64, (pairs, 10)."""
+    # Clipped matches of orders 1 to 4, n-grams of the hypothesis of these, its length, and the closest reference's.
     length, others = block.words.lengths[block.hypothesis], block.words.lengths[block.reference]
     # The closest one comes first, of two as close the shorter one.
     order = np.lexsort((others, abs(others - length[block.pair]), block.pair))

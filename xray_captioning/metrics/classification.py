@@ -197,9 +197,9 @@ def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
 
 
 def f1(present: Array, said: Array, patients: Array) -> Estimate:
-    """Measure F1 of what is said to be present, (studies,) of bool: ``2 j / (1 + j)`` where ``j`` is the share of
-    studies with the finding in both among those with it in either: a proportion, whose interval is Wilson's.
-    """
+    """Measure F1 of what is said to be present, (studies,) of bool."""
+    # It is ``2 j / (1 + j)`` where ``j`` is the share of studies with the finding in both among those with it in
+    # either: a proportion, whose interval is Wilson's.
     both, either = present & said, present | said
     share = both.sum() / either.sum()
     influence = np.bincount(patients, both - share * either) / either.sum()

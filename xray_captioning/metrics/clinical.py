@@ -85,9 +85,8 @@ def asserted(texts: Texts, uncertain: bool = True) -> NDArray[np.bool_]:
 
 
 def counted_findings(training: Texts) -> tuple[str, ...]:
-    """Return the findings that ``clinical_f1`` of a comparison averages over: those that at least 2 % (`LEAST_SHARE`)
-    of the training reports assert, or all seventeen. Of a rarer one there are too few cases: their F1 is chance.
-    """
+    """Return what ``clinical_f1`` averages over: findings that `LEAST_SHARE` of training reports assert, or all 17."""
+    # Of a rarer one there are too few cases: their F1 is chance.
     present = asserted(training)
     frequent = IS_FINDING & (present.sum(axis=0) >= LEAST_SHARE * len(present))
     return tuple(np.array(FINDINGS)[frequent if frequent.any() else IS_FINDING].tolist())
@@ -98,9 +97,8 @@ def _labels(texts: Texts) -> Labels:
 
 
 def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> NDArray[np.int8]:
-    """Count true positives, false positives and false negatives, each 0 or 1, of each study and finding: int8,
-    (n, 18, 3). An uncertain finding counts as present where `uncertain` is true, otherwise as absent.
-    """
+    """Count true positives, false positives and false negatives of each study and finding: int8, (n, 18, 3)."""
+    # An uncertain finding counts as present where `uncertain` is true, otherwise as absent.
     _, columns = paired(references=references, hypotheses=hypotheses)
     reference, hypothesis = (asserted(column, uncertain) for column in columns)
     hits = (reference & hypothesis, ~reference & hypothesis, reference & ~hypothesis)

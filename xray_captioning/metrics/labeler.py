@@ -94,11 +94,9 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
 
 
 class Explanation(dict[str, Mention]):
-    """By finding the mention that decided its label, and every mention of a device, whose ``device`` says
-    what it is ("endotracheal tube"), ``placement`` if its place is "satisfactory" or "malpositioned".
-    """
+    """By finding the mention that decided its label, and every mention of a device."""
 
-    devices: list[Mention]
+    devices: list[Mention]  # ``device`` says what it is, ``placement`` if it is "satisfactory" or "malpositioned"
 
 
 def explain_report(text: str, convention: str | None = None) -> Explanation:

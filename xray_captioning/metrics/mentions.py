@@ -213,10 +213,9 @@ def mention_statistics(reference: Bits, hypothesis: Bits) -> dict[str, NDArray[n
 
 
 def mention_scores(sums: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
-    """Compute the shares of samples, (samples,), from sums of `mention_statistics`. ``side_agreement`` (zone, ...):
-    of the findings that both texts assert and for which the reference names a side, those with the same;
-    ``side_recall``: of all for which it names one; ``omissions``: of the findings that references assert.
-    """
+    """Compute the shares of samples, (samples,), from sums of `mention_statistics`."""
+    # ``side_agreement`` (zone, ...): of the findings that both texts assert and for which the reference names a side,
+    # those with the same; ``side_recall``: of all for which it names one; ``omissions``: of those references assert.
     named, shared, same = np.moveaxis(sums["details"], -1, 0)
     agreement = clinical.share(same, shared)
     scores = {f"{kind}_agreement": agreement[:, i] for i, kind in enumerate(DETAILS)}

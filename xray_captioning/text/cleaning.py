@@ -68,9 +68,8 @@ _R2GEN_ITEMS = (*(f". {n}. " for n in range(2, 6)), *(f" {n}. " for n in range(2
 
 
 def clean_r2gen(text: str) -> str:
-    """Clean as R2Gen's released code cleans IU X-ray reports, for comparable numbers: hyphens and
-    XXXX marks stay, commas and apostrophes vanish, and an empty text becomes ".".
-    """
+    """Clean as R2Gen's released code cleans IU X-ray reports, for comparable numbers."""
+    # Hyphens and XXXX marks stay, commas and apostrophes vanish, and an empty text becomes ".".
     for _ in range(3):
         text = text.replace("..", ".")
     text = text.replace("1. ", "")
@@ -81,9 +80,8 @@ def clean_r2gen(text: str) -> str:
 
 
 def clean_legacy(text: str) -> str:
-    """Clean the raw text of one section as the older Keras project did, for its weights only:
-    lower-case letters and full stops; each digit is deleted together with the character after it.
-    """
+    """Clean the raw text of one section as the older Keras project did, for its weights only."""
+    # Lower-case letters and full stops; each digit is deleted together with the character after it.
     text = re.sub(r"\d.", "", text)
     text = re.sub(r"X+", "", text).replace(" .", "")
     text = re.sub(r"[^A-Za-z.]", " ", text)

@@ -27,9 +27,9 @@ _ABOVE_CARINA = re.compile(r"(\d+(?:\.\d+)?) ?(cm|mm|centimeters?) (?:\w+ ){0,2}
 
 
 def sides_of(words: str, hits: list[Hit], stops: list[int]) -> list[frozenset[str]]:
-    """Return the sides named in each finding's part of the sentence. Findings of one list share a side, as do one and
-    another that explains it ("left opacity suggesting atelectasis"); "left effusion and emphysema": not the latter.
-    """
+    """Return the sides named in each finding's part of the sentence."""
+    # Findings of one list share a side, as do one and another that explains it ("left opacity suggesting atelectasis");
+    # of "left effusion and emphysema" the latter has none.
     alone = [hit.finding in DIFFUSE for hit in hits]
     parts = [_named_sides(words[a:b]) for a, b in parts_of(words, hits, stops)]
     between = [(one.end, max(one.end, two.start)) for one, two in pairwise(hits)]
