@@ -138,11 +138,8 @@ def _read(study: Study, image: ImageConfig) -> tuple[list[Image | None], str | N
             raise DataError("none of its images is there; check the image folder")
         if (count := len(study.images)) > image.views:
             raise DataError(f"{count} images, but this model looks at {image.views}; choose among them")
-        # Paths are arranged before they become pixels, which do not say which view they show.
-        return [
-            None if path is None else read_image(path, image.size, image.resize)
-            for path in arranged(study.images, image.views, study.views)
-        ], None
+        paths = arranged(study.images, image.views, study.views)  # pixels do not say which view they show
+        return [None if path is None else read_image(path, image.size, image.resize) for path in paths], None
     except StoreError:  # of all the studies that are left
         raise
     except (XrayCaptioningError, OSError) as error:

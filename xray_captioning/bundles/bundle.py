@@ -12,11 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError, convert
+from msgspec import UNSET, Meta, Struct, UnsetType, convert
 
 from xray_captioning import files, plugins
 from xray_captioning.config import Config
-from xray_captioning.errors import BundleError, ConfigError
+from xray_captioning.errors import BundleError, ConfigError, one_error
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -180,10 +180,8 @@ def read_values(folder: Path) -> dict[str, Any]:
     about: dict[str, Any] = files.read_json(folder / "captioner.json", _NOT_WHOLE)
     if (form := about.get("format")) != FORMAT:
         raise BundleError(f"{folder}: bundle format {form}, expected {FORMAT}; install the version that wrote it")
-    try:
+    with one_error(BundleError, f"{folder}/captioner.json: {{error}}; {_AGAIN}"):
         convert(about, _Values)
-    except ValidationError as error:
-        raise BundleError(f"{folder}/captioner.json: {error}; {_AGAIN}") from error
     return about
 
 

@@ -136,8 +136,7 @@ def _fixed(training: Texts, targets: Texts, words: Sequence[str]) -> dict[str, s
     chosen = constant_captions(training, targets, words)
     chosen |= constant_captions(training, metrics=CONSTANT_METRICS[-1:])
     chosen.setdefault(CONSTANT_METRICS[0], training[0])
-    names = zip(CONSTANTS, CONSTANT_METRICS)
-    return {name: chosen[metric] for name, metric in names if metric in chosen}
+    return {name: chosen[metric] for name, metric in zip(CONSTANTS, CONSTANT_METRICS) if metric in chosen}
 
 
 def merged_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xray_captioning.data import records
-from xray_captioning.data.opening import HEAD_BYTES, ZIP, open_bytes, open_text
+from xray_captioning.data.opening import HEAD_BYTES, ZIP, open_bytes, open_text, read_text
 from xray_captioning.data.records import DELIMITERS, as_text
 from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
@@ -68,8 +68,7 @@ def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, TextColumn
 def read_references(path: Path, asked: str | None = None) -> TextColumn:
     """Read reports: the column that is named so, or is asked for, or is the only one of texts."""
     columns = read_columns(path)
-    name = roles.references(path, columns, asked)
-    return _written(path, columns, name, several=True)
+    return _written(path, columns, roles.references(path, columns, asked), several=True)
 
 
 def read_named(path: Path, names: Sequence[str]) -> list[TextColumn]:
@@ -86,13 +85,8 @@ def read_columns(path: Path) -> roles.Columns:
     binary = path.is_dir()
     if not binary:
         with open_bytes(path) as stream:
-            # An Excel workbook is a zip archive.
-            binary = stream.peek(4).startswith((records.PARQUET, ZIP))
-    if binary:
-        columns = _by_column(Table(path).records())
-    else:
-        with open_text(path) as file:
-            columns = _of_text(path, file.read(HEAD_BYTES))
+            binary = stream.peek(4).startswith((records.PARQUET, ZIP))  # an Excel workbook is a zip archive
+    columns = _by_column(Table(path).records()) if binary else _of_text(path, read_text(path, HEAD_BYTES))
     columns = {str(name): values for name, values in roles.flattened(columns).items()}
     if not any(columns.values()):
         raise DataError(f"{path}: has no row; give one row per study")
@@ -168,9 +162,8 @@ def _of_text(path: Path, head: str) -> roles.Columns:
         return roles.json_columns(records.read_json(path), path)
     lines = [line for line in head.splitlines()[:50] if line]
     if not (_TABLES.search(path.name) or _shows_table(path, lines)):
-        with open_text(path) as file:
-            # Not splitlines(): it would also cut at a form feed and other rare characters.
-            texts = [line.removesuffix("\n") for line in io.StringIO(file.read(), newline=None)]
+        # Not splitlines(): it would also cut at a form feed and other rare characters.
+        texts = [line.removesuffix("\n") for line in io.StringIO(read_text(path), newline=None)]
         if not texts:
             raise DataError(f"{path}: is empty; give one text per line")
         return {roles.ALONE: texts}

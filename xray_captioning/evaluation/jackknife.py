@@ -8,6 +8,7 @@ leaving out a patient can only lower them.
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
@@ -204,11 +205,7 @@ def jackknife(
     for name, texts in systems.items():
         if len(checked_texts(name, texts)) != len(references):
             raise DataError(f"{name} has {len(texts)} texts, but there are {len(references)} references")
-    frequency = cider.document_frequency(references)
-
-    def count(said: Sequence[str], *known: Sequence[str]) -> Statistics:
-        return study_statistics(known[0], said, known[1], frequency)
-
+    count = partial(study_statistics, frequency=cider.document_frequency(references))
     runs = list(systems.values())
     batches = [runs] if len(runs) * len(references) <= TOGETHER else [[run] for run in runs]
     counted = chain.from_iterable(statistics_of_runs(count, batch, references, reports) for batch in batches)
@@ -218,7 +215,7 @@ def jackknife(
 def statistics_of_runs(
     count: Callable[..., Statistics], runs: Sequence[Sequence[str]], *columns: Sequence[str]
 ) -> Iterator[Statistics]:
-    """Yield the statistics that `count` makes of texts, a run's first, then `columns` (references, reports)."""
+    """Yield the statistics that `count` makes of `columns` (references, reports), a run's texts behind the first."""
     # No row depends on another: equal ones near each other are counted once.
     windows = (slice(start, start + WINDOW) for start in range(0, len(columns[0]), WINDOW))
     parts = [_of_window(count, [column[part] for column in (*columns, *runs)], len(runs)) for part in windows]
@@ -230,7 +227,7 @@ def _of_window(count: Callable[..., Statistics], columns: Sequence[Sequence[str]
     number: dict[tuple[str, ...], int] = {}
     # Study by study, so that what is counted of a reference serves all runs.
     rows = [
-        [number.setdefault((text, *row[:-runs]), len(number)) for text in row[-runs:]]
+        [number.setdefault((row[0], text, *row[1:-runs]), len(number)) for text in row[-runs:]]
         for row in zip(*columns, strict=True)
     ]
     pairs = list(number)

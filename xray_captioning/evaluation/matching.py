@@ -119,8 +119,7 @@ def later_id(value: Any) -> str:
     >>> [later_id(x) for x in ("7", 7.0, "0007", "s7", "CXR7", "p10/s7.txt", "CXR7_IM-2263", "a7")]
     ['7', '7', '7', '7', '7', '7', '7', 'a7']
     """
-    parts = _parts(str(value).strip())
-    name = parts[-1] if parts else ""
+    name = ("", *_parts(str(value)))[-1]
     found = _LATER.fullmatch(name)
     return found[1] if found else name
 

@@ -23,9 +23,7 @@ Columns = dict[str, list[Any]]
 STUDY = "study_id"
 
 ALONE = "(texts)"  # the column of texts that nothing names
-_NAMES: dict[str, list[str]] = {
-    role: words.split() for role, words in read_toml(__file__, "result_columns.toml").items()
-}
+_NAMES = {role: words.split() for role, words in read_toml(__file__, "result_columns.toml").items()}
 IDS = tuple(_NAMES[ID])  # names of columns that tell which study a text is of, the surest first
 _INDEX = {"", *_NAMES[INDEX]}
 _PREDICTED, _TRUE = frozenset(_NAMES[PREDICTION]), frozenset(_NAMES[REFERENCE])

@@ -5,7 +5,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
@@ -175,11 +175,7 @@ def _row(run: Any, texts: ReportTexts, alone: Jackknife, number: str, labelled: 
 
 def _whole_rows(whole: list[str], rows: Mapping[Any, Row]) -> dict[Any, Row]:
     """Return the rows of runs with their words scored against references that are not truncated."""
-    frequency, found = cider.document_frequency(whole), {}
-
-    def count(said: Sequence[str], wanted: Sequence[str]) -> jackknife.Statistics:
-        return word_statistics(wanted, said, frequency)
-
+    count, found = partial(word_statistics, frequency=cider.document_frequency(whole)), {}
     for run, counted in zip(rows, jackknife.statistics_of_runs(count, list(rows), whole)):
         scores = jackknife.text_scores({n: v.sum(0, keepdims=True, dtype=float) for n, v in counted.items()})
         words = {name: float(scores[name][0]) for name in TEXT_COLUMNS}

@@ -195,11 +195,10 @@ def finding_statistics(reference: Labels, hypothesis: Labels) -> dict[str, Array
 
 def finding_scores(sums: Mapping[str, Array], findings: Findings = None) -> dict[str, Floats]:
     """Compute `clinical_scores` of samples, (samples,), from sums of `finding_statistics`."""
-    scores = {}
+    scores: dict[str, Floats] = {}
     for suffix in ("", "_present"):
         counts = sums["findings" + suffix]
-        for name, values in scores_from_counts(counts, findings).items():
-            scores[name + suffix] = values
+        scores |= {name + suffix: values for name, values in scores_from_counts(counts, findings).items()}
         scores["example_f1" + suffix] = sums["example_f1" + suffix] / sums["n"]
         scores["false_positives" + suffix] = counts[..., IS_FINDING, 1].sum(-1) / sums["n"]
     return scores

@@ -59,16 +59,9 @@ def contradicted_findings(text: str) -> set[str]:
         if mention.status == "present":
             present.setdefault(mention.finding, set()).update(mention.sides)
     named = Counter((mention.sentence, mention.start) for mention in mentions)
-    return {
-        mention.finding
-        for mention in mentions
-        if mention.finding in present
-        and named[mention.sentence, mention.start] == 1
-        and mention.status == "denied"
-        and mention.finding not in _COLLECTIVE
-        and not (mention.severity or mention.zones or _NARROWED.search(mention.clause))
-        and (not mention.sides or mention.sides & present[mention.finding])
-    }
+    denied = [m for m in mentions if m.status == "denied" and m.finding in present and m.finding not in _COLLECTIVE]
+    alone = [m for m in denied if named[m.sentence, m.start] == 1 and (not m.sides or m.sides & present[m.finding])]
+    return {m.finding for m in alone if not (m.severity or m.zones or _NARROWED.search(m.clause))}
 
 
 class NamedFinding(NamedTuple):
@@ -108,15 +101,10 @@ def written_spans(text: str, parts: Sequence[tuple[str, int, int]]) -> list[tupl
     read = [(words, i, word) for i, words in enumerate(sentences) for word in _WORD.finditer(words)]
     places = _aligned([w.group().lower() for w in written], [w.group() for *_, w in read])
     first = {words: i for i, words in reversed(list(enumerate(sentences)))}
+    told = [(words, word.start(), k) for (words, i, word), k in zip(read, places, strict=True) if i == first[words]]
     spans = []
     for sentence, start, end in parts:
-        found = [
-            written[k]
-            for (words, i, word), place in zip(read, places, strict=True)
-            if words == sentence and i == first[words]
-            if start <= word.start() < end
-            for k in place
-        ]
+        found = [written[k] for words, at, place in told if words == sentence and start <= at < end for k in place]
         spans.append((found[0].start(), found[-1].end()) if found else (0, 0))
     return spans
 
