@@ -115,7 +115,6 @@ def _limit_this_process(seconds: int, memory: int) -> None:
 
 
 def _damaged(reason: str) -> RefusedError:
-    """Return the error for a file that the library cannot read."""
     return RefusedError(f"truncated or damaged HDF5 ({' '.join(reason.split())[:120]}); download or copy it again")
 
 

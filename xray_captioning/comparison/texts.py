@@ -151,8 +151,7 @@ def system_texts(
     for name, runs in texts.items():
         given = [in_order(name, run, task.studies) for run in runs]
         if not task.protocol:
-            section = task.config.text.section
-            given = [scored_section(name, run, section) for run in given]
+            given = [scored_section(name, run, task.config.text.section) for run in given]
         cleaning = task.config.text.cleaning
         said.append((name, None, [kept_texts((clean(t, cleaning) for t in run), len(run)) for run in given]))
     for name, captioners in models.items():

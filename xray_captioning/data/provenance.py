@@ -146,9 +146,8 @@ class TrainedOn:
         return sorted(found | (self._of_patients(rows) if self._ids_tell(studies, set()) else set()))
 
     def _ids_tell(self, rows: Studies, shown: set[str]) -> bool:
-        """Whether equal ids are those of the same studies; `shown` are known by their images. Reports that agree by
-        chance, the square of how often one occurs, are left out of what agrees and what could.
-        """
+        """Whether equal ids are those of the same studies; `shown` are known by their images."""
+        # Reports that agree by chance, the square of how often one occurs, are left out of what agrees and what could.
         shared = rows[rows["study_id"].isin(self._named(rows))]
         ids, texts = list(shared["study_id"]), list(zip(shared["findings"], shared["impression"]))
         same = {name for name, report in zip(ids, _report_digests(shared)) if report in self.reports} - shown

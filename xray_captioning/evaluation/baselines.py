@@ -131,7 +131,6 @@ def retrieval_name(model: str) -> str:
 
 
 def _fixed(training: Texts, targets: Texts, words: Sequence[str]) -> dict[str, str]:
-    """Return the fixed reports, by name: by some metrics of words, and by clinical F1."""
     # A protocol may replace rare words of its references: findings are read from whole texts.
     chosen = constant_captions(training, targets, words)
     chosen |= constant_captions(training, metrics=CONSTANT_METRICS[-1:])
@@ -204,8 +203,7 @@ def most_frequent_caption(texts: Sequence[str]) -> str:
 
 def random_captions(texts: Sequence[str], count: int, seed: int | Sequence[int] = 0) -> list[str]:
     """Return training texts drawn at random with replacement."""
-    rng = np.random.default_rng(seed)
-    return [texts[i] for i in rng.integers(len(texts), size=count)]
+    return [texts[i] for i in np.random.default_rng(seed).integers(len(texts), size=count)]
 
 
 def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) -> list[str]:

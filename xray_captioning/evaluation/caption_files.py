@@ -134,7 +134,6 @@ def _ids(path: Path, columns: roles.Columns) -> roles.Columns:
 
 
 def _report(value: Any, where: str, number: Any) -> str | list[str]:
-    """Return a report, or several of one study."""
     if isinstance(value, list) and len(value) != 1:
         return [checked_text(text, where, number) for text in value]
     return checked_text(value, where, number)

@@ -264,8 +264,7 @@ def mean_of_runs(alone: Jackknife, systems: Mapping[str, Sequence[str]]) -> Jack
 def _leave_one_out(sums: Statistics, findings: Sequence[str] | None) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the scores of all patients, and each patient's pseudo-values: (patients,)."""
     total = {name: values.sum(0, keepdims=True, dtype=np.float64) for name, values in sums.items()}
-    whole = scores_from_sums(total, findings)
-    scores = {name: float(values[0]) for name, values in whole.items()}
+    scores = {name: float(values[0]) for name, values in scores_from_sums(total, findings).items()}
     number = len(sums["n"])
     if number == 1:
         return scores, {name: np.array([score]) for name, score in scores.items()}

@@ -160,8 +160,7 @@ def _kinds(columns: Mapping[str, Values]) -> dict[str, str]:
 def _has_sentences(values: Values) -> bool:
     """Whether most values that are not empty are texts of several words, not names or paths."""
     texts = [text for value in values if (text := _text(value))]
-    several = sum(" " in text.strip() and text[:1] not in "[{" for text in texts)
-    return 2 * several >= len(texts) > 0
+    return 2 * sum(" " in text.strip() and text[:1] not in "[{" for text in texts) >= len(texts) > 0
 
 
 def _text(value: Any) -> str:
@@ -191,8 +190,7 @@ def _unwrapped(content: dict[str, Any]) -> Any:
     """Return the one list or object of texts that an object has beside scores and settings."""
     settings = [name for name, value in content.items() if isinstance(value, str) and role(name) == METADATA]
     rest = [value for name, value in content.items() if name not in settings and not _is_single(value)]
-    lone = len(rest) == 1 < len(content) and isinstance(rest[0], dict | list)
-    return rest[0] if lone else content
+    return rest[0] if len(rest) == 1 < len(content) and isinstance(rest[0], dict | list) else content
 
 
 def _is_single(value: Any) -> bool:

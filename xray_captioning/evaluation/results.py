@@ -155,7 +155,6 @@ def evaluate_systems(
 
 
 def _key(run: Sequence[str]) -> Any:
-    """Return texts as what can be a key."""
     return run if isinstance(run, ngrams.PackedTexts) else tuple(run)
 
 

@@ -185,8 +185,7 @@ def error_by_chance(bins: Sequence[Bin]) -> float:
     n, p = (np.array([getattr(b, name) for b in bins]) for name in ("n", "confidence"))
     p = np.clip(p, 1e-12, 1.0)  # SciPy's pmf overflows near the least number there is
     most = np.minimum(np.floor(n * p) + 1, n)
-    deviations = 2 * most * (1 - p) * binom.pmf(most, n, p)
-    return float(deviations.sum() / n.sum())
+    return float((2 * most * (1 - p) * binom.pmf(most, n, p)).sum() / n.sum())
 
 
 def _variance(values: Floats, study: Any) -> float:

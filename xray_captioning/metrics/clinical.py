@@ -142,8 +142,7 @@ def _f1(counts: Array) -> Floats:
 
 def share(part: Array, whole: Array) -> Floats:
     """Return a quotient; a share of nothing is nan."""
-    nothing = np.full(np.shape(whole), np.nan)
-    return np.divide(part, whole, out=nothing, where=np.asarray(whole) > 0)
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 
 def example_f1(counts: Array) -> Floats:

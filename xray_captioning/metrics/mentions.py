@@ -231,5 +231,4 @@ def compare_mentions(references: Sequence[str], hypotheses: Sequence[str]) -> di
     """
     keys, columns = paired(references=references, hypotheses=hypotheses)
     texts = [[one_text(f"texts[{k}]", t) for k, t in zip(keys, column)] for column in columns]
-    counts = mention_statistics(*map(facts, texts))
-    return clinical.of_one_sample(mention_scores, counts)
+    return clinical.of_one_sample(mention_scores, mention_statistics(*map(facts, texts)))

@@ -123,7 +123,6 @@ def checked_texts(name: str, texts: Any) -> Sequence[str]:
 
 
 def _by_id(columns: Mapping[str, Any]) -> tuple[Sequence[Any], dict[str, Sequence[Any]]]:
-    """Match dictionaries by id."""
     texts: dict[str, dict[str, Any]] = {}
     for name, column in columns.items():
         if not isinstance(column, Mapping):

@@ -81,8 +81,7 @@ def split_report(text: str) -> Sections:
     if told.isdisjoint(kinds):
         return unnamed
     found = list(_kept(every))
-    named = any(heading.kind in _NAMED for heading in found)
-    return _assembled(list(_parts(plain, found)), named)
+    return _assembled(list(_parts(plain, found)), named=any(heading.kind in _NAMED for heading in found))
 
 
 def has_headings(text: str) -> bool:

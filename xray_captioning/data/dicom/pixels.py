@@ -195,8 +195,7 @@ def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
 def check_rle(frame: bytes, pixels: int) -> None:
     """Refuse segments that overlap or outgrow their plane (PS3.5, annex G); pydicom does not."""
     count, *starts = struct.unpack_from("<16I", frame)
-    bounds = [*starts[:count], len(frame)]
-    for at, end in pairwise(bounds):
+    for at, end in pairwise([*starts[:count], len(frame)]):
         if not 64 <= at < end <= at + 2 * pixels + 128:
             raise ValueError("a segment is out of place")
         size = 0

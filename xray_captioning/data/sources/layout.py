@@ -18,10 +18,7 @@ from xray_captioning.files import is_missing, read_toml
 from xray_captioning.findings import CHEXPERT
 from xray_captioning.text.sections import split_report
 
-# Of a kind of table the names of its columns, by role; a role without a name is not read. They are as `Table.column`
-# takes them: 'a|b' are equals, earlier ones come first; those of `split` behind the first count where a value is a
-# part of a split. `labels` are names of labels, joined by the layout's `separator`. If it is `coded` there is a
-# column of each CheXpert label: 1 present, -1 uncertain.
+# Of a kind of table the names of its columns, by role, as columns.toml explains; a role without a name is not read.
 Layout = Mapping[str, Any]
 TEXTS = ("prior", *SECTIONS, "caption")  # a caption is a whole report, or a text that is neither section
 ROLES = ("image", "study", "patient", "date", "split", "view", *TEXTS, "labels")
