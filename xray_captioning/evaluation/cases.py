@@ -95,9 +95,8 @@ def _thumbnails(paths: Sequence[str]) -> list[str]:
 
 
 def _cut(text: str) -> str:
-    if not text.strip():
-        return "(nothing)"
-    return text if len(text) <= _CUT else f"{text[:_CUT]} …"
+    cut = text if len(text) <= _CUT else f"{text[:_CUT]} …"
+    return cut if text.strip() else "(nothing)"
 
 
 def contradiction_summary(results: Results, texts: Texts, found: Sequence[clinical.Contradiction]) -> dict[str, Any]:

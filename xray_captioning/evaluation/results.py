@@ -50,6 +50,8 @@ class Results:
 
     def write(self, out: Path) -> None:
         """Write ``metrics.json`` and ``captions.csv``; docs/evaluation.md says what is in them."""
+        shown = (*TEXT_COLUMNS, *CLINICAL_COLUMNS)
+        runs = {s.column: self.found.runs[s.column] for s in self.systems if s.kind == "system"}
         columns = {name: texts for s in self.systems for name, texts in s.columns.items()}
         columns |= {n: [str(v)] * len(self.studies) for n, v in self.left_out.items()}
         lines = zip(self.studies, self.references, *columns.values(), strict=True)
@@ -65,13 +67,9 @@ class Results:
             "differences": self.paired_tests,
             "beats_every_baseline": self.beats_every_baseline,
             "intervals": {name: self.intervals(name) for name in self.found.scores},
-            "runs": {s.column: self._runs(s) for s in self.systems if s.kind == "system"},
+            "runs": {name: [{m: finite(run[m]) for m in shown} for run in of] for name, of in runs.items()},
         }
         atomic_write(out / "metrics.json", json.dumps(values, indent=2) + "\n")
-
-    def _runs(self, system: System) -> list[Row]:
-        names = (*TEXT_COLUMNS, *CLINICAL_COLUMNS)
-        return [{name: finite(run[name]) for name in names} for run in self.found.runs[system.column]]
 
     @property
     def left_out(self) -> dict[str, int]:

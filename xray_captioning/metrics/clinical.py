@@ -168,8 +168,8 @@ def clinical_scores(
     -------
     dict of str to float
         The names of :func:`scores_from_counts`, ``example_f1`` (mean of :func:`example_f1`) and ``false_positives``
-        (findings that hypotheses assert and references do not, a study, "No Finding" left out), uncertain findings
-        counted as present; and the same names with ``_present`` added, uncertain findings counted as absent.
+        (asserted by hypotheses, not by references, a study, "No Finding" left out), uncertain findings counted as
+        present; and the same names with ``_present`` added, uncertain findings counted as absent.
 
     Examples
     --------

@@ -21,13 +21,10 @@ BLOCK = 5_000  # pairs counted at a time, so that memory does not grow with thei
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Codes: TypeAlias = NDArray[np.uint64]
-
 Hypotheses: TypeAlias = Sequence[str] | Mapping[Any, str] | Mapping[Any, Sequence[str]]
 """A text of each study: in the order of the references, or by id where those are by id."""
-
 References: TypeAlias = Hypotheses | Sequence[Sequence[str]]
 """One reference text of each study, or a list of them."""
-
 Pairs: TypeAlias = list[tuple[list[str], str]]  # the references and the hypothesis of each study
 
 

@@ -40,13 +40,12 @@ class Sections:
 def split_report(text: str) -> Sections:
     """Split a report into its sections by the headings of the usual house styles.
 
-    Headings may be in capitals or not, with colon, dash or on a line of their own, all on one line
-    or each on its own; the words they are made of are in ``headings.txt``.
+    Headings, of words in ``headings.txt``, may be in capitals, with colon or dash, or on lines of their own.
 
     - A text without any heading is both findings and impression, unchanged; so is "FINDINGS AND IMPRESSION".
     - A form by organ ("Lungs: ... Pleura: ...") is findings, labels and all.
-    - Without the word "FINDINGS", text below the examination's name or in a paragraph of its own
-      after the last other section is the findings, as MIMIC-CXR's section parser has it (Johnson et al. 2019).
+    - Without "FINDINGS", text below the examination's name or in a paragraph of its own after the last other section
+      is the findings, as MIMIC-CXR's section parser has it (Johnson et al. 2019).
     - "Prior findings" belong to the comparison, "clinical findings" to the indication.
     - A section that only says "as above" is None. An addendum ends the impression, or else the findings.
     - Recommendations, a first look ("WET READ"), letterhead, names and signatures are left out.
