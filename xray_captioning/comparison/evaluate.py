@@ -95,18 +95,17 @@ def evaluate(
         first captioner, or else the default, with the findings where there are no impressions.
     beams, seed : sequence of int, int
         Beam sizes, 1 is greedy; the seed of the random baseline and the shuffled systems.
-    quick : bool
-        The small table: fewer baselines, and no rows for shuffled systems. The tests are the same.
+    quick, only_common : bool
+        The small table, of fewer baselines and no shuffled systems, with the same tests; only the studies that every
+        system has a text for, not to make a missing text an error.
     report : path, optional
         An HTML page of all that was found; Markdown and CSV tables are written beside it.
     prediction : str or sequence of str, optional
         The column of a file that holds the system's texts, where its name does not show it.
-    only_common : bool
-        Evaluate only the studies that every system has a text for, not to make a missing text an error.
     features : path, StudyFeatures, tuple or mapping, optional
         As :func:`xray_captioning.train` takes them, for captioners that were trained on features.
     workers : callable, optional
-        What :func:`xray_captioning.batch.workers.ray_workers` yields: processes that encode the images of bundles.
+        What :func:`xray_captioning.batch.workers.ray_workers` yields, to encode the images of bundles.
     regions : path, optional
         The outlines of findings (docs/evaluation.md), by default a ``regions.json`` beside what `studies` were read
         from. With them ``pointing_game`` says whether captioners look at what they name.

@@ -33,7 +33,6 @@ Pixels = NDArray[np.float32]
 # width, 3), RGB, or grey, (height, width) or (height, width, 1); whole numbers, whose white
 # `xray_captioning.data.levels.white` tells, or floating-point from 0 to 1.
 Image = Union[str, os.PathLike[str], bytes, NDArray[Any], "PIL.Image.Image"]
-
 _FILES = (str, os.PathLike, bytes)
 MAX_PIXELS = 64e6  # 8,000 x 8,000; the largest radiographs have about 20 million
 # Mean and deviation of red, green and blue in [0, 1] that a scheme subtracts and divides by.

@@ -19,7 +19,6 @@ FILE = "regions.json"
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 _FINE = 8  # pixels of a region's side, in which it is found out whether an outline touches it
 _MARGIN = 1 / 56  # of the image's side: findings fade out behind their outlines
-
 Share = Annotated[float, Meta(ge=0, le=1)]
 Mask = NDArray[np.bool_]
 

@@ -24,13 +24,11 @@ Pooled = Mapping[str, Sequence[Sequence[Array]]]  # by model and run, features o
 CONSTANT_METRICS = ("BLEU-4", "BLEU-1", "BLEU-2", "BLEU-3", "ROUGE-L", "CIDEr", "clinical_f1")
 CONSTANTS = (CONSTANT, *(f"{CONSTANT}-{metric}" for metric in CONSTANT_METRICS[1:]))
 BASELINES = (*CONSTANTS, MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE)  # names that no system may have
-
 # Most texts that are tried as a fixed report, and most training texts they are scored against.
 CANDIDATES, REFERENCES = 2_000, 4_000
 DRAWS = 10  # of what is random; its scores are their mean
 # How often a training sentence has to occur before the template uses it, and its most words.
 OFTEN, SHORT = 3, 12
-
 # What the template says of a finding that no such sentence asserts alone.
 PHRASES: dict[str, str] = read_toml(__file__, "baselines.toml")["phrases"]
 _SENTENCE = re.compile(r"\S.*?(?:\s\.(?=\s|$)|$)", re.DOTALL)

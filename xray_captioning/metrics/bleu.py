@@ -14,7 +14,6 @@ from xray_captioning.metrics import ngrams
 from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References
 
 BLEU_PROTOCOLS = ("coco", "nltk", "legacy")
-
 _LEGACY_WEIGHTS = np.array([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0.33, 0.33, 0.33, 0], [0.25, 0.25, 0.25, 0.25]])
 _EVEN_WEIGHTS = [(1 / order,) * order for order in range(1, ngrams.MAXIMUM_ORDER + 1)]
 

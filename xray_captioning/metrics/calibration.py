@@ -16,7 +16,6 @@ from xray_captioning.metrics.mentions import asserted_details
 BINS = 10  # groups of equally many sentences; fewer where there are fewer sentences
 LEAST = 5
 """Studies with a wrong, and with a right outcome, below which Brier score and skill have none."""
-
 COVERAGES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 Z = 1.959964  # of a 95 % interval
 Floats = NDArray[np.float64]

@@ -25,7 +25,6 @@ Mention = statement.Mention
 PRESENT, DENIED, UNCERTAIN = statement.PRESENT, statement.DENIED, statement.UNCERTAIN
 CONVENTIONS = tuple(statement.LABELS)
 """Whose reading a label follows: CheXpert's authors', or that of those who coded Open-i."""
-
 _CONVENTION = ContextVar("convention", default=CONVENTIONS[0])
 
 
@@ -136,7 +135,6 @@ def _said(kept: Callable[[str], Kept[str, tuple[T, ...]]], text: str, convention
 
 Bits: TypeAlias = NDArray[np.uint32]
 """What is said, a column a finding and one for the rest, `REST`: of a report the "or" of its statements."""
-
 LABEL_BITS, BITS = {PRESENT: 1, UNCERTAIN: 2, DENIED: 4}, 3  # and how many these are
 REST, LETTERS, ABNORMAL, REST_BITS = len(FINDINGS), 1, 2, 2
 _FIRST = {written: np.array([0] * REST + [LETTERS * written], np.uint32).tobytes() for written in (False, True)}

@@ -26,13 +26,10 @@ from xray_captioning.metrics.ngrams import one_text, paired
 DETAILS = ("side", "zone", "severity")
 CAPTION_SHARES = (*("prior_references", "prior_hallucinations"), *("contradictions", "self_contradictions"))
 """Shares of the captions, by what they do."""
-
 Details: TypeAlias = dict[str, tuple[frozenset[str], ...]]
 """For each finding that a text asserts its sides, zones and severity; empty where none is said."""
-
 # Readers say "base" and "lower lobe" of one place, so zones are compared by their level.
 _LEVELS = {"apical": "upper", "lingular": "middle", "basal": "lower", "retrocardiac": "lower"}
-
 # Names for many things: a scar beside "no infiltrate" contradicts nothing, nor a rib that is broken
 # beside a femur that is not.
 _COLLECTIVE = {"Lung Opacity", "Fracture", "Support Devices", "Pleural Other"}

@@ -12,7 +12,6 @@ from xray_captioning.errors import ConfigError, DataError
 
 # Letters and digits of any script: the regular-expression class \w without the underscore.
 _ALNUM = r"[^\W_]"
-
 _PUNCTUATION = str.maketrans("\u2018\u2019\u2010\u2011\u2013!?;", "''---..,")
 # Three X in a row occur in no word; two are a mark only where they stand alone or end a number.
 # What a mark leaves of "x-XXXX" or "XXXX's" is no word either.

@@ -14,7 +14,6 @@ from xray_captioning.metrics.labels.spelling import LONGEST, Kept, Spelling
 
 PRESENT, DENIED, UNCERTAIN = 1, 0, -1
 OTHER = "Other"  # abnormalities without a name of their own: only "No Finding" is held against them
-
 # What is never gone, so that "prior" does not make it history.
 LASTING = frozenset({"Fracture", "Granuloma", "Scoliosis", "Emphysema", "Pleural Other", "Support Devices", OTHER})
 
