@@ -7,6 +7,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -202,7 +203,6 @@ def _has_header(lines: Sequence[str]) -> bool:
 
 def _parsed_rows(lines: Iterable[str], sign: str) -> list[list[str]]:
     """Return the rows that are not empty; none where the quotes are wrong, which Table says."""
-    try:
+    with suppress(csv.Error):
         return [row for row in csv.reader(lines, delimiter=sign, strict=True) if row]
-    except csv.Error:
-        return []
+    return []

@@ -114,11 +114,7 @@ def features_of(given: Any, studies: Table) -> StudyFeatures | None:
 
 
 def later_id(value: Any) -> str:
-    """Return an id without what programs add: folders, suffix, letters before it, zeros, ``.0``.
-
-    >>> [later_id(x) for x in ("7", 7.0, "0007", "s7", "CXR7", "p10/s7.txt", "CXR7_IM-2263", "a7")]
-    ['7', '7', '7', '7', '7', '7', '7', 'a7']
-    """
+    """Return an id without what programs add: folders, suffix, letters before it, zeros, ``.0``."""
     name = ("", *_parts(str(value)))[-1]
     found = _LATER.fullmatch(name)
     return found[1] if found else name

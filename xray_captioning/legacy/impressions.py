@@ -72,11 +72,7 @@ def read_report(content: bytes, name: str) -> list[Row]:
 
 
 def pair_images(images: list[str]) -> list[tuple[str | None, str | None]]:
-    """Pair a report's images, each with the next: one alone is used for both, none gives (None, None).
-
-    >>> pair_images(["a.png", "b.png", "c.png"]), pair_images(["a.png"])
-    ([('a.png', 'b.png'), ('b.png', 'c.png')], [('a.png', 'a.png')])
-    """
+    """Pair a report's images, each with the next: one alone is used for both, none gives (None, None)."""
     alone = images[0] if images else None
     return list(pairwise(images)) or [(alone, alone)]
 

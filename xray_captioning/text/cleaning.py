@@ -137,12 +137,8 @@ def without_tags(text: str) -> str:
 
 
 def without_marks(text: str) -> str:
-    """Leave out words that programs add (``startseq``, ``<end>``, ``[CLS]``, ``nan``) and the tags of HTML, whose
-    entities (``&amp;``) become what they stand for. Of words such as "start" only a whole column tells what they are.
-
-    >>> without_marks("startseq the lungs are clear endseq"), without_marks("Clear lungs. nan")
-    ('the lungs are clear', 'Clear lungs.')
-    """
+    """Leave out words that programs add (``startseq``, ``<end>``, ``[CLS]``, ``nan``) and HTML: its tags, entities."""
+    # Of words such as "start" only a whole column tells what they are.
     while "&" in text and _ENTITY.search(text):
         text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
     text = without_tags(text)
