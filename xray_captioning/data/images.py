@@ -17,7 +17,6 @@ from xray_captioning.config import NORMALISATION, RESIZE, RESIZES
 from xray_captioning.data import levels
 from xray_captioning.data.dicom.pixels import decode_dicom, view_of
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom
-from xray_captioning.data.levels import Note, warn, warn_together
 from xray_captioning.data.opening import what_else
 from xray_captioning.data.resizing import PICTURES, opencv, resized
 from xray_captioning.data.stores import is_address, read
@@ -51,7 +50,7 @@ def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area",
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:  # cv2 and zlib free the GIL
         for target, pixels in zip(images, (pool.map if parallel else map)(decode, sources)):
             target[:] = pixels
-    warn_together(told)
+    levels.warn_together(told)
     return images
 
 
@@ -91,7 +90,7 @@ def _unreadable(path: str) -> str | None:
     return None
 
 
-def read_image(source: Image, size: int | None = 224, resize: str = "area", note: Note = warn) -> Pixels:
+def read_image(source: Image, size: int | None = 224, resize: str = "area", note: levels.Note = levels.warn) -> Pixels:
     """Read an image as RGB in [0, 1], shape (size, size, 3), float32; see `decode_image`."""
     # `note` tells if it is shown otherwise than its file says, or shows next to nothing.
     given: Any = levels.pillow_pixels(source) if levels.is_pillow(source) else source
@@ -104,7 +103,7 @@ def read_image(source: Image, size: int | None = 224, resize: str = "area", note
     return decode_image(data, name, size, resize, note=note)
 
 
-def _picture(stored: NDArray[Any], name: str, size: int | None, resize: str, note: Note) -> Pixels:
+def _picture(stored: NDArray[Any], name: str, size: int | None, resize: str, note: levels.Note) -> Pixels:
     """Resize pixels in the depth they are stored in, then scale them to RGB in [0, 1], float32."""
     stored = levels.checked(stored, name)
     levels.note_if_faint(stored, name, note)
@@ -137,7 +136,7 @@ def decode_image(
     resize: str = "area",
     max_pixels: float = MAX_PIXELS,
     max_ratio: float = math.inf,
-    note: Note = warn,
+    note: levels.Note = levels.warn,
 ) -> Pixels:
     """Decode a PNG, JPEG, TIFF, BMP, WebP or DICOM file: RGB in [0, 1], float32, (size, size, 3), or as large as it is.
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from xray_captioning.data import records
 from xray_captioning.data.opening import HEAD_BYTES, ZIP, open_bytes, open_text, read_text
-from xray_captioning.data.records import DELIMITERS, as_text
 from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import result_columns as roles
@@ -52,7 +51,7 @@ def checked_text(value: Any, where: str, number: Any) -> str:
     if value.strip().lower() in _MISSING:
         what = f"is {value!r}, as a missing value is written"
         raise DataError(f"{where} {number}: {what}; write '' where a system wrote nothing, or leave the study out")
-    text: str = as_text(value)
+    text: str = records.as_text(value)
     kept = without_marks(text)
     return text if kept == text.strip() else kept
 
@@ -123,7 +122,7 @@ def _ids(path: Path, columns: roles.Columns) -> roles.Columns:
         what = f"none of its columns ({', '.join(islice(columns, 5))}) names the study"
         raise DataError(f"{path}: {what}; let the first line name the columns, one of them study_id")
     for name in indexes:
-        numbers = [str(as_text(value)) for value in columns[name]]
+        numbers = [str(records.as_text(value)) for value in columns[name]]
         if roles.counts(0, numbers):
             continue
         if name == "" or name.lower().startswith("unnamed"):
@@ -167,7 +166,7 @@ def _of_text(path: Path, head: str) -> roles.Columns:
         if not texts:
             raise DataError(f"{path}: is empty; give one text per line")
         return {roles.ALONE: texts}
-    widths = [{len(row) for row in _parsed_rows(lines, sign)} for sign in DELIMITERS]
+    widths = [{len(row) for row in _parsed_rows(lines, sign)} for sign in records.DELIMITERS]
     regular = any(len(found) == 1 and found != {1} for found in widths)
     if lines and not (regular or _has_header(lines)):
         with open_text(path) as file:
@@ -182,7 +181,7 @@ def _shows_table(path: Path, lines: Sequence[str]) -> bool:
     quoted = bool(lines) and all(line[0] == line[-1] == '"' != line for line in lines)
     if quoted or _has_header(lines):
         return True
-    for sign in DELIMITERS:
+    for sign in records.DELIMITERS:
         first = [line.split(sign)[0] for line in lines if sign in line]
         ids = [word for word in first if " " not in word.strip() and any(map(str.isdigit, word))]
         if 1 < len(set(first)) == len(lines) == len(ids):
@@ -193,7 +192,7 @@ def _shows_table(path: Path, lines: Sequence[str]) -> bool:
 
 def _has_header(lines: Sequence[str]) -> bool:
     """Whether the first line names columns, or the only one."""
-    for sign in DELIMITERS:
+    for sign in records.DELIMITERS:
         names = next(iter(_parsed_rows(lines[:1], sign)), [])
         common = 2 * sum(sign in line for line in lines) >= len(lines)
         if len(names) > 1 and common and any(n == "" or roles.names_column(n) for n in names):

@@ -19,12 +19,11 @@ from xray_captioning.evaluation.table import CLINICAL_COLUMNS, LEFT_OUT, SHOWN, 
 from xray_captioning.files import atomic_path, atomic_write
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics import cider, clinical, mentions, ngrams
-from xray_captioning.metrics.ngrams import LARGE
 from xray_captioning.metrics.scores import word_statistics
 
 Row = dict[str, Any]
 LARGE_NOTE = (
-    f"more than {LARGE:,} studies: the table is the small one, `random` one draw, no page is written, a test of "
+    f"more than {ngrams.LARGE:,} studies: the table is the small one, `random` one draw, no page is written, a test of "
     f"captions given to other patients has {claims.FEW_SHUFFLES} shuffles"
 )
 Tests = Mapping[str, claims.ShuffleTest]
@@ -81,7 +80,7 @@ class Results:
         """The same as sentences for people, and what a large set goes without; often empty."""
         number, left = len(self.studies), self.left_out.get(LEFT_OUT)
         said = [] if left is None else [f"only {number} of {number + left} studies: {left} lack a text of some system"]
-        return "; ".join([*said, LARGE_NOTE] if number > LARGE else said)
+        return "; ".join([*said, LARGE_NOTE] if number > ngrams.LARGE else said)
 
     def intervals(self, column: str) -> dict[str, list[float] | None]:
         """Return the 95 % intervals of a system's scores, None for none, as of shuffled systems."""
@@ -106,7 +105,7 @@ def evaluate_systems(
     ``distinct-2`` and a `Spread`, means over runs. Quick, or with more than `LARGE` studies (`LARGE_NOTE`), there are
     no rows for shuffled systems; all tests are the same.
     """
-    quick, shuffles = (True, claims.FEW_SHUFFLES) if len(studies) > LARGE else (quick, claims.SHUFFLES)
+    quick, shuffles = (True, claims.FEW_SHUFFLES) if len(studies) > ngrams.LARGE else (quick, claims.SHUFFLES)
     labelled = cache(clinical.label_matrix)
     systems = [s._replace(texts=_key(s.texts), others=list(map(_key, s.others))) for s in systems]
     texts = texts._replace(reports=_key(texts.reports))

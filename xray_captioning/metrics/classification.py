@@ -14,7 +14,6 @@ from scipy.stats import norm, rankdata, t
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing
 from xray_captioning.metrics import calibration, clinical
-from xray_captioning.metrics.calibration import wilson
 
 Array = NDArray[Any]
 # Of the studies whose label is known: present, logits and numbers of patients.
@@ -204,7 +203,7 @@ def f1(present: Array, said: Array, patients: Array) -> Estimate:
     share = both.sum() / either.sum()
     influence = np.bincount(patients, both - share * either) / either.sum()
     count = either.sum() / _design_effect(influence, share * (1 - share) / either.sum())
-    ends = wilson(float(share), norm.ppf(LEVEL) ** 2 / count)
+    ends = calibration.wilson(float(share), norm.ppf(LEVEL) ** 2 / count)
     if min(_patients(present, patients)) < LEAST:
         ends = np.nan, np.nan
     value, low, high = (float(2 * j / (1 + j)) for j in (share, *ends))

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from xray_captioning.errors import ConfigError
 from xray_captioning.findings import CHEXPERT, FINDINGS, NO_FINDING
 from xray_captioning.metrics import labeler
-from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, read_by
 from xray_captioning.metrics.ngrams import BLOCK, Floats, in_order, one_text, paired
 
 NOT_MENTIONED = -2  # what label_matrix writes where label_report says None
@@ -71,17 +70,17 @@ def label_matrix(texts: Iterable[str], convention: str | None = None) -> Labels:
 def labels_of(bits: labeler.Bits) -> Labels:
     """Return the labels of reports, (n, 18), from `labeler.report_bits`."""
     labels = np.full((len(bits), len(FINDINGS)), NOT_MENTIONED, dtype=np.int8)
-    for label in (DENIED, UNCERTAIN, PRESENT):  # the last outweighs the others
+    for label in (labeler.DENIED, labeler.UNCERTAIN, labeler.PRESENT):  # the last outweighs the others
         labels[bits[:, :-1] & labeler.LABEL_BITS[label] > 0] = label
     nothing = bits[:, -1] & (labeler.LETTERS | labeler.ABNORMAL) == labeler.LETTERS
-    labels[nothing, FINDINGS.index(NO_FINDING)] = PRESENT
+    labels[nothing, FINDINGS.index(NO_FINDING)] = labeler.PRESENT
     return labels
 
 
 def asserted(texts: Texts, uncertain: bool = True) -> NDArray[np.bool_]:
     """Return which findings texts or labels assert, uncertain ones if asked: bool, (n, 18)."""
     labels = _labels(texts)
-    return (labels == PRESENT) | (uncertain & (labels == UNCERTAIN))
+    return (labels == labeler.PRESENT) | (uncertain & (labels == labeler.UNCERTAIN))
 
 
 def counted_findings(training: Texts) -> tuple[str, ...]:
@@ -178,7 +177,7 @@ def clinical_scores(
     (0.667, 0.5)
     """
     _, columns = paired(references=references, hypotheses=hypotheses)
-    with read_by(convention):
+    with labeler.read_by(convention):
         statistics = finding_statistics(*map(_labels, columns))
     return of_one_sample(finding_scores, statistics, findings)
 
@@ -245,5 +244,5 @@ def contradictions(references: Texts, hypotheses: Texts) -> list[Contradiction]:
 
 def opposed(reference: Labels, hypothesis: Labels) -> NDArray[np.bool_]:
     """Return which findings one text asserts for certain and the other denies: (n, 18)."""
-    one = (reference == PRESENT) & (hypothesis == DENIED)
-    return one | (reference == DENIED) & (hypothesis == PRESENT)
+    one = (reference == labeler.PRESENT) & (hypothesis == labeler.DENIED)
+    return one | (reference == labeler.DENIED) & (hypothesis == labeler.PRESENT)

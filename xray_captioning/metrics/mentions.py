@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics import clinical, labeler
-from xray_captioning.metrics.labeler import DENIED, Bits, Mention, find_mentions
 from xray_captioning.metrics.labels.details import SEVERITIES, ZONES
 from xray_captioning.metrics.labels.layout import statements
 from xray_captioning.metrics.labels.rules import alternatives, rules
@@ -50,7 +49,7 @@ def _earlier(statement: str) -> re.Match[str] | None:
 def contradicted_findings(text: str) -> set[str]:
     """Return the findings that a text asserts for certain and denies outright on the same side."""
     # "No large effusion" denies a large one only, and "the lungs are clear" no finding by name.
-    mentions = find_mentions(text)
+    mentions = labeler.find_mentions(text)
     present: dict[str, set[str]] = {}
     for mention in mentions:
         if mention.status == "present":
@@ -76,8 +75,8 @@ def named_findings(words: Sequence[str]) -> list[NamedFinding]:
     found = []
     for number, places in enumerate(sentence_words(words)):
         text = " ".join(words[place] for place in places)
-        for one in find_mentions(text):
-            if one.label != DENIED:
+        for one in labeler.find_mentions(text):
+            if one.label != labeler.DENIED:
                 parts = ([(one.start, one.end)], one.side_spans)
                 spans = [written_spans(text, [(one.sentence, *part) for part in some]) for some in parts]
                 own = [tuple(places[i] for a, b in some for i in _counted(text, a, b)) for some in spans]
@@ -127,11 +126,11 @@ def spoken(words: Sequence[str], places: Sequence[int]) -> list[int]:
     return [i for i in places if any(map(str.isalnum, words[i]))]
 
 
-def asserted_details(mentions: Iterable[Mention]) -> Details:
+def asserted_details(mentions: Iterable[labeler.Mention]) -> Details:
     """Return by finding asserted, certain or not, the sides and zones of all its mentions and the greatest severity."""
     found: dict[str, tuple[set[str], set[str], set[str | None]]] = {}
     for mention in mentions:
-        if mention.label != DENIED:
+        if mention.label != labeler.DENIED:
             sides, zones, severities = found.setdefault(mention.finding, (set(), set(), set()))
             sides |= mention.sides
             zones |= {_LEVELS.get(zone, zone) for zone in mention.zones}
@@ -148,7 +147,7 @@ _MASKS = [sum(_BITS[name] for name in names) for names in _KINDS]
 _PRIOR_BIT, _ITSELF_BIT = 1 << labeler.REST_BITS, 2 << labeler.REST_BITS  # of the column for the rest
 
 
-def facts(texts: Sequence[str]) -> Bits:
+def facts(texts: Sequence[str]) -> labeler.Bits:
     """Return what texts say of findings, (n, 19), see `labeler.report_bits`: all that is compared."""
     found = labeler.report_bits(texts, labeler.kept_bits(_fact_bits, labeler.convention_of()))
     both, rest = _BITS["present"] | _BITS["denied"], found[:, -1]
@@ -161,7 +160,7 @@ def facts(texts: Sequence[str]) -> Bits:
     return found
 
 
-def _fact_bits(convention: str, text: str) -> Bits:
+def _fact_bits(convention: str, text: str) -> labeler.Bits:
     row = labeler.label_bits(convention, text)
     mentions = [one for one in kept_mentions(convention)[text] if one.finding in FINDINGS]
     for finding, of in asserted_details(mentions).items():
@@ -172,7 +171,7 @@ def _fact_bits(convention: str, text: str) -> Bits:
     return row
 
 
-def mention_statistics(reference: Bits, hypothesis: Bits) -> dict[str, NDArray[np.int8]]:
+def mention_statistics(reference: labeler.Bits, hypothesis: labeler.Bits) -> dict[str, NDArray[np.int8]]:
     """Count, int8, what `mention_scores` are of, study by study, from `facts`. ``details`` (n, 3, 3): for side, zone,
     severity the findings for which the reference names one; those of them that the hypothesis asserts; those with the
     same there. ``captions`` (n, 4): `CAPTION_SHARES`. ``omitted`` (n, 2): findings of the reference; not mentioned.

@@ -11,10 +11,9 @@ from typing import Any
 from xray_captioning.errors import DataError
 from xray_captioning.text import headings
 from xray_captioning.text.cleaning import without_tags
-from xray_captioning.text.headings import BOTH, PHRASES, Heading, is_title, kind_of
 
 _Part = tuple[str, str]  # what kind of section, and its text
-_CONTENT = ("findings", "impression", BOTH, "addendum")
+_CONTENT = ("findings", "impression", headings.BOTH, "addendum")
 _BEFORE = ("indication", "comparison", "technique", "exam")
 _NAMED = (*_CONTENT, "indication", "comparison", "technique", "organ")
 _UNNAMED = ("exam", "view", "banner", "wet")
@@ -22,7 +21,7 @@ _BODY = "body"  # text that no heading names
 _OPENING = 80  # characters in which a sentence says that it is about the patient
 _SIGNS = {"\r\n": "\n", "\r": "\n", "\\n": "\n", "\t": "   ", "\u00a0": " ", "\uff1a": ":"}.items()
 _SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
-_FOOTER = re.compile(rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, PHRASES['footer']))})", re.IGNORECASE)
+_FOOTER = re.compile(rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, headings.PHRASES['footer']))})", re.IGNORECASE)
 _ITEM = re.compile(r"(?:\(?\d{1,2}[.)]|[-*\u2022])\s*\S")
 
 
@@ -112,23 +111,23 @@ def literal(text: str) -> Any:
 
 def _bracketed(heading: re.Match[str]) -> str:
     named = "\n" if heading[1] else f"\n{heading[2]}:"
-    return heading[0] if kind_of(headings.spelled(heading[2])) is None else named
+    return heading[0] if headings.kind_of(headings.spelled(heading[2])) is None else named
 
 
-def _kept(found: list[Heading]) -> Iterator[Heading]:
+def _kept(found: list[headings.Heading]) -> Iterator[headings.Heading]:
     """Leave out words that look like a heading but are part of the section that they are in."""
     current = ""
     for heading in found:
         kind = heading.kind
         if current in _CONTENT and kind in ("organ", "view", headings.UNKNOWN):
             continue
-        if kind == current and len(heading.words) > 1 and kind_of(heading.words) is None:
+        if kind == current and len(heading.words) > 1 and headings.kind_of(heading.words) is None:
             continue  # "Other abnormal findings:" within the findings
         yield heading
         current = "findings" if kind == "organ" else kind
 
 
-def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
+def _parts(text: str, found: list[headings.Heading]) -> Iterator[_Part]:
     """Yield what stands before the first heading and below each, without the text's end."""
     starts = [heading.start for heading in found]
     yield (_BODY, _without_footer(text[: [*starts, len(text)][0]]))
@@ -140,7 +139,7 @@ def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
             continue  # Stanford's code of urgency: "SUMMARY: 2-ABNORMAL, PREVIOUSLY REPORTED"
         if heading.kind == "view":
             yield ("exam", text[heading.start : heading.content].rstrip(" :"))
-        kind = "exam" if is_title(content) else "findings"
+        kind = "exam" if headings.is_title(content) else "findings"
         yield (kind if heading.kind == "organ" else heading.kind, content)
 
 
@@ -153,8 +152,8 @@ def _without_footer(text: str) -> str:
 def _assembled(parts: list[_Part], named: bool) -> Sections:
     """Return the sections that parts make; `named` says whether any heading told a section."""
     parts = list(_moved(parts, named))
-    findings = _joined(parts, "findings", BOTH) or _joined(parts, _BODY)
-    impression = _joined(parts, "impression", BOTH) if named else findings
+    findings = _joined(parts, "findings", headings.BOTH) or _joined(parts, _BODY)
+    impression = _joined(parts, "impression", headings.BOTH) if named else findings
     if findings is None and impression is None:
         findings = impression = _joined(parts, "wet")
     addendum = _joined(parts, "addendum")
@@ -169,7 +168,7 @@ def _assembled(parts: list[_Part], named: bool) -> Sections:
 
 def _moved(parts: list[_Part], named: bool) -> Iterator[_Part]:
     """Yield parts of which those without a heading of their own are called what they are."""
-    described = any(kind in ("findings", BOTH) and text.strip() for kind, text in parts)
+    described = any(kind in ("findings", headings.BOTH) and text.strip() for kind, text in parts)
     last = max(number for number, (kind, _) in enumerate(parts) if kind not in _CONTENT)
     for number, (kind, text) in enumerate(parts):
         paragraphs = [part for part in re.split(r"\n[ ]*\n", text) if part.strip()]
@@ -187,9 +186,9 @@ def _moved(parts: list[_Part], named: bool) -> Iterator[_Part]:
 
 def _kind_of_paragraph(text: str, kind: str = _BODY) -> str:
     """Tell whether a paragraph below no section's heading is asked, a title, or what is seen."""
-    if any(phrase in text[:_OPENING].lower() for phrase in PHRASES["asked"]):
+    if any(phrase in text[:_OPENING].lower() for phrase in headings.PHRASES["asked"]):
         return "indication"
-    prose = [line for line in text.splitlines() if not is_title(line)]
+    prose = [line for line in text.splitlines() if not headings.is_title(line)]
     if not prose:
         return "exam"
     if kind == "view":
@@ -215,4 +214,4 @@ def _flowing(text: str) -> str:
     for line in filter(None, lines):
         flowing += ("\n" if _ITEM.match(line) else " ") + line
     bare = " ".join(re.sub("[^a-z ]+", " ", flowing.lower()).split())
-    return "" if bare in PHRASES["pointer"] else flowing.strip()
+    return "" if bare in headings.PHRASES["pointer"] else flowing.strip()
