@@ -21,10 +21,9 @@ from xray_captioning.captioner.calibration import is_unfamiliar, stated, warn_if
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner, predict
 from xray_captioning.config import ImageConfig
-from xray_captioning.data.feature_files import StudyFeatures
+from xray_captioning.data import feature_files, stores
 from xray_captioning.data.features import Features, one_ahead
 from xray_captioning.data.images import Image, arranged, read_image
-from xray_captioning.data.stores import versions
 from xray_captioning.errors import DataError, StoreError, XrayCaptioningError
 from xray_captioning.files import progress
 
@@ -42,7 +41,7 @@ def caption_to_file(
     beam_size: int | None = None,
     resume: bool = False,
     show_unfamiliar: bool = False,
-    given: StudyFeatures | None = None,
+    given: feature_files.StudyFeatures | None = None,
     spread: Spread | None = None,
     report: Callable[[Iterable[tuple[Study, Row]]], int] | None = None,
     findings: Sequence[str] = (),
@@ -96,7 +95,7 @@ def captioned(
     batches: Iterator[Sequence[Study]],
     beam_size: int | None = None,
     show_unfamiliar: bool = False,
-    given: StudyFeatures | None = None,
+    given: feature_files.StudyFeatures | None = None,
 ) -> Iterator[list[Row]]:
     """Yield a row of JSON values a study, batch by batch; ``error`` says why one has no caption."""
     # While a batch is captioned the next one is encoded.
@@ -116,7 +115,7 @@ def captioned(
         yield rows
 
 
-def _seen(captioner: Captioner, studies: Sequence[Study], given: StudyFeatures | None) -> Seen:
+def _seen(captioner: Captioner, studies: Sequence[Study], given: feature_files.StudyFeatures | None) -> Seen:
     """Return the rows of studies, with what is wrong with each, and the features of those without error."""
     if given is not None:
         places = given.of(study.name for study in studies)
@@ -182,7 +181,7 @@ def _result(caption: Caption, findings: dict[str, float] | None) -> Row:
 
 def _digest(studies: Sequence[Study]) -> str:
     """Return the SHA-256 of names, paths, views, and what tells the files there from others."""
-    stored = versions(path for s in studies for path in s.images if path)
+    stored = stores.versions(path for s in studies for path in s.images if path)
     told = {path: [path, *(stored.get(path or "", "").split() or _state(path))] for s in studies for path in s.images}
     listed = [[s.name, [told[path] for path in s.images], s.views, *filter(None, [s.context])] for s in studies]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()

@@ -11,9 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.data import records
+from xray_captioning.data import records, studies
 from xray_captioning.data.opening import IMAGE_SUFFIXES, ZIP, open_bytes, read_text
-from xray_captioning.data.studies import named_part
 from xray_captioning.errors import DataError
 from xray_captioning.text.sections import has_headings, literal
 
@@ -133,7 +132,7 @@ def _records(path: Path, columns: Sequence[str] | None) -> tuple[str, partial[re
 
 def needed_part(name: str, where: str) -> str:
     """Return the part that a usual name means; `where`, which names none, is a DataError."""
-    if (found := named_part(name)) is None:
+    if (found := studies.named_part(name)) is None:
         raise DataError(f"{where} is {name!r}; it must be train, val, test or a usual name of one")
     return found
 

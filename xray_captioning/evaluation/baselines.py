@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from xray_captioning.errors import DataError
 from xray_captioning.files import read_toml
 from xray_captioning.findings import CONSTANT, FINDINGS, MOST_FREQUENT, ORACLE, RANDOM, RETRIEVAL
-from xray_captioning.metrics import bleu, cider, clinical, rouge
-from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN
-from xray_captioning.metrics.ngrams import LARGE
+from xray_captioning.metrics import bleu, cider, clinical, labeler, ngrams, rouge
 from xray_captioning.text.cleaning import clean_r2gen
 
 Array = NDArray[Any]
@@ -113,7 +111,7 @@ def baseline_systems(
     runs = {name: [[text] * count] for name, text in fixed.items()}
     if not quick:
         runs[MOST_FREQUENT] = [[most_frequent_caption(training)] * count]
-    draws = DRAWS if count <= LARGE else 1
+    draws = DRAWS if count <= ngrams.LARGE else 1
     runs[RANDOM] = [random_captions(training, count, (seed, draw)) for draw in range(draws)]
     for name, arrays in pooled.items():
         shown = RETRIEVAL if len(pooled) == 1 else retrieval_name(name)
@@ -223,7 +221,7 @@ def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str
     labels = clinical.label_matrix(normal)
     written = []
     for row in asked:
-        denied = (labels[:, row] == DENIED).any(axis=1)
+        denied = (labels[:, row] == labeler.DENIED).any(axis=1)
         sentences = [said[i] for i in np.flatnonzero(row)]
         written.append(" ".join([*sentences, *(text for text, no in zip(normal, denied) if not no)]))
     return written
@@ -234,7 +232,7 @@ def _favourites(counts: Counter[str]) -> list[str]:
     common = [text for text in counts if counts[text] >= OFTEN and len(text.split()) <= SHORT]
     ordered = sorted(common, key=lambda text: (-counts[text], len(text), text))
     labels = clinical.label_matrix(ordered)
-    present, doubted = ((labels == value) & clinical.IS_FINDING for value in (PRESENT, UNCERTAIN))
+    present, doubted = ((labels == value) & clinical.IS_FINDING for value in (labeler.PRESENT, labeler.UNCERTAIN))
     alone = (present.sum(axis=1) == 1) & ~doubted.any(axis=1)
     best: dict[str, str] = defaultdict(str, PHRASES)
     for row in np.flatnonzero(alone)[::-1]:  # the most frequent one comes last and stays

@@ -19,9 +19,7 @@ from scipy.special import stdtr, stdtrit
 from xray_captioning.errors import DataError
 from xray_captioning.files import progress
 from xray_captioning.findings import FINDINGS
-from xray_captioning.metrics import bleu, cider, clinical, mentions
-from xray_captioning.metrics.calibration import wilson
-from xray_captioning.metrics.classification import patient_numbers
+from xray_captioning.metrics import bleu, calibration, cider, classification, clinical, mentions
 from xray_captioning.metrics.ngrams import BLOCK, LARGE, checked_texts, paired
 from xray_captioning.metrics.scores import word_statistics
 
@@ -88,7 +86,7 @@ class Jackknife:
         if not (error > 0 and 0 < share < 1):
             return NO_INTERVAL
         # Of as many independent observations as would have the same standard error.
-        low, high = wilson(share, (quantile * (error / highest)) ** 2 / (share * (1 - share)))
+        low, high = calibration.wilson(share, (quantile * (error / highest)) ** 2 / (share * (1 - share)))
         return low * highest, high * highest
 
     def compare(self, system: str, rival: str, metric: str) -> Comparison:
@@ -201,7 +199,7 @@ def jackknife(
         raise DataError("there is no system to score; give at least one")
     checked_texts("references", references)
     reports = references if reports is None or reports is references else checked_texts("reports", reports)
-    patients = patient_numbers(groups, len(references))
+    patients = classification.patient_numbers(groups, len(references))
     for name, texts in systems.items():
         if len(checked_texts(name, texts)) != len(references):
             raise DataError(f"{name} has {len(texts)} texts, but there are {len(references)} references")

@@ -13,9 +13,8 @@ from xray_captioning.data.feature_files import StudyFeatures, open_features
 from xray_captioning.data.opening import IMAGE_SUFFIXES
 from xray_captioning.data.studies import Studies as Table
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation import caption_files
+from xray_captioning.evaluation import caption_files, table
 from xray_captioning.evaluation.caption_files import TextColumn, Texts, checked_text
-from xray_captioning.evaluation.table import LEFT_OUT
 from xray_captioning.metrics.ngrams import kept_texts
 from xray_captioning.text.sections import has_headings, split_report
 
@@ -279,7 +278,7 @@ def _paired(system: str, written: TextColumn, known: TextColumn, only_common: bo
     ids, left_out = list(texts), {}
     if only_common:
         rows = by_row(system, written, Studies(ids))
-        left_out = {LEFT_OUT: len(ids) - len(rows)}
+        left_out = {table.LEFT_OUT: len(ids) - len(rows)}
         ids = [ids[row] for row in sorted(rows)]
     hypotheses = in_order(system, written, Studies(ids, others=frozenset(texts) - set(ids)))
     return Pairs(system, [texts[i] for i in ids], hypotheses, {"n": len(ids), **left_out})

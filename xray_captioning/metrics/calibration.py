@@ -10,8 +10,7 @@ from scipy.stats import binom, t
 
 from xray_captioning.errors import DataError
 from xray_captioning.findings import NO_FINDING
-from xray_captioning.metrics.labeler import DENIED, find_mentions, label_report
-from xray_captioning.metrics.mentions import asserted_details
+from xray_captioning.metrics import labeler, mentions
 
 BINS = 10  # groups of equally many sentences; fewer where there are fewer sentences
 LEAST = 5
@@ -76,10 +75,10 @@ def sentence_is_right(sentence: str, reference: str) -> bool:
     """Return whether a report supports a sentence."""
     # It asserts each finding that the sentence asserts, on the same side where both name one, and none that it denies;
     # for a sentence without a finding none but support devices.
-    said, found = (asserted_details(find_mentions(text)) for text in (sentence, reference))
-    denied = {name for name, label in label_report(sentence).items() if label == DENIED}
+    said, found = (mentions.asserted_details(labeler.find_mentions(text)) for text in (sentence, reference))
+    denied = {name for name, label in labeler.label_report(sentence).items() if label == labeler.DENIED}
     if not said and not denied:
-        return label_report(reference)[NO_FINDING] == 1
+        return labeler.label_report(reference)[NO_FINDING] == 1
     if denied & found.keys() or not said.keys() <= found.keys():
         return False
     return all(not sides or found[name][0] in (sides, frozenset()) for name, (sides, *_) in said.items())

@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.findings import FINDINGS
-from xray_captioning.metrics import clinical, labeler
+from xray_captioning.metrics import clinical, labeler, ngrams
 from xray_captioning.metrics.labels.details import SEVERITIES, ZONES
 from xray_captioning.metrics.labels.layout import statements
 from xray_captioning.metrics.labels.rules import alternatives, rules
 from xray_captioning.metrics.labels.statement import mentions as kept_mentions
 from xray_captioning.metrics.labels.statement import normal
-from xray_captioning.metrics.ngrams import one_text, paired
 
 DETAILS = ("side", "zone", "severity")
 CAPTION_SHARES = (*("prior_references", "prior_hallucinations"), *("contradictions", "self_contradictions"))
@@ -225,6 +224,6 @@ def compare_mentions(references: Sequence[str], hypotheses: Sequence[str]) -> di
     >>> found["side_agreement"], found["severity_agreement"], found["prior_hallucinations"]
     (0.0, 1.0, 1.0)
     """
-    keys, columns = paired(references=references, hypotheses=hypotheses)
-    texts = [[one_text(f"texts[{k}]", t) for k, t in zip(keys, column)] for column in columns]
+    keys, columns = ngrams.paired(references=references, hypotheses=hypotheses)
+    texts = [[ngrams.one_text(f"texts[{k}]", t) for k, t in zip(keys, column)] for column in columns]
     return clinical.of_one_sample(mention_scores, mention_statistics(*map(facts, texts)))

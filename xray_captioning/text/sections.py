@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xray_captioning.errors import DataError
-from xray_captioning.text import headings
-from xray_captioning.text.cleaning import without_tags
+from xray_captioning.text import cleaning, headings
 
 _Part = tuple[str, str]  # what kind of section, and its text
 _CONTENT = ("findings", "impression", headings.BOTH, "addendum")
@@ -94,7 +93,7 @@ def _lines(text: str) -> str:
     fields = literal(text.strip()) if re.fullmatch(r"(?s)\s*\{.*\}\s*", text) else None
     if isinstance(fields, dict):
         text = "\n\n".join(f"{key}: {value}" for key, value in fields.items() if value)
-    text = without_tags(text)
+    text = cleaning.without_tags(text)
     for sign, plain in _SIGNS:
         text = text.replace(sign, plain)
     text = re.sub(r"[\[<](/?)([A-Za-z /&]{3,40})[\]>]", _bracketed, text)
