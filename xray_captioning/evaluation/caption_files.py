@@ -13,9 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.data import records
+from xray_captioning.data import records, table
 from xray_captioning.data.opening import HEAD_BYTES, ZIP, open_bytes, open_text, read_text
-from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import result_columns as roles
 from xray_captioning.metrics.ngrams import kept_texts
@@ -86,7 +85,7 @@ def read_columns(path: Path) -> roles.Columns:
     if not binary:
         with open_bytes(path) as stream:
             binary = stream.peek(4).startswith((records.PARQUET, ZIP))  # an Excel workbook is a zip archive
-    columns = _by_column(Table(path).records()) if binary else _of_text(path, read_text(path, HEAD_BYTES))
+    columns = _by_column(table.Table(path).records()) if binary else _of_text(path, read_text(path, HEAD_BYTES))
     columns = {str(name): values for name, values in roles.flattened(columns).items()}
     if not any(columns.values()):
         raise DataError(f"{path}: has no row; give one row per study")
@@ -173,7 +172,7 @@ def _of_text(path: Path, head: str) -> roles.Columns:
             rows = _parsed_rows(file, ",")
         if rows and all(len(row) == 1 for row in rows):
             return {roles.ALONE: [row[0] for row in rows]}
-    return _by_column(Table(path).records())
+    return _by_column(table.Table(path).records())
 
 
 def _shows_table(path: Path, lines: Sequence[str]) -> bool:

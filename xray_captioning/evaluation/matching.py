@@ -9,8 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Self
 
-from xray_captioning.data.feature_files import StudyFeatures, open_features
-from xray_captioning.data.opening import IMAGE_SUFFIXES
+from xray_captioning.data import feature_files, opening
 from xray_captioning.data.studies import Studies as Table
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import caption_files, table
@@ -20,7 +19,7 @@ from xray_captioning.text.sections import has_headings, split_report
 
 Names = Sequence[str]
 _OTHER = -1  # for all studies that are not evaluated
-_SUFFIXES = {*IMAGE_SUFFIXES, ".txt", ".xml", ".gz", ".nii"}
+_SUFFIXES = {*opening.IMAGE_SUFFIXES, ".txt", ".xml", ".gz", ".nii"}
 _LATER = re.compile(r"(?:study|cxr|s)?[ _-]*0*(\d+?)(?:\.0+)?(?:_im-.*)?")
 
 
@@ -95,11 +94,11 @@ class Studies:
         return None
 
 
-def features_of(given: Any, studies: Table) -> StudyFeatures | None:
+def features_of(given: Any, studies: Table) -> feature_files.StudyFeatures | None:
     """Open features, if any, and match their rows as `Studies.rows`; two of one study, or none, are a DataError."""
     if given is None:
         return None
-    features, ids = open_features(given), list(studies["study_id"])
+    features, ids = feature_files.open_features(given), list(studies["study_id"])
     rows = Studies(ids, list(studies["images"])).rows(features.ids)
     names = [name if row is None else ids[row] for name, row in zip(features.ids, rows)]
     if twice := [name for name, times in Counter(names).items() if times > 1]:

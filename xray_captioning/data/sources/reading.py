@@ -10,9 +10,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xray_captioning.data import opening, outlines, stores
+from xray_captioning.data import opening, outlines, stores, studies
 from xray_captioning.data.sources import captions, folders, layout, lookup, mimic, openi, published
-from xray_captioning.data.studies import Studies, Study, collected_seldom, study_frame
 from xray_captioning.errors import ConfigError, DataError
 
 
@@ -22,7 +21,7 @@ class Source:
 
     name: str
     patterns: tuple[str, ...]  # globs of the files in a folder of this source
-    read: Callable[..., Iterable[Study]]
+    read: Callable[..., Iterable[studies.Study]]
     suffixes: tuple[str, ...] = ()  # endings, in lower case, of a file that is given by itself
     one_file: bool = False  # whether `read` takes the one file that fits, not the folder
     fits: Callable[[Path], bool] | None = None  # looks at what a folder, or the file, holds
@@ -90,7 +89,7 @@ def read_studies(
     source: str | None = None,
     columns: layout.Columns | None = None,
     need_images: bool = True,
-) -> Studies:
+) -> studies.Studies:
     """Read a source of studies.
 
     Parameters
@@ -137,7 +136,7 @@ def read_studies(
     return frame
 
 
-def _read(origin: Path, images: Path | None, source: str | None, columns: Any, need_images: bool) -> Studies:
+def _read(origin: Path, images: Path | None, source: str | None, columns: Any, need_images: bool) -> studies.Studies:
     if source is not None and source not in READERS:
         raise ConfigError(f"source {source!r} is unknown; choose one of {', '.join(READERS)}")
     if columns and source not in (None, "captions"):
@@ -150,9 +149,9 @@ def _read(origin: Path, images: Path | None, source: str | None, columns: Any, n
     finder = lookup.ImageFinder(root if root.is_dir() else root.parent, images)
     if not need_images and found.source is CAPTIONS:
         columns = {"image": "", **(columns or {})}
-    with collected_seldom():
+    with studies.collected_seldom():
         more = (columns,) if columns else ()
-        frame = study_frame(found.source.read(found.source.to_open(found.path), finder, *more), origin)
+        frame = studies.study_frame(found.source.read(found.source.to_open(found.path), finder, *more), origin)
     frame.attrs.update(source=found.source.name, other_sources=list(found.others), path=str(found.path))
     return frame
 
