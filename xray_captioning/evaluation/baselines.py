@@ -92,9 +92,8 @@ def r2gen_vocabulary(training_reports: Iterable[str]) -> frozenset[str]:
 def r2gen_references(
     reports: Iterable[str], vocabulary: frozenset[str], maximum_words: int | None = MAXIMUM_WORDS
 ) -> list[str]:
-    """Make the references of R2Gen's evaluation on IU X-ray (Chen et al., EMNLP 2020, and its released code): cleaned,
-    ``<unk>`` for words not in `vocabulary`, those after the 59th, or None, left out; systems' texts are only cleaned.
-    """
+    """Make the references of R2Gen's evaluation on IU X-ray (Chen et al., EMNLP 2020, and its released code)."""
+    # Cleaned, ``<unk>`` for words not in `vocabulary`, those after the 59th left out; systems' texts are only cleaned.
     cleaned = (clean_r2gen(text).split()[:maximum_words] for text in reports)
     return [" ".join(w if w in vocabulary else "<unk>" for w in words) for words in cleaned]
 
@@ -102,10 +101,9 @@ def r2gen_references(
 def baseline_systems(
     training: Texts, targets: Texts, reports: Texts, pooled: Pooled, quick: bool = False, seed: int = 0
 ) -> list[System]:
-    """Return every baseline with what it writes of the evaluated studies, in a table's order. They repeat `training`
-    texts (`targets` as a protocol scores them); only the oracle sees the findings of `reports`; each model in `pooled`
-    has a retrieval. Quick keeps the fixed texts by BLEU-4 and clinical F1, the random one and the retrievals.
-    """
+    """Return every baseline with what it writes of the evaluated studies, in a table's order."""
+    # They repeat `training` texts (`targets` as a protocol scores them); only the oracle sees findings of `reports`;
+    # each model in `pooled` has a retrieval. Quick keeps constants by BLEU-4 and clinical F1, random and retrievals.
     fixed = _fixed(training, targets, CONSTANT_METRICS[: 1 if quick else -1])
     count = len(reports)
     runs = {name: [[text] * count] for name, text in fixed.items()}
@@ -155,10 +153,9 @@ def _shared_name(names: Sequence[str]) -> str:
 def constant_captions(
     texts: Texts, references: Texts | None = None, metrics: Sequence[str] = CONSTANT_METRICS
 ) -> dict[str, str]:
-    """Return, for each metric, the (cleaned) training text that scores highest when said of every study, of the 2,000
-    most frequent ones, against 4,000 evenly chosen at most; `references` are the same as a protocol alters them. A
-    metric in which all score 0 has none, such as ``clinical_f1`` where no training text names a finding.
-    """
+    """Return, for each metric, the (cleaned) training text that scores highest when said of every study."""
+    # Of the 2,000 most frequent ones, against 4,000 evenly chosen at most; `references` are the same as a protocol
+    # alters them. A metric in which all score 0 has none, such as ``clinical_f1`` where no text names a finding.
     if not texts:
         raise DataError("a constant caption needs training texts; there are none")
     # Of texts that score the same the first in the alphabet is chosen, so that the order of the data plays no part.

@@ -131,10 +131,9 @@ def shuffle_test(
     shuffles: int = SHUFFLES,
     findings: Sequence[str] | None = None,
 ) -> ShuffleTest:
-    """Test whether captions go better with their own studies than with others'. `runs` are a system's, shuffled alike
-    and averaged, texts or labels as `reports` are; `findings` those of ``clinical_f1``. ``least_p`` bounds ``p`` where
-    all patients have equally many studies; else captions unlike the references may come a little below it.
-    """
+    """Test whether captions go better with their own studies than with others'; all are texts, or all labels."""
+    # `runs` are shuffled alike and averaged; `findings` are those of ``clinical_f1``. ``least_p`` bounds ``p`` where
+    # all patients have equally many studies; else captions unlike the references may come a little below it.
     if len(set(patients)) < 2:
         raise DataError("captions of one patient cannot be given to others; give at least two")
     present = clinical.asserted(reports)

@@ -117,9 +117,9 @@ class Jackknife:
 def study_statistics(
     references: Texts, hypotheses: Texts, reports: Texts | None = None, frequency: cider.Frequency = None
 ) -> Statistics:
-    """Compute the statistics of one system, a text a study: 260 bytes. Findings and sides are those of `reports`, by
-    default the references. CIDEr weighs n-grams, in any sample of studies, by `frequency`, by default that of all.
-    """
+    """Compute the statistics of one system, a text a study: 260 bytes."""
+    # Findings and sides are those of `reports`, by default the references. CIDEr weighs n-grams, in any sample of
+    # studies, by `frequency`, by default that of all.
     reports = references if reports is None else reports
     _, (references, hypotheses, reports) = paired(references=references, hypotheses=hypotheses, reports=reports)
     statistics = word_statistics(references, hypotheses, frequency, rouge_score=True)
@@ -191,10 +191,9 @@ def jackknife(
     reports: Sequence[str] | None = None,
     findings: Sequence[str] | None = None,
 ) -> Jackknife:
-    """Score systems, also without each patient in turn; `systems` are the texts of each. All studies of a patient
-    (`groups`) are left out together. `reports`, where a protocol altered the `references`, are the texts whose findings
-    count; `findings` those of ``clinical_f1``. CIDEr's weights stay. Memory: about 1 kB a study and system.
-    """
+    """Score systems, by name their texts, also without each patient (of `groups`) in turn, all studies together."""
+    # `reports`, where a protocol altered the `references`, are the texts whose findings count; `findings` those of
+    # ``clinical_f1``. CIDEr's weights stay. Memory: about 1 kB a study and system.
     if not systems:
         raise DataError("there is no system to score; give at least one")
     checked_texts("references", references)

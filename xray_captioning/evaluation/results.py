@@ -100,11 +100,10 @@ def evaluate_systems(
     quick: bool = False,
     seed: int = 0,
 ) -> Results:
-    """Score systems, then baselines. `about` goes to ``metrics.json``. All studies of one of the `groups`, patients,
-    are one observation. A row has the columns of `SHOWN` and, unless quick, every score of `jackknife`, ``distinct-1``,
-    ``distinct-2`` and a `Spread`, means over runs. Quick, or with more than `LARGE` studies (`LARGE_NOTE`), there are
-    no rows for shuffled systems; all tests are the same.
-    """
+    """Score systems, then baselines; all studies of one of the `groups`, patients, are one observation."""
+    # `about` goes to ``metrics.json``. A row has the columns of `SHOWN` and, unless quick, every score of `jackknife`,
+    # ``distinct-1``, ``distinct-2`` and a `Spread`, means over runs. Quick, or with more than `LARGE` studies, there
+    # are no rows for shuffled systems; all tests are the same.
     quick, shuffles = (True, claims.FEW_SHUFFLES) if len(studies) > ngrams.LARGE else (quick, claims.SHUFFLES)
     labelled = cache(clinical.label_matrix)
     systems = [s._replace(texts=_key(s.texts), others=list(map(_key, s.others))) for s in systems]

@@ -168,10 +168,9 @@ def _mean(rows: list[dict[str, Any]], measured: list[dict[str, Estimate]], parts
 
 
 def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
-    """Measure the area under the ROC curve of scores, (studies,); both classes are present. The interval solves
-    ``(area - a)² = t² V(a)`` for ``a`` (Newcombe 2006, method 5). ``V`` is Hanley and McNeil's variance (1982) times
-    what DeLong's with clusters is of it: a ratio moderated (Smyth 2004) by `PRIOR` patients of Hanley and McNeil's own.
-    """
+    """Measure the area under the ROC curve of scores, (studies,); both classes are present."""
+    # The interval solves ``(area - a)² = t² V(a)`` for ``a`` (Newcombe 2006, method 5). ``V`` is Hanley and McNeil's
+    # variance (1982) times what DeLong's with clusters is of it: a ratio moderated (Smyth 2004) by `PRIOR` patients.
     positives, negatives = int(present.sum()), int((~present).sum())
     side = np.empty(len(scores))  # the share of the other class that it is on the right side of; ties count half
     for own, ordered, others in ((present, scores, negatives), (~present, -scores, positives)):

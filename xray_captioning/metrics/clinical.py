@@ -105,10 +105,9 @@ def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> N
 
 
 def scores_from_counts(counts: Array, findings: Findings = None) -> dict[str, Floats]:
-    """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...), in [0, 1].
-    ``clinical_f1`` is macro F1 over those `findings` that some text asserts, so that a perfect system scores 1;
-    those of `GROUPS` count "No Finding" and, as the literature, 0 for a finding that nobody has.
-    """
+    """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...), in [0, 1]."""
+    # ``clinical_f1`` is macro F1 over those `findings` that some text asserts, so that a perfect system scores 1;
+    # those of `GROUPS` count "No Finding" and, as the literature, 0 for a finding that nobody has.
     each = _f1(counts)
     f1, asserted_by_some = np.nan_to_num(each), np.isfinite(each)
     chosen = finding_columns(findings)
