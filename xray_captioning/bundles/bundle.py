@@ -21,10 +21,8 @@ from xray_captioning.errors import BundleError, ConfigError, one_error
 FORMAT = 1
 MANIFEST = "manifest.json"
 _WHOLE = ".bundle"  # a new bundle whose files are not yet in their places
-NEEDED = {
-    "encoder": ("captioner.json", "encoder.weights.h5"),
-    "captioner": ("captioner.json", "encoder.weights.h5", "decoder.weights.h5", "tokenizer.json"),
-}
+NEEDED: dict[str, tuple[str, ...]] = {"encoder": ("captioner.json", "encoder.weights.h5")}
+NEEDED["captioner"] = (*NEEDED["encoder"], "decoder.weights.h5", "tokenizer.json")
 FEATURES = "features"  # model.encoder of a captioner that has no encoder but needs features
 FEATURES_ONLY = "sees no images; give features (--features), or train it with the encoder that made them (--encoder)"
 PARTS = {"encoder": ("encoder",), "captioner": ("encoder", "decoder")}

@@ -133,10 +133,7 @@ def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Stati
     order = np.argsort(patients, kind="stable")
     starts = np.flatnonzero(np.diff(patients[order], prepend=-1))
     kinds = {name: float if values.dtype.kind == "f" else np.int32 for name, values in statistics.items()}
-    return {
-        name: _narrow(np.add.reduceat(values[order], starts, axis=0, dtype=kinds[name]))
-        for name, values in statistics.items()
-    }
+    return {name: _narrow(np.add.reduceat(of[order], starts, 0, kinds[name])) for name, of in statistics.items()}
 
 
 def _narrow(counts: NDArray[Any]) -> NDArray[Any]:

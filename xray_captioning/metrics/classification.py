@@ -19,12 +19,8 @@ Array = NDArray[Any]
 # Of the studies whose label is known: present, logits and numbers of patients.
 Part = tuple[Array, Array, Array]
 ENDS = ("_low", "_high")
-COLUMNS = [
-    *("positives", "n"),
-    *(name + end for name in ("AUROC", "F1") for end in ("", *ENDS)),
-    *("Brier", "ECE", "ECE_by_chance"),
-    *("mean_over_prevalence" + end for end in ("", *ENDS)),
-]
+COLUMNS = ["positives", "n", "AUROC", "AUROC_low", "AUROC_high", "F1", "F1_low", "F1_high", "Brier", "ECE"]
+COLUMNS += ["ECE_by_chance", "mean_over_prevalence", "mean_over_prevalence_low", "mean_over_prevalence_high"]
 LEAST = 5  # with fewer patients who have a finding, or who have it not, nothing has an interval
 PRIOR = 10  # patients as many as which the assumed variance of an area counts; chosen by simulation
 LEVEL = 0.975

@@ -27,11 +27,7 @@ IS_FINDING = np.array([name != NO_FINDING for name in FINDINGS])
 # Share of the training reports that have to assert a finding before ``clinical_f1`` counts it.
 LEAST_SHARE = 0.02
 # Which columns the published averages are over, by the ending of their names.
-GROUPS = {
-    "14": np.array([name in CHEXPERT for name in FINDINGS]),
-    "5": np.array([name in CHEXPERT_5 for name in FINDINGS]),
-    "all": np.ones(len(FINDINGS), dtype=bool),
-}
+GROUPS = {"14": np.isin(FINDINGS, CHEXPERT), "5": np.isin(FINDINGS, CHEXPERT_5), "all": np.ones(len(FINDINGS), bool)}
 
 
 class FindingScore(NamedTuple):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +100,9 @@ def device_of(words: str, start: int, end: int, part: tuple[int, int]) -> str | 
 def placement_of(device: str | None, clause: str) -> str | None:
     """Return "satisfactory" or "malpositioned" as a clause calls a device's place, else None."""
     clause = _pattern(_kinds()["any"]["denied"]).sub(" ", clause)
-    called = [  # by where they end, then by length: "not in good position" is longer
-        (match.end(), len(match[0]), verdict)
-        for kind in ("any", device or "any")
-        for verdict in (SATISFACTORY, MALPOSITIONED)
-        for match in _found(kind, verdict, clause)
-    ]
+    asked = product(("any", device or "any"), (SATISFACTORY, MALPOSITIONED))
+    # By where they end, then by length: "not in good position" is longer.
+    called = [(m.end(), len(m[0]), verdict) for kind, verdict in asked for m in _found(kind, verdict, clause)]
     limits = _kinds()[device or "any"].get("cm_above_carina", [])
     for match in _ABOVE_CARINA.finditer(clause) if limits else ():
         height = float(match[1]) / (10 if match[2] == "mm" else 1)
