@@ -14,18 +14,16 @@ from zlib import crc32
 
 from msgspec import to_builtins
 
-from xray_captioning import __version__
+from xray_captioning import __version__, config, files
 from xray_captioning.batch import caption_table as table
 from xray_captioning.batch.caption_table import Row, Study
 from xray_captioning.captioner.calibration import is_unfamiliar, stated, warn_if_unfamiliar
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner, predict
-from xray_captioning.config import ImageConfig
 from xray_captioning.data import feature_files, stores
 from xray_captioning.data.features import Features, one_ahead
 from xray_captioning.data.images import Image, arranged, read_image
 from xray_captioning.errors import DataError, StoreError, XrayCaptioningError
-from xray_captioning.files import progress
 
 SIZE = 64  # studies in a batch
 DIGITS = 6  # after the point, of every float
@@ -63,7 +61,7 @@ def caption_to_file(
     out.parent.mkdir(parents=True, exist_ok=True)
     with table.open_journal(table.part_of(out), resume) as file:
         done = table.begin(file, run, [table.printable(study.name) for study in studies], SIZE)
-        with progress(total=len(studies), desc="caption", unit="study") as bar:
+        with files.progress(total=len(studies), desc="caption", unit="study") as bar:
             bar.update(done)
             batches = (list(studies[start : start + SIZE]) for start in range(done, len(studies), SIZE))
             here = captioned(captioner, batches, beam_size, show_unfamiliar, given)
@@ -130,7 +128,7 @@ def _seen(captioner: Captioner, studies: Sequence[Study], given: feature_files.S
     return rows, captioner.features(pixels, resized=True) if pixels else None
 
 
-def _read(study: Study, image: ImageConfig) -> tuple[list[Image | None], str | None]:
+def _read(study: Study, image: config.ImageConfig) -> tuple[list[Image | None], str | None]:
     """Return a study's pixels in the places of its views, or what is wrong with its images."""
     try:
         if not study.images:

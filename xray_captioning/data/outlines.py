@@ -9,10 +9,9 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
+from xray_captioning import files, findings
 from xray_captioning.data import images, resizing
 from xray_captioning.errors import DataError
-from xray_captioning.files import read_json
-from xray_captioning.findings import FINDINGS
 
 FILE = "regions.json"
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -26,7 +25,7 @@ class Outline(Struct, frozen=True, forbid_unknown_fields=True):
     """One part of a finding on one image: a polygon in shares of its width and height, right and down."""
 
     study: str
-    finding: Annotated[str, Meta(pattern=f"^({'|'.join(FINDINGS)})$")]
+    finding: Annotated[str, Meta(pattern=f"^({'|'.join(findings.FINDINGS)})$")]
     side: Literal["left", "right", "bilateral", ""]  # the patient's
     image: str  # the name of its file, without folders
     polygon: Annotated[list[tuple[Share, Share]], Meta(min_length=1)]
@@ -46,7 +45,7 @@ def read_outlines(studies: Any, file: str | Path | None = None) -> Outlines:
     """Read the outlines in a file, or beside the source of studies, or none; what does not fit is a DataError."""
     found, path = Outlines(), file or studies.attrs.get(FILE)
     advice = "give rows of study, finding, side, image and polygon, x and y from 0 to 1"
-    for row in read_json(Path(path), advice, DataError, list[Outline]) if path else ():
+    for row in files.read_json(Path(path), advice, DataError, list[Outline]) if path else ():
         found.setdefault((row.study, row.image), []).append(row)
     return found
 

@@ -10,11 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from xray_captioning import files, findings
 from xray_captioning.data.records import as_text
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.baselines import BASELINES
-from xray_captioning.files import read_toml
-from xray_captioning.findings import SHUFFLED
 
 ID, INDEX, PREDICTION, REFERENCE = "id", "index", "prediction", "reference"
 REPORT, METADATA, SYSTEM = "report", "metadata", "system"
@@ -23,7 +22,7 @@ Columns = dict[str, list[Any]]
 STUDY = "study_id"
 
 ALONE = "(texts)"  # the column of texts that nothing names
-_NAMES = {role: words.split() for role, words in read_toml(__file__, "result_columns.toml").items()}
+_NAMES = {role: words.split() for role, words in files.read_toml(__file__, "result_columns.toml").items()}
 IDS = tuple(_NAMES[ID])  # names of columns that tell which study a text is of, the surest first
 _INDEX = {"", *_NAMES[INDEX]}
 _PREDICTED, _TRUE = frozenset(_NAMES[PREDICTION]), frozenset(_NAMES[REFERENCE])
@@ -106,7 +105,7 @@ def predictions(path: Path, columns: Mapping[str, Values], asked: Sequence[str] 
     reports = [name for name, kind in kinds.items() if kind == REPORT]
     if reports or not systems:
         return _only(path, columns, [*reports, *systems])
-    compared = {n for n in systems if n in BASELINES or n.startswith("retrieval ") or f" {SHUFFLED}" in n}
+    compared = {n for n in systems if n in BASELINES or n.startswith("retrieval ") or f" {findings.SHUFFLED}" in n}
     return [name for name in systems if name not in compared] or systems
 
 
