@@ -192,26 +192,19 @@ def summarise(studies: Studies) -> dict[str, Any]:
 
 def format_summary(summary: dict[str, Any]) -> str:
     """Lay what `summarise` returned, and ``columns`` if known, out as a short table for people."""
-    from jinja2 import Template
-
-    text = Path(__file__).with_name("summary.jinja").read_text("utf-8")
-    return Template(text, trim_blocks=True).render(summary).removesuffix("\n")
+    return "\n".join(_rendered("summary.jinja", summary))
 
 
 def summary_warnings(summary: dict[str, Any], there: Sequence[str] = ()) -> list[str]:
     """Return what is wrong with studies, a sentence each; `there` is what lies among the images."""
-    found = [] if summary["images_named"] else ["no study names an image"]
-    if summary["images_named"] and not summary["images_present"]:
-        lying = f"there lie {', '.join(there)}" if there else "no image lies there"
-        looked = f"none of {summary['images_named']} images is there: looked for {summary['missing_examples'][0]}"
-        found.append(f"{looked}, {lying}; say where they are with --images")
-    if summary["without_both"] == summary["studies"]:
-        labels, column = "--captions-from-labels makes texts of the labels", "--columns caption=NAME names their column"
-        found.append(f"no study has findings or an impression; {labels if summary['with_problems'] else column}")
-    for text in dict.fromkeys(summary["alike"].values()):
-        names = " and ".join(name for name, other in summary["alike"].items() if other == text)
-        found.append(f"{names}: all studies have the same text, {text[:60]!r}; check its column")
-    return found
+    return _rendered("warnings.jinja", {**summary, "there": there})
+
+
+def _rendered(template: str, values: dict[str, Any]) -> list[str]:
+    from jinja2 import Template
+
+    text = Path(__file__).with_name(template).read_text("utf-8")
+    return Template(text, trim_blocks=True, keep_trailing_newline=True).render(values).split("\n")[:-1]
 
 
 def torn(groups: Iterable[str], parts: Iterable[str | None]) -> list[str]:
