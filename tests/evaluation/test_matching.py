@@ -8,10 +8,23 @@ from hypothesis import strategies as st
 
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.caption_files import TextColumn
-from xray_captioning.evaluation.matching import ResultsWarning, Studies, by_row, common_rows, in_order, scored_section
+from xray_captioning.evaluation.matching import (
+    ResultsWarning,
+    Studies,
+    by_row,
+    common_rows,
+    in_order,
+    later_id,
+    scored_section,
+)
 
 STUDIES = Studies(["7", "12"], [["/data/a/p7/0.png"], ["/data/a/p12/0.png", "/data/a/p12/x.dcm"]])
 TEXTS = ["seven", "twelve"]
+
+
+def test_what_programs_add_to_an_id_is_left_out() -> None:
+    written = ("7", 7.0, "0007", "s7", "CXR7", "p10/s7.txt", "CXR7_IM-2263", " 7 ", "a7", "")
+    assert [later_id(one) for one in written] == [*["7"] * 8, "a7", ""]
 
 
 def test_texts_are_put_in_order() -> None:

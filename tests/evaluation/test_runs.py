@@ -50,7 +50,7 @@ def test_equal_pairs_of_runs_are_counted_once_and_rows_do_not_depend_on_it(monke
     said = [["effusion .", "clear .", "clear ."], ["edema .", "clear .", "lungs ."]]
     pairs = []
 
-    def count(hypotheses, wanted):
+    def count(wanted, hypotheses):
         pairs.extend(zip(wanted, hypotheses))
         frequency = document_frequency(references)
         return study_statistics(wanted, hypotheses, frequency=frequency)

@@ -14,19 +14,16 @@ from zlib import crc32
 
 from msgspec import to_builtins
 
-from xray_captioning import __version__
+from xray_captioning import __version__, config, files
 from xray_captioning.batch import caption_table as table
 from xray_captioning.batch.caption_table import Row, Study
 from xray_captioning.captioner.calibration import is_unfamiliar, stated, warn_if_unfamiliar
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner, predict
-from xray_captioning.config import ImageConfig
-from xray_captioning.data.feature_files import StudyFeatures
+from xray_captioning.data import feature_files, stores
 from xray_captioning.data.features import Features, one_ahead
 from xray_captioning.data.images import Image, arranged, read_image
-from xray_captioning.data.stores import versions
 from xray_captioning.errors import DataError, StoreError, XrayCaptioningError
-from xray_captioning.files import progress
 
 SIZE = 64  # studies in a batch
 DIGITS = 6  # after the point, of every float
@@ -42,7 +39,7 @@ def caption_to_file(
     beam_size: int | None = None,
     resume: bool = False,
     show_unfamiliar: bool = False,
-    given: StudyFeatures | None = None,
+    given: feature_files.StudyFeatures | None = None,
     spread: Spread | None = None,
     report: Callable[[Iterable[tuple[Study, Row]]], int] | None = None,
     findings: Sequence[str] = (),
@@ -64,7 +61,7 @@ def caption_to_file(
     out.parent.mkdir(parents=True, exist_ok=True)
     with table.open_journal(table.part_of(out), resume) as file:
         done = table.begin(file, run, [table.printable(study.name) for study in studies], SIZE)
-        with progress(total=len(studies), desc="caption", unit="study") as bar:
+        with files.progress(total=len(studies), desc="caption", unit="study") as bar:
             bar.update(done)
             batches = (list(studies[start : start + SIZE]) for start in range(done, len(studies), SIZE))
             here = captioned(captioner, batches, beam_size, show_unfamiliar, given)
@@ -96,7 +93,7 @@ def captioned(
     batches: Iterator[Sequence[Study]],
     beam_size: int | None = None,
     show_unfamiliar: bool = False,
-    given: StudyFeatures | None = None,
+    given: feature_files.StudyFeatures | None = None,
 ) -> Iterator[list[Row]]:
     """Yield a row of JSON values a study, batch by batch; ``error`` says why one has no caption."""
     # While a batch is captioned the next one is encoded.
@@ -116,7 +113,7 @@ def captioned(
         yield rows
 
 
-def _seen(captioner: Captioner, studies: Sequence[Study], given: StudyFeatures | None) -> Seen:
+def _seen(captioner: Captioner, studies: Sequence[Study], given: feature_files.StudyFeatures | None) -> Seen:
     """Return the rows of studies, with what is wrong with each, and the features of those without error."""
     if given is not None:
         places = given.of(study.name for study in studies)
@@ -131,18 +128,15 @@ def _seen(captioner: Captioner, studies: Sequence[Study], given: StudyFeatures |
     return rows, captioner.features(pixels, resized=True) if pixels else None
 
 
-def _read(study: Study, image: ImageConfig) -> tuple[list[Image | None], str | None]:
+def _read(study: Study, image: config.ImageConfig) -> tuple[list[Image | None], str | None]:
     """Return a study's pixels in the places of its views, or what is wrong with its images."""
     try:
         if not study.images:
             raise DataError("none of its images is there; check the image folder")
         if (count := len(study.images)) > image.views:
             raise DataError(f"{count} images, but this model looks at {image.views}; choose among them")
-        # Paths are arranged before they become pixels, which do not say which view they show.
-        return [
-            None if path is None else read_image(path, image.size, image.resize)
-            for path in arranged(study.images, image.views, study.views)
-        ], None
+        paths = arranged(study.images, image.views, study.views)  # pixels do not say which view they show
+        return [None if path is None else read_image(path, image.size, image.resize) for path in paths], None
     except StoreError:  # of all the studies that are left
         raise
     except (XrayCaptioningError, OSError) as error:
@@ -185,7 +179,7 @@ def _result(caption: Caption, findings: dict[str, float] | None) -> Row:
 
 def _digest(studies: Sequence[Study]) -> str:
     """Return the SHA-256 of names, paths, views, and what tells the files there from others."""
-    stored = versions(path for s in studies for path in s.images if path)
+    stored = stores.versions(path for s in studies for path in s.images if path)
     told = {path: [path, *(stored.get(path or "", "").split() or _state(path))] for s in studies for path in s.images}
     listed = [[s.name, [told[path] for path in s.images], s.views, *filter(None, [s.context])] for s in studies]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()

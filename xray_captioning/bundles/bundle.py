@@ -12,19 +12,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, ValidationError, convert
+from msgspec import UNSET, Meta, Struct, UnsetType, convert
 
 from xray_captioning import files, plugins
 from xray_captioning.config import Config
-from xray_captioning.errors import BundleError, ConfigError
+from xray_captioning.errors import BundleError, ConfigError, one_error
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 _WHOLE = ".bundle"  # a new bundle whose files are not yet in their places
-NEEDED = {
-    "encoder": ("captioner.json", "encoder.weights.h5"),
-    "captioner": ("captioner.json", "encoder.weights.h5", "decoder.weights.h5", "tokenizer.json"),
-}
+NEEDED: dict[str, tuple[str, ...]] = {"encoder": ("captioner.json", "encoder.weights.h5")}
+NEEDED["captioner"] = (*NEEDED["encoder"], "decoder.weights.h5", "tokenizer.json")
 FEATURES = "features"  # model.encoder of a captioner that has no encoder but needs features
 FEATURES_ONLY = "sees no images; give features (--features), or train it with the encoder that made them (--encoder)"
 PARTS = {"encoder": ("encoder",), "captioner": ("encoder", "decoder")}
@@ -77,10 +75,9 @@ _NOT_WHOLE = f"this is no complete bundle: finish its training with --resume, or
 
 
 def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary folder, which then is the bundle, and move its files to their places. Wherever
-    that breaks off, there is a whole bundle: the old one or, once the temporary folder has its last name, the new
-    one, for whoever reads it next goes on moving. Files of other names in the folder are left alone.
-    """
+    """Let `write` fill a temporary folder, which then is the bundle, and move its files to their places."""
+    # Wherever that breaks off, there is a whole bundle: the old one or, once the temporary folder has its last name,
+    # the new one, for whoever reads it next goes on moving. Files of other names in the folder are left alone.
     folder.mkdir(parents=True, exist_ok=True)
     _settle(folder)
     with files.temporary_folder(folder, "bundle") as aside:
@@ -142,10 +139,9 @@ def _inside(name: str) -> str:
 
 
 def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = False) -> dict[str, Any]:
-    """Check every file against the manifest and return ``captioner.json``, or raise `BundleError`. A captioner may
-    be read as an encoder, unless it was trained on features and sees no `images`; an `exported` one may hold graphs
-    in the place of Keras' weights.
-    """
+    """Check every file against the manifest and return ``captioner.json``, or raise `BundleError`."""
+    # A captioner may be read as an encoder, unless it was trained on features and sees no `images`; an `exported` one
+    # may hold graphs in the place of Keras' weights.
     if not folder.is_dir():
         names = ", ".join(shipped_bundles()) or "none"
         raise BundleError(f"{folder}: no such bundle; give a folder that train wrote, or one of the shipped: {names}")
@@ -182,10 +178,8 @@ def read_values(folder: Path) -> dict[str, Any]:
     about: dict[str, Any] = files.read_json(folder / "captioner.json", _NOT_WHOLE)
     if (form := about.get("format")) != FORMAT:
         raise BundleError(f"{folder}: bundle format {form}, expected {FORMAT}; install the version that wrote it")
-    try:
+    with one_error(BundleError, f"{folder}/captioner.json: {{error}}; {_AGAIN}"):
         convert(about, _Values)
-    except ValidationError as error:
-        raise BundleError(f"{folder}/captioner.json: {error}; {_AGAIN}") from error
     return about
 
 

@@ -105,17 +105,15 @@ def send_arrays(path: str, seconds: str, limit: str) -> None:
 
 
 def _limit_this_process(seconds: int, memory: int) -> None:
-    try:
+    with contextlib.suppress(ImportError):  # Windows
         import resource
-    except ImportError:  # Windows
-        return
-    for kind, limit in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory)):
-        with contextlib.suppress(ValueError, OSError):  # a system that cannot, or a lower limit
-            resource.setrlimit(kind, (limit, limit))
+
+        for kind, limit in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory)):
+            with contextlib.suppress(ValueError, OSError):  # a system that cannot, or a lower limit
+                resource.setrlimit(kind, (limit, limit))
 
 
 def _damaged(reason: str) -> RefusedError:
-    """Return the error for a file that the library cannot read."""
     return RefusedError(f"truncated or damaged HDF5 ({' '.join(reason.split())[:120]}); download or copy it again")
 
 
@@ -128,12 +126,10 @@ def is_keras2(path: Path) -> bool:
     """Return whether a file is HDF5 with the attributes that Keras 2 writes."""
     import h5py
 
-    try:
-        with h5py.File(path, "r") as file:
-            groups = (file, file.get("model_weights", file))
-            return any({"layer_names", "layer_names0"} & set(group.attrs) for group in groups)
-    except _DAMAGE:
-        return False
+    with contextlib.suppress(*_DAMAGE), h5py.File(path, "r") as file:
+        groups = (file, file.get("model_weights", file))
+        return any({"layer_names", "layer_names0"} & set(group.attrs) for group in groups)
+    return False
 
 
 def read_here(path: Path, limit: int = MAXIMUM_BYTES) -> list[StoredArray]:

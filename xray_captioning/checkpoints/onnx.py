@@ -78,10 +78,8 @@ def _tensor(parts: Fields, path: Path, budget: Budget) -> tuple[str, Array]:
         raise RefusedError(f"{name[:60]!r} has {what}; export the model as float32")
     if parts.get(_LOCATION, [0])[-1] == 1:
         data: Bytes = _outside(parts, path, name, budget)
-    elif _RAW in parts:
-        data = parts[_RAW][-1]
     else:
-        data = _typed(parts, kind)
+        data = parts[_RAW][-1] if _RAW in parts else _typed(parts, kind)
     shape = [n if n < 2**63 else -1 for n in _numbers(parts.get(_DIMS, []))]
     return name, decoded(data, kind, shape, budget, name)
 

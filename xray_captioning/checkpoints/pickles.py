@@ -191,9 +191,8 @@ _ARGUMENT = re.compile(r"(?:builtins|__builtin__)\.(?:object|int|long|float|list
 
 
 def read_tokenizer_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
-    """Read the attributes of a pickled Keras tokenizer, or a plain dictionary of them, perhaps compressed as joblib
-    does (zlib, gzip, bz2, lzma, xz). No name is imported; anything else is a DataError that names what was found.
-    """
+    """Read the attributes of a pickled Keras tokenizer, or a dictionary of them; anything else is a DataError."""
+    # It may be compressed as joblib does (zlib, gzip, bz2, lzma, xz). No name is imported.
     try:
         if not os.path.isfile(path):
             raise RefusedError("no such file; give the path of a tokenizer.pkl")

@@ -21,7 +21,6 @@ MAXIMUM_STEPS = 5_000_000  # pickle instructions: a tensor takes about forty
 MAXIMUM_PICKLE = 2**26  # bytes
 MAXIMUM_DEPTH = 100  # modules within modules
 MAXIMUM_VISITS = 1_000_000  # objects that are looked through for tensors
-
 LEGACY = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a number, the first pickle of legacy files
 _KNOWN = read_toml(__file__, "known.toml")["pytorch"]
 

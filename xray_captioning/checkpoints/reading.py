@@ -129,7 +129,6 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _seems(start: bytes) -> str:
-    """Say what a file of another kind seems to be."""
     if not start:
         return "is empty; download or copy it again"
     for offset, beginning, what in _KNOWN["others"]:

@@ -16,26 +16,20 @@ from xray_captioning.captioner.evidence import MEASURE, how_often
 from xray_captioning.comparison.pointing import pointing_games
 from xray_captioning.comparison.texts import CaptioningSystem, Task, examples, is_texts, runs_of, system_texts
 from xray_captioning.config import Config
-from xray_captioning.data.feature_files import StudyFeatures
+from xray_captioning.data import feature_files, provenance, targets
 from xray_captioning.data.outlines import read_outlines
-from xray_captioning.data.provenance import choose_split, open_studies, warn_of_unknown
 from xray_captioning.data.splits import Split, group_ids, split_studies
 from xray_captioning.data.studies import PARTS
-from xray_captioning.data.targets import usable_studies
 from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.evaluation import caption_files, claims, result_columns
 from xray_captioning.evaluation.baselines import BASELINES, R2GEN, retrieval_name
-from xray_captioning.evaluation.caption_files import Texts, read_captions
-from xray_captioning.evaluation.claims import CollapseWarning
 from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_rows, features_of
 from xray_captioning.evaluation.report import write_report
-from xray_captioning.evaluation.result_columns import SYSTEM, role
 from xray_captioning.evaluation.results import LARGE_NOTE, Row, evaluate_systems
 from xray_captioning.files import read_json
 from xray_captioning.findings import SHUFFLED
-from xray_captioning.metrics.labeler import convention_of, read_by
-from xray_captioning.metrics.ngrams import LARGE, kept_texts
-from xray_captioning.plots.charts import save
-from xray_captioning.plots.panels import panel
+from xray_captioning.metrics import labeler, ngrams
+from xray_captioning.plots import charts, panels
 
 if TYPE_CHECKING:  # texts alone are compared without loading Keras
     import pandas as pd
@@ -95,18 +89,17 @@ def evaluate(
         first captioner, or else the default, with the findings where there are no impressions.
     beams, seed : sequence of int, int
         Beam sizes, 1 is greedy; the seed of the random baseline and the shuffled systems.
-    quick : bool
-        The small table: fewer baselines, and no rows for shuffled systems. The tests are the same.
+    quick, only_common : bool
+        The small table, of fewer baselines and no shuffled systems, with the same tests; only the studies that every
+        system has a text for, not to make a missing text an error.
     report : path, optional
         An HTML page of all that was found; Markdown and CSV tables are written beside it.
     prediction : str or sequence of str, optional
         The column of a file that holds the system's texts, where its name does not show it.
-    only_common : bool
-        Evaluate only the studies that every system has a text for, not to make a missing text an error.
     features : path, StudyFeatures, tuple or mapping, optional
         As :func:`xray_captioning.train` takes them, for captioners that were trained on features.
     workers : callable, optional
-        What :func:`xray_captioning.batch.workers.ray_workers` yields: processes that encode the images of bundles.
+        What :func:`xray_captioning.batch.workers.ray_workers` yields, to encode the images of bundles.
     regions : path, optional
         The outlines of findings (docs/evaluation.md), by default a ``regions.json`` beside what `studies` were read
         from. With them ``pointing_game`` says whether captioners look at what they name.
@@ -131,8 +124,8 @@ def evaluate(
     from pandas import factorize
 
     _check_settings(part, protocol, beams, out=out, cache=cache, report=report, regions=regions)
-    convention_of(convention)  # refused before anything is read
-    studies, _ = open_studies(studies() if callable(studies) else studies, need_images=features is None)
+    labeler.convention_of(convention)  # refused before anything is read
+    studies, _ = provenance.open_studies(studies() if callable(studies) else studies, need_images=features is None)
     given = features_of(features, studies)
     models, texts = _by_kind(systems, prediction, given, workers)
     every, outlines = [run for runs in models.values() for run in runs], read_outlines(studies, regions)
@@ -141,7 +134,7 @@ def evaluate(
     if given is not None and all(run.features is None for run in every):
         raise ConfigError("features: no system was trained on features; leave them out")
     kinds = sorted({kind for run in every for kind in run.config.text.context})
-    usable = usable_studies(studies, config.replace({"text.context": kinds}), given, images)
+    usable = targets.usable_studies(studies, config.replace({"text.context": kinds}), given, images)
     if given is not None:
         given.check(usable["study_id"])
     if protocol:
@@ -149,8 +142,8 @@ def evaluate(
     for run in every:
         run.check_text(config, protocol)
     trained_on = {run.name: run.trained_on for run in every}
-    warn_of_unknown(trained_on)
-    split = choose_split(studies, usable, config, split, trained_on, part, cache)
+    provenance.warn_of_unknown(trained_on)
+    split = provenance.choose_split(studies, usable, config, split, trained_on, part, cache)
     train, test = (usable[usable["study_id"].isin(split.parts[name])] for name in ("train", part))
     if test.empty:
         raise DataError(f"the {part} part of the split has no study with text; choose another")
@@ -158,14 +151,14 @@ def evaluate(
     if only_common:
         whole, test = len(test), test.iloc[common_rows(texts, Studies.of(test, studies))]
         about["left_out"] = whole - len(test)
-    asked, large = Studies.of(test, studies), len(test) > LARGE
+    asked, large = Studies.of(test, studies), len(test) > ngrams.LARGE
     task = Task(train, test, config, protocol, cache, seed, quick or large, asked)
-    with read_by(convention):
+    with labeler.read_by(convention):
         found, captions = system_texts(task, models, texts, beams)
         reports, patients = task.texts, factorize(np.array(group_ids(test), dtype=object), sort=True)[0].tolist()
         if outlines and models:
             about[MEASURE] = pointing_games(models, task, captions, outlines, patients, beams[0])
-        ids, shown = kept_texts(asked.ids, len(asked.ids)), dict(zip(asked.ids, test["images"]))
+        ids, shown = ngrams.kept_texts(asked.ids, len(asked.ids)), dict(zip(asked.ids, test["images"]))
         if large and not images:  # the table takes as much memory as all the rest
             del studies, usable, train, test, task, texts, split, asked, shown
         results = evaluate_systems(ids, found, reports, about, patients, quick, seed)
@@ -178,9 +171,9 @@ def evaluate(
         name, first = next((name, run.captioner) for name, (run, *_) in models.items())
         note = how_often(about, name) if MEASURE in about else how_often(first.about)
         drawn = examples(task, found, next(iter(captions.values())), first.offset)
-        save(panel(drawn, f"Attention: {note}."), Path(out) / "panel.png")
+        charts.save(panels.panel(drawn, f"Attention: {note}."), Path(out) / "panel.png")
     for alarm in results.alarms:
-        warnings.warn(alarm.message, CollapseWarning, stacklevel=2)
+        warnings.warn(alarm.message, claims.CollapseWarning, stacklevel=2)
     return results.rows
 
 
@@ -194,14 +187,14 @@ def _published(asked: Any, studies: pd.DataFrame, usable: pd.DataFrame) -> Split
 
 
 def _by_kind(
-    systems: Mapping[str, Given], prediction: str | Sequence[str], features: StudyFeatures | None, workers: Any
-) -> tuple[dict[str, list[CaptioningSystem]], dict[str, list[Texts]]]:
+    systems: Mapping[str, Given], prediction: Any, features: feature_files.StudyFeatures | None, workers: Any
+) -> tuple[dict[str, list[CaptioningSystem]], dict[str, list[caption_files.Texts]]]:
     """Return the runs of models and those of other systems, which are texts, by name."""
     if not isinstance(systems, Mapping):
         raise DataError(f"expected systems by name, got {systems!r:.60}; give {{name: system}}")
     asked = [prediction] if isinstance(prediction, str) else list(prediction)
     models: dict[str, list[CaptioningSystem]] = {}
-    texts: dict[str, list[Texts]] = {}
+    texts: dict[str, list[caption_files.Texts]] = {}
     for name, given in systems.items():
         runs = [_opened(name, run, asked) for run in runs_of(name, given)]
         # Messages name a run where there are several.
@@ -219,7 +212,7 @@ def _opened(name: str, run: Any, asked: Sequence[str]) -> Any:
     """Return the texts of a run that is given as a file; any other as it is."""
     if not (isinstance(run, (str, os.PathLike)) and os.path.isfile(run)):
         return run
-    found = read_captions(Path(run), asked)
+    found = caption_files.read_captions(Path(run), asked)
     if len(found) > 1:
         several = f"{run} holds {len(found)} systems ({', '.join(found)})"
         raise DataError(f"system {name}: {several}; name the column with prediction=")
@@ -232,11 +225,11 @@ def measure(
     run: str | Path,
     cache: str | Path | None = None,
     name: str | None = None,
-    features: StudyFeatures | None = None,
+    features: feature_files.StudyFeatures | None = None,
 ) -> list[dict[str, Any]]:
     """Compare a new captioner, called `name` or as its folder `run`, with baselines; write that into its bundle."""
     split, config = captioner.split, captioner.config
-    usable = usable_studies(studies, config, features)
+    usable = targets.usable_studies(studies, config, features)
     if split is None or not set(usable["study_id"]) & set(split.test):
         return []
     systems = {name or Path(run).resolve().name: captioner}
@@ -253,11 +246,11 @@ def read_systems(bundles: Iterable[str | Path], files: Iterable[Path], asked: Se
     """Return bundles and files of captions as `evaluate` takes them, by the names of folders, files and columns."""
     # ``NAME=FOLDER,FOLDER,...`` are several runs of one system.
     found = [_read_bundles(str(bundle)) for bundle in bundles]
-    read = {file: read_captions(file, asked) for file in files}
+    read = {file: caption_files.read_captions(file, asked) for file in files}
     twice = Counter(name for systems in read.values() for name in systems)
     for file, systems in read.items():
         for name, texts in systems.items():
-            both = twice[name] > 1 and role(name) != SYSTEM
+            both = twice[name] > 1 and result_columns.role(name) != result_columns.SYSTEM
             found.append((f"{file.stem} {name}" if both else name, texts))
             if others := ", ".join(texts.left_out):
                 said = f"{file}: the system's texts are those of {name}; {others} not evaluated"

@@ -42,9 +42,9 @@ def pointing_games(
     models: Mapping[str, Any], task: Task, captions: Mapping[str, Captions], outlines: Outlines, who: Any, beam: int
 ) -> dict[str, list[Row]]:
     """Return ``rows``, how often each method's maps point at findings that captions name and outlines have, and
-    ``painted``, how often a finding goes from the caption when its outline is painted over, or as much elsewhere: of
-    each model's first run and its captions by the first search. `who` are the studies' patients.
+    ``painted``, how often one goes from the caption when its outline is painted over, or as much elsewhere.
     """
+    # Of each model's first run and its captions by the first search; `who` are the studies' patients.
     found: dict[str, list[Row]] = {"rows": [], "painted": []}
     for name, (run, *_) in models.items():
         seen, given = _Seen(run, task, outlines), (run, captions[name], who)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from xray_captioning import files, findings
 from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle
 from xray_captioning.config import Config
 from xray_captioning.data.feature_files import StudyFeatures
@@ -23,8 +24,6 @@ from xray_captioning.evaluation.baselines import R2GEN, ReportTexts, System, bas
 from xray_captioning.evaluation.caption_files import TextColumn, Texts
 from xray_captioning.evaluation.cases import example, wordiest
 from xray_captioning.evaluation.matching import Studies, in_order, scored_section
-from xray_captioning.files import progress
-from xray_captioning.findings import CONSTANT
 from xray_captioning.metrics.ngrams import kept_texts
 from xray_captioning.plots.panels import Example
 from xray_captioning.text.cleaning import clean
@@ -85,7 +84,7 @@ class CaptioningSystem:
             make = partial(batch_maps, self._given, cache and Path(cache).resolve())
             spread = partial(self._workers, make, lost=lost_images)
         of = study_regions(studies, model.encoder, model.config, cache, self.features, spread)
-        for start in progress(range(0, len(studies), BATCH), "captions", leave=False):
+        for start in files.progress(range(0, len(studies), BATCH), "captions", leave=False):
             yield Features(*of(np.arange(start, min(start + BATCH, len(studies)))))
 
     def check_text(self, expected: Config, protocol: str | None) -> None:
@@ -128,9 +127,8 @@ def is_texts(run: Any) -> bool:
 
 
 def runs_of(name: str, given: Any) -> list[Any]:
-    """Return the runs of a system. A list of strings of which none is a folder or file holds the
-    texts of one run, any other list runs, all bundles or all texts; what is no list is one run.
-    """
+    """Return the runs of a system: the items of a list, all bundles or all texts; what is no list is one run."""
+    # A list of strings of which none is a folder or file holds the texts of one run.
     entries = given if isinstance(given, list | tuple) else ()
     absent = [entry for entry in entries if isinstance(entry, str) and not os.path.exists(entry)]
     if len(absent) == len(entries):
@@ -152,8 +150,7 @@ def system_texts(
     for name, runs in texts.items():
         given = [in_order(name, run, task.studies) for run in runs]
         if not task.protocol:
-            section = task.config.text.section
-            given = [scored_section(name, run, section) for run in given]
+            given = [scored_section(name, run, task.config.text.section) for run in given]
         cleaning = task.config.text.cleaning
         said.append((name, None, [kept_texts((clean(t, cleaning) for t in run), len(run)) for run in given]))
     for name, captioners in models.items():
@@ -230,7 +227,7 @@ def examples(task: Task, systems: Sequence[System], captions: Sequence[Caption],
     studies, config = task.test.assign(reference=task.texts.references), task.config
     images, size = study_images(studies, config), (config.image.size, config.image.resize)
     first = next(system for system in systems if system.search)
-    shown = [first, *(system for system in systems if system.name == CONSTANT)]
+    shown = [first, *(system for system in systems if system.name == findings.CONSTANT)]
     return [
         example(studies.iloc[i], images[i], {s.name: s.texts[i] for s in shown}, captions[i], *size, offset=offset)
         for i in wordiest(studies)

@@ -160,9 +160,8 @@ def view_inputs(
 
 
 def caption_batch(inputs: Inputs, tokens: Array, findings: Array | None = None) -> Maker:
-    """Return a function that makes batches of (inputs, targets, weights). Tokens (studies, time), int32, are start,
-    words, end and zeros. Findings (studies, findings), float32, go into the inputs: 1, 0 or not-a-number, unknown.
-    """
+    """Return a function that makes batches of (inputs, targets, weights)."""
+    # Tokens (studies, time), int32, are start, words, end, zeros; `findings` (studies, findings), float32, 1, 0 or nan.
     lengths = caption_lengths(tokens)
     longest = rounded(lengths.max(initial=1))
     tokens = np.pad(tokens, [(0, 0), (0, longest + STEP)])

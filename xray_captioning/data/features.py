@@ -90,9 +90,8 @@ def narrowed(rows: Array, dtype: str | None, advice: str) -> Array:
 
 
 class ArrayCache:
-    """Rows of arrays, one for each image file, found by the file's content; kept in `folder`, or
-    ``~/.cache/xray-captioning``. `settings` are everything beside the image's bytes that decides a row:
-    preprocessing, encoder, weights. Floating-point rows are kept as `dtype`, or as they were computed.
+    """Rows of arrays, one for each image file, found by the file's content; kept in `folder`, or the usual one, as
+    `dtype`. `settings` are all that decides a row beside the image's bytes: preprocessing, encoder, weights.
     """
 
     def __init__(self, folder: str | Path | None, settings: dict[str, Any], dtype: str | None = None) -> None:

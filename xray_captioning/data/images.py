@@ -14,14 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.config import NORMALISATION, RESIZE, RESIZES
-from xray_captioning.data import levels
+from xray_captioning.data import levels, opening, resizing, studies
 from xray_captioning.data.dicom.pixels import decode_dicom, view_of
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom
-from xray_captioning.data.levels import Note, warn, warn_together
-from xray_captioning.data.opening import what_else
-from xray_captioning.data.resizing import PICTURES, opencv, resized
 from xray_captioning.data.stores import is_address, read
-from xray_captioning.data.studies import UNKNOWN, select_images
 from xray_captioning.errors import ConfigError, ImageError, StoreError, XrayCaptioningError
 from xray_captioning.files import read_toml
 
@@ -33,7 +29,6 @@ Pixels = NDArray[np.float32]
 # width, 3), RGB, or grey, (height, width) or (height, width, 1); whole numbers, whose white
 # `xray_captioning.data.levels.white` tells, or floating-point from 0 to 1.
 Image = Union[str, os.PathLike[str], bytes, NDArray[Any], "PIL.Image.Image"]
-
 _FILES = (str, os.PathLike, bytes)
 MAX_PIXELS = 64e6  # 8,000 x 8,000; the largest radiographs have about 20 million
 # Mean and deviation of red, green and blue in [0, 1] that a scheme subtracts and divides by.
@@ -52,14 +47,14 @@ def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area",
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:  # cv2 and zlib free the GIL
         for target, pixels in zip(images, (pool.map if parallel else map)(decode, sources)):
             target[:] = pixels
-    warn_together(told)
+    levels.warn_together(told)
     return images
 
 
 def known_views(images: Sequence[Image], views: Sequence[str] | None = None) -> list[str]:
     """Return each image's view: as given, else as a DICOM file names it, which needs pydicom, else unknown."""
-    pairs = zip(images, [UNKNOWN] * len(images) if views is None else views, strict=True)
-    return [view_of(image) if view == UNKNOWN and isinstance(image, _FILES) else view for image, view in pairs]
+    pairs = zip(images, [studies.UNKNOWN] * len(images) if views is None else views, strict=True)
+    return [view_of(image) if view == studies.UNKNOWN and isinstance(image, _FILES) else view for image, view in pairs]
 
 
 def arranged(images: Sequence[Image | None], count: int, views: Sequence[str] | None = None) -> list[Image | None]:
@@ -68,7 +63,7 @@ def arranged(images: Sequence[Image | None], count: int, views: Sequence[str] | 
     if len(given) < len(images):
         return list(images)
     names = known_views(given, views)
-    chosen = select_images(given, names, count)
+    chosen = studies.select_images(given, names, count)
     if sum(image is not None for image in chosen) < len(given):
         places = "one frontal and one lateral image" if count == 2 else f"{count} images"
         what = f"{len(given)} images ({', '.join(names)}), but this model looks at {places}"
@@ -92,7 +87,7 @@ def _unreadable(path: str) -> str | None:
     return None
 
 
-def read_image(source: Image, size: int | None = 224, resize: str = "area", note: Note = warn) -> Pixels:
+def read_image(source: Image, size: int | None = 224, resize: str = "area", note: levels.Note = levels.warn) -> Pixels:
     """Read an image as RGB in [0, 1], shape (size, size, 3), float32; see `decode_image`."""
     # `note` tells if it is shown otherwise than its file says, or shows next to nothing.
     given: Any = levels.pillow_pixels(source) if levels.is_pillow(source) else source
@@ -105,12 +100,12 @@ def read_image(source: Image, size: int | None = 224, resize: str = "area", note
     return decode_image(data, name, size, resize, note=note)
 
 
-def _picture(stored: NDArray[Any], name: str, size: int | None, resize: str, note: Note) -> Pixels:
+def _picture(stored: NDArray[Any], name: str, size: int | None, resize: str, note: levels.Note) -> Pixels:
     """Resize pixels in the depth they are stored in, then scale them to RGB in [0, 1], float32."""
     stored = levels.checked(stored, name)
     levels.note_if_faint(stored, name, note)
     white = levels.white(stored)
-    unit = np.divide(resized(stored, size, resize, white), white, dtype=np.float32)
+    unit = np.divide(resizing.resized(stored, size, resize, white), white, dtype=np.float32)
     np.clip(unit, 0.0, 1.0, out=unit)  # an average of fractions is rounded, and may be above all of them
     grey = unit.ndim == 2 or unit.shape[2] == 1
     return np.repeat(unit.reshape(*unit.shape[:2], 1), 3, axis=2) if grey else np.ascontiguousarray(unit)
@@ -138,7 +133,7 @@ def decode_image(
     resize: str = "area",
     max_pixels: float = MAX_PIXELS,
     max_ratio: float = math.inf,
-    note: Note = warn,
+    note: levels.Note = levels.warn,
 ) -> Pixels:
     """Decode a PNG, JPEG, TIFF, BMP, WebP or DICOM file: RGB in [0, 1], float32, (size, size, 3), or as large as it is.
 
@@ -148,7 +143,7 @@ def decode_image(
     An image that cannot be decoded, has more than `max_pixels` or one side of more than `max_ratio` times the
     other (before memory is taken for it), or shows a single value is an ImageError.
     """
-    if not re.match(RESIZE, resize) and resize not in PICTURES:
+    if not re.match(RESIZE, resize) and resize not in resizing.PICTURES:
         raise ConfigError(f"resize {resize!r} is unknown; choose one of {', '.join(RESIZES)}")
     if size is not None and size < 1:
         raise ConfigError(f"the image size is {size} pixels; it must be at least 1")
@@ -200,7 +195,7 @@ def augment(images: Pixels, rng: np.random.Generator) -> Pixels:
 
 def _moved(image: Pixels, rng: np.random.Generator) -> Pixels:
     """Rotate, scale and shift one image; what comes in from outside is black."""
-    cv2 = opencv()
+    cv2 = resizing.opencv()
     height, width = image.shape[:2]
     angle, scale = rng.uniform(-7.0, 7.0), rng.uniform(0.92, 1.08)
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, scale)
@@ -213,7 +208,7 @@ def _moved(image: Pixels, rng: np.random.Generator) -> Pixels:
 def _check_known(start: bytes, name: str) -> None:
     """Refuse what does not begin as any kind of image that is read."""
     if not (is_dicom(start) or levels.is_known(start)):
-        other = None if b"\0" in start else what_else(start)
+        other = None if b"\0" in start else opening.what_else(start)
         known = "is none of PNG, JPEG, TIFF, BMP, WebP and DICOM; convert it"
         what = f"is {other}; get the image itself" if other else known
         raise ImageError(f"{name}: {what if start else 'is empty; get it again'}, or take it out")

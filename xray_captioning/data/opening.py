@@ -79,8 +79,7 @@ def _encoding(head: bytes) -> str:
 
 
 def _unpacked(stream: io.BufferedReader, path: Path, member: str | None) -> io.BufferedReader:
-    head = stream.peek(4)
-    if head.startswith(ZIP):
+    if stream.peek(4).startswith(ZIP):
         archive = zipfile.ZipFile(stream)
         workbook = "[Content_Types].xml" in archive.namelist()
         stream.seek(0)
@@ -89,8 +88,7 @@ def _unpacked(stream: io.BufferedReader, path: Path, member: str | None) -> io.B
         stream = _buffered(archive.open(_member(archive, path, member)))
     elif member is not None:
         raise DataError(f"{path}: lies in a file that is no zip archive; unpack it first")
-    packed = stream.peek(2).startswith(GZIP)
-    return _buffered(gzip.GzipFile(fileobj=stream)) if packed else stream
+    return _buffered(gzip.GzipFile(fileobj=stream)) if stream.peek(2).startswith(GZIP) else stream
 
 
 def _buffered(stream: io.FileIO | IO[bytes] | gzip.GzipFile) -> io.BufferedReader:

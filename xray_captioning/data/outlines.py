@@ -9,17 +9,14 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from xray_captioning.data.images import Pixels, read_image
-from xray_captioning.data.resizing import opencv, seen_part
+from xray_captioning import files, findings
+from xray_captioning.data import images, resizing
 from xray_captioning.errors import DataError
-from xray_captioning.files import read_json
-from xray_captioning.findings import FINDINGS
 
 FILE = "regions.json"
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 _FINE = 8  # pixels of a region's side, in which it is found out whether an outline touches it
 _MARGIN = 1 / 56  # of the image's side: findings fade out behind their outlines
-
 Share = Annotated[float, Meta(ge=0, le=1)]
 Mask = NDArray[np.bool_]
 
@@ -28,7 +25,7 @@ class Outline(Struct, frozen=True, forbid_unknown_fields=True):
     """One part of a finding on one image: a polygon in shares of its width and height, right and down."""
 
     study: str
-    finding: Annotated[str, Meta(pattern=f"^({'|'.join(FINDINGS)})$")]
+    finding: Annotated[str, Meta(pattern=f"^({'|'.join(findings.FINDINGS)})$")]
     side: Literal["left", "right", "bilateral", ""]  # the patient's
     image: str  # the name of its file, without folders
     polygon: Annotated[list[tuple[Share, Share]], Meta(min_length=1)]
@@ -48,17 +45,17 @@ def read_outlines(studies: Any, file: str | Path | None = None) -> Outlines:
     """Read the outlines in a file, or beside the source of studies, or none; what does not fit is a DataError."""
     found, path = Outlines(), file or studies.attrs.get(FILE)
     advice = "give rows of study, finding, side, image and polygon, x and y from 0 to 1"
-    for row in read_json(Path(path), advice, DataError, list[Outline]) if path else ():
+    for row in files.read_json(Path(path), advice, DataError, list[Outline]) if path else ():
         found.setdefault((row.study, row.image), []).append(row)
     return found
 
 
 def seen_of(image: str, size: int, resize: str) -> tuple[float, float, float, float]:
     """Return top, left, height and width of what a model sees of an image, in shares (`seen_part`)."""
-    if seen_part(1, 2, size, resize) == WHOLE:  # whatever its shape
+    if resizing.seen_part(1, 2, size, resize) == WHOLE:  # whatever its shape
         return WHOLE
-    height, width, _ = read_image(image, None, "nearest").shape
-    return seen_part(height, width, size, resize)
+    height, width, _ = images.read_image(image, None, "nearest").shape
+    return resizing.seen_part(height, width, size, resize)
 
 
 def moved(seen: Sequence[float], offset: Sequence[float]) -> tuple[float, float, float, float]:
@@ -73,7 +70,7 @@ def filled(outlines: Iterable[Outline], shape: tuple[int, int], seen: Sequence[f
     for one in outlines:
         x, y = ((np.array(one.polygon) - (left, top)) / (wide, high) * shape[::-1]).T
         points = np.floor(np.stack([x, y], axis=1) * (1 - 1e-9)).astype(np.int32)  # an edge is of the last pixel
-        opencv().fillPoly(canvas, [points], 1)
+        resizing.opencv().fillPoly(canvas, [points], 1)
     return canvas.astype(bool)
 
 
@@ -87,10 +84,10 @@ def touched(outlines: Iterable[Outline], grid: tuple[int, int], seen: Sequence[f
 def widened(mask: Mask) -> Mask:
     """Return a mask that reaches a little further than an outline does."""
     side = 2 * max(1, round(len(mask) * _MARGIN)) + 1
-    return np.asarray(opencv().dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)), bool)
+    return np.asarray(resizing.opencv().dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)), bool)
 
 
-def painted(pixels: Pixels, mask: Mask) -> Pixels:
+def painted(pixels: images.Pixels, mask: Mask) -> images.Pixels:
     """Paint over a part of an image (size, size, 3) with the grey of the lung beside it."""
     # A fifth of what is around it is darker: the mean of it, or what fades into it, still looks like a finding.
     around = widened(widened(widened(mask))) & ~mask

@@ -20,9 +20,8 @@ import numpy as np
 from msgspec import Struct, convert
 
 from xray_captioning.config import Config, load_preset, presets
-from xray_captioning.data.features import Array, ArrayCache
+from xray_captioning.data import features, resizing
 from xray_captioning.data.images import read_image
-from xray_captioning.data.resizing import opencv
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, check_split, data_digest, group_ids, split_studies, warn_of_split
 from xray_captioning.data.studies import Studies, with_images
@@ -146,9 +145,8 @@ class TrainedOn:
         return sorted(found | (self._of_patients(rows) if self._ids_tell(studies, set()) else set()))
 
     def _ids_tell(self, rows: Studies, shown: set[str]) -> bool:
-        """Whether equal ids are those of the same studies; `shown` are known by their images. Reports that agree by
-        chance, the square of how often one occurs, are left out of what agrees and what could.
-        """
+        """Whether equal ids are those of the same studies; `shown` are known by their images."""
+        # Reports that agree by chance, the square of how often one occurs, are left out of what agrees and what could.
         shared = rows[rows["study_id"].isin(self._named(rows))]
         ids, texts = list(shared["study_id"]), list(zip(shared["findings"], shared["impression"]))
         same = {name for name, report in zip(ids, _report_digests(shared)) if report in self.reports} - shown
@@ -246,7 +244,7 @@ def _shown_by(studies: Studies, cache: str | Path | None) -> list[set[str]]:
     # They are of 16 x 16 means in coarse steps, beside which float32's rounding is small, and of where a field is
     # brighter than the one before or above, which nearly always withstands JPEG, 12 bits cut to 8 and a smaller size.
     settings = {"digest": "fields, rises", "side": SIDE, "levels": LEVELS, "rises": RISES}
-    digests = ArrayCache(cache, settings)
+    digests = features.ArrayCache(cache, settings)
     digests.fill(chain.from_iterable(studies["images"]), _shown_in, "compare images")
     found = [{bytes(one) for path in row for one in digests[path]} for row in studies["images"]]
     return [set(map(_text, study - {BLANK})) for study in found]
@@ -257,8 +255,8 @@ def _shown_in(paths: list[str]) -> np.ndarray[Any, Any]:
     return np.frombuffer(rows, np.uint8).reshape(-1, 1 + len(RISES), LENGTH)
 
 
-def _image_digests(image: Array) -> list[bytes]:
-    fields = opencv().resize(image, (SIDE, SIDE), interpolation=opencv().INTER_AREA).mean(axis=-1)
+def _image_digests(image: features.Array) -> list[bytes]:
+    fields = resizing.opencv().resize(image, (SIDE, SIDE), interpolation=resizing.opencv().INTER_AREA).mean(axis=-1)
     least, most = fields.min(), fields.max()
     if most - least < LEAST_RANGE:
         return [BLANK] * (1 + len(RISES))

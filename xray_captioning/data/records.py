@@ -14,8 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from xray_captioning.data.opening import HEAD_BYTES, open_bytes, open_text, read_text
-from xray_captioning.data.studies import named_part
+from xray_captioning.data import opening, studies
 from xray_captioning.errors import DataError, one_error, require
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
@@ -38,13 +37,13 @@ def as_text(value: Any) -> Any:
 def delimited(path: Path, columns: Sequence[str] | None = None) -> Rows:
     """Yield the rows of a table of text that are not blank; the first names the columns unless these are given."""
     # Where they are, and tabs are between the fields, quotes are letters, as in Flickr's captions.
-    head = read_text(path, HEAD_BYTES)
+    head = opening.read_text(path, opening.HEAD_BYTES)
     hint = _HINT.match(head)
     tabs = columns is not None and "\t" in head.partition("\n")[0]
     whole, end, _ = head.rpartition("\n")  # the sample's end may have cut a line
-    sample = head if len(head) < HEAD_BYTES or not whole else whole + end
+    sample = head if len(head) < opening.HEAD_BYTES or not whole else whole + end
     delimiter = hint[1] if hint else "\t" if tabs else find_delimiter(sample, path)
-    with open_text(path) as file:
+    with opening.open_text(path) as file:
         if hint:
             file.readline()
         rows = _numbered(_reader(file, delimiter, csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL), path, bool(hint))
@@ -118,12 +117,12 @@ _LINES = (".jsonl", ".ndjson")
 
 def read_json(path: Path) -> Any:
     """Read a JSON file, packed or not; raise a DataError where it is not text or not JSON."""
-    return _parsed(read_text(path), path)
+    return _parsed(opening.read_text(path), path)
 
 
 def json_rows(path: Path) -> tuple[str, partial[Rows]]:
     """Return unit and rows of a JSON file: columns are the keys of all objects, of which each has the first's."""
-    text = read_text(path)
+    text = opening.read_text(path)
     lines = is_lines(text, path)
     unit = "line" if lines else "entry"
     rows = list(_lines(text, path) if lines else _entries(_parsed(text, path), path))
@@ -168,7 +167,7 @@ def _entries(content: Any, path: Path) -> Iterator[tuple[int | str, dict[str, An
     """Yield the rows of a list of objects or texts, an object of id to one, or of part to lists."""
     if isinstance(content, dict) and len(content) == 1:  # what has a name, such as "data"
         [(name, inner)] = content.items()
-        content = inner if _are_parts(inner) or (_is_list_of(dict, inner) and not named_part(name)) else content
+        content = inner if _are_parts(inner) or (_is_list_of(dict, inner) and not studies.named_part(name)) else content
     if isinstance(content, list):
         for number, entry in enumerate(content, 1):
             yield number, _row(entry, f"{path}, entry {number}")
@@ -176,7 +175,7 @@ def _entries(content: Any, path: Path) -> Iterator[tuple[int | str, dict[str, An
         for part, entries in content.items():
             for number, entry in enumerate(entries, 1):
                 row = _row(entry, where := f"{path}, entry {number} of {part}")
-                if named_part(str(own := row.get(SPLIT) or part)) != named_part(part):
+                if studies.named_part(str(own := row.get(SPLIT) or part)) != studies.named_part(part):
                     raise DataError(f"{where}: split is {own!r} but it stands in {part!r}; keep one")
                 yield f"{number} of {part}", {**row, SPLIT: part}
     elif isinstance(content, dict) and _are_columns(content):
@@ -228,7 +227,7 @@ def parquet(path: Path) -> Rows:
     """Yield the rows of a Parquet file, or of all in a folder of partitions, which have the same columns."""
     package, known, done = require("pyarrow.parquet", f"the Parquet file {path}", "parquet"), None, 0
     for part in sorted(path.glob(f"*{PARTITION}")) if path.is_dir() else [path]:
-        with open_bytes(part) as stream, one_error(DataError, f"{part}: is not a whole Parquet file {DAMAGED}"):
+        with opening.open_bytes(part) as stream, one_error(DataError, f"{part}: is not a whole Parquet file {DAMAGED}"):
             file = package.ParquetFile(stream)
             names = [name.strip() for name in file.schema_arrow.names]
             if known is None:
@@ -244,7 +243,7 @@ def parquet(path: Path) -> Rows:
 def workbook(path: Path) -> Rows:
     """Yield the rows, numbered as it shows them, of the only sheet of a workbook with any."""
     openpyxl = require("openpyxl", f"the Excel workbook {path}", "excel")
-    with open_bytes(path) as stream, one_error(DataError, f"{path}: is not a whole Excel workbook {DAMAGED}"):
+    with opening.open_bytes(path) as stream, one_error(DataError, f"{path}: is not a whole Excel workbook {DAMAGED}"):
         book, width = openpyxl.load_workbook(stream, read_only=True, data_only=True), 0
         for number, row in enumerate(_sheet(book, path).iter_rows(values_only=True), 1):
             if all(value is None for value in row):

@@ -122,9 +122,7 @@ def _filtered(image: Stored, count: int, axis: int, filter_name: str) -> Stored:
         one = 2.0 ** next((p for p in range(22) if int(most * 2 ** (p + 1) + 0.5) >= 2**15), 22)
         weights = np.trunc(weights * one + np.copysign(0.5, weights))
     found = np.moveaxis(np.tensordot(weights, image.astype(float), (1, axis)), 0, axis)
-    if image.dtype != np.uint8:
-        return found
-    return np.clip(np.floor(found / one + 0.5), 0, 255).astype(np.uint8)
+    return found if image.dtype != np.uint8 else np.clip(np.floor(found / one + 0.5), 0, 255).astype(np.uint8)
 
 
 def filter_weights(before: int, after: int, filter_name: str) -> NDArray[np.float64]:

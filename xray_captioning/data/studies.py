@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from xray_captioning.data.stores import those_there
 from xray_captioning.errors import DataError
-from xray_captioning.files import is_missing, read_toml
+from xray_captioning.files import is_missing
 from xray_captioning.text.cleaning import without_common_marks, without_marks
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ PART_NAMES = {name: part for part, names in zip(PARTS, _USUAL) for name in names
 SECTIONS = ("indication", "comparison", "findings", "impression")
 TEXTS = ("findings", "impression")  # which a model writes
 SEVERAL = 5  # texts that are not alike by chance
-_SUMMARY = read_toml(__file__, "summary.toml")
 
 
 @dataclass(slots=True)
@@ -193,46 +192,19 @@ def summarise(studies: Studies) -> dict[str, Any]:
 
 def format_summary(summary: dict[str, Any]) -> str:
     """Lay what `summarise` returned, and ``columns`` if known, out as a short table for people."""
-    others, labels = summary["other_sources"], summary["with_problems"]
-    also = f" (also fits: {', '.join(others)})" if others else ""
-    alone = "" if summary["patients_named"] else " (none is named: each study is taken for a patient's own)"
-    read = labels == 0 and summary["without_both"] < summary["studies"]
-    hint = " (train-encoder takes findings from the words of the texts)" if read else ""
-    shown = summary | {
-        "source": f"{summary['source'] or 'a table of studies'}{also}",
-        "patients": f"{summary['patients']}{alone}",
-        "with_findings": summary["studies"] - summary["without_findings"],
-        "with_impression": summary["studies"] - summary["without_impression"],
-        "words_a_section": {name: mean for name, mean in summary["words_a_section"].items() if mean is not None},
-        "with_problems": f"{labels}{hint}",
-        "problems": dict(list(summary["problems"].items())[:5]),
-        "split": summary["split"] or {},
-        "rendered": summary["rendered"] or None,
-        "example": next(iter(summary["missing_examples"]), None),
-    }
-    if "columns" in summary:
-        shown["columns"] = ", ".join(f"{role}={name}" for role, name in shown["columns"].items())
-        shown["columns_not_used"] = ", ".join(shown["columns_not_used"]) or "none"
-    for name in [name for name, of in shown.items() if isinstance(of, dict)]:
-        shown[name] = ", ".join(f"{key}: {value}" for key, value in shown[name].items()) or "none"
-    rows = ((label, shown.get(name)) for label, name in _SUMMARY.items())
-    return "\n".join(f"{label:<30} {value}" for label, value in rows if value is not None)
+    return "\n".join(_rendered("summary.jinja", summary))
 
 
 def summary_warnings(summary: dict[str, Any], there: Sequence[str] = ()) -> list[str]:
     """Return what is wrong with studies, a sentence each; `there` is what lies among the images."""
-    found = [] if summary["images_named"] else ["no study names an image"]
-    if summary["images_named"] and not summary["images_present"]:
-        lying = f"there lie {', '.join(there)}" if there else "no image lies there"
-        looked = f"none of {summary['images_named']} images is there: looked for {summary['missing_examples'][0]}"
-        found.append(f"{looked}, {lying}; say where they are with --images")
-    if summary["without_both"] == summary["studies"]:
-        labels, column = "--captions-from-labels makes texts of the labels", "--columns caption=NAME names their column"
-        found.append(f"no study has findings or an impression; {labels if summary['with_problems'] else column}")
-    for text in dict.fromkeys(summary["alike"].values()):
-        names = " and ".join(name for name, other in summary["alike"].items() if other == text)
-        found.append(f"{names}: all studies have the same text, {text[:60]!r}; check its column")
-    return found
+    return _rendered("warnings.jinja", {**summary, "there": there})
+
+
+def _rendered(template: str, values: dict[str, Any]) -> list[str]:
+    from jinja2 import Template
+
+    text = Path(__file__).with_name(template).read_text("utf-8")
+    return Template(text, trim_blocks=True, keep_trailing_newline=True).render(values).split("\n")[:-1]
 
 
 def torn(groups: Iterable[str], parts: Iterable[str | None]) -> list[str]:

@@ -11,9 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.data import records
-from xray_captioning.data.opening import IMAGE_SUFFIXES, ZIP, open_bytes, read_text
-from xray_captioning.data.studies import named_part
+from xray_captioning.data import opening, records, studies
 from xray_captioning.errors import DataError
 from xray_captioning.text.sections import has_headings, literal
 
@@ -117,13 +115,13 @@ def _records(path: Path, columns: Sequence[str] | None) -> tuple[str, partial[re
     """Return what the rows of a file are counted in, and what reads them, by what it holds."""
     if path.is_dir():
         return "row", partial(records.parquet, path)
-    with open_bytes(path) as stream:
+    with opening.open_bytes(path) as stream:
         head = stream.peek(4)
     if head.startswith(records.PARQUET):
         return "row", partial(records.parquet, path)
-    if head.startswith(ZIP):
+    if head.startswith(opening.ZIP):
         return "row", partial(records.workbook, path)
-    if read_text(path, 1024).lstrip()[:1] in ("{", "["):
+    if opening.read_text(path, 1024).lstrip()[:1] in ("{", "["):
         return records.json_rows(path)
     return "line", partial(records.delimited, path, columns)
 
@@ -133,7 +131,7 @@ def _records(path: Path, columns: Sequence[str] | None) -> tuple[str, partial[re
 
 def needed_part(name: str, where: str) -> str:
     """Return the part that a usual name means; `where`, which names none, is a DataError."""
-    if (found := named_part(name)) is None:
+    if (found := studies.named_part(name)) is None:
         raise DataError(f"{where} is {name!r}; it must be train, val, test or a usual name of one")
     return found
 
@@ -172,7 +170,7 @@ def image_names(row: Row, column: str) -> list[str]:
 
 def is_image_name(name: str) -> bool:
     """Tell by its suffix whether a text names an image file; Flickr's '#0' may follow."""
-    return _CAPTION_NUMBER.sub(r"\1", name.strip()).lower().endswith(IMAGE_SUFFIXES)
+    return _CAPTION_NUMBER.sub(r"\1", name.strip()).lower().endswith(opening.IMAGE_SUFFIXES)
 
 
 def joined_texts(row: Row, column: str) -> str:
@@ -202,7 +200,7 @@ def _listed(cell: str, row: Row, column: str) -> list[Any]:
     cell = _CAPTION_NUMBER.sub(r"\1", cell)
     for separator in (";", "|", ",", None):
         parts = [part.strip() for part in cell.split(separator)]
-        if len(parts) > 1 and all(part.lower().endswith(IMAGE_SUFFIXES) for part in parts):
+        if len(parts) > 1 and all(part.lower().endswith(opening.IMAGE_SUFFIXES) for part in parts):
             return parts
     return [cell]
 

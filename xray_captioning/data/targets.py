@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.config import Config
-from xray_captioning.data.feature_files import StudyFeatures
-from xray_captioning.data.features import Array
+from xray_captioning.data import feature_files, features
 from xray_captioning.data.images import known_views
 from xray_captioning.data.splits import group_ids
 from xray_captioning.data.studies import UNKNOWN, Context, Studies, select_images, with_images
@@ -22,7 +21,7 @@ _DATE = re.compile(r"(\d{1,8}|\d{4}-\d\d-\d\d)([T ].*)?")  # a number, or a day;
 
 
 def usable_studies(
-    studies: Studies, config: Config, given: StudyFeatures | None = None, images: bool | None = None
+    studies: Studies, config: Config, given: feature_files.StudyFeatures | None = None, images: bool | None = None
 ) -> Studies:
     """Return the studies that have an image and, after cleaning, a text; none is a DataError."""
     # With features that are given, of each, they need no `images` unless these are asked for, too.
@@ -100,7 +99,7 @@ def context_texts(given: Sequence[Context], config: Config) -> list[str]:
     return [clean(text, config.text.cleaning) if text else "" for text in texts]
 
 
-def context_tokens(given: Sequence[Context], tokenizer: TokenIds, config: Config) -> Array:
+def context_tokens(given: Sequence[Context], tokenizer: TokenIds, config: Config) -> features.Array:
     """Return the token ids of studies' texts, (studies, kinds, words), int32, zeros where there is none."""
     texts, most = context_texts(given, config), config.text.maximum_length
     rows = tokenizer.encode_batch(texts, most)

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from xray_captioning.errors import DataError
 from xray_captioning.files import read_toml
 from xray_captioning.findings import CONSTANT, FINDINGS, MOST_FREQUENT, ORACLE, RANDOM, RETRIEVAL
-from xray_captioning.metrics import bleu, cider, clinical, rouge
-from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN
-from xray_captioning.metrics.ngrams import LARGE
+from xray_captioning.metrics import bleu, cider, clinical, labeler, ngrams, rouge
 from xray_captioning.text.cleaning import clean_r2gen
 
 Array = NDArray[Any]
@@ -24,13 +22,11 @@ Pooled = Mapping[str, Sequence[Sequence[Array]]]  # by model and run, features o
 CONSTANT_METRICS = ("BLEU-4", "BLEU-1", "BLEU-2", "BLEU-3", "ROUGE-L", "CIDEr", "clinical_f1")
 CONSTANTS = (CONSTANT, *(f"{CONSTANT}-{metric}" for metric in CONSTANT_METRICS[1:]))
 BASELINES = (*CONSTANTS, MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE)  # names that no system may have
-
 # Most texts that are tried as a fixed report, and most training texts they are scored against.
 CANDIDATES, REFERENCES = 2_000, 4_000
 DRAWS = 10  # of what is random; its scores are their mean
 # How often a training sentence has to occur before the template uses it, and its most words.
 OFTEN, SHORT = 3, 12
-
 # What the template says of a finding that no such sentence asserts alone.
 PHRASES: dict[str, str] = read_toml(__file__, "baselines.toml")["phrases"]
 _SENTENCE = re.compile(r"\S.*?(?:\s\.(?=\s|$)|$)", re.DOTALL)
@@ -66,12 +62,10 @@ class System(NamedTuple):
 
 
 class ReportTexts(NamedTuple):
-    """What readers wrote of the evaluated and of the training studies: reports, whose findings count, and references,
-    which words are compared with. A protocol may alter the latter: a rare word that becomes ``<unk>`` may be a finding.
-    """
+    """What readers wrote of the evaluated and of the training studies."""
 
-    references: Sequence[str]  # of the evaluated studies
-    reports: Sequence[str]  # of the same studies
+    references: Sequence[str]  # of the evaluated studies: what words are compared with
+    reports: Sequence[str]  # of the same: findings count. A protocol may make a word of a reference ``<unk>``
     training: Sequence[str]  # of the training studies; a system may repeat one of them
     targets: Sequence[str]  # the same as the protocol alters references
     whole: list[str] | None = None  # the references, where a protocol truncates them, before that
@@ -98,9 +92,8 @@ def r2gen_vocabulary(training_reports: Iterable[str]) -> frozenset[str]:
 def r2gen_references(
     reports: Iterable[str], vocabulary: frozenset[str], maximum_words: int | None = MAXIMUM_WORDS
 ) -> list[str]:
-    """Make the references of R2Gen's evaluation on IU X-ray (Chen et al., EMNLP 2020, and its released code): cleaned,
-    ``<unk>`` for words not in `vocabulary`, those after the 59th, or None, left out; systems' texts are only cleaned.
-    """
+    """Make the references of R2Gen's evaluation on IU X-ray (Chen et al., EMNLP 2020, and its released code)."""
+    # Cleaned, ``<unk>`` for words not in `vocabulary`, those after the 59th left out; systems' texts are only cleaned.
     cleaned = (clean_r2gen(text).split()[:maximum_words] for text in reports)
     return [" ".join(w if w in vocabulary else "<unk>" for w in words) for words in cleaned]
 
@@ -108,16 +101,15 @@ def r2gen_references(
 def baseline_systems(
     training: Texts, targets: Texts, reports: Texts, pooled: Pooled, quick: bool = False, seed: int = 0
 ) -> list[System]:
-    """Return every baseline with what it writes of the evaluated studies, in a table's order. They repeat `training`
-    texts (`targets` as a protocol scores them); only the oracle sees the findings of `reports`; each model in `pooled`
-    has a retrieval. Quick keeps the fixed texts by BLEU-4 and clinical F1, the random one and the retrievals.
-    """
+    """Return every baseline with what it writes of the evaluated studies, in a table's order."""
+    # They repeat `training` texts (`targets` as a protocol scores them); only the oracle sees findings of `reports`;
+    # each model in `pooled` has a retrieval. Quick keeps constants by BLEU-4 and clinical F1, random and retrievals.
     fixed = _fixed(training, targets, CONSTANT_METRICS[: 1 if quick else -1])
     count = len(reports)
     runs = {name: [[text] * count] for name, text in fixed.items()}
     if not quick:
         runs[MOST_FREQUENT] = [[most_frequent_caption(training)] * count]
-    draws = DRAWS if count <= LARGE else 1
+    draws = DRAWS if count <= ngrams.LARGE else 1
     runs[RANDOM] = [random_captions(training, count, (seed, draw)) for draw in range(draws)]
     for name, arrays in pooled.items():
         shown = RETRIEVAL if len(pooled) == 1 else retrieval_name(name)
@@ -133,13 +125,11 @@ def retrieval_name(model: str) -> str:
 
 
 def _fixed(training: Texts, targets: Texts, words: Sequence[str]) -> dict[str, str]:
-    """Return the fixed reports, by name: by some metrics of words, and by clinical F1."""
     # A protocol may replace rare words of its references: findings are read from whole texts.
     chosen = constant_captions(training, targets, words)
     chosen |= constant_captions(training, metrics=CONSTANT_METRICS[-1:])
     chosen.setdefault(CONSTANT_METRICS[0], training[0])
-    names = zip(CONSTANTS, CONSTANT_METRICS)
-    return {name: chosen[metric] for name, metric in names if metric in chosen}
+    return {name: chosen[metric] for name, metric in zip(CONSTANTS, CONSTANT_METRICS) if metric in chosen}
 
 
 def merged_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -163,10 +153,9 @@ def _shared_name(names: Sequence[str]) -> str:
 def constant_captions(
     texts: Texts, references: Texts | None = None, metrics: Sequence[str] = CONSTANT_METRICS
 ) -> dict[str, str]:
-    """Return, for each metric, the (cleaned) training text that scores highest when said of every study, of the 2,000
-    most frequent ones, against 4,000 evenly chosen at most; `references` are the same as a protocol alters them. A
-    metric in which all score 0 has none, such as ``clinical_f1`` where no training text names a finding.
-    """
+    """Return, for each metric, the (cleaned) training text that scores highest when said of every study."""
+    # Of the 2,000 most frequent ones, against 4,000 evenly chosen at most; `references` are the same as a protocol
+    # alters them. A metric in which all score 0 has none, such as ``clinical_f1`` where no text names a finding.
     if not texts:
         raise DataError("a constant caption needs training texts; there are none")
     # Of texts that score the same the first in the alphabet is chosen, so that the order of the data plays no part.
@@ -207,8 +196,7 @@ def most_frequent_caption(texts: Sequence[str]) -> str:
 
 def random_captions(texts: Sequence[str], count: int, seed: int | Sequence[int] = 0) -> list[str]:
     """Return training texts drawn at random with replacement."""
-    rng = np.random.default_rng(seed)
-    return [texts[i] for i in rng.integers(len(texts), size=count)]
+    return [texts[i] for i in np.random.default_rng(seed).integers(len(texts), size=count)]
 
 
 def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) -> list[str]:
@@ -220,10 +208,9 @@ def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) ->
 
 
 def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str]:
-    """Write what a template makes of the findings that the references really have, its ceiling: for each
-    the training sentence that most often asserts it alone, or one of :data:`PHRASES`, then sentences of
-    the best fixed report (by BLEU-4) without a finding that deny nothing written.
-    """
+    """Write what a template makes of the findings that the references really have, its ceiling."""
+    # For each the training sentence that most often asserts it alone, or one of PHRASES, then sentences of the best
+    # fixed report (by BLEU-4) without a finding that deny nothing written.
     found, asked = (clinical.asserted(column) & clinical.IS_FINDING for column in (texts, references))
     plain = [text for text, some in zip(texts, found.any(axis=1)) if not some and text.strip()]
     said = _favourites(Counter(sentence for text in texts for sentence in _sentences(text)))
@@ -231,7 +218,7 @@ def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str
     labels = clinical.label_matrix(normal)
     written = []
     for row in asked:
-        denied = (labels[:, row] == DENIED).any(axis=1)
+        denied = (labels[:, row] == labeler.DENIED).any(axis=1)
         sentences = [said[i] for i in np.flatnonzero(row)]
         written.append(" ".join([*sentences, *(text for text, no in zip(normal, denied) if not no)]))
     return written
@@ -242,7 +229,7 @@ def _favourites(counts: Counter[str]) -> list[str]:
     common = [text for text in counts if counts[text] >= OFTEN and len(text.split()) <= SHORT]
     ordered = sorted(common, key=lambda text: (-counts[text], len(text), text))
     labels = clinical.label_matrix(ordered)
-    present, doubted = ((labels == value) & clinical.IS_FINDING for value in (PRESENT, UNCERTAIN))
+    present, doubted = ((labels == value) & clinical.IS_FINDING for value in (labeler.PRESENT, labeler.UNCERTAIN))
     alone = (present.sum(axis=1) == 1) & ~doubted.any(axis=1)
     best: dict[str, str] = defaultdict(str, PHRASES)
     for row in np.flatnonzero(alone)[::-1]:  # the most frequent one comes last and stays

@@ -7,15 +7,14 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.data import records
-from xray_captioning.data.opening import HEAD_BYTES, ZIP, open_bytes, open_text
-from xray_captioning.data.records import DELIMITERS, as_text
-from xray_captioning.data.table import Table
+from xray_captioning.data import records, table
+from xray_captioning.data.opening import HEAD_BYTES, ZIP, open_bytes, open_text, read_text
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import result_columns as roles
 from xray_captioning.metrics.ngrams import kept_texts
@@ -51,7 +50,7 @@ def checked_text(value: Any, where: str, number: Any) -> str:
     if value.strip().lower() in _MISSING:
         what = f"is {value!r}, as a missing value is written"
         raise DataError(f"{where} {number}: {what}; write '' where a system wrote nothing, or leave the study out")
-    text: str = as_text(value)
+    text: str = records.as_text(value)
     kept = without_marks(text)
     return text if kept == text.strip() else kept
 
@@ -68,8 +67,7 @@ def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, TextColumn
 def read_references(path: Path, asked: str | None = None) -> TextColumn:
     """Read reports: the column that is named so, or is asked for, or is the only one of texts."""
     columns = read_columns(path)
-    name = roles.references(path, columns, asked)
-    return _written(path, columns, name, several=True)
+    return _written(path, columns, roles.references(path, columns, asked), several=True)
 
 
 def read_named(path: Path, names: Sequence[str]) -> list[TextColumn]:
@@ -86,13 +84,8 @@ def read_columns(path: Path) -> roles.Columns:
     binary = path.is_dir()
     if not binary:
         with open_bytes(path) as stream:
-            # An Excel workbook is a zip archive.
-            binary = stream.peek(4).startswith((records.PARQUET, ZIP))
-    if binary:
-        columns = _by_column(Table(path).records())
-    else:
-        with open_text(path) as file:
-            columns = _of_text(path, file.read(HEAD_BYTES))
+            binary = stream.peek(4).startswith((records.PARQUET, ZIP))  # an Excel workbook is a zip archive
+    columns = _by_column(table.Table(path).records()) if binary else _of_text(path, read_text(path, HEAD_BYTES))
     columns = {str(name): values for name, values in roles.flattened(columns).items()}
     if not any(columns.values()):
         raise DataError(f"{path}: has no row; give one row per study")
@@ -128,7 +121,7 @@ def _ids(path: Path, columns: roles.Columns) -> roles.Columns:
         what = f"none of its columns ({', '.join(islice(columns, 5))}) names the study"
         raise DataError(f"{path}: {what}; let the first line name the columns, one of them study_id")
     for name in indexes:
-        numbers = [str(as_text(value)) for value in columns[name]]
+        numbers = [str(records.as_text(value)) for value in columns[name]]
         if roles.counts(0, numbers):
             continue
         if name == "" or name.lower().startswith("unnamed"):
@@ -140,7 +133,6 @@ def _ids(path: Path, columns: roles.Columns) -> roles.Columns:
 
 
 def _report(value: Any, where: str, number: Any) -> str | list[str]:
-    """Return a report, or several of one study."""
     if isinstance(value, list) and len(value) != 1:
         return [checked_text(text, where, number) for text in value]
     return checked_text(value, where, number)
@@ -168,20 +160,19 @@ def _of_text(path: Path, head: str) -> roles.Columns:
         return roles.json_columns(records.read_json(path), path)
     lines = [line for line in head.splitlines()[:50] if line]
     if not (_TABLES.search(path.name) or _shows_table(path, lines)):
-        with open_text(path) as file:
-            # Not splitlines(): it would also cut at a form feed and other rare characters.
-            texts = [line.removesuffix("\n") for line in io.StringIO(file.read(), newline=None)]
+        # Not splitlines(): it would also cut at a form feed and other rare characters.
+        texts = [line.removesuffix("\n") for line in io.StringIO(read_text(path), newline=None)]
         if not texts:
             raise DataError(f"{path}: is empty; give one text per line")
         return {roles.ALONE: texts}
-    widths = [{len(row) for row in _parsed_rows(lines, sign)} for sign in DELIMITERS]
+    widths = [{len(row) for row in _parsed_rows(lines, sign)} for sign in records.DELIMITERS]
     regular = any(len(found) == 1 and found != {1} for found in widths)
     if lines and not (regular or _has_header(lines)):
         with open_text(path) as file:
             rows = _parsed_rows(file, ",")
         if rows and all(len(row) == 1 for row in rows):
             return {roles.ALONE: [row[0] for row in rows]}
-    return _by_column(Table(path).records())
+    return _by_column(table.Table(path).records())
 
 
 def _shows_table(path: Path, lines: Sequence[str]) -> bool:
@@ -189,7 +180,7 @@ def _shows_table(path: Path, lines: Sequence[str]) -> bool:
     quoted = bool(lines) and all(line[0] == line[-1] == '"' != line for line in lines)
     if quoted or _has_header(lines):
         return True
-    for sign in DELIMITERS:
+    for sign in records.DELIMITERS:
         first = [line.split(sign)[0] for line in lines if sign in line]
         ids = [word for word in first if " " not in word.strip() and any(map(str.isdigit, word))]
         if 1 < len(set(first)) == len(lines) == len(ids):
@@ -200,7 +191,7 @@ def _shows_table(path: Path, lines: Sequence[str]) -> bool:
 
 def _has_header(lines: Sequence[str]) -> bool:
     """Whether the first line names columns, or the only one."""
-    for sign in DELIMITERS:
+    for sign in records.DELIMITERS:
         names = next(iter(_parsed_rows(lines[:1], sign)), [])
         common = 2 * sum(sign in line for line in lines) >= len(lines)
         if len(names) > 1 and common and any(n == "" or roles.names_column(n) for n in names):
@@ -210,7 +201,6 @@ def _has_header(lines: Sequence[str]) -> bool:
 
 def _parsed_rows(lines: Iterable[str], sign: str) -> list[list[str]]:
     """Return the rows that are not empty; none where the quotes are wrong, which Table says."""
-    try:
+    with suppress(csv.Error):
         return [row for row in csv.reader(lines, delimiter=sign, strict=True) if row]
-    except csv.Error:
-        return []
+    return []

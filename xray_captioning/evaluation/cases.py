@@ -13,9 +13,8 @@ from xray_captioning.data.studies import Studies
 from xray_captioning.errors import ImageError
 from xray_captioning.evaluation.results import Results
 from xray_captioning.findings import FINDINGS
-from xray_captioning.metrics import clinical, labeler
+from xray_captioning.metrics import clinical, labeler, rouge
 from xray_captioning.metrics.mentions import named_findings, written_spans
-from xray_captioning.metrics.rouge import rouge_l_rows
 from xray_captioning.plots.images import data_uri
 from xray_captioning.plots.panels import Example
 
@@ -36,7 +35,7 @@ class Piece(NamedTuple):
 
 def choose_cases(references: Texts, texts: Texts, counts: Labels) -> list[list[int]]:
     """Return rows of best, median and worst studies, `EACH` a kind, none twice, by F1 of `counts`, then by ROUGE-L."""
-    order = np.lexsort((-rouge_l_rows(references, texts), -clinical.example_f1(counts))).tolist()
+    order = np.lexsort((-rouge.rouge_l_rows(references, texts), -clinical.example_f1(counts))).tolist()
     middle = max(len(order) // 2 - EACH // 2, 0)
     best, median, worst = order[:EACH], order[middle : middle + EACH], order[::-1][:EACH]
     return [best, [r for r in median if r not in best], [r for r in worst if r not in best + median]]
@@ -95,9 +94,8 @@ def _thumbnails(paths: Sequence[str]) -> list[str]:
 
 
 def _cut(text: str) -> str:
-    if not text.strip():
-        return "(nothing)"
-    return text if len(text) <= _CUT else f"{text[:_CUT]} …"
+    cut = text if len(text) <= _CUT else f"{text[:_CUT]} …"
+    return cut if text.strip() else "(nothing)"
 
 
 def contradiction_summary(results: Results, texts: Texts, found: Sequence[clinical.Contradiction]) -> dict[str, Any]:

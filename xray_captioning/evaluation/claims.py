@@ -17,6 +17,7 @@ from xray_captioning.errors import DataError
 from xray_captioning.evaluation.baselines import System
 from xray_captioning.evaluation.jackknife import COMPARED, Comparison, Jackknife
 from xray_captioning.evaluation.table import finite
+from xray_captioning.files import read_toml
 from xray_captioning.findings import CONSTANT, FINDINGS, ORACLE
 from xray_captioning.metrics import clinical, ngrams
 
@@ -28,6 +29,7 @@ TOO_FEW = "too few studies"  # to tell
 SHUFFLES, FEW_SHUFFLES = 1_999, 199  # of a test, with which .05 is a whole number of ranks; of a large set
 WORDS = "word_f1"  # F1 of the different words of a caption and of its reference, mean over studies
 _NAMES = {"clinical_f1": "clinical F1", WORDS: "F1 of words"}
+_SAID: dict[str, str] = read_toml(__file__, "claims.toml")  # of alarms, by their kind
 
 
 class CollapseWarning(UserWarning):
@@ -86,48 +88,30 @@ def caption_spread(
 
 
 def collapse_alarm(system: str, spread: Spread, test: ShuffleTest | None, constant: Comparison | None) -> Alarm | None:
-    """Say whether a system looks collapsed: the permutation test is not significant but would be for the
-    references (else there are too few studies); or else whether it is no better than a fixed report.
-    """
+    """Say whether a system looks collapsed: the permutation test is not significant but would be for the references."""
+    # Else whether there are too few studies for that, or it is no better than a fixed report.
     weak = None if constant is None or constant.clear else constant
     if test is None or min(test.p, test.least_p) > LEVEL:
-        why = "all are of one patient, so that captions cannot be given to others"
-        if test is not None:
-            why = f"p of the references themselves, given to other patients, is {test.least_p:.3f}, and "
-            why += f"of its captions, with a {_NAMES[test.metric]} of {test.score:.3f}, {test.p:.3f}"
         kind = TOO_FEW
-        message = f"cannot tell whether {system} looks at the images: too few studies that differ; {why}"
     elif test.p > LEVEL:
-        kind, message = COLLAPSED, _collapsed(system, spread, test, weak)
+        kind = COLLAPSED
     elif weak:
-        kind, name = NO_BETTER, _NAMES.get(weak.metric, weak.metric)
-        message = f"{system} is not clearly better than a fixed report: its {name} of {weak.score:.3f} is not"
-        message += f" clearly above the {_rival(weak)}"
+        kind = NO_BETTER
     else:
         return None
+    metric = weak.metric if weak and kind == NO_BETTER else test and test.metric
+    told = {"system": system, "spread": spread, "test": test, "weak": weak, "name": _NAMES.get(metric, metric)}
+    if weak:
+        interval = _SAID["interval"].format(**told) if math.isfinite(weak.low) else "no interval"
+        told["rival"] = _SAID["rival"].format(**told, interval=interval)
+    told["fixed"] = f" and the {told['rival']}" if weak and test and weak.metric == test.metric else ""
+    message = _SAID[kind if test else "one patient"].format(**told)
     return Alarm(system, kind, message, test, [constant] if constant else [])
 
 
-def _collapsed(system: str, spread: Spread, test: ShuffleTest, constant: Comparison | None) -> str:
-    fixed = f" and the {_rival(constant)}" if constant and constant.metric == test.metric else ""
-    return (
-        f"{system} looks collapsed: its {_NAMES[test.metric]} of {test.score:.3f} is not clearly above the "
-        f"{test.shuffled:.3f} of its own captions given to other studies (mean of {test.shuffles:,} shuffles, p "
-        f"{test.p:.3f}){fixed}; distinct captions: {spread.distinct:g}, the commonest: {spread.top_share:.0%}, word "
-        f"for word in training: {spread.copied:.0%}"
-    )
-
-
-def _rival(constant: Comparison) -> str:
-    known = math.isfinite(constant.low)
-    interval = f"95 % {constant.low:+.3f} to {constant.high:+.3f}" if known else "no interval"
-    return f"{constant.rival_score:.3f} of one fixed report (difference {constant.difference:+.3f}, {interval})"
-
-
 def shuffled_orders(patients: Sequence[Hashable], number: int, seed: int) -> Iterator[Array]:
-    """Yield, `number` times, which study's caption each study gets: int64, (studies,). All of a patient get captions
-    of one patient drawn at random, in their order and from the start again where that patient has fewer studies.
-    """
+    """Yield, `number` times, which study's caption each study gets: int64, (studies,)."""
+    # All of a patient get captions of one drawn at random, in their order and from the start again where he has fewer.
     codes = np.unique(np.asarray(patients), return_inverse=True)[1]
     rows, sizes = np.argsort(codes, kind="stable"), np.bincount(codes)
     starts = np.cumsum(sizes) - sizes
@@ -147,10 +131,9 @@ def shuffle_test(
     shuffles: int = SHUFFLES,
     findings: Sequence[str] | None = None,
 ) -> ShuffleTest:
-    """Test whether captions go better with their own studies than with others'. `runs` are a system's, shuffled alike
-    and averaged, texts or labels as `reports` are; `findings` those of ``clinical_f1``. ``least_p`` bounds ``p`` where
-    all patients have equally many studies; else captions unlike the references may come a little below it.
-    """
+    """Test whether captions go better with their own studies than with others'; all are texts, or all labels."""
+    # `runs` are shuffled alike and averaged; `findings` are those of ``clinical_f1``. ``least_p`` bounds ``p`` where
+    # all patients have equally many studies; else captions unlike the references may come a little below it.
     if len(set(patients)) < 2:
         raise DataError("captions of one patient cannot be given to others; give at least two")
     present = clinical.asserted(reports)

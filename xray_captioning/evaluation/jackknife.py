@@ -8,6 +8,7 @@ leaving out a patient can only lower them.
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,9 +19,7 @@ from scipy.special import stdtr, stdtrit
 from xray_captioning.errors import DataError
 from xray_captioning.files import progress
 from xray_captioning.findings import FINDINGS
-from xray_captioning.metrics import bleu, cider, clinical, mentions
-from xray_captioning.metrics.calibration import wilson
-from xray_captioning.metrics.classification import patient_numbers
+from xray_captioning.metrics import bleu, calibration, cider, classification, clinical, mentions
 from xray_captioning.metrics.ngrams import BLOCK, LARGE, checked_texts, paired
 from xray_captioning.metrics.scores import word_statistics
 
@@ -87,7 +86,7 @@ class Jackknife:
         if not (error > 0 and 0 < share < 1):
             return NO_INTERVAL
         # Of as many independent observations as would have the same standard error.
-        low, high = wilson(share, (quantile * (error / highest)) ** 2 / (share * (1 - share)))
+        low, high = calibration.wilson(share, (quantile * (error / highest)) ** 2 / (share * (1 - share)))
         return low * highest, high * highest
 
     def compare(self, system: str, rival: str, metric: str) -> Comparison:
@@ -118,9 +117,9 @@ class Jackknife:
 def study_statistics(
     references: Texts, hypotheses: Texts, reports: Texts | None = None, frequency: cider.Frequency = None
 ) -> Statistics:
-    """Compute the statistics of one system, a text a study: 260 bytes. Findings and sides are those of `reports`, by
-    default the references. CIDEr weighs n-grams, in any sample of studies, by `frequency`, by default that of all.
-    """
+    """Compute the statistics of one system, a text a study: 260 bytes."""
+    # Findings and sides are those of `reports`, by default the references. CIDEr weighs n-grams, in any sample of
+    # studies, by `frequency`, by default that of all.
     reports = references if reports is None else reports
     _, (references, hypotheses, reports) = paired(references=references, hypotheses=hypotheses, reports=reports)
     statistics = word_statistics(references, hypotheses, frequency, rouge_score=True)
@@ -134,10 +133,7 @@ def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Stati
     order = np.argsort(patients, kind="stable")
     starts = np.flatnonzero(np.diff(patients[order], prepend=-1))
     kinds = {name: float if values.dtype.kind == "f" else np.int32 for name, values in statistics.items()}
-    return {
-        name: _narrow(np.add.reduceat(values[order], starts, axis=0, dtype=kinds[name]))
-        for name, values in statistics.items()
-    }
+    return {name: _narrow(np.add.reduceat(of[order], starts, 0, kinds[name])) for name, of in statistics.items()}
 
 
 def _narrow(counts: NDArray[Any]) -> NDArray[Any]:
@@ -152,10 +148,9 @@ def scores_from_sums(sums: Statistics, findings: clinical.Findings = None) -> di
 
 
 def support(sums: Statistics, findings: clinical.Findings = None) -> dict[str, int]:
-    """Count the patients, (patients, ...) of `sums`, that a score stands on, if not on all: for micro
-    F1 those with a finding of the group in some reference; for macro F1 those with the rarest
-    finding; for ``clinical_f1`` those with the median of the `findings` that any text asserts.
-    """
+    """Count the patients, (patients, ...) of `sums`, that a score stands on, if not on all."""
+    # For micro F1 those with a finding of the group in some reference; for macro F1 those with the rarest finding; for
+    # ``clinical_f1`` those with the median of the `findings` that any text asserts.
     counted = mentions.mention_support(sums)
     for suffix in ("", "_present"):
         supported = _finding_support(sums["findings" + suffix], clinical.finding_columns(findings))
@@ -193,23 +188,18 @@ def jackknife(
     reports: Sequence[str] | None = None,
     findings: Sequence[str] | None = None,
 ) -> Jackknife:
-    """Score systems, also without each patient in turn; `systems` are the texts of each. All studies of a patient
-    (`groups`) are left out together. `reports`, where a protocol altered the `references`, are the texts whose findings
-    count; `findings` those of ``clinical_f1``. CIDEr's weights stay. Memory: about 1 kB a study and system.
-    """
+    """Score systems, by name their texts, also without each patient (of `groups`) in turn, all studies together."""
+    # `reports`, where a protocol altered the `references`, are the texts whose findings count; `findings` those of
+    # ``clinical_f1``. CIDEr's weights stay. Memory: about 1 kB a study and system.
     if not systems:
         raise DataError("there is no system to score; give at least one")
     checked_texts("references", references)
     reports = references if reports is None or reports is references else checked_texts("reports", reports)
-    patients = patient_numbers(groups, len(references))
+    patients = classification.patient_numbers(groups, len(references))
     for name, texts in systems.items():
         if len(checked_texts(name, texts)) != len(references):
             raise DataError(f"{name} has {len(texts)} texts, but there are {len(references)} references")
-    frequency = cider.document_frequency(references)
-
-    def count(said: Sequence[str], *known: Sequence[str]) -> Statistics:
-        return study_statistics(known[0], said, known[1], frequency)
-
+    count = partial(study_statistics, frequency=cider.document_frequency(references))
     runs = list(systems.values())
     batches = [runs] if len(runs) * len(references) <= TOGETHER else [[run] for run in runs]
     counted = chain.from_iterable(statistics_of_runs(count, batch, references, reports) for batch in batches)
@@ -219,9 +209,8 @@ def jackknife(
 def statistics_of_runs(
     count: Callable[..., Statistics], runs: Sequence[Sequence[str]], *columns: Sequence[str]
 ) -> Iterator[Statistics]:
-    """Yield the statistics that `count` makes of columns of texts, a run's first, then `columns`
-    (references, reports). No row depends on another: equal ones near each other are counted once.
-    """
+    """Yield the statistics that `count` makes of `columns` (references, reports), a run's texts behind the first."""
+    # No row depends on another: equal ones near each other are counted once.
     windows = (slice(start, start + WINDOW) for start in range(0, len(columns[0]), WINDOW))
     parts = [_of_window(count, [column[part] for column in (*columns, *runs)], len(runs)) for part in windows]
     for own in zip(*parts, strict=True):
@@ -232,7 +221,7 @@ def _of_window(count: Callable[..., Statistics], columns: Sequence[Sequence[str]
     number: dict[tuple[str, ...], int] = {}
     # Study by study, so that what is counted of a reference serves all runs.
     rows = [
-        [number.setdefault((text, *row[:-runs]), len(number)) for text in row[-runs:]]
+        [number.setdefault((row[0], text, *row[1:-runs]), len(number)) for text in row[-runs:]]
         for row in zip(*columns, strict=True)
     ]
     pairs = list(number)
@@ -269,8 +258,7 @@ def mean_of_runs(alone: Jackknife, systems: Mapping[str, Sequence[str]]) -> Jack
 def _leave_one_out(sums: Statistics, findings: Sequence[str] | None) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the scores of all patients, and each patient's pseudo-values: (patients,)."""
     total = {name: values.sum(0, keepdims=True, dtype=np.float64) for name, values in sums.items()}
-    whole = scores_from_sums(total, findings)
-    scores = {name: float(values[0]) for name, values in whole.items()}
+    scores = {name: float(values[0]) for name, values in scores_from_sums(total, findings).items()}
     number = len(sums["n"])
     if number == 1:
         return scores, {name: np.array([score]) for name, score in scores.items()}

@@ -9,19 +9,17 @@ from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Self
 
-from xray_captioning.data.feature_files import StudyFeatures, open_features
-from xray_captioning.data.opening import IMAGE_SUFFIXES
+from xray_captioning.data import feature_files, opening
 from xray_captioning.data.studies import Studies as Table
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation import caption_files
+from xray_captioning.evaluation import caption_files, table
 from xray_captioning.evaluation.caption_files import TextColumn, Texts, checked_text
-from xray_captioning.evaluation.table import LEFT_OUT
 from xray_captioning.metrics.ngrams import kept_texts
 from xray_captioning.text.sections import has_headings, split_report
 
 Names = Sequence[str]
 _OTHER = -1  # for all studies that are not evaluated
-_SUFFIXES = {*IMAGE_SUFFIXES, ".txt", ".xml", ".gz", ".nii"}
+_SUFFIXES = {*opening.IMAGE_SUFFIXES, ".txt", ".xml", ".gz", ".nii"}
 _LATER = re.compile(r"(?:study|cxr|s)?[ _-]*0*(\d+?)(?:\.0+)?(?:_im-.*)?")
 
 
@@ -49,10 +47,9 @@ class Studies:
         return cls(ids, list(evaluated["images"]), others, list(rest["images"]))
 
     def rows(self, values: Sequence[Any]) -> list[int | None]:
-        """Return the number of the study that each value names, None where it names none. Ids are taken as they
-        stand where that finds most studies; else as others write them (``7`` for ``007``, ``7.0``, ``s7``,
-        ``CXR7``, a path that ends in it); else as paths of images.
-        """
+        """Return the number of the study that each value names, None where it names none."""
+        # Ids are taken as they stand where that finds most studies; else as others write them (``7`` for ``007``,
+        # ``7.0``, ``s7``, ``CXR7``, a path that ends in it); else as paths of images.
         exact = {study: row for row, study in enumerate(self.ids)}.get
         best = [exact(v) if isinstance(v, str) else _first(exact, v) for v in values]
         for find in (lambda value: self._usual.get(later_id(value)), self._evaluated_image):
@@ -97,11 +94,11 @@ class Studies:
         return None
 
 
-def features_of(given: Any, studies: Table) -> StudyFeatures | None:
+def features_of(given: Any, studies: Table) -> feature_files.StudyFeatures | None:
     """Open features, if any, and match their rows as `Studies.rows`; two of one study, or none, are a DataError."""
     if given is None:
         return None
-    features, ids = open_features(given), list(studies["study_id"])
+    features, ids = feature_files.open_features(given), list(studies["study_id"])
     rows = Studies(ids, list(studies["images"])).rows(features.ids)
     names = [name if row is None else ids[row] for name, row in zip(features.ids, rows)]
     if twice := [name for name, times in Counter(names).items() if times > 1]:
@@ -115,13 +112,8 @@ def features_of(given: Any, studies: Table) -> StudyFeatures | None:
 
 
 def later_id(value: Any) -> str:
-    """Return an id without what programs add: folders, suffix, letters before it, zeros, ``.0``.
-
-    >>> [later_id(x) for x in ("7", 7.0, "0007", "s7", "CXR7", "p10/s7.txt", "CXR7_IM-2263", "a7")]
-    ['7', '7', '7', '7', '7', '7', '7', 'a7']
-    """
-    parts = _parts(str(value).strip())
-    name = parts[-1] if parts else ""
+    """Return an id without what programs add: folders, suffix, letters before it, zeros, ``.0``."""
+    name = ("", *_parts(str(value)))[-1]
     found = _LATER.fullmatch(name)
     return found[1] if found else name
 
@@ -260,10 +252,9 @@ class Pairs(NamedTuple):
 def read_pairs(
     reports: Path, captions: Path, reference: str | None = None, prediction: Names = (), only_common: bool = False
 ) -> Iterator[Pairs]:
-    """Yield each system of a file beside the reports of another one, or of the same; `reference` and `prediction` name
-    the columns. Texts are matched by id where both have ids (several reports of one id are its references), else by
-    order. With `only_common` reports without a hypothesis are left out.
-    """
+    """Yield each system of a file beside the reports of another, or of the same, those with both if `only_common`."""
+    # `reference` and `prediction` name the columns. Texts are matched by id where both have ids (several reports of one
+    # id are its references), else by order.
     known = caption_files.read_references(reports, reference)
     for system, written in caption_files.read_captions(captions, prediction).items():
         pairs = _paired(system, written, known, only_common)
@@ -286,7 +277,7 @@ def _paired(system: str, written: TextColumn, known: TextColumn, only_common: bo
     ids, left_out = list(texts), {}
     if only_common:
         rows = by_row(system, written, Studies(ids))
-        left_out = {LEFT_OUT: len(ids) - len(rows)}
+        left_out = {table.LEFT_OUT: len(ids) - len(rows)}
         ids = [ids[row] for row in sorted(rows)]
     hypotheses = in_order(system, written, Studies(ids, others=frozenset(texts) - set(ids)))
     return Pairs(system, [texts[i] for i in ids], hypotheses, {"n": len(ids), **left_out})

@@ -10,11 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from xray_captioning import files, findings
 from xray_captioning.data.records import as_text
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.baselines import BASELINES
-from xray_captioning.files import read_toml
-from xray_captioning.findings import SHUFFLED
 
 ID, INDEX, PREDICTION, REFERENCE = "id", "index", "prediction", "reference"
 REPORT, METADATA, SYSTEM = "report", "metadata", "system"
@@ -23,9 +22,7 @@ Columns = dict[str, list[Any]]
 STUDY = "study_id"
 
 ALONE = "(texts)"  # the column of texts that nothing names
-_NAMES: dict[str, list[str]] = {
-    role: words.split() for role, words in read_toml(__file__, "result_columns.toml").items()
-}
+_NAMES = {role: words.split() for role, words in files.read_toml(__file__, "result_columns.toml").items()}
 IDS = tuple(_NAMES[ID])  # names of columns that tell which study a text is of, the surest first
 _INDEX = {"", *_NAMES[INDEX]}
 _PREDICTED, _TRUE = frozenset(_NAMES[PREDICTION]), frozenset(_NAMES[REFERENCE])
@@ -88,10 +85,9 @@ _RANKS = {"".join(_words(name)): rank for rank, name in enumerate(IDS)}
 
 
 def predictions(path: Path, columns: Mapping[str, Values], asked: Sequence[str] = ()) -> list[str]:
-    """Return the columns that hold what systems wrote: those asked for, the only one that says "prediction"
-    and no more, all with names of their own and texts of several words (baselines aside), the only one
-    beside the ids, or a lone report. No sure rule is a DataError.
-    """
+    """Return the columns that hold what systems wrote, by the first sure rule; without one it is a DataError."""
+    # Those asked for; the only one that says "prediction" and no more; all with names of their own and texts of several
+    # words (baselines aside); the only one beside the ids; a lone report.
     if ALONE in columns:
         return [ALONE]
     if asked:
@@ -109,7 +105,7 @@ def predictions(path: Path, columns: Mapping[str, Values], asked: Sequence[str] 
     reports = [name for name, kind in kinds.items() if kind == REPORT]
     if reports or not systems:
         return _only(path, columns, [*reports, *systems])
-    compared = {n for n in systems if n in BASELINES or n.startswith("retrieval ") or f" {SHUFFLED}" in n}
+    compared = {n for n in systems if n in BASELINES or n.startswith("retrieval ") or f" {findings.SHUFFLED}" in n}
     return [name for name in systems if name not in compared] or systems
 
 
@@ -163,8 +159,7 @@ def _kinds(columns: Mapping[str, Values]) -> dict[str, str]:
 def _has_sentences(values: Values) -> bool:
     """Whether most values that are not empty are texts of several words, not names or paths."""
     texts = [text for value in values if (text := _text(value))]
-    several = sum(" " in text.strip() and text[:1] not in "[{" for text in texts)
-    return 2 * several >= len(texts) > 0
+    return 2 * sum(" " in text.strip() and text[:1] not in "[{" for text in texts) >= len(texts) > 0
 
 
 def _text(value: Any) -> str:
@@ -194,8 +189,7 @@ def _unwrapped(content: dict[str, Any]) -> Any:
     """Return the one list or object of texts that an object has beside scores and settings."""
     settings = [name for name, value in content.items() if isinstance(value, str) and role(name) == METADATA]
     rest = [value for name, value in content.items() if name not in settings and not _is_single(value)]
-    lone = len(rest) == 1 < len(content) and isinstance(rest[0], dict | list)
-    return rest[0] if lone else content
+    return rest[0] if len(rest) == 1 < len(content) and isinstance(rest[0], dict | list) else content
 
 
 def _is_single(value: Any) -> bool:

@@ -5,7 +5,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,11 @@ from xray_captioning.evaluation.table import CLINICAL_COLUMNS, LEFT_OUT, SHOWN, 
 from xray_captioning.files import atomic_path, atomic_write
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics import cider, clinical, mentions, ngrams
-from xray_captioning.metrics.ngrams import LARGE
 from xray_captioning.metrics.scores import word_statistics
 
 Row = dict[str, Any]
 LARGE_NOTE = (
-    f"more than {LARGE:,} studies: the table is the small one, `random` one draw, no page is written, a test of "
+    f"more than {ngrams.LARGE:,} studies: the table is the small one, `random` one draw, no page is written, a test of "
     f"captions given to other patients has {claims.FEW_SHUFFLES} shuffles"
 )
 Tests = Mapping[str, claims.ShuffleTest]
@@ -50,6 +49,8 @@ class Results:
 
     def write(self, out: Path) -> None:
         """Write ``metrics.json`` and ``captions.csv``; docs/evaluation.md says what is in them."""
+        shown = (*TEXT_COLUMNS, *CLINICAL_COLUMNS)
+        runs = {s.column: self.found.runs[s.column] for s in self.systems if s.kind == "system"}
         columns = {name: texts for s in self.systems for name, texts in s.columns.items()}
         columns |= {n: [str(v)] * len(self.studies) for n, v in self.left_out.items()}
         lines = zip(self.studies, self.references, *columns.values(), strict=True)
@@ -65,13 +66,9 @@ class Results:
             "differences": self.paired_tests,
             "beats_every_baseline": self.beats_every_baseline,
             "intervals": {name: self.intervals(name) for name in self.found.scores},
-            "runs": {s.column: self._runs(s) for s in self.systems if s.kind == "system"},
+            "runs": {name: [{m: finite(run[m]) for m in shown} for run in of] for name, of in runs.items()},
         }
         atomic_write(out / "metrics.json", json.dumps(values, indent=2) + "\n")
-
-    def _runs(self, system: System) -> list[Row]:
-        names = (*TEXT_COLUMNS, *CLINICAL_COLUMNS)
-        return [{name: finite(run[name]) for name in names} for run in self.found.runs[system.column]]
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -83,7 +80,7 @@ class Results:
         """The same as sentences for people, and what a large set goes without; often empty."""
         number, left = len(self.studies), self.left_out.get(LEFT_OUT)
         said = [] if left is None else [f"only {number} of {number + left} studies: {left} lack a text of some system"]
-        return "; ".join([*said, LARGE_NOTE] if number > LARGE else said)
+        return "; ".join([*said, LARGE_NOTE] if number > ngrams.LARGE else said)
 
     def intervals(self, column: str) -> dict[str, list[float] | None]:
         """Return the 95 % intervals of a system's scores, None for none, as of shuffled systems."""
@@ -103,12 +100,11 @@ def evaluate_systems(
     quick: bool = False,
     seed: int = 0,
 ) -> Results:
-    """Score systems, then baselines. `about` goes to ``metrics.json``. All studies of one of the `groups`, patients,
-    are one observation. A row has the columns of `SHOWN` and, unless quick, every score of `jackknife`, ``distinct-1``,
-    ``distinct-2`` and a `Spread`, means over runs. Quick, or with more than `LARGE` studies (`LARGE_NOTE`), there are
-    no rows for shuffled systems; all tests are the same.
-    """
-    quick, shuffles = (True, claims.FEW_SHUFFLES) if len(studies) > LARGE else (quick, claims.SHUFFLES)
+    """Score systems, then baselines; all studies of one of the `groups`, patients, are one observation."""
+    # `about` goes to ``metrics.json``. A row has the columns of `SHOWN` and, unless quick, every score of `jackknife`,
+    # ``distinct-1``, ``distinct-2`` and a `Spread`, means over runs. Quick, or with more than `LARGE` studies, there
+    # are no rows for shuffled systems; all tests are the same.
+    quick, shuffles = (True, claims.FEW_SHUFFLES) if len(studies) > ngrams.LARGE else (quick, claims.SHUFFLES)
     labelled = cache(clinical.label_matrix)
     systems = [s._replace(texts=_key(s.texts), others=list(map(_key, s.others))) for s in systems]
     texts = texts._replace(reports=_key(texts.reports))
@@ -155,7 +151,6 @@ def evaluate_systems(
 
 
 def _key(run: Sequence[str]) -> Any:
-    """Return texts as what can be a key."""
     return run if isinstance(run, ngrams.PackedTexts) else tuple(run)
 
 
@@ -175,11 +170,7 @@ def _row(run: Any, texts: ReportTexts, alone: Jackknife, number: str, labelled: 
 
 def _whole_rows(whole: list[str], rows: Mapping[Any, Row]) -> dict[Any, Row]:
     """Return the rows of runs with their words scored against references that are not truncated."""
-    frequency, found = cider.document_frequency(whole), {}
-
-    def count(said: Sequence[str], wanted: Sequence[str]) -> jackknife.Statistics:
-        return word_statistics(wanted, said, frequency)
-
+    count, found = partial(word_statistics, frequency=cider.document_frequency(whole)), {}
     for run, counted in zip(rows, jackknife.statistics_of_runs(count, list(rows), whole)):
         scores = jackknife.text_scores({n: v.sum(0, keepdims=True, dtype=float) for n, v in counted.items()})
         words = {name: float(scores[name][0]) for name in TEXT_COLUMNS}

@@ -65,18 +65,12 @@ def read_report(content: bytes, name: str) -> list[Row]:
         raise DataError(f"{name}: is not UTF-8 (byte {error.start}); download it again") from error
     ids = [element.get("id", "").strip() for element in root.iter("parentImage")]
     sections = {section: _section(text, section.upper()) for section in SECTIONS}
-    return [
-        {"xml": PurePath(name).name, "image_1": first, "image_2": second, **sections}
-        for first, second in pair_images([f"{image}.png" for image in ids if image])
-    ]
+    pairs = pair_images([f"{image}.png" for image in ids if image])
+    return [{"xml": PurePath(name).name, "image_1": one, "image_2": two, **sections} for one, two in pairs]
 
 
 def pair_images(images: list[str]) -> list[tuple[str | None, str | None]]:
-    """Pair a report's images, each with the next: one alone is used for both, none gives (None, None).
-
-    >>> pair_images(["a.png", "b.png", "c.png"]), pair_images(["a.png"])
-    ([('a.png', 'b.png'), ('b.png', 'c.png')], [('a.png', 'a.png')])
-    """
+    """Pair a report's images, each with the next: one alone is used for both, none gives (None, None)."""
     alone = images[0] if images else None
     return list(pairwise(images)) or [(alone, alone)]
 

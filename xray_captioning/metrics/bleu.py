@@ -14,7 +14,6 @@ from xray_captioning.metrics import ngrams
 from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References
 
 BLEU_PROTOCOLS = ("coco", "nltk", "legacy")
-
 _LEGACY_WEIGHTS = np.array([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0.33, 0.33, 0.33, 0], [0.25, 0.25, 0.25, 0.25]])
 _EVEN_WEIGHTS = [(1 / order,) * order for order in range(1, ngrams.MAXIMUM_ORDER + 1)]
 
@@ -37,9 +36,8 @@ def of_protocol(protocol: str, statistics: Ints, pairs: ngrams.Pairs) -> Floats:
 
 
 def block_statistics(block: ngrams.Block) -> Ints:
-    """Count what BLEU is made of: int64, (pairs, 10): clipped matches of orders 1 to 4, n-grams of the
-    hypothesis of orders 1 to 4, its length, and that of the closest reference (the shorter of two).
-    """
+    """Count what BLEU is made of: int64, (pairs, 10)."""
+    # Clipped matches of orders 1 to 4, n-grams of the hypothesis of these, its length, and the closest reference's.
     length, others = block.words.lengths[block.hypothesis], block.words.lengths[block.reference]
     # The closest one comes first, of two as close the shorter one.
     order = np.lexsort((others, abs(others - length[block.pair]), block.pair))

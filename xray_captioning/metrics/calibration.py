@@ -10,13 +10,11 @@ from scipy.stats import binom, t
 
 from xray_captioning.errors import DataError
 from xray_captioning.findings import NO_FINDING
-from xray_captioning.metrics.labeler import DENIED, find_mentions, label_report
-from xray_captioning.metrics.mentions import asserted_details
+from xray_captioning.metrics import labeler, mentions
 
 BINS = 10  # groups of equally many sentences; fewer where there are fewer sentences
 LEAST = 5
 """Studies with a wrong, and with a right outcome, below which Brier score and skill have none."""
-
 COVERAGES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 Z = 1.959964  # of a 95 % interval
 Floats = NDArray[np.float64]
@@ -33,20 +31,18 @@ class Bin(NamedTuple):
 
 
 class CalibrationScores(NamedTuple):
-    """How well stated probabilities fit what happened. The calibration error is the mean absolute difference of stated
-    and found shares over the bins; the skill one less the ratio of the Brier score to that of stating the base rate.
-    """
+    """How well stated probabilities fit what happened."""
 
     n: int  # sentences
     right: float  # share of right ones, in [0, 1]
     brier: float  # mean squared difference of probability and outcome, in [0, 1]; 0 is best
     brier_low: float | None  # 95 % interval of that mean, see `brier_interval`
     brier_high: float | None
-    skill: float | None  # at most 1; None where all sentences are right, or none is
+    skill: float | None  # 1 less brier's ratio to that of stating the base rate; None where all are right, or none is
     skill_low: float | None  # 95 % interval, see `skill_interval`
     skill_high: float | None
     log_loss: float  # mean negative log-likelihood, natural logarithm; 0 is best
-    calibration_error: float  # in [0, 1]
+    calibration_error: float  # mean absolute difference of stated and found shares over the bins, in [0, 1]
     error_by_chance: float  # that of true probabilities, see `error_by_chance`
     bins: list[Bin]  # the least confident first
 
@@ -67,24 +63,22 @@ class Shown(NamedTuple):
 
 
 class SelectiveRisk(NamedTuple):
-    """How well confidence chooses what to withhold. The area is the mean, over all coverages, of the risk of the most
-    confident sentences (El-Yaniv and Wiener, JMLR 11, 2010; Geifman et al., arXiv:1805.08206).
-    """
+    """How well confidence chooses what to withhold (El-Yaniv and Wiener, JMLR 11, 2010; Geifman, arXiv:1805.08206)."""
 
-    area: float  # in [0, 1]; 0 is best
+    area: float  # mean, over all coverages, of the risk of the most confident sentences; in [0, 1], 0 is best
     chance: float  # that of sentences in random order, the share of wrong ones
     best: float  # that of an order in which all wrong ones come last
     shown: list[Shown]  # at each of `COVERAGES`
 
 
 def sentence_is_right(sentence: str, reference: str) -> bool:
-    """Return whether a report supports a sentence: it asserts each finding that the sentence asserts, on the same
-    side where both name one, and none that it denies; for a sentence without a finding none but support devices.
-    """
-    said, found = (asserted_details(find_mentions(text)) for text in (sentence, reference))
-    denied = {name for name, label in label_report(sentence).items() if label == DENIED}
+    """Return whether a report supports a sentence."""
+    # It asserts each finding that the sentence asserts, on the same side where both name one, and none that it denies;
+    # for a sentence without a finding none but support devices.
+    said, found = (mentions.asserted_details(labeler.find_mentions(text)) for text in (sentence, reference))
+    denied = {name for name, label in labeler.label_report(sentence).items() if label == labeler.DENIED}
     if not said and not denied:
-        return label_report(reference)[NO_FINDING] == 1
+        return labeler.label_report(reference)[NO_FINDING] == 1
     if denied & found.keys() or not said.keys() <= found.keys():
         return False
     return all(not sides or found[name][0] in (sides, frozenset()) for name, (sides, *_) in said.items())
@@ -189,8 +183,7 @@ def error_by_chance(bins: Sequence[Bin]) -> float:
     n, p = (np.array([getattr(b, name) for b in bins]) for name in ("n", "confidence"))
     p = np.clip(p, 1e-12, 1.0)  # SciPy's pmf overflows near the least number there is
     most = np.minimum(np.floor(n * p) + 1, n)
-    deviations = 2 * most * (1 - p) * binom.pmf(most, n, p)
-    return float(deviations.sum() / n.sum())
+    return float((2 * most * (1 - p) * binom.pmf(most, n, p)).sum() / n.sum())
 
 
 def _variance(values: Floats, study: Any) -> float:

@@ -14,18 +14,13 @@ from scipy.stats import norm, rankdata, t
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing
 from xray_captioning.metrics import calibration, clinical
-from xray_captioning.metrics.calibration import wilson
 
 Array = NDArray[Any]
 # Of the studies whose label is known: present, logits and numbers of patients.
 Part = tuple[Array, Array, Array]
 ENDS = ("_low", "_high")
-COLUMNS = [
-    *("positives", "n"),
-    *(name + end for name in ("AUROC", "F1") for end in ("", *ENDS)),
-    *("Brier", "ECE", "ECE_by_chance"),
-    *("mean_over_prevalence" + end for end in ("", *ENDS)),
-]
+COLUMNS = ["positives", "n", "AUROC", "AUROC_low", "AUROC_high", "F1", "F1_low", "F1_high", "Brier", "ECE"]
+COLUMNS += ["ECE_by_chance", "mean_over_prevalence", "mean_over_prevalence_low", "mean_over_prevalence_high"]
 LEAST = 5  # with fewer patients who have a finding, or who have it not, nothing has an interval
 PRIOR = 10  # patients as many as which the assumed variance of an area counts; chosen by simulation
 LEVEL = 0.975
@@ -169,10 +164,9 @@ def _mean(rows: list[dict[str, Any]], measured: list[dict[str, Estimate]], parts
 
 
 def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
-    """Measure the area under the ROC curve of scores, (studies,); both classes are present. The interval solves
-    ``(area - a)² = t² V(a)`` for ``a`` (Newcombe 2006, method 5). ``V`` is Hanley and McNeil's variance (1982) times
-    what DeLong's with clusters is of it: a ratio moderated (Smyth 2004) by `PRIOR` patients of Hanley and McNeil's own.
-    """
+    """Measure the area under the ROC curve of scores, (studies,); both classes are present."""
+    # The interval solves ``(area - a)² = t² V(a)`` for ``a`` (Newcombe 2006, method 5). ``V`` is Hanley and McNeil's
+    # variance (1982) times what DeLong's with clusters is of it: a ratio moderated (Smyth 2004) by `PRIOR` patients.
     positives, negatives = int(present.sum()), int((~present).sum())
     side = np.empty(len(scores))  # the share of the other class that it is on the right side of; ties count half
     for own, ordered, others in ((present, scores, negatives), (~present, -scores, positives)):
@@ -197,14 +191,14 @@ def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
 
 
 def f1(present: Array, said: Array, patients: Array) -> Estimate:
-    """Measure F1 of what is said to be present, (studies,) of bool: ``2 j / (1 + j)`` where ``j`` is the share of
-    studies with the finding in both among those with it in either: a proportion, whose interval is Wilson's.
-    """
+    """Measure F1 of what is said to be present, (studies,) of bool."""
+    # It is ``2 j / (1 + j)`` where ``j`` is the share of studies with the finding in both among those with it in
+    # either: a proportion, whose interval is Wilson's.
     both, either = present & said, present | said
     share = both.sum() / either.sum()
     influence = np.bincount(patients, both - share * either) / either.sum()
     count = either.sum() / _design_effect(influence, share * (1 - share) / either.sum())
-    ends = wilson(float(share), norm.ppf(LEVEL) ** 2 / count)
+    ends = calibration.wilson(float(share), norm.ppf(LEVEL) ** 2 / count)
     if min(_patients(present, patients)) < LEAST:
         ends = np.nan, np.nan
     value, low, high = (float(2 * j / (1 + j)) for j in (share, *ends))

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from xray_captioning.errors import ConfigError
 from xray_captioning.findings import CHEXPERT, FINDINGS, NO_FINDING
 from xray_captioning.metrics import labeler
-from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, read_by
 from xray_captioning.metrics.ngrams import BLOCK, Floats, in_order, one_text, paired
 
 NOT_MENTIONED = -2  # what label_matrix writes where label_report says None
@@ -28,11 +27,7 @@ IS_FINDING = np.array([name != NO_FINDING for name in FINDINGS])
 # Share of the training reports that have to assert a finding before ``clinical_f1`` counts it.
 LEAST_SHARE = 0.02
 # Which columns the published averages are over, by the ending of their names.
-GROUPS = {
-    "14": np.array([name in CHEXPERT for name in FINDINGS]),
-    "5": np.array([name in CHEXPERT_5 for name in FINDINGS]),
-    "all": np.ones(len(FINDINGS), dtype=bool),
-}
+GROUPS = {"14": np.isin(FINDINGS, CHEXPERT), "5": np.isin(FINDINGS, CHEXPERT_5), "all": np.ones(len(FINDINGS), bool)}
 
 
 class FindingScore(NamedTuple):
@@ -71,23 +66,22 @@ def label_matrix(texts: Iterable[str], convention: str | None = None) -> Labels:
 def labels_of(bits: labeler.Bits) -> Labels:
     """Return the labels of reports, (n, 18), from `labeler.report_bits`."""
     labels = np.full((len(bits), len(FINDINGS)), NOT_MENTIONED, dtype=np.int8)
-    for label in (DENIED, UNCERTAIN, PRESENT):  # the last outweighs the others
+    for label in (labeler.DENIED, labeler.UNCERTAIN, labeler.PRESENT):  # the last outweighs the others
         labels[bits[:, :-1] & labeler.LABEL_BITS[label] > 0] = label
     nothing = bits[:, -1] & (labeler.LETTERS | labeler.ABNORMAL) == labeler.LETTERS
-    labels[nothing, FINDINGS.index(NO_FINDING)] = PRESENT
+    labels[nothing, FINDINGS.index(NO_FINDING)] = labeler.PRESENT
     return labels
 
 
 def asserted(texts: Texts, uncertain: bool = True) -> NDArray[np.bool_]:
     """Return which findings texts or labels assert, uncertain ones if asked: bool, (n, 18)."""
     labels = _labels(texts)
-    return (labels == PRESENT) | (uncertain & (labels == UNCERTAIN))
+    return (labels == labeler.PRESENT) | (uncertain & (labels == labeler.UNCERTAIN))
 
 
 def counted_findings(training: Texts) -> tuple[str, ...]:
-    """Return the findings that ``clinical_f1`` of a comparison averages over: those that at least 2 % (`LEAST_SHARE`)
-    of the training reports assert, or all seventeen. Of a rarer one there are too few cases: their F1 is chance.
-    """
+    """Return what ``clinical_f1`` averages over: findings that `LEAST_SHARE` of training reports assert, or all 17."""
+    # Of a rarer one there are too few cases: their F1 is chance.
     present = asserted(training)
     frequent = IS_FINDING & (present.sum(axis=0) >= LEAST_SHARE * len(present))
     return tuple(np.array(FINDINGS)[frequent if frequent.any() else IS_FINDING].tolist())
@@ -98,9 +92,8 @@ def _labels(texts: Texts) -> Labels:
 
 
 def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> NDArray[np.int8]:
-    """Count true positives, false positives and false negatives, each 0 or 1, of each study and finding: int8,
-    (n, 18, 3). An uncertain finding counts as present where `uncertain` is true, otherwise as absent.
-    """
+    """Count true positives, false positives and false negatives of each study and finding: int8, (n, 18, 3)."""
+    # An uncertain finding counts as present where `uncertain` is true, otherwise as absent.
     _, columns = paired(references=references, hypotheses=hypotheses)
     reference, hypothesis = (asserted(column, uncertain) for column in columns)
     hits = (reference & hypothesis, ~reference & hypothesis, reference & ~hypothesis)
@@ -108,10 +101,9 @@ def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> N
 
 
 def scores_from_counts(counts: Array, findings: Findings = None) -> dict[str, Floats]:
-    """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...), in [0, 1].
-    ``clinical_f1`` is macro F1 over those `findings` that some text asserts, so that a perfect system scores 1;
-    those of `GROUPS` count "No Finding" and, as the literature, 0 for a finding that nobody has.
-    """
+    """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...), in [0, 1]."""
+    # ``clinical_f1`` is macro F1 over those `findings` that some text asserts, so that a perfect system scores 1;
+    # those of `GROUPS` count "No Finding" and, as the literature, 0 for a finding that nobody has.
     each = _f1(counts)
     f1, asserted_by_some = np.nan_to_num(each), np.isfinite(each)
     chosen = finding_columns(findings)
@@ -144,8 +136,7 @@ def _f1(counts: Array) -> Floats:
 
 def share(part: Array, whole: Array) -> Floats:
     """Return a quotient; a share of nothing is nan."""
-    nothing = np.full(np.shape(whole), np.nan)
-    return np.divide(part, whole, out=nothing, where=np.asarray(whole) > 0)
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 
 def example_f1(counts: Array) -> Floats:
@@ -171,8 +162,8 @@ def clinical_scores(
     -------
     dict of str to float
         The names of :func:`scores_from_counts`, ``example_f1`` (mean of :func:`example_f1`) and ``false_positives``
-        (findings that hypotheses assert and references do not, a study, "No Finding" left out), uncertain findings
-        counted as present; and the same names with ``_present`` added, uncertain findings counted as absent.
+        (asserted by hypotheses, not by references, a study, "No Finding" left out), uncertain findings counted as
+        present; and the same names with ``_present`` added, uncertain findings counted as absent.
 
     Examples
     --------
@@ -181,7 +172,7 @@ def clinical_scores(
     (0.667, 0.5)
     """
     _, columns = paired(references=references, hypotheses=hypotheses)
-    with read_by(convention):
+    with labeler.read_by(convention):
         statistics = finding_statistics(*map(_labels, columns))
     return of_one_sample(finding_scores, statistics, findings)
 
@@ -197,11 +188,10 @@ def finding_statistics(reference: Labels, hypothesis: Labels) -> dict[str, Array
 
 def finding_scores(sums: Mapping[str, Array], findings: Findings = None) -> dict[str, Floats]:
     """Compute `clinical_scores` of samples, (samples,), from sums of `finding_statistics`."""
-    scores = {}
+    scores: dict[str, Floats] = {}
     for suffix in ("", "_present"):
         counts = sums["findings" + suffix]
-        for name, values in scores_from_counts(counts, findings).items():
-            scores[name + suffix] = values
+        scores |= {name + suffix: values for name, values in scores_from_counts(counts, findings).items()}
         scores["example_f1" + suffix] = sums["example_f1" + suffix] / sums["n"]
         scores["false_positives" + suffix] = counts[..., IS_FINDING, 1].sum(-1) / sums["n"]
     return scores
@@ -249,5 +239,5 @@ def contradictions(references: Texts, hypotheses: Texts) -> list[Contradiction]:
 
 def opposed(reference: Labels, hypothesis: Labels) -> NDArray[np.bool_]:
     """Return which findings one text asserts for certain and the other denies: (n, 18)."""
-    one = (reference == PRESENT) & (hypothesis == DENIED)
-    return one | (reference == DENIED) & (hypothesis == PRESENT)
+    one = (reference == labeler.PRESENT) & (hypothesis == labeler.DENIED)
+    return one | (reference == labeler.DENIED) & (hypothesis == labeler.PRESENT)

@@ -16,16 +16,13 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.findings import FINDINGS, NO_FINDING
-from xray_captioning.metrics.labels import statement
-from xray_captioning.metrics.labels.layout import statements
-from xray_captioning.metrics.labels.spelling import Kept
+from xray_captioning.metrics.labels import layout, spelling, statement
 
 T = TypeVar("T")
 Mention = statement.Mention
 PRESENT, DENIED, UNCERTAIN = statement.PRESENT, statement.DENIED, statement.UNCERTAIN
 CONVENTIONS = tuple(statement.LABELS)
 """Whose reading a label follows: CheXpert's authors', or that of those who coded Open-i."""
-
 _CONVENTION = ContextVar("convention", default=CONVENTIONS[0])
 
 
@@ -94,11 +91,9 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
 
 
 class Explanation(dict[str, Mention]):
-    """By finding the mention that decided its label, and every mention of a device, whose ``device`` says
-    what it is ("endotracheal tube"), ``placement`` if its place is "satisfactory" or "malpositioned".
-    """
+    """By finding the mention that decided its label, and every mention of a device."""
 
-    devices: list[Mention]
+    devices: list[Mention]  # ``device`` says what it is, ``placement`` if it is "satisfactory" or "malpositioned"
 
 
 def explain_report(text: str, convention: str | None = None) -> Explanation:
@@ -130,15 +125,14 @@ def explain_report(text: str, convention: str | None = None) -> Explanation:
     return deciding
 
 
-def _said(kept: Callable[[str], Kept[str, tuple[T, ...]]], text: str, convention: str | None) -> Iterator[T]:
+def _said(kept: Callable[[str], spelling.Kept[str, tuple[T, ...]]], text: str, convention: str | None) -> Iterator[T]:
     if not isinstance(text, str):
         raise DataError(f"a report must be text, not {type(text).__name__}; use an empty string where there is none")
-    return chain.from_iterable(map(kept(convention_of(convention)).__getitem__, statements(text)))
+    return chain.from_iterable(map(kept(convention_of(convention)).__getitem__, layout.statements(text)))
 
 
 Bits: TypeAlias = NDArray[np.uint32]
 """What is said, a column a finding and one for the rest, `REST`: of a report the "or" of its statements."""
-
 LABEL_BITS, BITS = {PRESENT: 1, UNCERTAIN: 2, DENIED: 4}, 3  # and how many these are
 REST, LETTERS, ABNORMAL, REST_BITS = len(FINDINGS), 1, 2, 2
 _FIRST = {written: np.array([0] * REST + [LETTERS * written], np.uint32).tobytes() for written in (False, True)}
@@ -156,16 +150,16 @@ def label_bits(convention: str, text: str) -> Bits:
 
 
 @cache
-def kept_bits(found: Callable[[str, str], Bits], convention: str) -> Kept[str, bytes]:
+def kept_bits(found: Callable[[str, str], Bits], convention: str) -> spelling.Kept[str, bytes]:
     """Return the bytes of what is found in statements, `label_bits` or more."""
-    return Kept(lambda text: found(convention, text).tobytes(), most=1 << 17)
+    return spelling.Kept(lambda text: found(convention, text).tobytes(), most=1 << 17)
 
 
-def report_bits(texts: Sequence[str], rows: Kept[str, bytes]) -> Bits:
+def report_bits(texts: Sequence[str], rows: spelling.Kept[str, bytes]) -> Bits:
     """Return the bits of reports, by those of statements: (n, 19). Equal texts are read once."""
     number: dict[str, int] = {}
     own = [number.setdefault(text, len(number)) for text in texts]
-    found = [_FIRST[any(map(str.isalpha, t))] + b"".join(map(rows.__getitem__, statements(t))) for t in number]
+    found = [_FIRST[any(map(str.isalpha, t))] + b"".join(map(rows.__getitem__, layout.statements(t))) for t in number]
     every = np.frombuffer(b"".join(found), np.uint32).reshape(-1, REST + 1)
     ends = np.cumsum([len(rows) // every.strides[0] for rows in found])
     return np.bitwise_or.reduceat(every, np.append(0, ends[:-1]))[own] if texts else every

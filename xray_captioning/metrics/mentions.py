@@ -14,25 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.findings import FINDINGS
-from xray_captioning.metrics import clinical, labeler
-from xray_captioning.metrics.labeler import DENIED, Bits, Mention, find_mentions
+from xray_captioning.metrics import clinical, labeler, ngrams
 from xray_captioning.metrics.labels.details import SEVERITIES, ZONES
 from xray_captioning.metrics.labels.layout import statements
 from xray_captioning.metrics.labels.rules import alternatives, rules
 from xray_captioning.metrics.labels.statement import mentions as kept_mentions
 from xray_captioning.metrics.labels.statement import normal
-from xray_captioning.metrics.ngrams import one_text, paired
 
 DETAILS = ("side", "zone", "severity")
 CAPTION_SHARES = (*("prior_references", "prior_hallucinations"), *("contradictions", "self_contradictions"))
 """Shares of the captions, by what they do."""
-
 Details: TypeAlias = dict[str, tuple[frozenset[str], ...]]
 """For each finding that a text asserts its sides, zones and severity; empty where none is said."""
-
 # Readers say "base" and "lower lobe" of one place, so zones are compared by their level.
 _LEVELS = {"apical": "upper", "lingular": "middle", "basal": "lower", "retrocardiac": "lower"}
-
 # Names for many things: a scar beside "no infiltrate" contradicts nothing, nor a rib that is broken
 # beside a femur that is not.
 _COLLECTIVE = {"Lung Opacity", "Fracture", "Support Devices", "Pleural Other"}
@@ -53,22 +48,15 @@ def _earlier(statement: str) -> re.Match[str] | None:
 def contradicted_findings(text: str) -> set[str]:
     """Return the findings that a text asserts for certain and denies outright on the same side."""
     # "No large effusion" denies a large one only, and "the lungs are clear" no finding by name.
-    mentions = find_mentions(text)
+    mentions = labeler.find_mentions(text)
     present: dict[str, set[str]] = {}
     for mention in mentions:
         if mention.status == "present":
             present.setdefault(mention.finding, set()).update(mention.sides)
     named = Counter((mention.sentence, mention.start) for mention in mentions)
-    return {
-        mention.finding
-        for mention in mentions
-        if mention.finding in present
-        and named[mention.sentence, mention.start] == 1
-        and mention.status == "denied"
-        and mention.finding not in _COLLECTIVE
-        and not (mention.severity or mention.zones or _NARROWED.search(mention.clause))
-        and (not mention.sides or mention.sides & present[mention.finding])
-    }
+    denied = [m for m in mentions if m.status == "denied" and m.finding in present and m.finding not in _COLLECTIVE]
+    alone = [m for m in denied if named[m.sentence, m.start] == 1 and (not m.sides or m.sides & present[m.finding])]
+    return {m.finding for m in alone if not (m.severity or m.zones or _NARROWED.search(m.clause))}
 
 
 class NamedFinding(NamedTuple):
@@ -86,8 +74,8 @@ def named_findings(words: Sequence[str]) -> list[NamedFinding]:
     found = []
     for number, places in enumerate(sentence_words(words)):
         text = " ".join(words[place] for place in places)
-        for one in find_mentions(text):
-            if one.label != DENIED:
+        for one in labeler.find_mentions(text):
+            if one.label != labeler.DENIED:
                 parts = ([(one.start, one.end)], one.side_spans)
                 spans = [written_spans(text, [(one.sentence, *part) for part in some]) for some in parts]
                 own = [tuple(places[i] for a, b in some for i in _counted(text, a, b)) for some in spans]
@@ -108,15 +96,10 @@ def written_spans(text: str, parts: Sequence[tuple[str, int, int]]) -> list[tupl
     read = [(words, i, word) for i, words in enumerate(sentences) for word in _WORD.finditer(words)]
     places = _aligned([w.group().lower() for w in written], [w.group() for *_, w in read])
     first = {words: i for i, words in reversed(list(enumerate(sentences)))}
+    told = [(words, word.start(), k) for (words, i, word), k in zip(read, places, strict=True) if i == first[words]]
     spans = []
     for sentence, start, end in parts:
-        found = [
-            written[k]
-            for (words, i, word), place in zip(read, places, strict=True)
-            if words == sentence and i == first[words]
-            if start <= word.start() < end
-            for k in place
-        ]
+        found = [written[k] for words, at, place in told if words == sentence and start <= at < end for k in place]
         spans.append((found[0].start(), found[-1].end()) if found else (0, 0))
     return spans
 
@@ -142,11 +125,11 @@ def spoken(words: Sequence[str], places: Sequence[int]) -> list[int]:
     return [i for i in places if any(map(str.isalnum, words[i]))]
 
 
-def asserted_details(mentions: Iterable[Mention]) -> Details:
+def asserted_details(mentions: Iterable[labeler.Mention]) -> Details:
     """Return by finding asserted, certain or not, the sides and zones of all its mentions and the greatest severity."""
     found: dict[str, tuple[set[str], set[str], set[str | None]]] = {}
     for mention in mentions:
-        if mention.label != DENIED:
+        if mention.label != labeler.DENIED:
             sides, zones, severities = found.setdefault(mention.finding, (set(), set(), set()))
             sides |= mention.sides
             zones |= {_LEVELS.get(zone, zone) for zone in mention.zones}
@@ -163,7 +146,7 @@ _MASKS = [sum(_BITS[name] for name in names) for names in _KINDS]
 _PRIOR_BIT, _ITSELF_BIT = 1 << labeler.REST_BITS, 2 << labeler.REST_BITS  # of the column for the rest
 
 
-def facts(texts: Sequence[str]) -> Bits:
+def facts(texts: Sequence[str]) -> labeler.Bits:
     """Return what texts say of findings, (n, 19), see `labeler.report_bits`: all that is compared."""
     found = labeler.report_bits(texts, labeler.kept_bits(_fact_bits, labeler.convention_of()))
     both, rest = _BITS["present"] | _BITS["denied"], found[:, -1]
@@ -176,7 +159,7 @@ def facts(texts: Sequence[str]) -> Bits:
     return found
 
 
-def _fact_bits(convention: str, text: str) -> Bits:
+def _fact_bits(convention: str, text: str) -> labeler.Bits:
     row = labeler.label_bits(convention, text)
     mentions = [one for one in kept_mentions(convention)[text] if one.finding in FINDINGS]
     for finding, of in asserted_details(mentions).items():
@@ -187,7 +170,7 @@ def _fact_bits(convention: str, text: str) -> Bits:
     return row
 
 
-def mention_statistics(reference: Bits, hypothesis: Bits) -> dict[str, NDArray[np.int8]]:
+def mention_statistics(reference: labeler.Bits, hypothesis: labeler.Bits) -> dict[str, NDArray[np.int8]]:
     """Count, int8, what `mention_scores` are of, study by study, from `facts`. ``details`` (n, 3, 3): for side, zone,
     severity the findings for which the reference names one; those of them that the hypothesis asserts; those with the
     same there. ``captions`` (n, 4): `CAPTION_SHARES`. ``omitted`` (n, 2): findings of the reference; not mentioned.
@@ -213,10 +196,9 @@ def mention_statistics(reference: Bits, hypothesis: Bits) -> dict[str, NDArray[n
 
 
 def mention_scores(sums: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
-    """Compute the shares of samples, (samples,), from sums of `mention_statistics`. ``side_agreement`` (zone, ...):
-    of the findings that both texts assert and for which the reference names a side, those with the same;
-    ``side_recall``: of all for which it names one; ``omissions``: of the findings that references assert.
-    """
+    """Compute the shares of samples, (samples,), from sums of `mention_statistics`."""
+    # ``side_agreement`` (zone, ...): of the findings that both texts assert and for which the reference names a side,
+    # those with the same; ``side_recall``: of all for which it names one; ``omissions``: of those references assert.
     named, shared, same = np.moveaxis(sums["details"], -1, 0)
     agreement = clinical.share(same, shared)
     scores = {f"{kind}_agreement": agreement[:, i] for i, kind in enumerate(DETAILS)}
@@ -242,7 +224,6 @@ def compare_mentions(references: Sequence[str], hypotheses: Sequence[str]) -> di
     >>> found["side_agreement"], found["severity_agreement"], found["prior_hallucinations"]
     (0.0, 1.0, 1.0)
     """
-    keys, columns = paired(references=references, hypotheses=hypotheses)
-    texts = [[one_text(f"texts[{k}]", t) for k, t in zip(keys, column)] for column in columns]
-    counts = mention_statistics(*map(facts, texts))
-    return clinical.of_one_sample(mention_scores, counts)
+    keys, columns = ngrams.paired(references=references, hypotheses=hypotheses)
+    texts = [[ngrams.one_text(f"texts[{k}]", t) for k, t in zip(keys, column)] for column in columns]
+    return clinical.of_one_sample(mention_scores, mention_statistics(*map(facts, texts)))

@@ -21,21 +21,17 @@ BLOCK = 5_000  # pairs counted at a time, so that memory does not grow with thei
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Codes: TypeAlias = NDArray[np.uint64]
-
 Hypotheses: TypeAlias = Sequence[str] | Mapping[Any, str] | Mapping[Any, Sequence[str]]
 """A text of each study: in the order of the references, or by id where those are by id."""
-
 References: TypeAlias = Hypotheses | Sequence[Sequence[str]]
 """One reference text of each study, or a list of them."""
-
 Pairs: TypeAlias = list[tuple[list[str], str]]  # the references and the hypothesis of each study
 
 
 def paired(**columns: Any) -> tuple[Sequence[Any], list[Sequence[Any]]]:
-    """Put columns, named as messages call them, side by side: keys, and columns of one length. Dictionaries are
-    matched by id, in the order of the first one; an id that JSON made a text is the number it was. All else is
-    matched by position, its keys are numbers from 0. An array of labels, (n, 18), stays one.
-    """
+    """Put columns, named as messages call them, side by side: keys, and columns of one length."""
+    # Dictionaries are matched by id, in the order of the first one; an id that JSON made a text is the number it was.
+    # All else is matched by position, its keys are numbers from 0. An array of labels, (n, 18), stays one.
     if any(isinstance(column, Mapping) for column in columns.values()):
         keys, found = _by_id(columns)
     else:
@@ -124,7 +120,6 @@ def checked_texts(name: str, texts: Any) -> Sequence[str]:
 
 
 def _by_id(columns: Mapping[str, Any]) -> tuple[Sequence[Any], dict[str, Sequence[Any]]]:
-    """Match dictionaries by id."""
     texts: dict[str, dict[str, Any]] = {}
     for name, column in columns.items():
         if not isinstance(column, Mapping):
@@ -153,14 +148,10 @@ def _check_indexes(columns: Mapping[str, Any]) -> None:
 
 def checked_pairs(references: References, hypotheses: Hypotheses) -> Pairs:
     """Check references and hypotheses as the room's docstring says, and put them side by side."""
-    keys, columns = paired(references=references, hypotheses=hypotheses)
-    return [
-        (
-            [reference] if isinstance(reference, str) else some_texts(f"references[{key}]", reference),
-            hypothesis if isinstance(hypothesis, str) else one_text(f"hypotheses[{key}]", hypothesis),
-        )
-        for key, reference, hypothesis in zip(keys, *columns, strict=True)
-    ]
+    keys, (wanted, said) = paired(references=references, hypotheses=hypotheses)
+    several = ([t] if isinstance(t, str) else some_texts(f"references[{k}]", t) for k, t in zip(keys, wanted))
+    single = (t if isinstance(t, str) else one_text(f"hypotheses[{k}]", t) for k, t in zip(keys, said))
+    return list(zip(several, single, strict=True))
 
 
 def _code(word: str) -> int:

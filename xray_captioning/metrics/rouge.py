@@ -43,9 +43,9 @@ def rouge_l_of_constants(references: Sequence[str], candidates: Sequence[str]) -
 
 
 class _WordOrder:
-    """Finds the longest subsequence that each of some texts shares with another (Hyyrö 2004). They lie one behind
-    the other in one large integer, a bit a word and a free bit after each, in which carries end. One row of the
-    usual table is such an integer (a zero where the length grows by one): an addition and two bit operations.
+    """Finds the longest subsequence that each of some texts shares with another (Hyyrö 2004): they lie in an integer, a
+    bit a word and a free bit after each, in which carries end. A row of the usual table is such an integer, too (a zero
+    where the length grows by one): an addition and two bit operations.
     """
 
     def __init__(self, lengths: Sequence[int] | Ints) -> None:

@@ -12,7 +12,6 @@ from xray_captioning.errors import ConfigError, DataError
 
 # Letters and digits of any script: the regular-expression class \w without the underscore.
 _ALNUM = r"[^\W_]"
-
 _PUNCTUATION = str.maketrans("\u2018\u2019\u2010\u2011\u2013!?;", "''---..,")
 # Three X in a row occur in no word; two are a mark only where they stand alone or end a number.
 # What a mark leaves of "x-XXXX" or "XXXX's" is no word either.
@@ -68,9 +67,8 @@ _R2GEN_ITEMS = (*(f". {n}. " for n in range(2, 6)), *(f" {n}. " for n in range(2
 
 
 def clean_r2gen(text: str) -> str:
-    """Clean as R2Gen's released code cleans IU X-ray reports, for comparable numbers: hyphens and
-    XXXX marks stay, commas and apostrophes vanish, and an empty text becomes ".".
-    """
+    """Clean as R2Gen's released code cleans IU X-ray reports, for comparable numbers."""
+    # Hyphens and XXXX marks stay, commas and apostrophes vanish, and an empty text becomes ".".
     for _ in range(3):
         text = text.replace("..", ".")
     text = text.replace("1. ", "")
@@ -81,9 +79,8 @@ def clean_r2gen(text: str) -> str:
 
 
 def clean_legacy(text: str) -> str:
-    """Clean the raw text of one section as the older Keras project did, for its weights only:
-    lower-case letters and full stops; each digit is deleted together with the character after it.
-    """
+    """Clean the raw text of one section as the older Keras project did, for its weights only."""
+    # Lower-case letters and full stops; each digit is deleted together with the character after it.
     text = re.sub(r"\d.", "", text)
     text = re.sub(r"X+", "", text).replace(" .", "")
     text = re.sub(r"[^A-Za-z.]", " ", text)
@@ -140,12 +137,8 @@ def without_tags(text: str) -> str:
 
 
 def without_marks(text: str) -> str:
-    """Leave out words that programs add (``startseq``, ``<end>``, ``[CLS]``, ``nan``) and the tags of HTML, whose
-    entities (``&amp;``) become what they stand for. Of words such as "start" only a whole column tells what they are.
-
-    >>> without_marks("startseq the lungs are clear endseq"), without_marks("Clear lungs. nan")
-    ('the lungs are clear', 'Clear lungs.')
-    """
+    """Leave out words that programs add (``startseq``, ``<end>``, ``[CLS]``, ``nan``) and HTML: its tags, entities."""
+    # Of words such as "start" only a whole column tells what they are.
     while "&" in text and _ENTITY.search(text):
         text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
     text = without_tags(text)

@@ -58,7 +58,6 @@ _SECTIONS = ("indication", "technique", "comparison", "findings", "impression", 
 _INSIDE = (*_SECTIONS, "recommendation", "stop")
 _BESIDE = tuple(kind for kind in _INSIDE if kind != "comparison")
 _LINES = (*_INSIDE, "exam", "banner", "wet")
-
 _MARK = re.compile(r"[:\n]|[-\u2013\u2014](?=[\sA-Z\u2013\u2014-])|\||\Z")
 _WORD = re.compile(r"[A-Za-z]+|\d+")
 _BOUNDARY = re.compile(r"[\n|]|(?:[.?!;)\]>]|//)(?=\s)|\s{3}")

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from xray_captioning.errors import DataError
-from xray_captioning.text import headings
-from xray_captioning.text.cleaning import without_tags
-from xray_captioning.text.headings import BOTH, PHRASES, Heading, is_title, kind_of
+from xray_captioning.text import cleaning, headings
 
 _Part = tuple[str, str]  # what kind of section, and its text
-_CONTENT = ("findings", "impression", BOTH, "addendum")
+_CONTENT = ("findings", "impression", headings.BOTH, "addendum")
 _BEFORE = ("indication", "comparison", "technique", "exam")
 _NAMED = (*_CONTENT, "indication", "comparison", "technique", "organ")
 _UNNAMED = ("exam", "view", "banner", "wet")
@@ -22,7 +20,7 @@ _BODY = "body"  # text that no heading names
 _OPENING = 80  # characters in which a sentence says that it is about the patient
 _SIGNS = {"\r\n": "\n", "\r": "\n", "\\n": "\n", "\t": "   ", "\u00a0": " ", "\uff1a": ":"}.items()
 _SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
-_FOOTER = re.compile(rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, PHRASES['footer']))})", re.IGNORECASE)
+_FOOTER = re.compile(rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, headings.PHRASES['footer']))})", re.IGNORECASE)
 _ITEM = re.compile(r"(?:\(?\d{1,2}[.)]|[-*\u2022])\s*\S")
 
 
@@ -40,13 +38,12 @@ class Sections:
 def split_report(text: str) -> Sections:
     """Split a report into its sections by the headings of the usual house styles.
 
-    Headings may be in capitals or not, with colon, dash or on a line of their own, all on one line
-    or each on its own; the words they are made of are in ``headings.txt``.
+    Headings, of words in ``headings.txt``, may be in capitals, with colon or dash, or on lines of their own.
 
     - A text without any heading is both findings and impression, unchanged; so is "FINDINGS AND IMPRESSION".
     - A form by organ ("Lungs: ... Pleura: ...") is findings, labels and all.
-    - Without the word "FINDINGS", text below the examination's name or in a paragraph of its own
-      after the last other section is the findings, as MIMIC-CXR's section parser has it (Johnson et al. 2019).
+    - Without "FINDINGS", text below the examination's name or in a paragraph of its own after the last other section
+      is the findings, as MIMIC-CXR's section parser has it (Johnson et al. 2019).
     - "Prior findings" belong to the comparison, "clinical findings" to the indication.
     - A section that only says "as above" is None. An addendum ends the impression, or else the findings.
     - Recommendations, a first look ("WET READ"), letterhead, names and signatures are left out.
@@ -81,8 +78,7 @@ def split_report(text: str) -> Sections:
     if told.isdisjoint(kinds):
         return unnamed
     found = list(_kept(every))
-    named = any(heading.kind in _NAMED for heading in found)
-    return _assembled(list(_parts(plain, found)), named)
+    return _assembled(list(_parts(plain, found)), named=any(heading.kind in _NAMED for heading in found))
 
 
 def has_headings(text: str) -> bool:
@@ -97,7 +93,7 @@ def _lines(text: str) -> str:
     fields = literal(text.strip()) if re.fullmatch(r"(?s)\s*\{.*\}\s*", text) else None
     if isinstance(fields, dict):
         text = "\n\n".join(f"{key}: {value}" for key, value in fields.items() if value)
-    text = without_tags(text)
+    text = cleaning.without_tags(text)
     for sign, plain in _SIGNS:
         text = text.replace(sign, plain)
     text = re.sub(r"[\[<](/?)([A-Za-z /&]{3,40})[\]>]", _bracketed, text)
@@ -114,23 +110,23 @@ def literal(text: str) -> Any:
 
 def _bracketed(heading: re.Match[str]) -> str:
     named = "\n" if heading[1] else f"\n{heading[2]}:"
-    return heading[0] if kind_of(headings.spelled(heading[2])) is None else named
+    return heading[0] if headings.kind_of(headings.spelled(heading[2])) is None else named
 
 
-def _kept(found: list[Heading]) -> Iterator[Heading]:
+def _kept(found: list[headings.Heading]) -> Iterator[headings.Heading]:
     """Leave out words that look like a heading but are part of the section that they are in."""
     current = ""
     for heading in found:
         kind = heading.kind
         if current in _CONTENT and kind in ("organ", "view", headings.UNKNOWN):
             continue
-        if kind == current and len(heading.words) > 1 and kind_of(heading.words) is None:
+        if kind == current and len(heading.words) > 1 and headings.kind_of(heading.words) is None:
             continue  # "Other abnormal findings:" within the findings
         yield heading
         current = "findings" if kind == "organ" else kind
 
 
-def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
+def _parts(text: str, found: list[headings.Heading]) -> Iterator[_Part]:
     """Yield what stands before the first heading and below each, without the text's end."""
     starts = [heading.start for heading in found]
     yield (_BODY, _without_footer(text[: [*starts, len(text)][0]]))
@@ -142,7 +138,7 @@ def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
             continue  # Stanford's code of urgency: "SUMMARY: 2-ABNORMAL, PREVIOUSLY REPORTED"
         if heading.kind == "view":
             yield ("exam", text[heading.start : heading.content].rstrip(" :"))
-        kind = "exam" if is_title(content) else "findings"
+        kind = "exam" if headings.is_title(content) else "findings"
         yield (kind if heading.kind == "organ" else heading.kind, content)
 
 
@@ -155,8 +151,8 @@ def _without_footer(text: str) -> str:
 def _assembled(parts: list[_Part], named: bool) -> Sections:
     """Return the sections that parts make; `named` says whether any heading told a section."""
     parts = list(_moved(parts, named))
-    findings = _joined(parts, "findings", BOTH) or _joined(parts, _BODY)
-    impression = _joined(parts, "impression", BOTH) if named else findings
+    findings = _joined(parts, "findings", headings.BOTH) or _joined(parts, _BODY)
+    impression = _joined(parts, "impression", headings.BOTH) if named else findings
     if findings is None and impression is None:
         findings = impression = _joined(parts, "wet")
     addendum = _joined(parts, "addendum")
@@ -171,7 +167,7 @@ def _assembled(parts: list[_Part], named: bool) -> Sections:
 
 def _moved(parts: list[_Part], named: bool) -> Iterator[_Part]:
     """Yield parts of which those without a heading of their own are called what they are."""
-    described = any(kind in ("findings", BOTH) and text.strip() for kind, text in parts)
+    described = any(kind in ("findings", headings.BOTH) and text.strip() for kind, text in parts)
     last = max(number for number, (kind, _) in enumerate(parts) if kind not in _CONTENT)
     for number, (kind, text) in enumerate(parts):
         paragraphs = [part for part in re.split(r"\n[ ]*\n", text) if part.strip()]
@@ -189,9 +185,9 @@ def _moved(parts: list[_Part], named: bool) -> Iterator[_Part]:
 
 def _kind_of_paragraph(text: str, kind: str = _BODY) -> str:
     """Tell whether a paragraph below no section's heading is asked, a title, or what is seen."""
-    if any(phrase in text[:_OPENING].lower() for phrase in PHRASES["asked"]):
+    if any(phrase in text[:_OPENING].lower() for phrase in headings.PHRASES["asked"]):
         return "indication"
-    prose = [line for line in text.splitlines() if not is_title(line)]
+    prose = [line for line in text.splitlines() if not headings.is_title(line)]
     if not prose:
         return "exam"
     if kind == "view":
@@ -217,4 +213,4 @@ def _flowing(text: str) -> str:
     for line in filter(None, lines):
         flowing += ("\n" if _ITEM.match(line) else " ") + line
     bare = " ".join(re.sub("[^a-z ]+", " ", flowing.lower()).split())
-    return "" if bare in PHRASES["pointer"] else flowing.strip()
+    return "" if bare in headings.PHRASES["pointer"] else flowing.strip()

@@ -17,7 +17,6 @@ from xray_captioning.errors import ConfigError, DataError
 
 PAD_ID = 0  # fills rows up to a common length; no word has this id
 HEADER = {"format": "xray_captioning.tokenizer", "version": 1}
-
 FilePath = str | os.PathLike[str]
 Ids = Sequence[int] | NDArray[np.integer[Any]]
 read_json = partial(files.read_json, advice="write it again", error_kind=DataError, of=Any)

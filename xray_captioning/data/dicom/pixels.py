@@ -15,11 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xray_captioning.data import opening, stores, studies
 from xray_captioning.data.dicom.reading import DAMAGED, ELEMENTS, PREAMBLE, is_dicom, quiet, read_elements
 from xray_captioning.data.levels import Note, check_jpeg, check_size, jpeg_segments, warn, white
-from xray_captioning.data.opening import PICTURE_SUFFIXES
-from xray_captioning.data.stores import is_address, read
-from xray_captioning.data.studies import UNKNOWN, named_view
 from xray_captioning.errors import ImageError, one_error
 
 Mask = NDArray[np.bool_]
@@ -66,18 +64,18 @@ def decode_dicom(data: bytes, name: str, max_pixels: float, note: Note = warn) -
 
 def view_of(source: str | os.PathLike[str] | bytes) -> str:
     """Return the view that a DICOM file, its path or content, names in View Position (0018,5101), else 'unknown'."""
-    if is_address(source):
-        if str(source).lower().endswith(PICTURE_SUFFIXES):
-            return UNKNOWN
-        source = read(str(source), HEAD)
+    if stores.is_address(source):
+        if str(source).lower().endswith(opening.PICTURE_SUFFIXES):
+            return studies.UNKNOWN
+        source = stores.read(str(source), HEAD)
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             if not is_dicom(file.read(PREAMBLE)):
-                return UNKNOWN
+                return studies.UNKNOWN
             with one_error(ImageError, DAMAGED), quiet():
-                return named_view(str(read_elements(file, [_VIEW_POSITION], last=_VIEW_POSITION).ViewPosition))
+                return studies.named_view(str(read_elements(file, [_VIEW_POSITION], last=_VIEW_POSITION).ViewPosition))
     except (ImageError, OSError, ValueError):  # reading the pixels will tell what is wrong
-        return UNKNOWN
+        return studies.UNKNOWN
 
 
 def _check(dataset: Any, name: str, max_pixels: float) -> None:
@@ -195,8 +193,7 @@ def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
 def check_rle(frame: bytes, pixels: int) -> None:
     """Refuse segments that overlap or outgrow their plane (PS3.5, annex G); pydicom does not."""
     count, *starts = struct.unpack_from("<16I", frame)
-    bounds = [*starts[:count], len(frame)]
-    for at, end in pairwise(bounds):
+    for at, end in pairwise([*starts[:count], len(frame)]):
         if not 64 <= at < end <= at + 2 * pixels + 128:
             raise ValueError("a segment is out of place")
         size = 0

@@ -11,16 +11,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xray_captioning.data.opening import HEAD_BYTES, TABLE_SUFFIXES, read_text
-from xray_captioning.data.records import PARTITION, read_json
-from xray_captioning.data.sources import layout
+from xray_captioning.data import opening, records
+from xray_captioning.data.sources import layout, lookup
 from xray_captioning.data.sources.layout import LAYOUTS, Columns, StudyRow, make_studies, one_study, rows
-from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.studies import PART_NAMES, PARTS, Study, check_unique, named_part
 from xray_captioning.data.table import Table, is_image_name, needed_part
 from xray_captioning.errors import DataError
 
-_ENDINGS = TABLE_SUFFIXES + tuple(suffix + ".gz" for suffix in (".csv", ".tsv", ".jsonl"))
+_ENDINGS = opening.TABLE_SUFFIXES + tuple(suffix + ".gz" for suffix in (".csv", ".tsv", ".jsonl"))
 USUAL_NAMES = tuple("captions" + ending for ending in _ENDINGS)
 _OWN_FORMAT = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".gz")  # hold tables only
 _PART_WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(PART_NAMES, key=len)[::-1])})(?![a-z])")
@@ -34,7 +32,7 @@ class CaptionsTable(NamedTuple):
     folder: str = ""
 
 
-def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> Iterable[Study]:
+def read(path: Path, finder: lookup.ImageFinder, columns: Columns | None = None) -> Iterable[Study]:
     """Read a table of images and captions, or tables that are the parts of a split."""
     # In a folder: ``captions.*``, ``train.csv`` and its like, ``train/metadata.csv`` and its like, or the only table.
 
@@ -75,7 +73,7 @@ def tables_of(folder: Path) -> list[CaptionsTable]:
     plain = [path for path in there if not path.name.lower().endswith(".txt")]
     tables = usual or [path for path in plain if path.name.lower().endswith(_OWN_FORMAT)] or plain
     parts = [] if usual else _parts(tables)
-    if len(tables) > 1 and not parts and all(path.suffix == PARTITION for path in tables):
+    if len(tables) > 1 and not parts and all(path.suffix == records.PARTITION for path in tables):
         return [CaptionsTable(folder)]
     if found := parts if parts or usual else _part_folders(folder):
         return sorted(found, key=lambda table: PARTS.index(table.part or "test"))
@@ -116,7 +114,7 @@ def _opened(path: Path) -> Table:
 # --- annotations in JSON: R2Gen's, lists under the keys `train`, `val` and `test`, and COCO's ---
 
 
-def read_r2gen(path: Path, finder: ImageFinder) -> list[Study]:
+def read_r2gen(path: Path, finder: lookup.ImageFinder) -> list[Study]:
     """Read lists of entries by part, or one whose entries name their split; reports become findings."""
     # The id is asked for: that of any other table may count rows where several name one image.
     found = list(rows(layout.published(path, "id", "report", "image_path"), LAYOUTS["r2gen"], {"study": "id"}))
@@ -133,11 +131,11 @@ def _keys(path: Path) -> set[str]:
     """Return the first bracket of a JSON file and the keys at its beginning, nothing of another file."""
     head = ""
     with suppress(DataError):
-        head = read_text(path, HEAD_BYTES).lstrip()
+        head = opening.read_text(path, opening.HEAD_BYTES).lstrip()
     return {head[0], *re.findall(r'"(\w+)"\s*:', head)} if head[:1] in ("{", "[") else set()
 
 
-def read_coco(path: Path, finder: ImageFinder) -> list[Study]:
+def read_coco(path: Path, finder: lookup.ImageFinder) -> list[Study]:
     """Read files of images and captions, such as ``captions_val2014.json``, which is that part."""
     # Each image is a study with its captions joined. Where two files number alike the part stands before the id.
     files = [path] if path.is_file() else list(filter(is_coco, _json_files(path)))
@@ -162,7 +160,7 @@ def _json_files(path: Path) -> list[Path]:
 
 
 def _coco_rows(path: Path, by_name: bool) -> Iterator[StudyRow]:
-    content = read_json(path)
+    content = records.read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise DataError(f"{path}: has no list 'images'; is this a file of COCO captions?")
     words = re.findall("[a-z]+", path.stem.lower()) if by_name else []

@@ -10,23 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xray_captioning import files, findings
 from xray_captioning.data import table as tables
 from xray_captioning.data.studies import SECTIONS, UNKNOWN, Study, named_part, named_view, text_or_none, unique_problems
 from xray_captioning.data.table import Row, Table, column_key
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.files import is_missing, read_toml
-from xray_captioning.findings import CHEXPERT
 from xray_captioning.text.sections import split_report
 
-# Of a kind of table the names of its columns, by role; a role without a name is not read. They are as `Table.column`
-# takes them: 'a|b' are equals, earlier ones come first; those of `split` behind the first count where a value is a
-# part of a split. `labels` are names of labels, joined by the layout's `separator`. If it is `coded` there is a
-# column of each CheXpert label: 1 present, -1 uncertain.
+# Of a kind of table the names of its columns, by role, as columns.toml explains; a role without a name is not read.
 Layout = Mapping[str, Any]
 TEXTS = ("prior", *SECTIONS, "caption")  # a caption is a whole report, or a text that is neither section
 ROLES = ("image", "study", "patient", "date", "split", "view", *TEXTS, "labels")
 LAYOUTS: dict[str, Layout] = {}
-for _name, _said in read_toml(__file__, "columns.toml").items():
+for _name, _said in files.read_toml(__file__, "columns.toml").items():
     LAYOUTS[_name] = {**LAYOUTS.get(_said.pop("like", ""), {}), **_said}
 USUAL = LAYOUTS["usual"]
 # The column of each role that a user names; None if no column plays it, "" if none needs to.
@@ -94,7 +90,7 @@ def rows(
     table: Table, layout: Layout = USUAL, asked: Columns | None = None, part: str | None = None, folder: str = ""
 ) -> Iterator[StudyRow]:
     """Yield what each row of a table says, perhaps a `part` of a split; paths of images may begin with a `folder`."""
-    labels = [name for name in CHEXPERT[1:] if "coded" in layout and name in table.columns]
+    labels = [name for name in findings.CHEXPERT[1:] if "coded" in layout and name in table.columns]
     get = used_columns(table, layout, asked).get
     image, study, patient, date, split, view = map(get, ROLES[:6])
     listed, mesh = get("labels"), get("mesh")
@@ -144,7 +140,7 @@ def _problems(row: Row, column: str | None, layout: Layout, labels: Sequence[str
 def _label_value(row: Row, column: str) -> float | None:
     """Return 1 present, 0 absent or -1 uncertain; None where the field is empty."""
     text = row.text(column)
-    if is_missing(text):
+    if files.is_missing(text):
         return None
     with suppress(ValueError):
         if (value := float({"true": "1", "false": "0"}.get(text.lower(), text))) in (1, 0, -1):

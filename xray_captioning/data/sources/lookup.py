@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-from xray_captioning.data.opening import DICOM_SUFFIXES, PICTURE_SUFFIXES, is_image
-from xray_captioning.data.stores import is_address
+from xray_captioning.data import opening, stores
 from xray_captioning.errors import DataError
 
 _START = re.compile(r"(?:CXR(?=\d))?(?:(\d+)_(?=\1_IM))?")  # of Open-i, and a number said twice
@@ -21,7 +20,7 @@ def image_key(name: str) -> str:
     """Return what all names of one image have in common: the stem, of Indiana names the shortest."""
     # 1000_IM-0003-2001.dcm.png at Kaggle is CXR1000_IM-0003-2001.png at Open-i; in the XML numbers may be doubled.
     stem = os.path.basename(name)
-    for suffixes in (PICTURE_SUFFIXES, DICOM_SUFFIXES):
+    for suffixes in (opening.PICTURE_SUFFIXES, opening.DICOM_SUFFIXES):
         if stem.lower().endswith(suffixes):
             stem = stem[: stem.rindex(".")]
     start = _START.match(stem)
@@ -46,7 +45,7 @@ class ImageFinder:
         for index in self._indexes:
             if found := index.paths.get(key):
                 exact = [path for path in found if os.path.basename(path) == os.path.basename(name)]
-                pictures = [path for path in found if not path.lower().endswith(DICOM_SUFFIXES)]
+                pictures = [path for path in found if not path.lower().endswith(opening.DICOM_SUFFIXES)]
                 return os.path.join(index.root, (exact or pictures or found)[0])
         return os.path.join(self.image_dir or self.folder, "" if self.image_dir else home, name)
 
@@ -59,7 +58,7 @@ class ImageFinder:
         # The path may be a Windows one, of another machine, or less than the whole, with another suffix or case.
         # The file is taken whose folders agree with the named ones from the end for the longest, never one of
         # another folder; several that fit alike, or one for two paths, are a DataError.
-        if is_address(name):
+        if stores.is_address(name):
             return name
         spelled = _with_slashes(name)
         found = self._there(name) or (self._there(spelled) if spelled != name else None)
@@ -96,7 +95,7 @@ class _Index:
         self._by_folders: dict[str, dict[tuple[str, ...], list[str]]] = defaultdict(dict)
         for folder, _, names in walk(root, seen):
             below = os.path.relpath(folder, root)
-            for name in filter(is_image, names):
+            for name in filter(opening.is_image, names):
                 path = name if below == os.curdir else os.path.join(below, name)
                 self.paths.setdefault(image_key(path).casefold(), []).append(path)
         homes = {os.path.dirname(path) for found in self.paths.values() for path in found}
@@ -147,7 +146,7 @@ def _folders(path: str) -> Folders:
 def _likeness(path: str, name: str) -> tuple[bool, bool, bool]:
     """Rank a file by its name, then what was converted before the DICOM file of it."""
     other, base = os.path.basename(path), os.path.basename(name)
-    return other == base, other.casefold() == base.casefold(), not path.lower().endswith(DICOM_SUFFIXES)
+    return other == base, other.casefold() == base.casefold(), not path.lower().endswith(opening.DICOM_SUFFIXES)
 
 
 def _agreeing(one: Folders, other: Folders) -> int | None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatch
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from xray_captioning.data.opening import DICOM_SUFFIXES, is_image, read_text, unpacked
 from xray_captioning.data.sources.captions import is_table
@@ -32,22 +33,22 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read what is there of MIMIC-CXR, at any depth, in the order of studies' numbers, their ids."""
     # Sections come from their table, or else from reports; where images are named, a report without is left out.
     folder = path if path.is_dir() else path.parent
-    tree = Tree(*map(unpacked, tables_of(folder, *_FILES["reports"])), folder, finder.image_dir)
+    images, shown, reports = _lying(*map(unpacked, tables_of(folder, *_FILES["reports"])), folder, finder.image_dir)
     tables = (once(_rows(table, "mimic_images")) for table in tables_of(folder, *_FILES["images"]))
-    found = [*chain(*tables), *tree.rows.values()]
+    found = [*chain(*tables), *shown.values()]
     homes = _homes(found)
     studies = {row.study for row in found}
     sections = list(_sections(folder, studies))
     told = {row.study for row in sections if any(row.texts)}
     found += sections
-    for row in tree.reports.values():
+    for row in reports.values():
         if not studies or row.study in studies:
             row.texts = (*NO_TEXTS[1:], "" if row.study in told else read_text(Path(row.where)))
             found.append(row)
     for table in tables_of(folder, *_FILES["labels"])[:1]:
         found += _one_a_study(_rows(table, "mimic_labels"), studies or {row.study for row in found})
     found.sort(key=lambda row: row.study)
-    return make_studies(found, lambda name: tree.images.get(name) or finder.by_key(f"{name}.jpg", homes[name]))
+    return make_studies(found, lambda name: images.get(name) or finder.by_key(f"{name}.jpg", homes[name]))
 
 
 def _rows(path: Path, name: str) -> Iterator[StudyRow]:
@@ -131,26 +132,21 @@ def has_studies(folder: Path) -> bool:
     return False
 
 
-class Tree:
-    """The images and reports that lie in folders of patients and studies."""
-
-    def __init__(self, *roots: Path | None) -> None:
-        # The path by dicom_id; a DICOM file only where there is no converted copy.
-        self.images: dict[str, str] = {}
-        self.rows: dict[tuple[str, str, str], StudyRow] = {}  # by patient, study and image
-        self.reports: dict[str, StudyRow] = {}  # by study; the place is the file
-        for at, _, names in chain.from_iterable(map(walk, filter(None, roots))):
-            place = at.replace(os.sep, "/")
-            if found := _STUDY.search(place):
-                self._add(at, found[1], found[2], filter(is_image, names))
-            elif found := _PATIENT.search(place):
-                for report in filter(None, map(_REPORT.match, names)):
-                    path = os.path.join(at, report[0])
-                    self.reports[report[1]] = StudyRow(None, path, report[1], patient=found[1])
-
-    def _add(self, at: str, patient: str, study: str, names: Iterable[str]) -> None:
-        for name in names:
-            path, stem = os.path.join(at, name), os.path.splitext(name)[0]
-            self.rows[patient, study, stem] = StudyRow(None, path, study, (stem,), patient=patient)
-            if not path.lower().endswith(DICOM_SUFFIXES) or stem not in self.images:
-                self.images[stem] = path
+def _lying(*roots: Path | None) -> tuple[dict[str, str], dict[Any, StudyRow], dict[str, StudyRow]]:
+    """Return the images, their rows, and the reports that lie in folders of patients and studies."""
+    images: dict[str, str] = {}  # the path by dicom_id; a DICOM file only where there is no converted copy
+    shown: dict[Any, StudyRow] = {}  # by patient, study and image
+    reports: dict[str, StudyRow] = {}  # by study; the place is the file
+    for at, _, names in chain.from_iterable(map(walk, filter(None, roots))):
+        place = at.replace(os.sep, "/")
+        if found := _STUDY.search(place):
+            for name in filter(is_image, names):
+                path, stem = os.path.join(at, name), os.path.splitext(name)[0]
+                shown[found[1], found[2], stem] = StudyRow(None, path, found[2], (stem,), patient=found[1])
+                if not path.lower().endswith(DICOM_SUFFIXES) or stem not in images:
+                    images[stem] = path
+        elif found := _PATIENT.search(place):
+            for report in filter(None, map(_REPORT.match, names)):
+                path = os.path.join(at, report[0])
+                reports[report[1]] = StudyRow(None, path, report[1], patient=found[1])
+    return images, shown, reports

@@ -4,7 +4,6 @@
 
 import re
 import tarfile
-import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePath
 from typing import Any
@@ -15,7 +14,7 @@ from xray_captioning.data.opening import whole_archive
 from xray_captioning.data.sources.layout import LAYOUTS, make_studies, published, rows
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.studies import SECTIONS, Study, check_unique, text_or_none, unique_problems
-from xray_captioning.errors import DataError
+from xray_captioning.errors import DataError, one_error
 
 ARCHIVES = (".tgz", ".tar.gz")
 MAX_REPORT_BYTES = 10_000_000  # a real one has about 10 kB
@@ -47,15 +46,13 @@ def read_contents(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _archived(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the reports of an archive; members are read one after the other, as they come."""
-    try:
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive:
-                name = PurePath(member.name).name
-                if member.isfile() and name.endswith(".xml") and not name.startswith("."):
-                    file = archive.extractfile(member)
-                    yield f"{path}, {member.name}", file.read(MAX_REPORT_BYTES + 1) if file else b""
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise DataError(f"{path}: is not a whole .tgz ({error}); download it again") from error
+    damaged = f"{path}: is not a whole .tgz ({{error}}); download it again"
+    with one_error(DataError, damaged), tarfile.open(path, "r:gz") as archive:
+        for member in archive:
+            name = PurePath(member.name).name
+            if member.isfile() and name.endswith(".xml") and not name.startswith("."):
+                file = archive.extractfile(member)
+                yield f"{path}, {member.name}", file.read(MAX_REPORT_BYTES + 1) if file else b""
 
 
 def _study(content: bytes, name: str, finder: ImageFinder) -> Study:

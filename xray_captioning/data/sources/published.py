@@ -103,8 +103,7 @@ def read_roco(path: Path) -> Iterator[StudyRow]:
     """Yield the rows of the parts that are there, each image a study; most are of no chest."""
     for part, found in _tables(path, "roco"):
         bare = found.name == "captions.txt"  # without a line that names the columns
-        table = Table(found, ("id", "caption") if bare else None)
-        for row in rows(table, LAYOUTS["roco"], part=part):
+        for row in rows(Table(found, ("id", "caption") if bare else None), LAYOUTS["roco"], part=part):
             row.images = [name if "." in name else f"{name}.jpg" for name in row.images]
             yield row
 

@@ -8,15 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from xray_captioning.data import opening
-from xray_captioning.data.outlines import note_outlines
-from xray_captioning.data.sources import captions, folders, mimic, openi, published
-from xray_captioning.data.sources.layout import Columns
-from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.stores import addressed, local, naming
-from xray_captioning.data.studies import Studies, Study, collected_seldom, study_frame
+from xray_captioning.data import opening, outlines, stores, studies
+from xray_captioning.data.sources import captions, folders, layout, lookup, mimic, openi, published
 from xray_captioning.errors import ConfigError, DataError
 
 
@@ -26,7 +21,7 @@ class Source:
 
     name: str
     patterns: tuple[str, ...]  # globs of the files in a folder of this source
-    read: Callable[..., Iterable[Study]]
+    read: Callable[..., Iterable[studies.Study]]
     suffixes: tuple[str, ...] = ()  # endings, in lower case, of a file that is given by itself
     one_file: bool = False  # whether `read` takes the one file that fits, not the folder
     fits: Callable[[Path], bool] | None = None  # looks at what a folder, or the file, holds
@@ -92,9 +87,9 @@ def read_studies(
     path: str | os.PathLike[str],
     image_dir: str | os.PathLike[str] | None = None,
     source: str | None = None,
-    columns: Columns | None = None,
+    columns: layout.Columns | None = None,
     need_images: bool = True,
-) -> Studies:
+) -> studies.Studies:
     """Read a source of studies.
 
     Parameters
@@ -131,16 +126,17 @@ def read_studies(
         The path is absent, of no known kind, or cannot be used; `source` or `columns` is wrong.
     """
     known: dict[str, str] = {}  # the addresses of folders that were fetched
-    origin, images = local(path, known), None if image_dir is None else local(image_dir, known, tables=False)
-    with naming(known):
+    origin = stores.local(path, known)
+    images = None if image_dir is None else stores.local(image_dir, known, tables=False)
+    with stores.naming(known):
         frame = _read(origin, images, source, columns, need_images)
-    note_outlines(frame, origin)
+    outlines.note_outlines(frame, origin)
     if known:
-        frame["images"] = [[addressed(image, known) for image in row] for row in frame["images"]]
+        frame["images"] = [[stores.addressed(image, known) for image in row] for row in frame["images"]]
     return frame
 
 
-def _read(origin: Path, images: Path | None, source: str | None, columns: Columns | None, need_images: bool) -> Studies:
+def _read(origin: Path, images: Path | None, source: str | None, columns: Any, need_images: bool) -> studies.Studies:
     if source is not None and source not in READERS:
         raise ConfigError(f"source {source!r} is unknown; choose one of {', '.join(READERS)}")
     if columns and source not in (None, "captions"):
@@ -150,12 +146,12 @@ def _read(origin: Path, images: Path | None, source: str | None, columns: Column
     if images is not None and not images.is_dir():
         raise DataError(f"{images}: is not a folder of images; check image_dir")
     root, found = _found(origin, READERS.get(source or ("captions" if columns else "")))
-    finder = ImageFinder(root if root.is_dir() else root.parent, images)
+    finder = lookup.ImageFinder(root if root.is_dir() else root.parent, images)
     if not need_images and found.source is CAPTIONS:
         columns = {"image": "", **(columns or {})}
-    with collected_seldom():
+    with studies.collected_seldom():
         more = (columns,) if columns else ()
-        frame = study_frame(found.source.read(found.source.to_open(found.path), finder, *more), origin)
+        frame = studies.study_frame(found.source.read(found.source.to_open(found.path), finder, *more), origin)
     frame.attrs.update(source=found.source.name, other_sources=list(found.others), path=str(found.path))
     return frame
 

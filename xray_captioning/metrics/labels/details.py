@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,9 @@ _ABOVE_CARINA = re.compile(r"(\d+(?:\.\d+)?) ?(cm|mm|centimeters?) (?:\w+ ){0,2}
 
 
 def sides_of(words: str, hits: list[Hit], stops: list[int]) -> list[frozenset[str]]:
-    """Return the sides named in each finding's part of the sentence. Findings of one list share a side, as do one and
-    another that explains it ("left opacity suggesting atelectasis"); "left effusion and emphysema": not the latter.
-    """
+    """Return the sides named in each finding's part of the sentence."""
+    # Findings of one list share a side, as do one and another that explains it ("left opacity suggesting atelectasis");
+    # of "left effusion and emphysema" the latter has none.
     alone = [hit.finding in DIFFUSE for hit in hits]
     parts = [_named_sides(words[a:b]) for a, b in parts_of(words, hits, stops)]
     between = [(one.end, max(one.end, two.start)) for one, two in pairwise(hits)]
@@ -100,12 +100,9 @@ def device_of(words: str, start: int, end: int, part: tuple[int, int]) -> str | 
 def placement_of(device: str | None, clause: str) -> str | None:
     """Return "satisfactory" or "malpositioned" as a clause calls a device's place, else None."""
     clause = _pattern(_kinds()["any"]["denied"]).sub(" ", clause)
-    called = [  # by where they end, then by length: "not in good position" is longer
-        (match.end(), len(match[0]), verdict)
-        for kind in ("any", device or "any")
-        for verdict in (SATISFACTORY, MALPOSITIONED)
-        for match in _found(kind, verdict, clause)
-    ]
+    asked = product(("any", device or "any"), (SATISFACTORY, MALPOSITIONED))
+    # By where they end, then by length: "not in good position" is longer.
+    called = [(m.end(), len(m[0]), verdict) for kind, verdict in asked for m in _found(kind, verdict, clause)]
     limits = _kinds()[device or "any"].get("cm_above_carina", [])
     for match in _ABOVE_CARINA.finditer(clause) if limits else ():
         height = float(match[1]) / (10 if match[2] == "mm" else 1)

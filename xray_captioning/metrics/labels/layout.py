@@ -94,9 +94,8 @@ def _signs(text: str) -> str:
 
 
 def _seen(text: str) -> str:
-    """Return a report without what was known or asked before anybody looked at the image. Findings
-    without a heading begin at an empty line, or behind the first sentence ("Reason: fever.").
-    """
+    """Return a report without what was known or asked before anybody looked at the image."""
+    # Findings without a heading begin at an empty line, or behind the first sentence ("Reason: fever.").
     from xray_captioning.text.headings import headings  # reads its words, which few texts need
 
     # "Compared to the prior study: the effusion is larger" is a sentence.

@@ -14,7 +14,6 @@ from xray_captioning.metrics.labels.spelling import LONGEST, Kept, Spelling
 
 PRESENT, DENIED, UNCERTAIN = 1, 0, -1
 OTHER = "Other"  # abnormalities without a name of their own: only "No Finding" is held against them
-
 # What is never gone, so that "prior" does not make it history.
 LASTING = frozenset({"Fracture", "Granuloma", "Scoliosis", "Emphysema", "Pleural Other", "Support Devices", OTHER})
 
@@ -114,10 +113,8 @@ def normal(raw: str, spelling: Spelling) -> list[str]:
     """Return the words of a statement in standard spelling, an answer of a form as a sentence."""
     tokens = list(chain.from_iterable(map(spelling.__getitem__, raw.split())))
     if not _REWRITTEN.isdisjoint(tokens):
-        words = _RELATIVE.sub(
-            "", _ABSENT.sub("no ", _FORM.sub(lambda found: _ANSWERED[str(found.lastgroup)], " ".join(tokens)))
-        )
-        tokens = words.split(" ")
+        words = _FORM.sub(lambda found: _ANSWERED[str(found.lastgroup)], " ".join(tokens))
+        tokens = _RELATIVE.sub("", _ABSENT.sub("no ", words)).split(" ")
     return tokens
 
 
@@ -253,13 +250,8 @@ def _cues(i: int, hits: list[Hit], words: str, scope: Scope, linked: list[int], 
     """Return all cues before a hit in its clause, and the first behind it that reaches it."""
     start, _, end, _, _ = hits[i]
     first, last = _clause(hits[i], scope.stops, len(words)) if scope.stops else (0, len(words))
-    own = [
-        cue
-        for cue in scope.before
-        if first <= cue.start
-        and cue.end <= start
-        and (cue.reach == "before" or _beside(hits[i], words[cue.end : start]))
-    ]
+    near = [cue for cue in scope.before if first <= cue.start and cue.end <= start]
+    own = [cue for cue in near if cue.reach == "before" or _beside(hits[i], words[cue.end : start])]
     if len(own) > 1:
         denials = [cue for cue in own if cue.kind in ("denied", "no new")]
         own = [cue for cue in own if cue not in denials[:-1]]  # "no new opacity , no effusion"
