@@ -4,7 +4,6 @@ earlier paraphrases are used more often, because people have favourite words.
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
 
 import numpy as np
 
@@ -52,7 +51,10 @@ def _write_findings(study: PhantomStudy, rng: np.random.Generator) -> str:
         choices = ("absent", "Consolidation") if effusion else ("normal", "lungs")
         spoken["lungs"] = [_pick(*choices, study, rng)]
     room = _LONGEST - sum(map(len, spoken.values()))
-    for row in _further_negatives(study)[:room]:
+    present = {finding.name for finding in study.findings}
+    absent = [row for row in _SENTENCES["negatives"] if present.isdisjoint(row["unless"])]
+    worth_saying = [row for row in absent if "beside" not in row or not present.isdisjoint(row["beside"])]
+    for row in worth_saying[:room]:
         if rng.random() < 0.6:
             spoken[row["system"]].append(_pick(row["of"], row["name"], study, rng))
     return " ".join([*chain(*spoken.values()), *_remarks(study, rng)])
@@ -83,13 +85,6 @@ def _indication(study: PhantomStudy, rng: np.random.Generator) -> tuple[str, str
     told = _choose(direct, rng).format(noun) if rng.random() < 0.5 else _choose(_RARE["complaints"][name], rng)
     denied = misled and noun in told and rng.random() < CHANCES["answered"]
     return told, _choose(_RARE["about"]["denied"], rng).format(noun) if denied else ""
-
-
-def _further_negatives(study: PhantomStudy) -> list[dict[str, Any]]:
-    """What else is truly absent and worth saying."""
-    present = {finding.name for finding in study.findings}
-    absent = [row for row in _SENTENCES["negatives"] if present.isdisjoint(row["unless"])]
-    return [row for row in absent if "beside" not in row or not present.isdisjoint(row["beside"])]
 
 
 def _phrase(finding: Finding, study: PhantomStudy, rng: np.random.Generator) -> str:
