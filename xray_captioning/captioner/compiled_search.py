@@ -24,6 +24,8 @@ KEPT = 16
 WORTH_FUSING = 500
 
 Search = Callable[..., SearchResult]
+Size = int | None
+Draw = Sampling | None
 
 
 class CompiledSearch:
@@ -33,12 +35,7 @@ class CompiledSearch:
         self._compiled = lru_cache(KEPT)(partial(_Compiled, model))
 
     def prepare(
-        self,
-        rules: Rules,
-        beam_size: int = 1,
-        length_penalty: float = 0.0,
-        sampling: Sampling | None = None,
-        total: int | None = None,
+        self, rules: Rules, beam_size: int = 1, length_penalty: float = 0.0, sampling: Draw = None, total: Size = None
     ) -> Search:
         """Return a function from `Features` of up to ``BATCH_SIZES[-1]`` studies, and context, to a `SearchResult`."""
         # A beam of 1 is greedy search, or sampling where that is given; `total` is how many studies will be searched,

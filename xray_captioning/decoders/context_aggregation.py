@@ -137,7 +137,10 @@ class ContextAggregation(keras.layers.Layer):
         mask = ops.cast(features.mask, "bool")[..., None]
         regions = ops.where(mask, ops.cast(features.regions, self.compute_dtype), 0)
         maps = ops.reshape(regions, (-1, self.grid[1] * self.grid[2], shape[-1]))
-        context = self._selected(self.fusion(self._flow(maps)))
+        fused = self.fusion(self._flow(maps))
+        weights = self.selection(ops.mean(fused, axis=1, keepdims=True))
+        context = fused * ops.sigmoid(self.norms[1](weights) if self.refined else weights)
+        context = context if self.refined else fused + context
         regions = regions + ops.cast(self.gain, regions.dtype) * ops.reshape(context, shape)
         return Features(ops.where(mask, regions, 0), features.mask)
 
@@ -149,12 +152,6 @@ class ContextAggregation(keras.layers.Layer):
             flow = context(maps, flow)
             total = total + flow
         return total
-
-    def _selected(self, fused: Any) -> Any:
-        weights = self.selection(ops.mean(fused, axis=1, keepdims=True))
-        if self.refined:
-            return fused * ops.sigmoid(self.norms[1](weights))
-        return fused + fused * ops.sigmoid(weights)
 
 
 @registered

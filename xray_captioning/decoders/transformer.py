@@ -8,6 +8,8 @@ from xray_captioning.backend import keras, ops, registered
 from xray_captioning.decoders.decoder import Features, State, WordDecoder, masked_softmax
 from xray_captioning.decoders.recurrence import Words
 
+Pair = tuple[Any, Any]  # keys and values, (B, H, S, D) each
+
 
 @registered
 class CachedAttention(keras.layers.Layer):
@@ -16,11 +18,9 @@ class CachedAttention(keras.layers.Layer):
     def __init__(self, heads: int, width: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.heads, self.width = heads, width
-        dtype = self.dtype_policy
-        self.query = keras.layers.Dense(width, name="query", dtype=dtype)
-        self.key = keras.layers.Dense(width, name="key", dtype=dtype)
-        self.value = keras.layers.Dense(width, name="value", dtype=dtype)
-        self.output_layer = keras.layers.Dense(width, name="output", dtype=dtype)
+        names = ("query", "key", "value", "output")
+        made = [keras.layers.Dense(width, name=name, dtype=self.dtype_policy) for name in names]
+        self.query, self.key, self.value, self.output_layer = made
 
     def build(self, x_shape: Any, source_shape: Any) -> None:
         self.query.build(x_shape)
@@ -28,11 +28,11 @@ class CachedAttention(keras.layers.Layer):
         self.value.build(source_shape)
         self.output_layer.build(x_shape)
 
-    def memory(self, source: Any, words: Words | None = None) -> tuple[Any, Any]:
+    def memory(self, source: Any, words: Words | None = None) -> Pair:
         """Return keys and values (B, H, S, D) of a source (B, S, channels), or rows of `words`."""
         return self._split(self.key(source), words), self._split(self.value(source), words)
 
-    def call(self, x: Any, memory: tuple[Any, Any], mask: Any, words: Words | None = None) -> tuple[Any, Any]:
+    def call(self, x: Any, memory: Pair, mask: Any, words: Words | None = None) -> tuple[Any, Any]:
         """Attend from x (B, T, width), or rows of `words`, to a memory where ``mask`` (B or 1, T or 1, S) is True: the
         output, alike, and the float32 weights (B, T, S), their mean over heads.
         """
@@ -77,19 +77,12 @@ class Block(keras.layers.Layer):
         self.expand.build(x_shape)
         self.contract.build((*x_shape[:-1], 4 * x_shape[-1]))
 
-    def past(self, x: Any, words: Words | None = None) -> tuple[Any, Any]:
+    def past(self, x: Any, words: Words | None = None) -> Pair:
         """Return this block's self-attention keys and values of x (B, T, width), or rows."""
         return self.self_attention.memory(self.norms[0](x), words)
 
     def call(
-        self,
-        x: Any,
-        past: tuple[Any, Any],
-        past_mask: Any,
-        image: tuple[Any, Any],
-        image_mask: Any,
-        training: bool | None = None,
-        words: Words | None = None,
+        self, x: Any, past: Pair, past_mask: Any, image: Pair, image_mask: Any, training: Any = None, words: Any = None
     ) -> tuple[Any, Any]:
         """Return the block's output (B, T, width), or rows, and its weights (B, T, R)."""
         drop = self.dropout
@@ -210,7 +203,7 @@ class Transformer(WordDecoder):
             x, _ = block(x, past, causal, image, mask, training=training, words=words)
         return self.norm(x)
 
-    def _images(self, features: Features) -> list[tuple[Any, Any]]:
+    def _images(self, features: Features) -> list[Pair]:
         regions = ops.cast(features.regions, self.compute_dtype)
         return [block.cross_attention.memory(regions) for block in self.blocks]
 

@@ -14,16 +14,12 @@ import numpy as np
 
 from xray_captioning.backend import compiled, keras, ops, registered, replicas, seeded, training_scope
 from xray_captioning.config import Config
-from xray_captioning.data import datasets
+from xray_captioning.data import datasets, provenance, targets
 from xray_captioning.data.features import Array
-from xray_captioning.data.provenance import choose_split, open_studies, record_training
 from xray_captioning.data.splits import Split, data_digest, group_ids
 from xray_captioning.data.studies import Studies, with_images
-from xray_captioning.data.targets import study_images
-from xray_captioning.encoders import Encoder, FindingModel, saved
+from xray_captioning.encoders import Encoder, FindingModel, encoding, parts, saved
 from xray_captioning.encoders.encoder import mean_region, pooled_evidence
-from xray_captioning.encoders.encoding import cached_pixels, kept_inputs
-from xray_captioning.encoders.parts import cut
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_write, progress, say
 from xray_captioning.metrics.classification import classification_table, frequent_findings
@@ -88,19 +84,19 @@ def train_encoder(
     with run, seeded(config.encoder_training.seed):
         weights = saved.weights_of(config, weights)
         before = saved.trained_before(None if saved.is_network(weights) else weights)
-        studies, described = open_studies(studies)
+        studies, described = provenance.open_studies(studies)
         usable = with_images(studies)
         if usable.empty:
             raise DataError(f"none of {len(studies)} studies has an image on disk; check the folder")
         names, labels = finding_labels(usable)
-        split = choose_split(studies, usable, config, split, {weights: before}, cache=cache)
+        split = provenance.choose_split(studies, usable, config, split, {weights: before}, cache=cache)
         rows = {part: np.flatnonzero(usable["study_id"].isin(i)) for part, i in split.parts.items()}
         if not len(rows["train"]):
             raise DataError("the training part of the split is empty; give more studies or fractions")
         encoder = saved.new_encoder(config, weights, names)
         run.claim(usable, split, weights)
         table = _fitted(encoder, _LabelledStudies(usable, labels, rows), run, cache)
-        encoder.trained_on = record_training(studies, split, cache).including(before)
+        encoder.trained_on = provenance.record_training(studies, split, cache).including(before)
         data = {"digest": data_digest(studies), **{f"{part}_studies": len(n) for part, n in rows.items()}}
         described = {**described, **(about or {}), "data": data, "rows": table}
         saved.save_encoder(out, config, encoder, described)
@@ -185,7 +181,7 @@ def _parts(encoder: Encoder, config: Config) -> tuple[Any, Any]:
     """Return the part of a network that stays as it is, and the other where that gets kept outputs of the first."""
     if not (name := config.encoder_training.trainable_from):
         return None, None
-    lower, upper = cut(encoder, name)
+    lower, upper = parts.cut(encoder, name)
     return lower, None if config.image.augment else upper
 
 
@@ -255,9 +251,9 @@ def _more(given: _LabelledStudies, encoder: Encoder, config: Config) -> dict[str
 
 def _datasets(given: _LabelledStudies, config: Config, cache: Path | None, lower: Any) -> Batches:
     image, options, data = config.image, config.encoder_training, {}
-    images = study_images(given.studies, config)
-    pixels = cached_pixels(images, config, cache)
-    kept = kept_inputs(images, pixels, lower, config, cache) if lower else None
+    images = targets.study_images(given.studies, config)
+    pixels = encoding.cached_pixels(images, config, cache)
+    kept = encoding.kept_inputs(images, pixels, lower, config, cache) if lower else None
     for name, rows in {**given.rows, "unvaried": given.rows["train"]}.items():
         chosen, training = [images[i] for i in rows], name == "train"
         varied, seed = image.augment and training, options.seed if training else None

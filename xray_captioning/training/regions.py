@@ -7,9 +7,8 @@ import numpy as np
 
 from xray_captioning.captioner.evidence import region_offset
 from xray_captioning.config import Config
-from xray_captioning.data import outlines
+from xray_captioning.data import outlines, targets
 from xray_captioning.data.features import Array
-from xray_captioning.data.targets import study_images
 from xray_captioning.encoders import Encoder
 from xray_captioning.errors import DataError
 
@@ -19,7 +18,7 @@ def outlined_cells(studies: Any, encoder: Encoder, config: Config) -> Array:
     known, (rows, columns), image = outlines.read_outlines(studies), encoder.grid, config.image
     cells = np.zeros((len(studies), image.views, rows, columns, len(encoder.findings)), bool)
     offset = region_offset(encoder.encode, config, encoder.grid)
-    for row, name, shown in zip(cells, studies["study_id"], study_images(studies, config)):
+    for row, name, shown in zip(cells, studies["study_id"], targets.study_images(studies, config)):
         for view, path in enumerate(shown):
             for one in known.get((name, Path(path or "").name), []):
                 seen = outlines.moved(outlines.seen_of(str(path), image.size, image.resize), offset)
