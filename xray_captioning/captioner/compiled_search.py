@@ -62,8 +62,6 @@ class CompiledSearch:
 
 
 class _Compiled:
-    """One compiled search, for batches of any size: fixed are its arguments; all else are arrays."""
-
     # The width is with how many candidates a step of sampling works, 0 being all and None no sampling.
 
     def __init__(self, model: Any, rules: Rules, beam_size: int, width: int | None, fused: bool):

@@ -44,7 +44,6 @@ class Convolution(keras.layers.Layer):
         self.norm.build((None, None, None, self.channels))
 
     def call(self, maps: Any) -> Any:
-        """Return maps (N, rows * columns, channels)."""
         maps = ops.reshape(maps, (-1, self.rows, self.columns, maps.shape[-1]))
         maps = ops.relu(self.norm(self.convolution(maps)))
         return ops.reshape(maps, (-1, self.rows * self.columns, self.channels))
@@ -169,7 +168,6 @@ class ChainedContext(GlobalAttention):
         super().build(features_shape, tokens_shape)
 
     def start(self, features: Features) -> State:
-        """Return zero hidden state, the regions with their context, and their keys."""
         return super().start(self.context(features))
 
 

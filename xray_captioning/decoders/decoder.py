@@ -72,7 +72,6 @@ class WordDecoder(Decoder):
     """
 
     def add_embedding(self, width: int) -> None:
-        """Make the layer of word vectors, ``width`` numbers for each word."""
         self.embedding = keras.layers.Embedding(self.vocabulary_size, width, name="embedding", dtype=self.dtype_policy)
 
     def add_logits(self, dropout: float, tied: bool, bias: bool = True) -> None:
@@ -87,7 +86,6 @@ class WordDecoder(Decoder):
         return self.logits(self.hidden(features, tokens, training, packed))
 
     def build_words(self, units: int) -> None:
-        """Build both layers, for hidden vectors of ``units`` channels."""
         self.embedding.build((None, None))
         self.logits.build((None, None, units))
 

@@ -35,7 +35,6 @@ class LanguageModel(NamedTuple):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The fields of the model's configuration that these weights decide."""
         depth = 1 + max(int(name.split(".")[1]) for name in self.layers if name != "ln_f")
         return {"units": self.words.shape[1], "layers": depth, "heads": self.heads}
 

@@ -55,7 +55,6 @@ class RecurrentDecoder(WordDecoder):
         return ops.cast(x, keras.backend.result_type(self.compute_dtype, "float32"))
 
     def merged(self, hidden: Any, image: Any) -> Any:
-        """Return what the logits are made of."""
         return hidden
 
 

@@ -185,7 +185,6 @@ class Transformer(WordDecoder):
         return state["time"] * captions + ops.arange(rows) % captions
 
     def hidden(self, features: Features, tokens: Any, training: bool | None, packed: bool = False) -> Any:
-        """Return the last block's output (batch, time, units), or packed rows of it."""
         words = Words(tokens, packed=True) if packed else None
         time = tokens.shape[1] or ops.shape(tokens)[1]
         places = ops.arange(time)

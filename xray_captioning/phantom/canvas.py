@@ -137,7 +137,6 @@ def mottle(size: int, rng: np.random.Generator) -> Field:
 
 
 def _window(tile: Field, size: int, rng: np.random.Generator) -> Field:
-    """A random square of the tile, enlarged where the tile is too small."""
     side = min(size, len(tile) // 2)
     row, column = rng.integers(0, len(tile) - side, 2)
     part = tile[row : row + side, column : column + side]

@@ -61,7 +61,6 @@ def _write_findings(study: PhantomStudy, rng: np.random.Generator) -> str:
 
 
 def _remarks(study: PhantomStudy, rng: np.random.Generator) -> Iterator[str]:
-    """Sentences on what has resolved, and some on what is no finding."""
     for finding in study.scene.resolved:
         side = f"{finding.side} " if finding.side else ""
         what = "removed" if finding.kind else "resolved"
@@ -99,7 +98,6 @@ def _phrase(finding: Finding, study: PhantomStudy, rng: np.random.Generator) -> 
 
 
 def _sentence(finding: Finding, study: PhantomStudy, rng: np.random.Generator) -> str:
-    """A whole sentence: one of its own, or the phrase of an impression in a frame."""
     name = finding.kind or finding.name
     own = name in _SENTENCES["sentences"] or (study.scene.difficulty and name in _RARE["sentences"])
     if own and finding.side != BILATERAL and not finding.change and rng.random() < 0.6:

@@ -132,7 +132,6 @@ def _draw_views(figure: Any, example: Example, left: float, top: float) -> None:
 
 
 def _draw_words(axis: Any, example: Example, places: Sequence[int]) -> None:
-    """Draw the attention of words on the view that they look at most."""
     view = max(views := example.attended_views(places), key=lambda view: view.share)
     axis.imshow(overlay(view, strongest(views)))
     said = _cut(" ".join(example.words[place] for place in places), 0.9 * SIDE)
@@ -158,7 +157,6 @@ def _fit_title(axis: Any, word: str, side: float) -> None:
 
 
 def _texts(example: Example, width: float, name_width: float) -> Texts:
-    """Return name, lines and colour of everything that was written, fitted to widths."""
     named = [("reference", example.reference), *example.captions.items()]
     colours = itertools.cycle(("black", *COLOURS[:4]))
     return [(_cut(name, name_width), _wrap(text, width), colour) for (name, text), colour in zip(named, colours)]

@@ -245,7 +245,6 @@ def evaluate_calibration(
 
 
 def _selective(calibration: Calibration, search: DecodingConfig, written: Sentences) -> dict[str, Any]:
-    """Return the selective risk of a search, by the confidence that is stated, or else the mean probability."""
     known = [calibration.confidence(value, search) for value in written.log_probabilities.tolist()]
     order: Any = np.exp(written.log_probabilities) if None in known else known
     found = selective_risk(order, written.right, written.studies)

@@ -262,7 +262,6 @@ def _trained(usable: Studies, given: _Material, run: RunFolder, split: Split) ->
 
 
 def _fit(captioner: Captioner, data: Batches, run: RunFolder, findings: int, written: Sequence[Any]) -> None:
-    """Fit a captioner's model as its configuration says, in the precision it says."""
     config, encoder, captions = captioner.config, captioner.encoder, captioner.model
     options, fitted = config.training, captions
     tuned = encoder if options.encoder_learning_rate else None

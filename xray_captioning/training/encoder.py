@@ -142,7 +142,6 @@ class _LabelledStudies(NamedTuple):
 
 
 def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Path | None) -> list[dict[str, Any]]:
-    """Fit an encoder, and return what is measured of it on the test part."""
     options, (lower, upper) = run.config.encoder_training, _parts(encoder, run.config)
     if lower and not upper:
         say("the frozen layers are computed in each step, as images vary: their outputs are kept without image.augment")

@@ -26,7 +26,6 @@ class Averaged(keras.Model):
         return [self.mean_loss, *(m for m in super().metrics if m.name != "loss")]
 
     def compute_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, training: bool = True) -> Any:
-        """Return this device's part of a batch's mean loss."""
         weights = ops.ones(ops.shape(y)[:1]) if sample_weight is None else sample_weight
         count = x["count"][0] if "count" in x else ops.sum(weights)  # of all devices
         weights = ops.divide_no_nan(weights, count)

@@ -62,7 +62,6 @@ class Rewarded(CaptionWriter):
         self.tokens: Array | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Sample captions for this epoch, if it is one of the last."""
         options = self.captioner.config.training
         if epoch >= options.plain_epochs:
             self.tokens = self._sampled(int(np.random.SeedSequence([options.seed, epoch]).generate_state(1)[0]))

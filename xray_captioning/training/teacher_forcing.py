@@ -152,7 +152,6 @@ class TwoRates(keras.optimizers.AdamW):
         return {**super().get_config(), "slow": self.slow, "ratio": self.ratio}
 
     def build(self, variables: Any) -> None:
-        """Decide each variable's rate, and whether it decays."""
         is_slow = [v.path in self.slow for v in variables]
         self.rates = [self.ratio if slow else 1.0 for slow in is_slow]
         self.exclude_from_weight_decay(
@@ -183,7 +182,6 @@ class WarmRestart(keras.optimizers.schedules.CosineDecay):
         self.start = start
 
     def __call__(self, step: Any) -> Any:
-        """Return the rate of a batch, counted from the first of the run."""
         return super().__call__(step - self.start)
 
     def get_config(self) -> dict[str, Any]:
