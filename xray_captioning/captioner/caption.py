@@ -57,9 +57,8 @@ class Caption(NamedTuple):
     alternatives : list of Alternative
         The other captions of a beam, best first.
     novelty : float or None
-        How much the study's images differ from those of the training, as a multiple of the
-        distance that one in a hundred further studies like the validation studies exceeds on
-        average. None where the bundle is not calibrated.
+        How much the study's images differ from those of the training, as a multiple of the distance that one in a
+        hundred further studies like the validation studies exceeds on average. None where the bundle is not calibrated.
     regions : list of Region, or None
         Where the findings that it names are seen. None where it was not measured for the bundle how
         often such regions are right, or they are so no more often than by chance.

@@ -86,7 +86,9 @@ def words(example: Example, most: int = 28) -> Any:
         left = MARGIN + (place % COLUMNS) * (side + GAP / 2)
         axes = [_axis(figure, left, top + number * side, side) for number in range(views)]
         _draw_word_over_views(axes, example, word, named=place % COLUMNS == 0)
-        _fit_title(axes[0], example.words[word], side)
+        said = example.words[word]  # a wide one is made smaller or cut; it is measured bold
+        size = FONT * min(1.0, max(side / _inches(said), 0.75))
+        axes[0].set_title(_cut(said, 1.2 * side * FONT / size), fontsize=size, pad=4, parse_math=False)
     return figure
 
 
@@ -147,13 +149,6 @@ def _draw_word_over_views(axes: Sequence[Any], example: Example, word: int, name
         if named:
             style = {"transform": axis.transAxes, "rotation": 90, "ha": "right", "va": "center"}
             axis.text(-0.04, 0.5, view.name, fontsize=FONT - 1.5, **style)
-
-
-def _fit_title(axis: Any, word: str, side: float) -> None:
-    """Write a word above a picture; a wide one is made smaller or cut."""
-    size = FONT * min(1.0, max(side / _inches(word), 0.75))
-    shown = _cut(word, 1.2 * side * FONT / size)  # it is measured bold
-    axis.set_title(shown, fontsize=size, pad=4, parse_math=False)
 
 
 def _texts(example: Example, width: float, name_width: float) -> Texts:

@@ -111,13 +111,12 @@ class TeacherForcing(Averaged):
         return ops.where(swapped, said, tokens)
 
 
-def _packed(logits: Any, x: Any, y: Any, weights: Any) -> tuple[Any, Any]:
+def _packed(logits: Any, x: Any, y: Any, weights: Any) -> Any:
     """Return y and weights (batch, time) as the rows that logits have, if they are packed."""
     if len(logits.shape) == 3:
         return y, weights
     words = Words(x["tokens"], packed=True)
-    y, weights = (words.rows(words.sorted(x)) for x in (y, weights))
-    return y, weights
+    return tuple(words.rows(words.sorted(part)) for part in (y, weights))
 
 
 @registered
