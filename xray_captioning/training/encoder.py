@@ -1,8 +1,5 @@
-"""Teach an encoder to classify findings: labels first, captions on frozen features after.
-
-A decoder trained jointly with an encoder from scratch collapses to the commonest sentences; one
-trained on the features of a finding classifier does not (Rajpurkar et al., arXiv:1711.05225, is
-the encoder of the published captioning models).
+"""Teach an encoder to classify findings: labels first, captions on frozen features after, as CheXNet
+(arXiv:1711.05225). A decoder that is trained jointly with an encoder from scratch collapses to the commonest sentences.
 """
 
 import json
