@@ -96,11 +96,9 @@ class Block(keras.layers.Layer):
 
 @registered
 class Transformer(WordDecoder):
-    """Causal self-attention over the words, cross-attention to the regions.
-
-    The keys and values of earlier words are kept in the state, so that a step costs the same however many words
-    there are. As Vaswani et al., arXiv:1706.03762; normalisation before each sub-layer as in Xiong et al.,
-    arXiv:2002.04745. ``units`` is the width of the blocks, ``maximum_length`` the most tokens of a caption.
+    """Causal self-attention over the words, cross-attention to the regions (arXiv:1706.03762), a normalisation before
+    each (arXiv:2002.04745). Keys and values of earlier words are kept in the state, so that a step costs the same
+    however many there are. ``units`` is the width of the blocks, ``maximum_length`` the most tokens of a caption.
     """
 
     # The two choices in which GPT-2 differs.
@@ -218,12 +216,10 @@ def _written(past: Any, new: Any, place: Any) -> Any:
 
 @registered
 class Gpt2(Transformer):
-    """GPT-2, each of whose blocks attends to the regions after it has attended to the words.
-
-    Learned positions, normalisation before each sub-layer and at the end, GELU by a hyperbolic tangent, logits from
-    the word vectors without a bias: where the cross-attention adds nothing, this is GPT-2 (Radford et al.,
-    "Language Models are Unsupervised Multitask Learners", 2019). Cross-attention is added to a pretrained one as in
-    Rothe et al., arXiv:1907.12461, by :func:`xray_captioning.decoders.language_model.load_language_model`.
+    """GPT-2 (Radford et al., "Language Models are Unsupervised Multitask Learners", 2019), where the cross-attention to
+    the regions, added to each block as in Rothe et al., arXiv:1907.12461, adds nothing: learned positions, GELU by a
+    hyperbolic tangent, logits from the word vectors without a bias;
+    :func:`xray_captioning.decoders.language_model.load_language_model`.
     """
 
     approximate_gelu = True

@@ -55,15 +55,13 @@ def calibrate(
     allow_worse: bool = False,
     given: StudyFeatures | None = None,
 ) -> Calibration:
-    """Fit confidence and novelty, as docs/confidence.md says.
+    """Fit confidence and novelty, as docs/confidence.md says, for `beam_sizes`, or the bundle's own and `BEAM_SIZES`.
 
-    Up to `FAMILIAR` studies of the training part are familiar. `part`, "val" or "test", or `others`
-    in its place give the usual distance from them, and which sentences are right; that the captioner
-    was trained on these is a ConfigError. The confidence holds for `beam_sizes`, or for the bundle's
-    own and `BEAM_SIZES`. Features of `studies` may be `given`.
-
-    It is a DataError if a part has no usable study, if more probable sentences are not right more
-    often, or if, by cross-fitting, the fit makes the probabilities worse, unless that is allowed.
+    Up to `FAMILIAR` studies of the training part are familiar. `part`, "val" or "test", or `others` in its place give
+    the usual distance from them, and which sentences are right; that the captioner was trained on these is a
+    ConfigError. It is a DataError if a part has no usable study, if more probable sentences are not right more often,
+    or if, by cross-fitting, the fit makes the probabilities worse, unless that is allowed. Features of `studies` may be
+    `given`.
     """
     usable = targets.usable_studies(studies, captioner.config, given)
     familiar = drawn_studies(part_studies(usable, split, "train"), FAMILIAR, seed)
