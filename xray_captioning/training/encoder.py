@@ -10,8 +10,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from xray_captioning.backend import compiled, keras, ops, registered, replicas, seeded, training_scope
+from xray_captioning.captioner.evidence import region_offset
 from xray_captioning.config import Config
-from xray_captioning.data import datasets, provenance, targets
+from xray_captioning.data import datasets, outlines, provenance, targets
 from xray_captioning.data.features import Array
 from xray_captioning.data.splits import Split, data_digest, group_ids
 from xray_captioning.data.studies import Studies, with_images
@@ -23,7 +24,6 @@ from xray_captioning.metrics.classification import classification_table, frequen
 from xray_captioning.training.captions import Batches, compile_model, fit
 from xray_captioning.training.labels import Labels, finding_labels, intercept_shift, prevalence, side_labels
 from xray_captioning.training.losses import Averaged, MaskedBinaryCrossentropy, evidence_outside
-from xray_captioning.training.regions import outlined_cells
 from xray_captioning.training.run_folder import RunFolder
 
 PENALTY = 1e-3  # scikit-learn's C: the smaller, the nearer to 0 are the weights of features
@@ -243,6 +243,22 @@ def _more(given: _LabelledStudies, encoder: Encoder, config: Config) -> dict[str
     if options.region_weight:
         more["cells"] = outlined_cells(studies, encoder, config)
     return more
+
+
+def outlined_cells(studies: Any, encoder: Encoder, config: Config) -> Array:
+    """Return in which regions findings are outlined: (studies, regions, findings) bool; none at all is a DataError."""
+    known, (rows, columns), image = outlines.read_outlines(studies), encoder.grid, config.image
+    cells = np.zeros((len(studies), image.views, rows, columns, len(encoder.findings)), bool)
+    offset = region_offset(encoder.encode, config, encoder.grid)
+    for row, name, shown in zip(cells, studies["study_id"], targets.study_images(studies, config)):
+        for view, path in enumerate(shown):
+            for one in known.get((name, Path(path or "").name), []):
+                seen = outlines.moved(outlines.seen_of(str(path), image.size, image.resize), offset)
+                if one.finding in encoder.findings:
+                    row[view, ..., encoder.findings.index(one.finding)] |= outlines.touched([one], encoder.grid, seen)
+    if not cells.any():
+        raise DataError("no finding is outlined on a training image; leave encoder_training.region_weight at 0")
+    return cells.reshape(len(studies), -1, len(encoder.findings))
 
 
 def _datasets(given: _LabelledStudies, config: Config, cache: Path | None, lower: Any) -> Batches:
