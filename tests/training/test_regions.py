@@ -13,7 +13,7 @@ from xray_captioning.backend import keras, ops
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.encoders import Encoder
 from xray_captioning.errors import DataError
-from xray_captioning.training import regions
+from xray_captioning.training import encoder as training
 from xray_captioning.training.encoder import FindingsInTraining, train_encoder
 from xray_captioning.training.losses import evidence_outside
 
@@ -42,12 +42,12 @@ def outlined(phantoms, tmp_path):
 
 def test_a_region_is_outlined_if_an_outline_touches_what_it_sees(outlined, tiny_config, monkeypatch):
     encoder = Encoder("phantom_cnn", 64, findings=["Fracture", "Edema"])  # four rows, four columns
-    monkeypatch.setattr(regions, "region_offset", lambda *_: (0.0, 0.0))
-    cells = regions.outlined_cells(outlined("Edema", "Granuloma", views=1), encoder, tiny_config)
+    monkeypatch.setattr(training, "region_offset", lambda *_: (0.0, 0.0))
+    cells = training.outlined_cells(outlined("Edema", "Granuloma", views=1), encoder, tiny_config)
     assert (cells.shape[1:], cells.dtype) == ((32, 2), bool)
     assert np.argwhere(cells[0]).tolist() == [[8, 1], [9, 1]]
-    monkeypatch.setattr(regions, "region_offset", lambda *_: (0.0, 0.125))  # regions see half a region to the right
-    cells = regions.outlined_cells(outlined("Edema", views=1), encoder, tiny_config)
+    monkeypatch.setattr(training, "region_offset", lambda *_: (0.0, 0.125))  # regions see half a region to the right
+    cells = training.outlined_cells(outlined("Edema", views=1), encoder, tiny_config)
     assert np.argwhere(cells[0]).tolist() == [[8, 1]]
 
 
@@ -55,7 +55,7 @@ def test_outlines_that_are_not_there_are_one_clear_error(outlined, tiny_config):
     encoder = Encoder("phantom_cnn", 64, findings=["Edema"])
     for studies in (outlined(), outlined("Fracture")):
         with pytest.raises(DataError, match=r"no finding is outlined on a training image; leave encoder_training\.r"):
-            regions.outlined_cells(studies, encoder, tiny_config)
+            training.outlined_cells(studies, encoder, tiny_config)
 
 
 def test_the_loss_of_outlines_is_how_little_of_the_evidence_lies_in_them():

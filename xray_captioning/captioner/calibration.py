@@ -1,8 +1,5 @@
-"""Calibration: the confidence of a caption's sentences, and the novelty of a study's images.
-
-A bundle has both after ``xray-captioning calibrate``; docs/confidence.md defines them, and
-`xray_captioning.training.calibration` fits them. Confidence is that of Platt (1999), a line for each
-search; novelty that of Lee et al. (2018), with one Gaussian instead of one a class.
+"""Calibration, if a bundle has it: the confidence of a caption's sentences (Platt, 1999, a line for each search), and
+the novelty of a study's images (Lee et al., 2018, one Gaussian). docs/confidence.md defines both.
 """
 
 import io

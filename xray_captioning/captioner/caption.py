@@ -52,17 +52,14 @@ class Caption(NamedTuple):
         Of the whole caption, natural logarithm, end token included.
     sentences : list of Sentence
     attention : array, shape (words, views, rows, columns), float32, or None
-        Weight of each region while each word was chosen; they sum to 1 for each word. Where a
-        word has several tokens, their mean.
+        Weight of each region while each word was chosen, a mean over its tokens; they sum to 1 for each word.
     alternatives : list of Alternative
         The other captions of a beam, best first.
     novelty : float or None
-        How much the study's images differ from those of the training, as a multiple of the
-        distance that one in a hundred further studies like the validation studies exceeds on
-        average. None where the bundle is not calibrated.
+        How much the images differ from those of the training, as a multiple of the distance that one in a hundred
+        further studies exceeds on average. None where the bundle is not calibrated.
     regions : list of Region, or None
-        Where the findings that it names are seen. None where it was not measured for the bundle how
-        often such regions are right, or they are so no more often than by chance.
+        Where the findings that it names are seen. None unless the bundle measured that these are right, above chance.
     """
 
     text: str

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle, write_bundle, write_texts
 from xray_captioning.captioner import calibration as applied
 from xray_captioning.captioner.caption import Alternative, Caption, Sentence, spelled_sentences, word_means, words_of
-from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch
+from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch, Draw, Size
 from xray_captioning.captioner.evidence import grounded, offset_of
 from xray_captioning.captioner.graphs import BATCH, GraphModel
 from xray_captioning.captioner.studies import Studies, Study, Told, Views, arranged_studies, with_context
@@ -26,13 +26,10 @@ from xray_captioning.data.images import Image
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.splits import Split
 from xray_captioning.errors import ConfigError
-from xray_captioning.search import Rules, Sampling, SearchResult
+from xray_captioning.search import Rules, SearchResult
 from xray_captioning.text.cleaning import prettify
 from xray_captioning.text.token_ids import TokenIds
 from xray_captioning.text.tokenizer import load_tokenizer
-
-Size = int | None
-Draw = Sampling | None
 
 
 class Captioner:

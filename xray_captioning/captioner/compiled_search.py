@@ -24,6 +24,8 @@ KEPT = 16
 WORTH_FUSING = 500
 
 Search = Callable[..., SearchResult]
+Size = int | None
+Draw = Sampling | None
 
 
 class CompiledSearch:
@@ -33,12 +35,7 @@ class CompiledSearch:
         self._compiled = lru_cache(KEPT)(partial(_Compiled, model))
 
     def prepare(
-        self,
-        rules: Rules,
-        beam_size: int = 1,
-        length_penalty: float = 0.0,
-        sampling: Sampling | None = None,
-        total: int | None = None,
+        self, rules: Rules, beam_size: int = 1, length_penalty: float = 0.0, sampling: Draw = None, total: Size = None
     ) -> Search:
         """Return a function from `Features` of up to ``BATCH_SIZES[-1]`` studies, and context, to a `SearchResult`."""
         # A beam of 1 is greedy search, or sampling where that is given; `total` is how many studies will be searched,
@@ -65,8 +62,6 @@ class CompiledSearch:
 
 
 class _Compiled:
-    """One compiled search, for batches of any size: fixed are its arguments; all else are arrays."""
-
     # The width is with how many candidates a step of sampling works, 0 being all and None no sampling.
 
     def __init__(self, model: Any, rules: Rules, beam_size: int, width: int | None, fused: bool):

@@ -8,7 +8,6 @@ from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.evidence import evidence_maps
 from xray_captioning.captioner.studies import Study, arranged_studies, with_context
 from xray_captioning.data.encoding import finding_probabilities
-from xray_captioning.data.features import Array
 from xray_captioning.data.images import read_image
 from xray_captioning.data.resizing import opencv
 from xray_captioning.errors import DataError
@@ -64,7 +63,11 @@ def deletion_curves(
     shares = evidence_maps(method, captioner, features, [caption], [(0, named[0])], told)[0, : len(pixels)]
     there = np.array([one is not None for one in pixels])
     shares[~there] = -1  # the regions of a view that is missing are no steps
-    ranks = _of_pixels(np.argsort(np.argsort(-shares, axis=None)).reshape(shares.shape), image.size, captioner.offset)
+    ranks = np.argsort(np.argsort(-shares, axis=None)).reshape(shares.shape)
+    at = (np.arange(image.size) + 0.5) / image.size
+    sides = zip(captioner.offset, ranks.shape[1:])  # the region that sees a pixel gives it its rank
+    y, x = (((at - moved) * n).astype(int).clip(0, n - 1) for moved, n in sides)
+    ranks = ranks[:, y[:, None], x[None]]
     parts = np.linspace(0, 1, steps + 1)
 
     def curve(inside: list[Any], outside: list[Any]) -> list[dict[str, Any]]:
@@ -79,10 +82,3 @@ def deletion_curves(
         ]
 
     return {"deletion": curve(blurred, pixels), "insertion": curve(pixels, blurred)}
-
-
-def _of_pixels(ranks: Array, size: int, offset: tuple[float, float]) -> Array:
-    """Return the rank of the region that sees each pixel: (views, size, size) of (views, rows, columns)."""
-    at = (np.arange(size) + 0.5) / size
-    y, x = (((at - moved) * n).astype(int).clip(0, n - 1) for moved, n in zip(offset, ranks.shape[1:]))
-    return ranks[:, y[:, None], x[None]]

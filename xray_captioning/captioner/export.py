@@ -243,7 +243,6 @@ WRITERS = {"onnx": _write_onnx, "openvino": _write_openvino, "litert": _write_li
 
 
 def _compare(captioner: Any, exported: GraphEncoder, graphs: GraphModel, shown: Any, close: float) -> None:
-    """Raise BundleError where an exported network gives other numbers than Keras'."""
     encoder, model, image = captioner.encoder, captioner.model, captioner.config.image
     shape = (2 * image.views, image.size, image.size, 3)
     pixels = np.random.default_rng(0).random(shape, "float32")

@@ -44,7 +44,6 @@ class Convolution(keras.layers.Layer):
         self.norm.build((None, None, None, self.channels))
 
     def call(self, maps: Any) -> Any:
-        """Return maps (N, rows * columns, channels)."""
         maps = ops.reshape(maps, (-1, self.rows, self.columns, maps.shape[-1]))
         maps = ops.relu(self.norm(self.convolution(maps)))
         return ops.reshape(maps, (-1, self.rows * self.columns, self.channels))
@@ -137,7 +136,10 @@ class ContextAggregation(keras.layers.Layer):
         mask = ops.cast(features.mask, "bool")[..., None]
         regions = ops.where(mask, ops.cast(features.regions, self.compute_dtype), 0)
         maps = ops.reshape(regions, (-1, self.grid[1] * self.grid[2], shape[-1]))
-        context = self._selected(self.fusion(self._flow(maps)))
+        fused = self.fusion(self._flow(maps))
+        weights = self.selection(ops.mean(fused, axis=1, keepdims=True))
+        context = fused * ops.sigmoid(self.norms[1](weights) if self.refined else weights)
+        context = context if self.refined else fused + context
         regions = regions + ops.cast(self.gain, regions.dtype) * ops.reshape(context, shape)
         return Features(ops.where(mask, regions, 0), features.mask)
 
@@ -149,12 +151,6 @@ class ContextAggregation(keras.layers.Layer):
             flow = context(maps, flow)
             total = total + flow
         return total
-
-    def _selected(self, fused: Any) -> Any:
-        weights = self.selection(ops.mean(fused, axis=1, keepdims=True))
-        if self.refined:
-            return fused * ops.sigmoid(self.norms[1](weights))
-        return fused + fused * ops.sigmoid(weights)
 
 
 @registered
@@ -172,7 +168,6 @@ class ChainedContext(GlobalAttention):
         super().build(features_shape, tokens_shape)
 
     def start(self, features: Features) -> State:
-        """Return zero hidden state, the regions with their context, and their keys."""
         return super().start(self.context(features))
 
 

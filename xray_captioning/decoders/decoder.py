@@ -13,21 +13,19 @@ State = Any  # nested tensors; every leaf has a leading batch axis, so that sear
 class Decoder(keras.layers.Layer):
     """Features and tokens in, logits out.
 
-    A subclass defines ``start``, ``step`` and ``call``, and ``call`` must equal repeated ``step``. What does not
-    change while decoding is computed in ``start``. Search calls ``start`` and ``step`` directly, without
-    ``__call__``: a decoder therefore casts its inputs itself, and builds its sub-layers in ``build``, which is given
-    the shapes of the features, regions (batch, regions, channels) first, and of the tokens. Keras writes
-    the constructor's arguments into ``get_config`` as long as they are numbers, texts or tuples of them, so pass a
-    data type by its name.
+    A subclass defines ``start``, ``step`` and ``call``, and ``call`` must equal repeated ``step``. What does not change
+    while decoding is computed in ``start``. Search calls ``start`` and ``step`` directly, without ``__call__``: a
+    decoder therefore casts its inputs itself, and builds its sub-layers in ``build``, which is given the shapes of the
+    features, regions (batch, regions, channels) first, and of the tokens. Keras writes the constructor's arguments into
+    ``get_config`` as long as they are numbers, texts or tuples of them, so pass a data type by its name.
 
     The state is a dict. A decoder that attends to regions keeps the weights of the last step in
     its ``"attention"``, shape (batch, regions), summing to one.
 
-    Beam search calls ``step`` with one row for each beam; the rows of a study are neighbours. It
-    repeats and reorders the state to match, except for two entries that keep one row for each
-    study: ``"study"``, which no step changes, and ``"past"``, tensors (batch, heads, places,
-    width). A past has a place for each word that a caption may have, times the number of beams:
-    the beams of a study write next to each other, and the boolean ``"lineage"`` (rows, places)
+    Beam search calls ``step`` with one row for each beam; the rows of a study are neighbours. It repeats and reorders
+    the state to match, except for two entries that keep one row for each study: ``"study"``, which no step changes, and
+    ``"past"``, tensors (batch, heads, places, width). A past has a place for each word that a caption may have, times
+    the number of beams: the beams of a study write next to each other, and the boolean ``"lineage"`` (rows, places)
     says which places belong to the caption of a row. In this way no beam ever copies a past.
 
     Parameters
@@ -72,7 +70,6 @@ class WordDecoder(Decoder):
     """
 
     def add_embedding(self, width: int) -> None:
-        """Make the layer of word vectors, ``width`` numbers for each word."""
         self.embedding = keras.layers.Embedding(self.vocabulary_size, width, name="embedding", dtype=self.dtype_policy)
 
     def add_logits(self, dropout: float, tied: bool, bias: bool = True) -> None:
@@ -87,7 +84,6 @@ class WordDecoder(Decoder):
         return self.logits(self.hidden(features, tokens, training, packed))
 
     def build_words(self, units: int) -> None:
-        """Build both layers, for hidden vectors of ``units`` channels."""
         self.embedding.build((None, None))
         self.logits.build((None, None, units))
 

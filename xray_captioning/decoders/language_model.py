@@ -35,7 +35,6 @@ class LanguageModel(NamedTuple):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The fields of the model's configuration that these weights decide."""
         depth = 1 + max(int(name.split(".")[1]) for name in self.layers if name != "ln_f")
         return {"units": self.words.shape[1], "layers": depth, "heads": self.heads}
 
@@ -59,12 +58,10 @@ def resolve_language_model(config: Config) -> tuple[Config, LanguageModel | None
 
 
 def load_language_model(decoder: Gpt2, found: LanguageModel) -> None:
-    """Copy a language model's weights into a decoder of its sizes.
-
-    Only the attention to the image is new. Its last projection starts at zero (as in Flamingo, Alayrac et al.,
-    arXiv:2204.14198), so that the first captions are the language model's and the first gradients go to that
-    projection: noise added to every block would destroy what was learned before. The start token gets the vector of
-    the end of a text, after which GPT-2 begins a new one; padding gets the mean word vector, whose probability
+    """Copy a language model's weights into a decoder of its sizes, where only the attention to the image is new. Its
+    last projection starts at zero (as in Flamingo, arXiv:2204.14198), so that the first captions are the language
+    model's and the first gradients go there: noise in every block would destroy what was learned. The start token gets
+    the vector of the end of a text, after which GPT-2 begins a new one; padding the mean word vector, whose probability
     cannot exceed one divided by the number of words.
     """
     own = {"units": decoder.units, "layers": len(decoder.blocks), "heads": decoder.heads}

@@ -1,15 +1,13 @@
-"""Recurrent layers over whole captions, whose loops keep only what is sequential.
+"""Recurrent layers over whole captions, whose loops keep only what is sequential. What words add to the gates is
+computed before the loop, gradients of weights in single products after the loop that goes back: adding them up step by
+step takes as long as all the rest. Products are in the kernel's data type, everything else in that of the inputs.
 
-What words add to the gates is computed before the loop, in one product. The gradients of weights are single
-products after the loop that goes back; adding them up step by step, as a differentiated loop does, takes as long as
-all the rest. Products are in the kernel's data type, everything else in that of the inputs.
-
-Shapes below: T time, B batch (fewer at steps that some captions do not have), U units, R regions,
-A width of the attention, G = 3 U for a GRU and 4 U for an LSTM. A cell's ``forward`` takes
-``hidden @ kernel + bias`` (B, G or more), what a word adds (B, G) and the states, hidden first, and
-returns states and what ``backward`` needs. This takes the gradients of those states and sums over later steps; it
-returns the gradients of both inputs and of the states before, and the sums. ``sums`` returns what has their shapes
-(B, ...), ``gradients`` makes of them the gradients of what the cell was made from.
+Shapes below: T time, B batch (fewer at steps that some captions do not have), U units, R regions, A width of the
+attention, G = 3 U for a GRU and 4 U for an LSTM. A cell's ``forward`` takes ``hidden @ kernel + bias`` (B, G or more),
+what a word adds (B, G) and the states, hidden first, and returns states and what ``backward`` needs. This takes the
+gradients of those states and sums over later steps; it returns the gradients of both inputs and of the states before,
+and the sums. ``sums`` returns what has their shapes (B, ...), ``gradients`` makes of them the gradients of what the
+cell was made from.
 """
 
 from typing import Any

@@ -55,7 +55,6 @@ class RecurrentDecoder(WordDecoder):
         return ops.cast(x, keras.backend.result_type(self.compute_dtype, "float32"))
 
     def merged(self, hidden: Any, image: Any) -> Any:
-        """Return what the logits are made of."""
         return hidden
 
 
@@ -175,12 +174,9 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
 
 @registered
 class GlobalAttention(RecurrentDecoder):
-    """Show, attend and tell over a fixed set of regions, with a GRU.
-
-    At each step the energies of the regions are ``V tanh(W1 regions + W2 hidden)``; the context is their
-    softmax-weighted mean; the GRU reads context and word vector; a dense layer gives the logits. Additive attention
-    is that of Bahdanau et al., arXiv:1409.0473, section A.1.2, over image regions as in Xu et al.,
-    arXiv:1502.03044. ``attention`` is the width of its hidden layer.
+    """Attention over a fixed set of regions (arXiv:1502.03044), and a GRU that reads its context and a word vector. The
+    energies of the regions are ``V tanh(W1 regions + W2 hidden)`` (Bahdanau et al., arXiv:1409.0473, section A.1.2),
+    the context is their softmax-weighted mean; ``attention`` is the width of the hidden layer.
     """
 
     def __init__(self, vocabulary_size: int, attention: int = 512, **kwargs: Any) -> None:

@@ -8,6 +8,8 @@ from xray_captioning.backend import keras, ops, registered
 from xray_captioning.decoders.decoder import Features, State, WordDecoder, masked_softmax
 from xray_captioning.decoders.recurrence import Words
 
+Pair = tuple[Any, Any]  # keys and values, (B, H, S, D) each
+
 
 @registered
 class CachedAttention(keras.layers.Layer):
@@ -16,11 +18,9 @@ class CachedAttention(keras.layers.Layer):
     def __init__(self, heads: int, width: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.heads, self.width = heads, width
-        dtype = self.dtype_policy
-        self.query = keras.layers.Dense(width, name="query", dtype=dtype)
-        self.key = keras.layers.Dense(width, name="key", dtype=dtype)
-        self.value = keras.layers.Dense(width, name="value", dtype=dtype)
-        self.output_layer = keras.layers.Dense(width, name="output", dtype=dtype)
+        names = ("query", "key", "value", "output")
+        made = [keras.layers.Dense(width, name=name, dtype=self.dtype_policy) for name in names]
+        self.query, self.key, self.value, self.output_layer = made
 
     def build(self, x_shape: Any, source_shape: Any) -> None:
         self.query.build(x_shape)
@@ -28,11 +28,11 @@ class CachedAttention(keras.layers.Layer):
         self.value.build(source_shape)
         self.output_layer.build(x_shape)
 
-    def memory(self, source: Any, words: Words | None = None) -> tuple[Any, Any]:
+    def memory(self, source: Any, words: Words | None = None) -> Pair:
         """Return keys and values (B, H, S, D) of a source (B, S, channels), or rows of `words`."""
         return self._split(self.key(source), words), self._split(self.value(source), words)
 
-    def call(self, x: Any, memory: tuple[Any, Any], mask: Any, words: Words | None = None) -> tuple[Any, Any]:
+    def call(self, x: Any, memory: Pair, mask: Any, words: Words | None = None) -> tuple[Any, Any]:
         """Attend from x (B, T, width), or rows of `words`, to a memory where ``mask`` (B or 1, T or 1, S) is True: the
         output, alike, and the float32 weights (B, T, S), their mean over heads.
         """
@@ -77,19 +77,12 @@ class Block(keras.layers.Layer):
         self.expand.build(x_shape)
         self.contract.build((*x_shape[:-1], 4 * x_shape[-1]))
 
-    def past(self, x: Any, words: Words | None = None) -> tuple[Any, Any]:
+    def past(self, x: Any, words: Words | None = None) -> Pair:
         """Return this block's self-attention keys and values of x (B, T, width), or rows."""
         return self.self_attention.memory(self.norms[0](x), words)
 
     def call(
-        self,
-        x: Any,
-        past: tuple[Any, Any],
-        past_mask: Any,
-        image: tuple[Any, Any],
-        image_mask: Any,
-        training: bool | None = None,
-        words: Words | None = None,
+        self, x: Any, past: Pair, past_mask: Any, image: Pair, image_mask: Any, training: Any = None, words: Any = None
     ) -> tuple[Any, Any]:
         """Return the block's output (B, T, width), or rows, and its weights (B, T, R)."""
         drop = self.dropout
@@ -103,11 +96,9 @@ class Block(keras.layers.Layer):
 
 @registered
 class Transformer(WordDecoder):
-    """Causal self-attention over the words, cross-attention to the regions.
-
-    The keys and values of earlier words are kept in the state, so that a step costs the same however many words
-    there are. As Vaswani et al., arXiv:1706.03762; normalisation before each sub-layer as in Xiong et al.,
-    arXiv:2002.04745. ``units`` is the width of the blocks, ``maximum_length`` the most tokens of a caption.
+    """Causal self-attention over the words, cross-attention to the regions (arXiv:1706.03762), a normalisation before
+    each (arXiv:2002.04745). Keys and values of earlier words are kept in the state, so that a step costs the same
+    however many there are. ``units`` is the width of the blocks, ``maximum_length`` the most tokens of a caption.
     """
 
     # The two choices in which GPT-2 differs.
@@ -192,7 +183,6 @@ class Transformer(WordDecoder):
         return state["time"] * captions + ops.arange(rows) % captions
 
     def hidden(self, features: Features, tokens: Any, training: bool | None, packed: bool = False) -> Any:
-        """Return the last block's output (batch, time, units), or packed rows of it."""
         words = Words(tokens, packed=True) if packed else None
         time = tokens.shape[1] or ops.shape(tokens)[1]
         places = ops.arange(time)
@@ -210,7 +200,7 @@ class Transformer(WordDecoder):
             x, _ = block(x, past, causal, image, mask, training=training, words=words)
         return self.norm(x)
 
-    def _images(self, features: Features) -> list[tuple[Any, Any]]:
+    def _images(self, features: Features) -> list[Pair]:
         regions = ops.cast(features.regions, self.compute_dtype)
         return [block.cross_attention.memory(regions) for block in self.blocks]
 
@@ -226,12 +216,10 @@ def _written(past: Any, new: Any, place: Any) -> Any:
 
 @registered
 class Gpt2(Transformer):
-    """GPT-2, each of whose blocks attends to the regions after it has attended to the words.
-
-    Learned positions, normalisation before each sub-layer and at the end, GELU by a hyperbolic tangent, logits from
-    the word vectors without a bias: where the cross-attention adds nothing, this is GPT-2 (Radford et al.,
-    "Language Models are Unsupervised Multitask Learners", 2019). Cross-attention is added to a pretrained one as in
-    Rothe et al., arXiv:1907.12461, by :func:`xray_captioning.decoders.language_model.load_language_model`.
+    """GPT-2 (Radford et al., "Language Models are Unsupervised Multitask Learners", 2019), where the cross-attention to
+    the regions, added to each block as in Rothe et al., arXiv:1907.12461, adds nothing: learned positions, GELU by a
+    hyperbolic tangent, logits from the word vectors without a bias;
+    :func:`xray_captioning.decoders.language_model.load_language_model`.
     """
 
     approximate_gelu = True

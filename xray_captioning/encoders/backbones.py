@@ -32,7 +32,6 @@ class Backbone(NamedTuple):
 
     @property
     def published(self) -> bool:
-        """Whether it has published weights."""
         return self.normalisation is not None
 
 

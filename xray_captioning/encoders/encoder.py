@@ -94,7 +94,6 @@ class Encoder(keras.Model):
 
     @property
     def row(self) -> Backbone:
-        """How its backbone is built."""
         return find_backbone(self.name_of_backbone, self.network)
 
     @classmethod
@@ -223,7 +222,6 @@ class FindingModel(keras.Model):
         return self.encoder.classify(*self.seen(inputs, training))
 
     def seen(self, inputs: dict[str, Any], training: bool | None = None) -> tuple[Any, Any]:
-        """Return the features and their mask, as :meth:`Encoder.classify` takes them."""
         network = self._network() if training else self._upper()
         training = training and not self.keep_statistics
         features = self.encoder(inputs["images"], training=training, network=network)

@@ -173,7 +173,6 @@ class GivenFeatures:
         self.grid, self.channels, self.trained_on = tuple(grid), channels, trained_on
 
     def encode(self, images: Any, training: bool | None = None) -> Any:
-        """Refuse images."""
         raise ConfigError(f"this captioner was trained on features and {FEATURES_ONLY}")
 
 

@@ -1,9 +1,8 @@
-"""A network as it is trained: in parts, one behind the other, from one of them on, or each computed again on the way
-back; and on a CPU in fewer steps, faster and with less in memory.
+"""A network as it is trained: in parts, from one of them on, or each computed again on the way back; or `lean`.
 
-Keras makes batch normalisation of a dozen operations in float32, each of which reads or keeps a whole feature map.
-In `lean` it is one, with the ReLU and the convolution behind it a step that keeps its input alone: what the
-convolution was given is computed again on the way back (Pleiss et al., arXiv:1707.06990).
+Keras makes batch normalisation of a dozen operations in float32, each of which reads or keeps a whole feature map. In
+`lean` it is one, with the ReLU and the convolution behind it a step that keeps its input alone: what the convolution
+was given is computed again on the way back (Pleiss et al., arXiv:1707.06990).
 """
 
 import math

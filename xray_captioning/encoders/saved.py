@@ -302,7 +302,6 @@ def _pixels(said: Mapping[str, Any], where: Path, row: backbones.Backbone | None
 
 
 def _scheme(mean: Any, deviation: Any) -> str:
-    """Return the name of a scaling, or the numbers as a name."""
     given = tuple(tuple(float(x) for x in part) for part in (mean, deviation))
     known = [name for name, scheme in SCHEMES.items() if name != "caffe" and given == scheme]
     return known[0] if known else "/".join(",".join(f"{x:.8f}" for x in part) for part in given)

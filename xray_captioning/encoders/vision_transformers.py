@@ -1,9 +1,9 @@
-"""Vision Transformers: a region is a patch of the image; class token and registers are left out.
+"""Vision Transformers: a region is a patch of the image, as in the last hidden state, without class token and
+registers.
 
-First the original kind, with the names and weights of keras-hub. Then one network for what others
-publish, DINOv2, SigLIP, CLIP and ViT, of any size: its `Tower` is what a ``config.json`` says, its layers
-have the names of transformers' Dinov2, to which `named_alike` brings those of other layouts (of
-transformers, timm and open_clip, OpenAI). Regions are as the library's last hidden state has them.
+First the original kind, with the names and weights of keras-hub. Then one network for DINOv2, SigLIP, CLIP and ViT of
+any size: its `Tower` is what a ``config.json`` says, its layers have the names of transformers' Dinov2, to which
+`named_alike` brings those of other layouts (of transformers, timm and open_clip, OpenAI).
 """
 
 import re

@@ -3,7 +3,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
@@ -137,7 +137,6 @@ def mottle(size: int, rng: np.random.Generator) -> Field:
 
 
 def _window(tile: Field, size: int, rng: np.random.Generator) -> Field:
-    """A random square of the tile, enlarged where the tile is too small."""
     side = min(size, len(tile) // 2)
     row, column = rng.integers(0, len(tile) - side, 2)
     part = tile[row : row + side, column : column + side]
@@ -259,6 +258,14 @@ def add_hernia(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
     shown, edge = hernia.shown(canvas.view), 0.004 + 0.006 * study.scene.round
     density += np.float32(0.5 * shown) * canvas.blur(layer, edge)
     density *= 1 - np.float32(0.55 * shown) * canvas.blur(canvas.fill(canvas.layer(), [gas]), edge)
+
+
+def add_devices(canvas: Canvas, study: PhantomStudy, density: Field, draw: Callable[[Finding], Layer]) -> None:
+    """Add the devices of a study, which `draw` puts on a layer each."""
+    for device in study.each("Support Devices"):
+        layer = draw(device)
+        canvas.mark(device, layer)
+        density += np.float32(1.6 * device.strength) * canvas.blur(layer, 0.002)
 
 
 def by_disease(study: PhantomStudy, edema: float, emphysema: float) -> float:

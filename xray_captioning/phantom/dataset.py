@@ -1,8 +1,6 @@
-"""Synthetic two-view chest studies with known findings, written in the Kaggle layout.
-
-The phantoms are schematic radiographs drawn from lines and ellipses, not patients. As on every radiograph the
-patient's right is on the left of the frontal image (an L marks the patient's left); on the lateral image the
-patient looks to the left. `Problems` in the reports table is the truth, `MeSH` holds it with side, place and size.
+"""Synthetic two-view chest studies with known findings, drawn from lines and ellipses, in the Kaggle layout: `Problems`
+in the reports table is the truth, `MeSH` holds it with side, place and size. The patient's right is on the left of the
+frontal image (an L marks the left); on the lateral image the patient looks to the left.
 """
 
 import csv

@@ -54,7 +54,6 @@ def _anatomical_noise() -> Field:
 
 
 def _collimated(image: Layer, scene: Scene) -> Layer:
-    """Blacken what the collimator covers."""
     left, top, right, bottom = scene.borders
     corners = np.array([(left, top), (1 - right, top), (1 - right, 1 - bottom), (left, 1 - bottom)]) - 0.5
     angle = np.deg2rad(scene.skew)

@@ -33,7 +33,8 @@ def draw_frontal(study: PhantomStudy, size: int) -> tuple[Layer, list[Region]]:
     density -= np.float32(0.90 * shared.by_disease(study, 1.0, 1.10 / 0.90)) * air
     density += _bones(canvas, study, body)
     shared.add_hernia(canvas, study, density)
-    _add_devices(canvas, study, body, density)
+    rng_of_devices = study.stream("Support Devices")
+    shared.add_devices(canvas, study, density, lambda device: _device(canvas, device, body, rng_of_devices))
     exposure.add_mimics(canvas, study, density)
     image = exposure.expose(canvas, study, density, rng)
     return _side_marker(image, rng, study.scene.portable), canvas.regions
@@ -225,14 +226,6 @@ def _vertebrae(canvas: Canvas, layer: Layer, body: Anatomy) -> Points:
     canvas.fill(layer, middle[:, None] + _SHAPES["vertebra"], 75)
     canvas.fill(layer, canvas.ellipse(middle, (0.006, 0.010)), 120)
     return middle[4:19]
-
-
-def _add_devices(canvas: Canvas, study: PhantomStudy, body: Anatomy, density: Field) -> None:
-    rng = study.stream("Support Devices")
-    for device in study.each("Support Devices"):
-        layer = _device(canvas, device, body, rng)
-        canvas.mark(device, layer)
-        density += np.float32(1.6 * device.strength) * canvas.blur(layer, 0.002)
 
 
 def _device(canvas: Canvas, device: Finding, body: Anatomy, rng: np.random.Generator) -> Layer:

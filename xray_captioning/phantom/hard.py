@@ -73,7 +73,6 @@ def _position(body: Anatomy, scene: Scene, rng: Random) -> Anatomy:
 
 
 def _faint(finding: Finding, rng: Random, difficulty: float) -> Finding:
-    """Weaken a finding, and hide it in one view."""
     lost = rng.uniform(*TABLES["faint"].get(finding.name, TABLES["faint"]["usual"]))
     seen = {view: often.get(finding.name, 0) * difficulty for view, often in TABLES["one_view"].items()}
     chance = rng.random()
@@ -98,7 +97,6 @@ def _together(one: Finding, other: Finding) -> bool:
 
 
 def _devices(findings: tuple[Finding, ...], scene: Scene, rng: Random) -> list[Finding]:
-    """More devices, none of a kind that there is, or that has just been removed."""
     often = CHANCES["device_in_bed" if scene.portable else "device"] * scene.difficulty
     there, found = {finding.kind for finding in (*findings, *scene.resolved)}, []
     for kind in rng.permutation(list(TABLES["devices"]))[:2]:
@@ -113,7 +111,6 @@ def _devices(findings: tuple[Finding, ...], scene: Scene, rng: Random) -> list[F
 
 
 def _same_patient(study: PhantomStudy, before: PhantomStudy) -> PhantomStudy:
-    """The body of a patient, taken on another day."""
     own, was = study.anatomy, before.anatomy
     lengths = ("half_width", "height", "depth", "heart", "dome", "build", "breasts", "bend", "texture")
     body = replace(own, **{name: getattr(was, name) for name in lengths})

@@ -2,6 +2,8 @@
 back, v from 0 at the apex of the lungs to 1 at the posterior costophrenic angle.
 """
 
+from functools import partial
+
 import cv2
 import numpy as np
 
@@ -37,8 +39,7 @@ def draw_lateral(study: PhantomStudy, size: int) -> tuple[Layer, list[Region]]:
     density -= np.float32(0.85 * shared.by_disease(study, 1.0, 1.05 / 0.85)) * air
     density += _bones(canvas, study)
     shared.add_hernia(canvas, study, density)
-    for device in study.each("Support Devices"):
-        _add_devices(canvas, device, density)
+    shared.add_devices(canvas, study, density, partial(_device, canvas))
     return exposure.expose(canvas, study, density, rng), canvas.regions
 
 
@@ -134,14 +135,9 @@ def _bones(canvas: Canvas, study: PhantomStudy) -> Field:
     return bones
 
 
-def _add_devices(canvas: Canvas, device: Finding, density: Field) -> None:
+def _device(canvas: Canvas, device: Finding) -> Layer:
     layer = canvas.layer()
-    if device.kind in _SHAPES["devices"]:
-        canvas.stroke(layer, [curve(_SHAPES["devices"][device.kind])], (0.009, 170))
-    elif device.kind == "pacemaker":
+    if device.kind == "pacemaker":
         canvas.fill(layer, [canvas.ellipse((0.12, 0.10), (0.03, 0.055))])
-        canvas.stroke(layer, [_SHAPES["pacemaker_lead"]], (0.007, 200))
-    else:
-        canvas.stroke(layer, [_SHAPES["venous_line"]], (0.009, 200))
-    canvas.mark(device, layer)
-    density += np.float32(1.6 * device.strength) * canvas.blur(layer, 0.002)
+    tube = _SHAPES["devices"].get(device.kind, _SHAPES["devices"]["line"])
+    return canvas.stroke(layer, [curve(tube["line"])], (tube["width"], tube["value"]))

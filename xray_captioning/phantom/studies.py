@@ -121,9 +121,13 @@ class PhantomStudy:
             body = replace(body, heart=ratio - (1 - heart.strength) * (ratio - 0.5))
         if air := self.find("Emphysema"):
             wide, high = min(0.41, body.half_width * 1.04), min(0.77, body.height * 1.13)
-            large = replace(body, half_width=wide, height=high, depth=body.depth * 1.13)
-            large = replace(large, heart=body.heart * 0.82, dome=0.03)
-            body = _between(body, large, air.strength)
+            large = replace(
+                body, half_width=wide, height=high, depth=body.depth * 1.13, heart=body.heart * 0.82, dome=0.03
+            )
+            lengths: dict[str, Any] = {}
+            for name in ("half_width", "height", "depth", "heart", "dome"):
+                lengths[name] = toward(getattr(body, name), getattr(large, name), air.strength)
+            body = replace(body, **lengths)
         if curve := self.find("Scoliosis"):
             bend = self._drawn(curve) * curve.strength
             body = replace(body, bend=bend * (1 if curve.side == LEFT else -1))
@@ -137,12 +141,6 @@ class PhantomStudy:
 def toward(start: float, end: float, share: float) -> float:
     """Return the number that lies a share of the way from start to end, exactly `end` at 1."""
     return end - (1 - share) * (end - start)
-
-
-def _between(body: Anatomy, other: Anatomy, share: float) -> Anatomy:
-    names = ("half_width", "height", "depth", "heart", "dome")
-    lengths: dict[str, Any] = {name: toward(getattr(body, name), getattr(other, name), share) for name in names}
-    return replace(body, **lengths)
 
 
 def sample_study(rng: np.random.Generator) -> PhantomStudy:

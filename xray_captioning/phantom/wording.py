@@ -4,7 +4,6 @@ earlier paraphrases are used more often, because people have favourite words.
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
 
 import numpy as np
 
@@ -52,14 +51,16 @@ def _write_findings(study: PhantomStudy, rng: np.random.Generator) -> str:
         choices = ("absent", "Consolidation") if effusion else ("normal", "lungs")
         spoken["lungs"] = [_pick(*choices, study, rng)]
     room = _LONGEST - sum(map(len, spoken.values()))
-    for row in _further_negatives(study)[:room]:
+    present = {finding.name for finding in study.findings}
+    absent = [row for row in _SENTENCES["negatives"] if present.isdisjoint(row["unless"])]
+    worth_saying = [row for row in absent if "beside" not in row or not present.isdisjoint(row["beside"])]
+    for row in worth_saying[:room]:
         if rng.random() < 0.6:
             spoken[row["system"]].append(_pick(row["of"], row["name"], study, rng))
     return " ".join([*chain(*spoken.values()), *_remarks(study, rng)])
 
 
 def _remarks(study: PhantomStudy, rng: np.random.Generator) -> Iterator[str]:
-    """Sentences on what has resolved, and some on what is no finding."""
     for finding in study.scene.resolved:
         side = f"{finding.side} " if finding.side else ""
         what = "removed" if finding.kind else "resolved"
@@ -85,13 +86,6 @@ def _indication(study: PhantomStudy, rng: np.random.Generator) -> tuple[str, str
     return told, _choose(_RARE["about"]["denied"], rng).format(noun) if denied else ""
 
 
-def _further_negatives(study: PhantomStudy) -> list[dict[str, Any]]:
-    """What else is truly absent and worth saying."""
-    present = {finding.name for finding in study.findings}
-    absent = [row for row in _SENTENCES["negatives"] if present.isdisjoint(row["unless"])]
-    return [row for row in absent if "beside" not in row or not present.isdisjoint(row["beside"])]
-
-
 def _phrase(finding: Finding, study: PhantomStudy, rng: np.random.Generator) -> str:
     section = "both_sides" if finding.side == BILATERAL else "phrases"
     phrase = _fill(_pick(section, finding.kind or finding.name, study, rng), finding)
@@ -104,7 +98,6 @@ def _phrase(finding: Finding, study: PhantomStudy, rng: np.random.Generator) -> 
 
 
 def _sentence(finding: Finding, study: PhantomStudy, rng: np.random.Generator) -> str:
-    """A whole sentence: one of its own, or the phrase of an impression in a frame."""
     name = finding.kind or finding.name
     own = name in _SENTENCES["sentences"] or (study.scene.difficulty and name in _RARE["sentences"])
     if own and finding.side != BILATERAL and not finding.change and rng.random() < 0.6:

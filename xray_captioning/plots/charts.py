@@ -205,7 +205,6 @@ def _point(axis: Any, value: float | None, row: int, interval: Interval, colour:
 
 
 def _name_rows(axes: Sequence[Any], names: Sequence[str]) -> None:
-    """Name the rows of panels from top to bottom, with a thin line through each."""
     axes[0].set_yticks(range(len(names)), names, parse_math=False)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     for axis in axes:

@@ -86,7 +86,9 @@ def words(example: Example, most: int = 28) -> Any:
         left = MARGIN + (place % COLUMNS) * (side + GAP / 2)
         axes = [_axis(figure, left, top + number * side, side) for number in range(views)]
         _draw_word_over_views(axes, example, word, named=place % COLUMNS == 0)
-        _fit_title(axes[0], example.words[word], side)
+        said = example.words[word]  # a wide one is made smaller or cut; it is measured bold
+        size = FONT * min(1.0, max(side / _inches(said), 0.75))
+        axes[0].set_title(_cut(said, 1.2 * side * FONT / size), fontsize=size, pad=4, parse_math=False)
     return figure
 
 
@@ -132,7 +134,6 @@ def _draw_views(figure: Any, example: Example, left: float, top: float) -> None:
 
 
 def _draw_words(axis: Any, example: Example, places: Sequence[int]) -> None:
-    """Draw the attention of words on the view that they look at most."""
     view = max(views := example.attended_views(places), key=lambda view: view.share)
     axis.imshow(overlay(view, strongest(views)))
     said = _cut(" ".join(example.words[place] for place in places), 0.9 * SIDE)
@@ -150,15 +151,7 @@ def _draw_word_over_views(axes: Sequence[Any], example: Example, word: int, name
             axis.text(-0.04, 0.5, view.name, fontsize=FONT - 1.5, **style)
 
 
-def _fit_title(axis: Any, word: str, side: float) -> None:
-    """Write a word above a picture; a wide one is made smaller or cut."""
-    size = FONT * min(1.0, max(side / _inches(word), 0.75))
-    shown = _cut(word, 1.2 * side * FONT / size)  # it is measured bold
-    axis.set_title(shown, fontsize=size, pad=4, parse_math=False)
-
-
 def _texts(example: Example, width: float, name_width: float) -> Texts:
-    """Return name, lines and colour of everything that was written, fitted to widths."""
     named = [("reference", example.reference), *example.captions.items()]
     colours = itertools.cycle(("black", *COLOURS[:4]))
     return [(_cut(name, name_width), _wrap(text, width), colour) for (name, text), colour in zip(named, colours)]

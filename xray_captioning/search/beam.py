@@ -136,7 +136,6 @@ class _Search:
 
 
 def _split(state: Any) -> tuple[Any, dict[str, Any]]:
-    """Split a state into the part of each beam and the part that a study's beams share."""
     if not isinstance(state, dict):
         return state, {}
     shared = {name: state[name] for name in SHARED if name in state}

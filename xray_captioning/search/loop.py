@@ -11,9 +11,8 @@ import numpy as np
 Step = Callable[[Any, Any], tuple[Any, Any]]
 Carried = dict[str, Any]
 
-# A batch of so many studies is reduced to its unfinished ones when only a quarter is left. In a
-# smaller batch that gains less than the second loop costs to compile. Of arrays, for which nothing is
-# compiled, every half goes on alone.
+# A batch of so many studies is reduced to its unfinished ones when only a quarter is left. In a smaller batch that
+# gains less than the second loop costs to compile. Of arrays, for which nothing is compiled, every half goes on alone.
 _SHRINK_FROM = 64
 _SHRINK_DIVISOR = 4
 IMPOSSIBLE = -1e9

@@ -12,11 +12,10 @@ from xray_captioning.captioner.calibration import Array, Calibration
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import Config, DecodingConfig
+from xray_captioning.data import provenance, targets
 from xray_captioning.data.feature_files import StudyFeatures
-from xray_captioning.data.provenance import check_unseen
 from xray_captioning.data.splits import Split
 from xray_captioning.data.studies import Studies
-from xray_captioning.data.targets import contexts, reference_texts, study_images, usable_studies
 from xray_captioning.decoders import Features
 from xray_captioning.errors import DataError
 from xray_captioning.files import progress
@@ -56,22 +55,20 @@ def calibrate(
     allow_worse: bool = False,
     given: StudyFeatures | None = None,
 ) -> Calibration:
-    """Fit confidence and novelty, as docs/confidence.md says.
+    """Fit confidence and novelty, as docs/confidence.md says, for `beam_sizes`, or the bundle's own and `BEAM_SIZES`.
 
-    Up to `FAMILIAR` studies of the training part are familiar. `part`, "val" or "test", or `others`
-    in its place give the usual distance from them, and which sentences are right; that the captioner
-    was trained on these is a ConfigError. The confidence holds for `beam_sizes`, or for the bundle's
-    own and `BEAM_SIZES`. Features of `studies` may be `given`.
-
-    It is a DataError if a part has no usable study, if more probable sentences are not right more
-    often, or if, by cross-fitting, the fit makes the probabilities worse, unless that is allowed.
+    Up to `FAMILIAR` studies of the training part are familiar. `part`, "val" or "test", or `others` in its place give
+    the usual distance from them, and which sentences are right; that the captioner was trained on these is a
+    ConfigError. It is a DataError if a part has no usable study, if more probable sentences are not right more often,
+    or if, by cross-fitting, the fit makes the probabilities worse, unless that is allowed. Features of `studies` may be
+    `given`.
     """
-    usable = usable_studies(studies, captioner.config, given)
+    usable = targets.usable_studies(studies, captioner.config, given)
     familiar = drawn_studies(part_studies(usable, split, "train"), FAMILIAR, seed)
     if others is not None:
         studies, split, part = others, Split((), (), tuple(others["study_id"])), "test"
-        usable = usable_studies(others, captioner.config)
-    check_unseen({"the captioner": captioner.trained_on}, studies, split, part)
+        usable = targets.usable_studies(others, captioner.config)
+    provenance.check_unseen({"the captioner": captioner.trained_on}, studies, split, part)
     train = caption_outcomes(captioner, familiar, captions=False, given=given)
     found = caption_outcomes(captioner, part_studies(usable, split, part), beam_sizes, given=given)
     written = found.written
@@ -145,9 +142,9 @@ def caption_outcomes(
     plain.calibration = None  # an older one has no say
     own = config.decoding.beam_size
     sizes = list(dict.fromkeys(beams or [own, *BEAM_SIZES])) if captions else []
-    references, told = reference_texts(studies, config), contexts(studies, config)
+    references, told = targets.reference_texts(studies, config), targets.contexts(studies, config)
     if given is None:
-        images = study_images(studies, config)
+        images = targets.study_images(studies, config)
     else:
         places = given.of(studies["study_id"])
     views: list[tuple[Array, Array]] = []
@@ -245,7 +242,6 @@ def evaluate_calibration(
 
 
 def _selective(calibration: Calibration, search: DecodingConfig, written: Sentences) -> dict[str, Any]:
-    """Return the selective risk of a search, by the confidence that is stated, or else the mean probability."""
     known = [calibration.confidence(value, search) for value in written.log_probabilities.tolist()]
     order: Any = np.exp(written.log_probabilities) if None in known else known
     found = selective_risk(order, written.right, written.studies)

@@ -66,7 +66,6 @@ class CaptionSamples(CaptionWriter):
         self.file, self.ids = out / "samples.md", list(studies["study_id"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Write what the model says now below what it said before."""
         title, names = f"\n## Epoch {epoch + 1}\n", ("study", "report", "caption")
         told = self.file.read_text("utf-8") if self.file.is_file() else "# What the model writes\n"
         before, *_ = told.partition(title)  # an epoch that was written, but not kept, is written anew

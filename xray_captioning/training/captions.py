@@ -11,31 +11,25 @@ from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.comparison.evaluate import measure
 from xray_captioning.config import Config
-from xray_captioning.data import datasets, targets
+from xray_captioning.data import datasets, outlines, provenance, targets
 from xray_captioning.data.datasets import BatchDataset, Inputs
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Array
-from xray_captioning.data.outlines import read_outlines
-from xray_captioning.data.provenance import choose_split, open_studies, record_training
 from xray_captioning.data.splits import Split, data_digest
 from xray_captioning.data.studies import Studies
 from xray_captioning.decoders import CaptionModel, check_decoder, language_model
 from xray_captioning.decoders.model import new_model
-from xray_captioning.encoders import Encoder, saved
-from xray_captioning.encoders.encoding import cached_pixels, features_encoder, made_by, study_regions
+from xray_captioning.encoders import Encoder, encoding, saved
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.matching import features_of
 from xray_captioning.metrics.clinical import counted_findings
 from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
-from xray_captioning.training import teacher_forcing
+from xray_captioning.training import loggers, losses, run_state, teacher_forcing
 from xray_captioning.training.caption_score import SAMPLES, CaptionSamples, CaptionScore, monitored_studies
 from xray_captioning.training.labels import rarity, sided_labels
-from xray_captioning.training.loggers import Watcher, logging
-from xray_captioning.training.losses import WordCrossentropy
 from xray_captioning.training.reward import Reward, Rewarded
 from xray_captioning.training.run_folder import RunFolder
-from xray_captioning.training.run_state import BEST, RunState
 
 Batches = dict[str, BatchDataset]  # of the parts of a split
 # Of the configuration, what shapes head and decoder beside the decoder's own fields.
@@ -123,20 +117,21 @@ def train(
         first = starting_captioner(start_from, encoder, weights, features is None)
         encoder = start_from if first and first.config.model.encoder != FEATURES else encoder
         before = saved.trained_before(encoder)
-        studies, described = open_studies(studies, need_images=features is None)
-        given, _ = features_of(features, studies), measured and read_outlines(studies)  # what does not fit, at once
+        studies, described = provenance.open_studies(studies, need_images=features is None)
+        given = features_of(features, studies)
+        _ = measured and outlines.read_outlines(studies)  # what does not fit is said at once
         usable = targets.usable_studies(studies, config, given)
         start, name = None, "the encoder" if isinstance(encoder, Encoder) else str(encoder)
         if given is not None:
             given.check(usable["study_id"])
             with seeded(config.training.seed):
-                config, start = features_encoder(config, given, encoder, weights)
-            name, before, described["features"] = given.source, start.trained_on, made_by(given)
+                config, start = encoding.features_encoder(config, given, encoder, weights)
+            name, before, described["features"] = given.source, start.trained_on, encoding.made_by(given)
         if first:
             name, own = str(start_from), first.trained_on
             check_start(first, name, config)
             before = own.including(before) if own else before
-        split = choose_split(studies, usable, config, split, {name: before}, cache=cache)
+        split = provenance.choose_split(studies, usable, config, split, {name: before}, cache=cache)
         with seeded(config.training.seed):  # a run that is resumed starts from the same
             start = start or saved.starting_encoder(config, encoder, weights)
             if config.training.encoder_learning_rate and isinstance(encoder, Encoder):
@@ -152,7 +147,7 @@ def train(
             captioner = _trained(usable, material, run, split)
         described |= about or {}
         captioner.about = {**described, "data": {"digest": data_digest(studies), **captioner.about}}
-        captioner.trained_on = record_training(studies, split, cache).including(before)
+        captioner.trained_on = provenance.record_training(studies, split, cache).including(before)
         captioner.save(out)
         if measured:
             measure(captioner, studies, out, cache, features=given)
@@ -210,9 +205,9 @@ class _Material(NamedTuple):
         config, image = self.config, self.config.image
         if not config.training.encoder_learning_rate:
             given = studies, self.encoder, config, self.cache, self.features
-            return datasets.feature_inputs(study_regions(*given))
+            return datasets.feature_inputs(encoding.study_regions(*given))
         images = targets.study_images(studies, config)
-        pixels, varied = cached_pixels(images, config, self.cache), image.augment and training
+        pixels, varied = encoding.cached_pixels(images, config, self.cache), image.augment and training
         return datasets.pixel_inputs(pixels, images, image.views, image.normalisation, varied)
 
     def batches(self, studies: Studies, tokenizer: Any, labels: Array | None, training: bool) -> BatchDataset:
@@ -267,7 +262,6 @@ def _trained(usable: Studies, given: _Material, run: RunFolder, split: Split) ->
 
 
 def _fit(captioner: Captioner, data: Batches, run: RunFolder, findings: int, written: Sequence[Any]) -> None:
-    """Fit a captioner's model as its configuration says, in the precision it says."""
     config, encoder, captions = captioner.config, captioner.encoder, captioner.model
     options, fitted = config.training, captions
     tuned = encoder if options.encoder_learning_rate else None
@@ -290,7 +284,7 @@ def _fit(captioner: Captioner, data: Batches, run: RunFolder, findings: int, wri
 def compile_captions(model: teacher_forcing.TeacherForcing, training: Any, batches: int, start: int = 0) -> None:
     """Compile a caption model in training; an encoder in it has a learning rate of its own."""
     slow = model.encoder.trainable_variables if model.encoder else []
-    loss, metric = WordCrossentropy(training.label_smoothing, reduction="sum"), teacher_forcing.TokenAccuracy
+    loss, metric = losses.WordCrossentropy(training.label_smoothing, reduction="sum"), teacher_forcing.TokenAccuracy
     compile_model(model, loss, training, batches, start, [metric("token_accuracy")], slow)
 
 
@@ -323,18 +317,18 @@ def fit(model: Any, data: Batches, run: RunFolder, training: Any, callbacks: Seq
     validation = data["val"] if data["val"].studies else None
     monitor = getattr(training, "watched", "val_loss") if validation else "loss"
     plain = getattr(training, "plain_epochs", 0) % training.epochs  # training does not stop before a reward
-    state = RunState(run.out, data["train"], monitor, training.patience, max(run.start, plain))
+    state = run_state.RunState(run.out, data["train"], monitor, training.patience, max(run.start, plain))
     parts: list[Any] = [data["train"], validation]
     if (devices := device_count()) > 1:
         parts = [part and datasets.EvenDataset(part, devices) for part in parts]
     done = state.restore(model)
     if not state.finished and done < training.epochs:
         with ExitStack() as stack:
-            told = [stack.enter_context(logging(c, run.out, run.config)) for c in run.callbacks]
-            watcher = Watcher(data["train"], validation, training.precision)
+            told = [stack.enter_context(loggers.logging(c, run.out, run.config)) for c in run.callbacks]
+            watcher = loggers.Watcher(data["train"], validation, training.precision)
             stack.callback(lambda: watcher.bar.close())
             options = {"epochs": training.epochs, "initial_epoch": done, "shuffle": False, "verbose": 0}
             options["callbacks"] = [*callbacks, watcher, *told, state]
             model.fit(parts[0], validation_data=parts[1], **options)
     save(curves(state.history), run.out / "curves.png")
-    saved.load_weights(model, run.out / BEST, "this run")
+    saved.load_weights(model, run.out / run_state.BEST, "this run")

@@ -1,8 +1,5 @@
-"""Teach an encoder to classify findings: labels first, captions on frozen features after.
-
-A decoder trained jointly with an encoder from scratch collapses to the commonest sentences; one
-trained on the features of a finding classifier does not (Rajpurkar et al., arXiv:1711.05225, is
-the encoder of the published captioning models).
+"""Teach an encoder to classify findings: labels first, captions on frozen features after, as CheXNet
+(arXiv:1711.05225). A decoder that is trained jointly with an encoder from scratch collapses to the commonest sentences.
 """
 
 import json
@@ -13,24 +10,20 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from xray_captioning.backend import compiled, keras, ops, registered, replicas, seeded, training_scope
+from xray_captioning.captioner.evidence import region_offset
 from xray_captioning.config import Config
-from xray_captioning.data import datasets
+from xray_captioning.data import datasets, outlines, provenance, targets
 from xray_captioning.data.features import Array
-from xray_captioning.data.provenance import choose_split, open_studies, record_training
 from xray_captioning.data.splits import Split, data_digest, group_ids
 from xray_captioning.data.studies import Studies, with_images
-from xray_captioning.data.targets import study_images
-from xray_captioning.encoders import Encoder, FindingModel, saved
+from xray_captioning.encoders import Encoder, FindingModel, encoding, parts, saved
 from xray_captioning.encoders.encoder import mean_region, pooled_evidence
-from xray_captioning.encoders.encoding import cached_pixels, kept_inputs
-from xray_captioning.encoders.parts import cut
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_write, progress, say
 from xray_captioning.metrics.classification import classification_table, frequent_findings
 from xray_captioning.training.captions import Batches, compile_model, fit
 from xray_captioning.training.labels import Labels, finding_labels, intercept_shift, prevalence, side_labels
 from xray_captioning.training.losses import Averaged, MaskedBinaryCrossentropy, evidence_outside
-from xray_captioning.training.regions import outlined_cells
 from xray_captioning.training.run_folder import RunFolder
 
 PENALTY = 1e-3  # scikit-learn's C: the smaller, the nearer to 0 are the weights of features
@@ -88,19 +81,19 @@ def train_encoder(
     with run, seeded(config.encoder_training.seed):
         weights = saved.weights_of(config, weights)
         before = saved.trained_before(None if saved.is_network(weights) else weights)
-        studies, described = open_studies(studies)
+        studies, described = provenance.open_studies(studies)
         usable = with_images(studies)
         if usable.empty:
             raise DataError(f"none of {len(studies)} studies has an image on disk; check the folder")
         names, labels = finding_labels(usable)
-        split = choose_split(studies, usable, config, split, {weights: before}, cache=cache)
+        split = provenance.choose_split(studies, usable, config, split, {weights: before}, cache=cache)
         rows = {part: np.flatnonzero(usable["study_id"].isin(i)) for part, i in split.parts.items()}
         if not len(rows["train"]):
             raise DataError("the training part of the split is empty; give more studies or fractions")
         encoder = saved.new_encoder(config, weights, names)
         run.claim(usable, split, weights)
         table = _fitted(encoder, _LabelledStudies(usable, labels, rows), run, cache)
-        encoder.trained_on = record_training(studies, split, cache).including(before)
+        encoder.trained_on = provenance.record_training(studies, split, cache).including(before)
         data = {"digest": data_digest(studies), **{f"{part}_studies": len(n) for part, n in rows.items()}}
         described = {**described, **(about or {}), "data": data, "rows": table}
         saved.save_encoder(out, config, encoder, described)
@@ -146,7 +139,6 @@ class _LabelledStudies(NamedTuple):
 
 
 def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Path | None) -> list[dict[str, Any]]:
-    """Fit an encoder, and return what is measured of it on the test part."""
     options, (lower, upper) = run.config.encoder_training, _parts(encoder, run.config)
     if lower and not upper:
         say("the frozen layers are computed in each step, as images vary: their outputs are kept without image.augment")
@@ -185,7 +177,7 @@ def _parts(encoder: Encoder, config: Config) -> tuple[Any, Any]:
     """Return the part of a network that stays as it is, and the other where that gets kept outputs of the first."""
     if not (name := config.encoder_training.trainable_from):
         return None, None
-    lower, upper = cut(encoder, name)
+    lower, upper = parts.cut(encoder, name)
     return lower, None if config.image.augment else upper
 
 
@@ -253,11 +245,27 @@ def _more(given: _LabelledStudies, encoder: Encoder, config: Config) -> dict[str
     return more
 
 
+def outlined_cells(studies: Any, encoder: Encoder, config: Config) -> Array:
+    """Return in which regions findings are outlined: (studies, regions, findings) bool; none at all is a DataError."""
+    known, (rows, columns), image = outlines.read_outlines(studies), encoder.grid, config.image
+    cells = np.zeros((len(studies), image.views, rows, columns, len(encoder.findings)), bool)
+    offset = region_offset(encoder.encode, config, encoder.grid)
+    for row, name, shown in zip(cells, studies["study_id"], targets.study_images(studies, config)):
+        for view, path in enumerate(shown):
+            for one in known.get((name, Path(path or "").name), []):
+                seen = outlines.moved(outlines.seen_of(str(path), image.size, image.resize), offset)
+                if one.finding in encoder.findings:
+                    row[view, ..., encoder.findings.index(one.finding)] |= outlines.touched([one], encoder.grid, seen)
+    if not cells.any():
+        raise DataError("no finding is outlined on a training image; leave encoder_training.region_weight at 0")
+    return cells.reshape(len(studies), -1, len(encoder.findings))
+
+
 def _datasets(given: _LabelledStudies, config: Config, cache: Path | None, lower: Any) -> Batches:
     image, options, data = config.image, config.encoder_training, {}
-    images = study_images(given.studies, config)
-    pixels = cached_pixels(images, config, cache)
-    kept = kept_inputs(images, pixels, lower, config, cache) if lower else None
+    images = targets.study_images(given.studies, config)
+    pixels = encoding.cached_pixels(images, config, cache)
+    kept = encoding.kept_inputs(images, pixels, lower, config, cache) if lower else None
     for name, rows in {**given.rows, "unvaried": given.rows["train"]}.items():
         chosen, training = [images[i] for i in rows], name == "train"
         varied, seed = image.augment and training, options.seed if training else None

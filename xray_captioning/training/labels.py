@@ -18,12 +18,10 @@ Floats = NDArray[np.float64]
 
 
 def finding_labels(studies: Studies) -> tuple[list[str], Labels]:
-    """Return the findings that some study has, and a label for each study and finding, float32.
-
-    A label (studies, findings) is 1 present, 0 absent, not-a-number unknown. Where the source codes findings
-    (``problems``), what it does not name is absent, what it calls ``uncertain`` unknown. Where it codes none, the
-    report's words are labelled: an uncertain finding is unknown, one that is not mentioned absent, a study without
-    words unknown throughout. Where no study has a finding that is known here, that is a DataError.
+    """Return the findings that some study has, and labels (studies, findings), float32: 1 present, 0 absent,
+    not-a-number unknown. Where the source codes findings (``problems``), what it does not name is absent, what it calls
+    ``uncertain`` unknown; else the report's words are labelled: uncertain is unknown, not mentioned absent, all of a
+    study without words unknown. Where no study has a finding that is known here, that is a DataError.
     """
     coded = any(len(problems) for problems in studies["problems"])
     names = list(dict.fromkeys((*FINDINGS[1:], *NIH14)))
@@ -71,16 +69,9 @@ def prevalence(labels: Labels) -> Floats:
 
 
 def intercept_shift(logits: NDArray[Any], labels: Labels, shares: NDArray[Any]) -> Floats:
-    """Return what added to logits makes the mean of each finding's probabilities right: calibration in the large.
-
-    That is of Van Calster et al., BMC Medicine 17:230, 2019. Weights of rare findings, batch normalisation, weight
-    decay and the choice of an epoch all move the mean of what a network answers; this puts it back, whatever moved
-    it, and keeps the order of studies. The right mean lies between two. `shares` (findings,), in (0, 1), come from
-    many studies, but these few images may show more or less than is usual; their own labels say how much they show,
-    but are few. The own labels count R squared, the part of their variance that the probabilities explain (Tjur, The
-    American Statistician 63(4), 2009), and `shares` the rest: a network that sees everything is held to what is
-    there, one that sees nothing to what is usual. Of logits and labels (studies, findings) those count whose label
-    is known. The shift is (findings,) float64, 0 where no label is.
+    """Return what, added to logits (studies, findings), makes the mean of each finding's probabilities right on those
+    with a known label, (findings,) float64, 0 where none is: calibration in the large. `shares` (findings,), in (0, 1),
+    are usual ones, of many studies; docs/statistics.md says how they are weighed against these studies' own.
     """
     known = np.isfinite(labels)
     columns = (z[k].astype(np.float64) for z, k in zip(logits.T, known.T))

@@ -108,7 +108,10 @@ class Watcher(keras.callbacks.Callback):
             self.bar.set_postfix_str(f"loss {float(logs['loss']):.3f}", refresh=False)
         self.bar.update()
         if len(self.batches) == FIRST and not self.estimated:
-            self._estimate()
+            self.estimated = True
+            step = (self.batches[-1] - self.batches[0]) / (FIRST - 1)  # the first one compiles
+            seconds = self.left * step * (len(self.train) + self.validated / FORWARD)
+            say(f"about {duration(seconds)} for {self.left} epochs, by the first {FIRST} batches")
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.bar.update()
@@ -124,12 +127,6 @@ class Watcher(keras.callbacks.Callback):
         pace = f"learning rate {rate:.3g}, {duration(seconds)}, {learned:.3g} studies/s"
         logs |= {"learning_rate": rate, "seconds": round(seconds, 3)}
         say(f"{self.name}: {losses}, {pace}, {left}")
-
-    def _estimate(self) -> None:
-        self.estimated = True
-        step = (self.batches[-1] - self.batches[0]) / (FIRST - 1)  # the first one compiles
-        seconds = self.left * step * (len(self.train) + self.validated / FORWARD)
-        say(f"about {duration(seconds)} for {self.left} epochs, by the first {FIRST} batches")
 
 
 def duration(seconds: float) -> str:

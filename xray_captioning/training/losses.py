@@ -9,11 +9,9 @@ from xray_captioning.backend import keras, ops, registered, replicas
 
 @registered
 class Averaged(keras.Model):
-    """A model whose ``loss`` is the mean over what has weight, of a batch, however many devices
-    have a part of it, and of an epoch, however it is batched. Its compiled loss is a sum.
-
-    Keras' own is a mean over each device's part and counts batches by their studies: a word among
-    short captions would weigh more than one among long captions.
+    """A model whose ``loss`` is the mean over what has weight, of a batch, on however many devices, and of an epoch,
+    however it is batched. Its compiled loss is a sum. Keras' own is a mean over each device's part and counts batches
+    by their studies: a word among short captions would weigh more than one among long captions.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -26,7 +24,6 @@ class Averaged(keras.Model):
         return [self.mean_loss, *(m for m in super().metrics if m.name != "loss")]
 
     def compute_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, training: bool = True) -> Any:
-        """Return this device's part of a batch's mean loss."""
         weights = ops.ones(ops.shape(y)[:1]) if sample_weight is None else sample_weight
         count = x["count"][0] if "count" in x else ops.sum(weights)  # of all devices
         weights = ops.divide_no_nan(weights, count)
@@ -50,11 +47,9 @@ class Averaged(keras.Model):
 
 @registered
 class MaskedBinaryCrossentropy(keras.losses.Loss):
-    """Sigmoid cross-entropy of the labels that are known (not not-a-number).
-
-    A present finding has its weight of `positive_weights` (findings,), an absent one has 1. A study's losses are
-    divided by the number of findings, known or not. A divisor that depends on the labels would weigh studies by
-    them: a classifier without images would then not answer with the share of known labels that are present.
+    """Sigmoid cross-entropy of the labels that are known (not not-a-number), a present finding's weighted by
+    `positive_weights` (findings,). A study's losses are divided by the number of findings, known or not: by one that
+    depends on labels, a classifier without images would not answer with the share of known labels that are present.
     """
 
     def __init__(self, positive_weights: Any, **kwargs: Any) -> None:

@@ -1,9 +1,8 @@
-"""Learning by reward: of the captions that the model samples, the better ones become likelier.
+"""Learning by reward: of the captions that the model samples, the better ones become likelier (docs/training.md).
 
-Self-critical sequence training (Rennie et al., arXiv:1612.00563) compares a sample with the greedy caption. Here it is
-compared with the mean of the study's other samples, which needs no greedy pass and varies less (Kool et al., "Buy 4
-REINFORCE Samples, Get a Baseline for Free!", ICLR 2019 workshop). The reference is learned beside them, so that texts
-stay reports (the mixed objective of Paulus et al., arXiv:1705.04304).
+Each is compared with the mean of the study's other samples, not with the greedy caption as in arXiv:1612.00563: that
+needs no further pass and varies less (Kool et al., ICLR 2019 workshop). The reference is learned beside them, so that
+texts stay reports (arXiv:1705.04304).
 """
 
 from collections.abc import Sequence
@@ -62,7 +61,6 @@ class Rewarded(CaptionWriter):
         self.tokens: Array | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Sample captions for this epoch, if it is one of the last."""
         options = self.captioner.config.training
         if epoch >= options.plain_epochs:
             self.tokens = self._sampled(int(np.random.SeedSequence([options.seed, epoch]).generate_state(1)[0]))

@@ -3,10 +3,10 @@
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ STATE = "state.npz"  # written at the end of each epoch, see `run_state`: its la
 
 
 @dataclass
-class RunFolder:
+class RunFolder(AbstractContextManager["RunFolder"]):
     """A run's folder, checked before work begins; where the work is refused later, none is left."""
 
     # Some mistakes in the data show only after the run has claimed its folder; until its first epoch is written there
@@ -48,9 +48,6 @@ class RunFolder:
         check_callbacks(self.callbacks)
         check_folder(self.out, self.config, self.resume, self.group)
         self._existed, self._resumed = self.out.is_dir(), (self.out / RUN).is_file()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         refused = isinstance(error, (XrayCaptioningError, OSError))

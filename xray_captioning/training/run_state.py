@@ -48,16 +48,18 @@ class RunState(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Write best weights first, then the state that names them, then the log."""
-        values = {name: float(value) for name, value in (logs or {}).items()}
-        self.history.append({"epoch": epoch + 1, **values})
+        found = {name: float(value) for name, value in (logs or {}).items()}
+        self.history.append({"epoch": epoch + 1, **found})
         for name in ("loss", self.monitor):
-            if not np.isfinite(values[name]):
-                became = f"{name} became {values[name]} in epoch {epoch + 1}"
+            if not np.isfinite(found[name]):
+                became = f"{name} became {found[name]} in epoch {epoch + 1}"
                 raise BundleError(f"{self.folder}: {became}; lower training.learning_rate")
         if self.best == epoch:
             with atomic_path(self.folder / BEST) as temporary:
                 save_weights(self.model, temporary)
-        self._write_state()
+        values = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(self.model))}
+        with atomic_path(self.folder / STATE) as temporary, open(temporary, "wb") as file:
+            np.savez(file, history=json.dumps(self.history), **values)
         self._write_log()
         if self.finished:
             self.model.stop_training = True
@@ -70,12 +72,6 @@ class RunState(keras.callbacks.Callback):
         if self.history:
             self._write_log()  # a kill may have come between the state and the log
         return len(self.history)
-
-    def _write_state(self) -> None:
-        variables = enumerate(_variables(self.model))
-        values = {str(i): keras.ops.convert_to_numpy(v) for i, v in variables}
-        with atomic_path(self.folder / STATE) as temporary, open(temporary, "wb") as file:
-            np.savez(file, history=json.dumps(self.history), **values)
 
     def _write_log(self) -> None:
         names = list(dict.fromkeys(name for row in self.history for name in row))

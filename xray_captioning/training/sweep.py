@@ -113,7 +113,6 @@ def sweep(
 
 
 def _rows(out: Path, runs: Mapping[str, Sequence[Path]], chosen: Mapping[str, Any], monitor: str) -> list[Row]:
-    """Return a row for each setting, the best first, and for each baseline."""
     found, rows = json.loads((out / "metrics.json").read_text("utf-8")), []
     for row in found["rows"]:
         name, search = row["system"], row["search"]

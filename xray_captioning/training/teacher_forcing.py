@@ -111,13 +111,12 @@ class TeacherForcing(Averaged):
         return ops.where(swapped, said, tokens)
 
 
-def _packed(logits: Any, x: Any, y: Any, weights: Any) -> tuple[Any, Any]:
+def _packed(logits: Any, x: Any, y: Any, weights: Any) -> Any:
     """Return y and weights (batch, time) as the rows that logits have, if they are packed."""
     if len(logits.shape) == 3:
         return y, weights
     words = Words(x["tokens"], packed=True)
-    y, weights = (words.rows(words.sorted(x)) for x in (y, weights))
-    return y, weights
+    return tuple(words.rows(words.sorted(part)) for part in (y, weights))
 
 
 @registered
@@ -152,7 +151,6 @@ class TwoRates(keras.optimizers.AdamW):
         return {**super().get_config(), "slow": self.slow, "ratio": self.ratio}
 
     def build(self, variables: Any) -> None:
-        """Decide each variable's rate, and whether it decays."""
         is_slow = [v.path in self.slow for v in variables]
         self.rates = [self.ratio if slow else 1.0 for slow in is_slow]
         self.exclude_from_weight_decay(
@@ -183,7 +181,6 @@ class WarmRestart(keras.optimizers.schedules.CosineDecay):
         self.start = start
 
     def __call__(self, step: Any) -> Any:
-        """Return the rate of a batch, counted from the first of the run."""
         return super().__call__(step - self.start)
 
     def get_config(self) -> dict[str, Any]:
