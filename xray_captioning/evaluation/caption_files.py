@@ -60,8 +60,8 @@ def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, TextColumn
     columns = read_columns(path)
     chosen = roles.predictions(path, columns, asked)
     others = roles.other_texts(columns, chosen)
-    names = {name: path.stem if name == roles.ALONE else name for name in chosen}
-    return {names[name]: _written(path, columns, name, left_out=others) for name in chosen}
+    alone = {roles.ALONE: path.stem}
+    return {alone.get(name, name): _written(path, columns, name, left_out=others) for name in chosen}
 
 
 def read_references(path: Path, asked: str | None = None) -> TextColumn:
@@ -75,8 +75,7 @@ def read_named(path: Path, names: Sequence[str]) -> list[TextColumn]:
     columns = read_columns(path)
     if roles.ALONE in columns:
         columns[path.stem] = columns.pop(roles.ALONE)
-    chosen = [roles.predictions(path, columns, [name])[0] for name in names]
-    return [_written(path, columns, name) for name in chosen]
+    return [_written(path, columns, roles.predictions(path, columns, [name])[0]) for name in names]
 
 
 def read_columns(path: Path) -> roles.Columns:

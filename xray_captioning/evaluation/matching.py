@@ -88,10 +88,8 @@ class Studies:
     def _image(self, value: str) -> int | None:
         """Find an image by the longest end of its path, which only images of one study may have."""
         parts = _parts(value)
-        for start in range(len(parts)):
-            if parts[start:] in self._images:
-                return self._images[parts[start:]]
-        return None
+        ends = (parts[start:] for start in range(len(parts)))
+        return next((self._images[end] for end in ends if end in self._images), None)
 
 
 def features_of(given: Any, studies: Table) -> feature_files.StudyFeatures | None:

@@ -90,11 +90,9 @@ def _pattern(words: str) -> re.Pattern[str]:
 
 def device_of(words: str, start: int, end: int, part: tuple[int, int]) -> str | None:
     """Return the kind of a device named at a place, or None: by its own words, those before it in its part, or all."""
-    for text in (words[start:end], words[part[0] : end], words[slice(*part)]):
-        for kind in _kinds():
-            if kind != "any" and _found(kind, "named", text):
-                return kind
-    return None
+    texts = (words[start:end], words[part[0] : end], words[slice(*part)])
+    kinds = (kind for text in texts for kind in _kinds() if kind != "any" and _found(kind, "named", text))
+    return next(kinds, None)
 
 
 def placement_of(device: str | None, clause: str) -> str | None:
