@@ -21,7 +21,7 @@ INSTEAD = "start from a file of weights (--weights FILE) or from nothing (--weig
 
 @registered
 class Encoder(keras.Model):
-    """A backbone shared by all views, with a linear classifier of findings on top.
+    """A backbone shared by all views, with a linear classifier of findings on top (as CheXNet, arXiv:1711.05225).
 
     Parameters
     ----------
@@ -37,30 +37,20 @@ class Encoder(keras.Model):
         ``imagenet`` downloads the published weights: ImageNet's, and for ``clip`` CLIP's.
     network : dict, optional
         Of a Vision Transformer that is not as its name says, what its ``config.json`` has.
-    **kwargs
-        Of :class:`keras.Model`.
 
     Attributes
     ----------
-    grid : tuple of int
-        Rows and columns of one view's regions.
-    channels : int
-        Of each region.
+    grid, channels
+        Rows and columns of one view's regions, and the channels of each.
     trained_on : TrainedOn or None
         The studies it was trained on, where they are known; a decoder's tests leave them out.
 
     Raises
     ------
     ConfigError
-        There is no such backbone, it cannot be built for images of this size or this pool, or
-        there are no such weights, or they cannot be downloaded.
+        There is no such backbone, for images of this size or this pool, or no such weights, or no way to download them.
     MissingExtraError
         ``clip``, or the published weights of ``vit``, without keras-hub.
-
-    References
-    ----------
-    .. [1] Rajpurkar et al., CheXNet, arXiv:1711.05225 (DenseNet121, global average pooling, one
-       sigmoid a finding).
     """
 
     def __init__(
