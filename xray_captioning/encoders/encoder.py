@@ -120,15 +120,11 @@ class Encoder(keras.Model):
         return encoder
 
     def encode(self, images: Any, training: bool | None = None, network: Any = None) -> Any:
-        """Encode single images, (batch, height, width, 3) float32, normalised as the model's configuration says:
-        (batch, rows, columns, channels). A `network` computes in the backbone's place, with its variables.
-        """
+        """Encode normalised images (batch, height, width, 3), by `network`, to (batch, rows, columns, channels)."""
         return self.pooling_layer((network or self.backbone)(images, training=training))
 
     def call(self, images: Any, training: bool | None = None, network: Any = None) -> Any:
-        """Encode all views of studies, (batch, views, height, width, 3), zeros where a view is missing: (batch, views *
-        rows * columns, channels), in the order view, row, column. Otherwise as :meth:`encode`.
-        """
+        """Encode studies (batch, views, height, width, 3), 0 if absent: (batch, views * rows * columns, channels)."""
         views = images.shape[1]
         maps = self.encode(ops.reshape(images, (-1, *images.shape[2:])), training, network)
         return ops.reshape(maps, (-1, views * self.grid[0] * self.grid[1], self.channels))
@@ -152,9 +148,7 @@ class Encoder(keras.Model):
             raise ConfigError(f"{none}; leave training.encoder_learning_rate at 0 or choose another encoder")
 
     def classify(self, features: Any, mask: Any) -> Any:
-        """Return one logit for each finding, (batch, findings) float32, of features (batch, regions, channels) and of a
-        mask (batch, regions), False for regions of views that the study does not have.
-        """
+        """Return logits (batch, findings), float32, of features (batch, regions, channels), mask (batch, regions)."""
         features = ops.cast(features, "float32")
         if self.pooling == "evidence":
             return pooled_evidence(self.classifier(features), mask)
