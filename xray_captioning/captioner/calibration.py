@@ -1,6 +1,4 @@
-"""Calibration, if a bundle has it: the confidence of a caption's sentences (Platt, 1999, a line for each search), and
-the novelty of a study's images (Lee et al., 2018, one Gaussian). docs/confidence.md defines both.
-"""
+"""The confidence of sentences (Platt, 1999), the novelty of images (Lee et al., 2018), as docs/confidence.md says."""
 
 import io
 import json

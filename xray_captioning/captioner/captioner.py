@@ -229,9 +229,7 @@ class Captioner:
     def caption_iter(
         self, studies: Studies, beam_size: Size = None, sampling: Draw = None, views: Views = None, context: Told = None
     ) -> Iterator[Caption]:
-        """Yield captions of any number of studies, a batch at a time, otherwise as :meth:`caption`; one warning is
-        given.
-        """
+        """Yield captions of any number of studies, a batch at a time, as :meth:`caption`; one warning is given."""
         write, warned = self._writer(beam_size, sampling), False
         for captions in write(self._encoded(studies, views), context):
             warned = warned or applied.warn_if_unfamiliar(caption.novelty for caption in captions)

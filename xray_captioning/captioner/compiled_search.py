@@ -16,10 +16,8 @@ from xray_captioning.search.loop import array_namespace
 
 # A batch is padded to one of these numbers of studies, so that few shapes are compiled.
 BATCH_SIZES = (1, 4, 8, 16, 64)
-
 # So many searches are kept compiled; the one that was not used for longest makes room.
 KEPT = 16
-
 # Fewer studies are searched without XLA: its compiling would take longer than it saves.
 WORTH_FUSING = 500
 
@@ -63,7 +61,6 @@ class CompiledSearch:
 
 class _Compiled:
     # The width is with how many candidates a step of sampling works, 0 being all and None no sampling.
-
     def __init__(self, model: Any, rules: Rules, beam_size: int, width: int | None, fused: bool):
         self.model, self.rules, self.beam_size, self.width = model, rules, beam_size, width
         self._run: Any = self._search

@@ -1,6 +1,4 @@
-"""A captioner whose networks are exported graphs, so that neither Keras nor TensorFlow is needed: a bundle whose
-``captioner.json`` has under ``export`` their format, and the inputs and outputs of each (docs/runtime.md).
-"""
+"""A captioner whose networks are exported graphs, so that neither Keras nor TensorFlow is needed: docs/runtime.md."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""Chained context aggregation over each view's feature map, then additive attention. Shapes below: N maps (every view
-of every study is one), R = rows * columns regions of a map, C channels.
-"""
+"""Chained context aggregation; in shapes, N are maps (each view of each study is one), R their regions, C channels."""
 
 from typing import Any
 

@@ -31,9 +31,7 @@ class Decoder(keras.layers.Layer):
     Parameters
     ----------
     vocabulary_size : int
-        Number of token ids, padding (0) included.
-    **kwargs
-        Here and in all subclasses: of :class:`keras.layers.Layer`.
+        Number of token ids, padding (0) included; all else is of :class:`keras.layers.Layer`.
     """
 
     def __init__(self, vocabulary_size: int, **kwargs: Any) -> None:

@@ -1,6 +1,4 @@
-"""Pretrained GPT-2s, copied into a decoder: presets of keras-hub, or folders in its layout or Hugging Face's, with
-``config.json``, ``model.safetensors`` and ``vocab.json`` with ``merges.txt`` (or ``tokenizer.json``).
-"""
+"""Pretrained GPT-2s, of keras-hub or in folders of its layout or Hugging Face's, copied into a decoder."""
 
 import os
 from pathlib import Path

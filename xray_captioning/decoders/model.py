@@ -101,9 +101,7 @@ def register_decoder(name: str, cls: type[Decoder], config: type | None = None, 
 
 @registered
 class RegionHead(keras.layers.Layer):
-    """Project each region, the same in all views, add its learned position, normalise over the channels of a region
-    ("layer") or over the real regions of a batch ("batch"), apply dropout.
-    """
+    """Project each region, add its position, normalise it ("layer") or real regions of a batch ("batch"), drop out."""
 
     def __init__(self, channels: int, normalisation: str, positions: bool, dropout: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)

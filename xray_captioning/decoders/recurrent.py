@@ -159,9 +159,7 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
         self.gru.build((None, self.channels + input_shape[-1]))
 
     def call(self, words: Any, hidden: Any, regions: Any, keys: Any, mask: Any) -> Any:
-        """Read word vectors (batch, embedding) of studies' captions, neighbours in the batch; return hidden state and
-        weights.
-        """
+        """Read vectors (batch, embedding), a study's captions side by side; return hidden state and weights."""
         query = ops.reshape(self.query(hidden), (ops.shape(keys)[0], -1, 1, self.attention))
         inner = ops.tanh(ops.expand_dims(keys, 1) + query)
         energy = ops.matmul(inner, self.energy.kernel)[..., 0] + self.energy.bias

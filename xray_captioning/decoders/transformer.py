@@ -1,6 +1,4 @@
-"""Pre-norm Transformer blocks with cross-attention to all regions and a self-attention cache. Shapes below: B batch, T
-tokens, R regions, H heads, D channels of a head.
-"""
+"""Pre-norm Transformer blocks; in shapes, B is batch, T tokens, R regions, H heads, D channels of a head."""
 
 from typing import Any
 

@@ -35,17 +35,11 @@ class Backbone(NamedTuple):
         return self.normalisation is not None
 
 
-@cache
-def _application(name: str) -> Callable[[int, bool], Any]:
-    """Return the builder of a network of `keras.applications`, whose weights are ImageNet's."""
+def _application(name: str, size: int, published: bool) -> Any:
+    """Build a network of `keras.applications`, whose weights are ImageNet's."""
+    network, weights = getattr(keras.applications, name), "imagenet" if published else None
     options = {"include_preprocessing": False} if name.startswith("Efficient") else {}
-
-    def build(size: int, published: bool) -> Any:
-        weights = "imagenet" if published else None
-        network = getattr(keras.applications, name)
-        return network(include_top=False, weights=weights, input_shape=(size, size, 3), **options)
-
-    return build
+    return network(include_top=False, weights=weights, input_shape=(size, size, 3), **options)
 
 
 def _phantom_cnn(size: int, published: bool) -> Any:
@@ -75,8 +69,9 @@ def _convolution(x: Any, channels: int, name: str, stride: int = 1, activation: 
     return layers.ReLU()(x) if activation else x
 
 
+_builder = cache(partial)  # one a network: rows of the same are equal
 ENCODERS = {
-    name: Backbone(_application(one["network"]), "mean", tuple(one["last_block"]), one["normalisation"])
+    name: Backbone(_builder(_application, one["network"]), "mean", tuple(one["last_block"]), one["normalisation"])
     for name, one in read_toml(__file__, "layouts.toml")["applications"].items()
 }
 # A last block is the last Transformer block or another, with what follows it.

@@ -21,7 +21,7 @@ INSTEAD = "start from a file of weights (--weights FILE) or from nothing (--weig
 
 @registered
 class Encoder(keras.Model):
-    """A backbone shared by all views, with a linear classifier of findings on top.
+    """A backbone shared by all views, with a linear classifier of findings on top (as CheXNet, arXiv:1711.05225).
 
     Parameters
     ----------
@@ -37,30 +37,20 @@ class Encoder(keras.Model):
         ``imagenet`` downloads the published weights: ImageNet's, and for ``clip`` CLIP's.
     network : dict, optional
         Of a Vision Transformer that is not as its name says, what its ``config.json`` has.
-    **kwargs
-        Of :class:`keras.Model`.
 
     Attributes
     ----------
-    grid : tuple of int
-        Rows and columns of one view's regions.
-    channels : int
-        Of each region.
+    grid, channels
+        Rows and columns of one view's regions, and the channels of each.
     trained_on : TrainedOn or None
         The studies it was trained on, where they are known; a decoder's tests leave them out.
 
     Raises
     ------
     ConfigError
-        There is no such backbone, it cannot be built for images of this size or this pool, or
-        there are no such weights, or they cannot be downloaded.
+        There is no such backbone, for images of this size or this pool, or no such weights, or no way to download them.
     MissingExtraError
         ``clip``, or the published weights of ``vit``, without keras-hub.
-
-    References
-    ----------
-    .. [1] Rajpurkar et al., CheXNet, arXiv:1711.05225 (DenseNet121, global average pooling, one
-       sigmoid a finding).
     """
 
     def __init__(
@@ -130,15 +120,11 @@ class Encoder(keras.Model):
         return encoder
 
     def encode(self, images: Any, training: bool | None = None, network: Any = None) -> Any:
-        """Encode single images, (batch, height, width, 3) float32, normalised as the model's configuration says:
-        (batch, rows, columns, channels). A `network` computes in the backbone's place, with its variables.
-        """
+        """Encode normalised images (batch, height, width, 3), by `network`, to (batch, rows, columns, channels)."""
         return self.pooling_layer((network or self.backbone)(images, training=training))
 
     def call(self, images: Any, training: bool | None = None, network: Any = None) -> Any:
-        """Encode all views of studies, (batch, views, height, width, 3), zeros where a view is missing: (batch, views *
-        rows * columns, channels), in the order view, row, column. Otherwise as :meth:`encode`.
-        """
+        """Encode studies (batch, views, height, width, 3), 0 if absent: (batch, views * rows * columns, channels)."""
         views = images.shape[1]
         maps = self.encode(ops.reshape(images, (-1, *images.shape[2:])), training, network)
         return ops.reshape(maps, (-1, views * self.grid[0] * self.grid[1], self.channels))
@@ -162,9 +148,7 @@ class Encoder(keras.Model):
             raise ConfigError(f"{none}; leave training.encoder_learning_rate at 0 or choose another encoder")
 
     def classify(self, features: Any, mask: Any) -> Any:
-        """Return one logit for each finding, (batch, findings) float32, of features (batch, regions, channels) and of a
-        mask (batch, regions), False for regions of views that the study does not have.
-        """
+        """Return logits (batch, findings), float32, of features (batch, regions, channels), mask (batch, regions)."""
         features = ops.cast(features, "float32")
         if self.pooling == "evidence":
             return pooled_evidence(self.classifier(features), mask)

@@ -16,7 +16,6 @@ class OnnxEncoder:
 
     # Channels come first in maps where they do in images. Of tokens (batch, tokens, channels) a class token,
     # alone or with four registers, before a square of them is left out.
-
     def __init__(self, path: Path, size: int | None, layer: str | None) -> None:
         self.path, self.session = path, _session(path, layer)
         self.layer = layer or self.session.get_outputs()[0].name

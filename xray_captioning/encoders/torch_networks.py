@@ -1,6 +1,4 @@
-"""Networks as PyTorch's libraries build them, with the names of those modules, and the weights that ``registry.json``
-lists. They differ from Keras' own in padding, the constant of batch normalisation, and which convolution strides.
-"""
+"""Networks as PyTorch's libraries build and name them (Keras' pad and stride otherwise), and published weights."""
 
 import re
 import sys

@@ -35,7 +35,6 @@ class Tokens(keras.layers.Layer):
     """Patches (batch, rows, columns, width) in one row, (batch, tokens, width), with learned vectors of positions."""
 
     # Before them a class token, which has a position, too, and registers, which have none.
-
     def __init__(self, classes: bool = True, register_count: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.classes, self.register_count = classes, register_count

@@ -1,6 +1,4 @@
-"""What the notebooks share: data (:func:`find_data`), a preset at a size that fits the machine (:func:`recipe`), and
-training (:func:`fit_encoder`, :func:`fit_captioner`) that goes on with what is in the working folder.
-"""
+"""What the notebooks share: data, a preset at a size that fits the machine, training that goes on in their folder."""
 
 # ruff: noqa: E402
 from __future__ import annotations

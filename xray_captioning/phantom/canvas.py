@@ -1,6 +1,4 @@
-"""Drawing for the phantoms: smooth curves, (n, 2) float64 in body coordinates, on antialiased layers, uint8 images from
-0, nothing, to 255, all of it; and the tone of a film.
-"""
+"""Drawing for phantoms: smooth curves, (n, 2) float64 in body coordinates, on antialiased uint8 layers; films' tone."""
 
 import math
 from collections.abc import Callable, Sequence

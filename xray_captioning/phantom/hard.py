@@ -27,9 +27,7 @@ def share_of(difficulty: float | str) -> float:
 
 
 def study_at(seed: int, index: int, difficulty: float = 0.0) -> tuple[PhantomStudy, Random]:
-    """Draw study `index` of a source, and return it with the random numbers that are to word its report. The
-    difficulty, from 0 to 1, makes the same study harder; from 0 on some are the next of the last study's patient.
-    """
+    """Draw study `index` of a source, the harder by a `difficulty` in [0, 1], and what chooses its report's words."""
     rng = np.random.default_rng([seed, index])
     study = replace(easy.sample_study(rng), number=index, patient=index)
     return (_harder(study, seed, difficulty) if difficulty else study), rng

@@ -1,6 +1,4 @@
-"""The lateral view of a phantom, looking to the left. Body coordinates (p, v): p runs from 0 at the sternum to 1 at the
-back, v from 0 at the apex of the lungs to 1 at the posterior costophrenic angle.
-"""
+"""The lateral view, looking left: (p, v) go from 0 at sternum and apex to 1 at back and costophrenic angle."""
 
 from functools import partial
 

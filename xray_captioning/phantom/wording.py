@@ -1,6 +1,4 @@
-"""The report of a phantom, worded as radiologists do: sides are always ``left``, ``right``, ``bilateral`` or ``both``;
-earlier paraphrases are used more often, because people have favourite words.
-"""
+"""The report of a phantom, worded as radiologists do; earlier paraphrases are used more often, as favourite words."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -16,9 +14,7 @@ _LONGEST = 7  # sentences in the findings section
 
 
 def report(study: PhantomStudy, rng: np.random.Generator) -> dict[str, str]:
-    """Write findings (three to seven sentences), impression (one to three) and background: all that is true of a study,
-    with side, place and size, and nothing else. Of a hard study there may be more; its indication may mislead.
-    """
+    """Write findings, impression and background: all that is true of a study, with side, place and size."""
     texts = {"findings": _write_findings(study, rng), "impression": _write_impression(study, rng)}
     if not study.scene.difficulty:
         return texts | {name: _choose(choices, rng) for name, choices in _SENTENCES["background"].items()}

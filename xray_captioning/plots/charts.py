@@ -1,6 +1,4 @@
-"""Charts of numbers, each a :class:`matplotlib.figure.Figure` of its own, which :func:`save` writes: as wide as a page
-of text, legible in print, in the colours of Okabe and Ito, which colour-blind readers can tell apart.
-"""
+"""Charts of numbers, each a figure of its own, as wide as a page, in Okabe and Ito's colours for the colour-blind."""
 
 import io
 from collections.abc import Mapping, Sequence

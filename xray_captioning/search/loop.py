@@ -1,6 +1,4 @@
-"""What every search is made of, and the searches for one caption, in Keras' functions for tensors and NumPy's for
-arrays.
-"""
+"""What every search is made of, and searches for one caption, in functions of Keras for tensors, NumPy for arrays."""
 
 from collections.abc import Callable
 from types import SimpleNamespace

@@ -32,7 +32,6 @@ class CaptionWriter(keras.callbacks.Callback):
     """Writes greedy captions of some validation studies after each epoch, with the weights of the model in training."""
 
     # `inputs` says what a batch of the studies, those of `monitored_studies`, holds beside its tokens.
-
     def __init__(self, captioner: Captioner, studies: Studies, inputs: Inputs) -> None:
         super().__init__()
         self.captioner, self.inputs = captioner, inputs
@@ -77,7 +76,6 @@ class CaptionScore(CaptionWriter):
     """Scores captions after each epoch, for later callbacks under the name ``monitor``; clinical F1 over `findings`."""
 
     # No studies, or none that allow the score, are a ConfigError.
-
     def __init__(
         self, captioner: Captioner, studies: Studies, inputs: Inputs, findings: Sequence[str], reward: Any = None
     ) -> None:

@@ -85,7 +85,6 @@ class Watcher(keras.callbacks.Callback):
 
     # Rates are of training alone, seconds of the whole epoch with validation and what other callbacks do.
     # The time left is at most that: patience may end a run sooner.
-
     def __init__(self, train: BatchDataset, val: BatchDataset | None, precision: str) -> None:
         super().__init__()
         self.train, self.validated, self.precision = train, len(val) if val else 0, precision

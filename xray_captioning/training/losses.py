@@ -81,7 +81,6 @@ class WordCrossentropy(keras.losses.Loss):
 
     # `smoothing` is the share of the target, in [0, 1), that is spread evenly over the vocabulary
     # (label smoothing, Szegedy et al., arXiv:1512.00567, section 7).
-
     def __init__(self, smoothing: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**{"reduction": "mean_with_sample_weight", **kwargs})
         self.smoothing = smoothing

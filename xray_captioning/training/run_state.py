@@ -24,7 +24,6 @@ class RunState(keras.callbacks.Callback):
     # and the order of `dataset`, whose epoch is set, go on from where they were. `monitor` decides which epoch is best,
     # the lowest loss or the highest score; training stops after `patience` epochs without improvement, which are
     # counted anew where a run is extended.
-
     def __init__(self, folder: Path, dataset: BatchDataset, monitor: str, patience: int, start: int = 0) -> None:
         super().__init__()
         self.folder, self.dataset, self.start = folder, dataset, start

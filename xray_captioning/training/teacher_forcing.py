@@ -22,7 +22,6 @@ class TeacherForcing(Averaged):
     # `encoder`, whose last block is trained, is None where features come from a cache; `findings` is the number of
     # labels a study has, for ``options.finding_weight``. Scheduled sampling is that of Bengio et al., arXiv:1506.03099,
     # in two parallel passes instead of a loop as in Mihaylova and Martins, arXiv:1906.07651.
-
     def __init__(
         self,
         captions: CaptionModel,
@@ -124,7 +123,6 @@ class TokenAccuracy(keras.metrics.SparseCategoricalAccuracy):
     """Share of an epoch's words that the model ranks first, whatever the batch size."""
 
     # Of weights (batch, time) Keras takes the mean over time, and with it the padding, first.
-
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count words (batch, time) by their weights, and logits (batch, time, vocabulary)."""
         weights = None if sample_weight is None else ops.reshape(sample_weight, (-1,))
@@ -142,7 +140,6 @@ class TwoRates(keras.optimizers.AdamW):
     # 2018, section 4.1). A word's vector, besides, would shrink in every step, also where the word does not occur,
     # and so most where it is rare (Karpathy's minGPT, ``GPT.configure_optimizers``). Nor do slow variables decay,
     # which begin at weights that are worth keeping.
-
     def __init__(self, slow: Sequence[str], ratio: float, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.slow, self.ratio = list(slow), ratio
@@ -175,7 +172,6 @@ class WarmRestart(keras.optimizers.schedules.CosineDecay):
 
     # That goes on with a run of which the rate has fallen to zero (Loshchilov and Hutter, "SGDR: Stochastic Gradient
     # Descent with Warm Restarts", arXiv:1608.03983).
-
     def __init__(self, *args: Any, start: int = 0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.start = start
