@@ -128,7 +128,8 @@ def test_regions_are_pythons(tmp_path, measured, missing):
     }
     code = """
     const [{ finder }, { regionsOf }] = [await load("findings.js"), await load("regions.js")];
-    const known = { ...given.evidence, find: finder(given.evidence), findings: given.findings, grid: [4, 3] };
+    const page = { findings: given.findings, grid: [4, 3], offset: [0.1, -0.05] };
+    const known = { ...given.evidence, ...page, find: finder(given.evidence) };
     return regionsOf(given, known, given.mask, given.activation);
     """
     here = node(tmp_path, code, given)
@@ -138,6 +139,27 @@ def test_regions_are_pythons(tmp_path, measured, missing):
         ]
         assert " ".join(TEXT[place] for place in one["words"]) == other.words
         assert one["box"] == pytest.approx(other.box)
+
+
+def test_attention_is_drawn_where_its_regions_see(tmp_path):
+    """A quarter of the image below and right of their places, and boxes where they are."""
+    code = """
+    globalThis.ImageData = class { constructor(data, width, height) { Object.assign(this, { data, width, height }); } };
+    const drawn = [];
+    const to = { putImageData: (shown) => drawn.push([...shown.data]), strokeRect: (...place) => drawn.push(place) };
+    const still = { data: new Uint8ClampedArray(4 * 64).fill(100) };
+    const { paint } = await load("drawing.js");
+    const canvas = { still, width: 8, height: 8, getContext: () => to };
+    paint(canvas, [1, 0, 0, 0], [2, 2], 1, [[0.25, 0.5, 0.75, 1]], [0.25, 0.25]);
+    return drawn;
+    """
+    pixels, edge, box = node(tmp_path, code, None)
+    changed = (np.array(pixels).reshape(8, 8, 4)[..., :3] != 100).any(axis=2)
+    assert not changed[:2].any()
+    assert not changed[:, :2].any()
+    assert changed[2:5, 2:5].all()
+    thick = 8 / 180
+    assert edge == box == pytest.approx([2 + thick, 4 + thick, 4 - 2 * thick, 4 - 2 * thick])
 
 
 def test_a_page_of_a_bundle_that_was_not_measured_draws_nothing(measured):

@@ -56,7 +56,7 @@ function showCaption(study, said, captioner, findingWords) {
     for (const button of buttons) button.setAttribute("aria-pressed", String(button === chosen));
     const isHere = ({ first, count }) => chosen && chosen.place >= first && chosen.place < first + count;
     const regions = (caption.regions ?? []).filter(({ sentence }) => isHere(caption.sentences[sentence]));
-    showAttention(study, chosen && caption.attention ? caption.attention[chosen.place] : null, chosen?.textContent, captioner.grid, regions);
+    showAttention(study, chosen && caption.attention ? caption.attention[chosen.place] : null, chosen?.textContent, captioner, regions);
     showRegions(study, regions, caption.words);
   };
   for (const button of buttons) button.onclick = () => choose(button);
@@ -103,13 +103,13 @@ function showRegions(study, regions, words) {
     percent(one.hits)} of the measured cases, by chance in ${percent(one.chance)}.`)));
 }
 
-function showAttention(study, views, word, grid, regions) {
+function showAttention(study, views, word, { grid, offset }, regions) {
   const { places } = study.answer;
   const top = views ? Math.max(...views.map((view) => Math.max(...view))) : 0;
   for (const image of study) {
     const view = places.indexOf(image);
     const boxes = regions.filter((one) => imageOf(study, one.view) === image).map(({ box }) => box);
-    paint(image.canvas, views?.[view] ?? null, grid, top, boxes);
+    paint(image.canvas, views?.[view] ?? null, grid, top, boxes, offset);
   }
   at("scale").hidden = !views;
   if (!views) return;

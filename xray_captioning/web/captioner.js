@@ -28,7 +28,7 @@ export class Captioner {
     const arrays = new Float32Array(Uint8Array.from(atob(page.calibration), (letter) => letter.charCodeAt(0)).buffer);
     return new Captioner({
       config: about.config, findings: about.findings, grid: about.grid, channels: about.export.channels,
-      evidence: page.evidence && { ...page.evidence, find: finder(page.evidence), findings: about.findings, grid: about.grid },
+      offset: page.offset, evidence: page.evidence && { ...page.evidence, find: finder(page.evidence) },
       notice: about.about.notice, tokenizer: tokenizerOf(words), calibration: calibrationOf(confidence, arrays), graphs,
     });
   }
@@ -49,7 +49,7 @@ export class Captioner {
     const { probabilities, activation } = await this.classified(features);
     // Null where it was not measured how often regions are right; of unfamiliar images it was not.
     const isKnown = this.evidence && (caption.novelty ?? 0) <= 1;
-    caption.regions = isKnown ? regionsOf(caption, this.evidence, features.mask.data, activation) : null;
+    caption.regions = isKnown ? regionsOf(caption, { ...this, ...this.evidence }, features.mask.data, activation) : null;
     return { caption, probabilities };
   }
 

@@ -22,14 +22,18 @@ export function canvasOf(image) {
 
 /**
  * Lay attention (rows * columns) over an image: the less attention, the less colour; `top` has the strongest. Boxes are
- * left, top, right and bottom in shares of the image.
+ * left, top, right and bottom in shares of the image. Regions see what is `offset`, down and right, from their place.
  */
-export function paint(canvas, attention, [rows, columns] = [0, 0], top = 0, boxes = []) {
+export function paint(canvas, attention, [rows, columns] = [0, 0], top = 0, boxes = [], offset = [0, 0]) {
   const { still, width, height } = canvas;
   const shown = new ImageData(new Uint8ClampedArray(still.data), width, height);
   if (attention && top > 0) {
     const heat = resized({ data: Float32Array.from(attention), width: columns, height: rows, channels: 1 }, width, height, "linear");
-    heat.data.forEach((share, i) => tint(shown.data, 4 * i, Math.min(share / top, 1)));
+    const [down, right] = [Math.round(offset[0] * height), Math.round(offset[1] * width)];
+    heat.data.forEach((share, i) => {
+      const [y, x] = [Math.floor(i / width) + down, (i % width) + right];
+      if (y >= 0 && y < height && x >= 0 && x < width) tint(shown.data, 4 * (y * width + x), Math.min(share / top, 1));
+    });
   }
   const drawn = canvas.getContext("2d");
   drawn.putImageData(shown, 0, 0);

@@ -13,13 +13,13 @@ from typing import Any
 from xray_captioning.bundles.bundle import MANIFEST, bundle_files, read_bundle
 from xray_captioning.captioner.calibration import load_calibration
 from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.captioner.evidence import MEASURE, best_methods
+from xray_captioning.captioner.evidence import best_methods
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import new_folder, read_json
 from xray_captioning.hub.fetch import Part, RemoteFile, UnreachableError, download
 from xray_captioning.metrics.labeler import find_mentions
 from xray_captioning.metrics.labels import rules
-from xray_captioning.runtime import find_export
+from xray_captioning.runtime import find_export, load
 
 HERE = Path(__file__).parent
 RESIZES = ("area", "linear", "nearest")  # what resize.js does
@@ -77,6 +77,7 @@ def _described(folder: Path) -> dict[str, Any]:
         "files": {name: integrity(folder / name, "sha256") for name in bundle_files(folder)},
         "calibration": base64.b64encode(b"".join(arrays)).decode(),
         "findingWords": sorted(filter(find_mentions, vocabulary)),
+        "offset": load(folder).offset,
         "evidence": _evidence(values, vocabulary),
     }
 
@@ -88,9 +89,8 @@ def _evidence(values: dict[str, Any], vocabulary: set[str]) -> dict[str, Any] | 
     if not best:
         return None
     named = {finding: {name: row[name] for name in ("method", "hits", "chance")} for finding, row in best.items()}
-    spelling, offset = rules.rules("chexpert").spelling, values["about"][MEASURE]["offset"]
-    spelled = {word: list(spelling[word]) for word in sorted(vocabulary)}
-    return {"measured": named, "offset": offset, "spelled": spelled, "automaton": rules.text_of("automaton.txt")}
+    spelled = {word: list(rules.rules("chexpert").spelling[word]) for word in sorted(vocabulary)}
+    return {"measured": named, "spelled": spelled, "automaton": rules.text_of("automaton.txt")}
 
 
 def _place_runtime(folder: Path, wasm: str | None) -> tuple[str, dict[str, str]]:
