@@ -7,13 +7,14 @@ import pytest
 from xray_captioning.batch.caption_table import COLUMNS, check_out, write_rows
 from xray_captioning.errors import ConfigError, MissingExtraError
 
+MEASURED = {"method": "attention", "words": "edema", "hits": 0.8, "chance": 0.2}
 SOUND = {
     "study": "1,2",
     "images": ["a,b.png", 'c"d.png'],
     "caption": "Small effusion.\nÜber",
     "log_probability": -1.5,
     "sentences": [{"text": "Small effusion.", "log_probability": -0.25, "confidence": None}],
-    "regions": [{"sentence": 0, "finding": "Edema", "view": 1, "box": [0.0, 0.25, 0.5, 1.0], "method": "attention"}],
+    "regions": [{"sentence": 0, "finding": "Edema", "view": 1, "box": [0.0, 0.25, 0.5, 1.0], **MEASURED}],
     "novelty": 0.5,
     "unfamiliar": False,
     "findings": {"Edema": 0.25},

@@ -83,7 +83,9 @@ def test_the_share_in_pooled_evidence_leaves_out_views_that_are_not_there(captio
 def test_regions_are_of_the_best_method_and_none_if_it_is_no_better_than_chance(captioner, features, caption):
     (found,) = evidence.grounded(captioner, features, [caption], None)
     # Of the second view's right column; a quarter of the image further down than its place.
-    assert found.regions == [Region(0, "Pleural Effusion", 1, (0.5, 0.25, 1.0, 1.0), "class activation")]
+    assert found.regions == [
+        Region(0, "Pleural Effusion", 1, (0.5, 0.25, 1.0, 1.0), "class activation", 0.9, 0.2, "effusion")
+    ]
     first, _, heart, _ = captioner.about[evidence.MEASURE]["rows"]
     first["low"], heart["low"] = 0.1, 0.21
     (found,) = evidence.grounded(captioner, features, [caption], None)
@@ -97,12 +99,18 @@ def test_regions_are_of_the_best_method_and_none_if_it_is_no_better_than_chance(
     assert evidence.grounded(captioner, features, [caption], None)[0].regions is None
 
 
-def test_exported_graphs_have_attention_alone(captioner, features, caption):
+def test_exported_graphs_have_no_gradients_and_older_ones_attention_alone(captioner, features, caption):
+    (before,) = evidence.grounded(captioner, features, [caption], None)
+    activation = np.asarray(evidence.class_activation(captioner.encoder, features.regions))
     del captioner.encoder.classifier
     captioner.compiles = False
     assert evidence.methods_of(captioner) == ["attention"]
     (found,) = evidence.grounded(captioner, features, [caption], None)
     assert [(one.finding, one.method) for one in found.regions] == [("Pleural Effusion", "attention")]
+    captioner.encoder.activation = lambda regions, mask: activation
+    assert evidence.methods_of(captioner) == ["attention", "class activation"]
+    (found,) = evidence.grounded(captioner, features, [caption], None)
+    assert found.regions == before.regions
 
 
 def test_one_case_that_is_right_tells_nothing(captioner, features, caption):
@@ -114,6 +122,7 @@ def test_nothing_is_shown_of_unfamiliar_images(captioner, features, caption):
     (found,) = evidence.grounded(captioner, features, [caption._replace(novelty=2.0)], None)
     assert found.regions
     assert stated(found)[0].regions is None
+    assert stated(found, show_unfamiliar=True)[0].regions is None  # of such images it was not measured
 
 
 def test_how_often_maps_point_right_is_said_where_it_was_measured(captioner):

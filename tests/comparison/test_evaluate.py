@@ -304,6 +304,7 @@ def test_where_a_captioner_looks_is_measured_where_outlines_are_known(studies, s
     assert kept.about["pointing_game"]["rows"] == found["rows"]
     assert kept.offset == captioner.offset
     assert "| attention | finding | all |" in (out / "README.md").read_text()
+    assert json.loads((out / "captions.regions.json").read_text()) == {}  # they were not measured before
     file.write_text("[1]")
     with pytest.raises(DataError, match="give rows of study, finding, side"):
         evaluate(studies, {"tiny": tiny_run}, tmp_path, regions=file)

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from tests.conftest import TINY
-from xray_captioning.captioner.caption import Caption
-from xray_captioning.comparison.pointing import pointing_games
+from xray_captioning.captioner.caption import Caption, Region
+from xray_captioning.comparison.pointing import located, pointing_games
 from xray_captioning.data.features import Features
 from xray_captioning.data.outlines import Outline
 
@@ -109,3 +109,18 @@ def test_features_cannot_be_painted_over(played):
     task = SimpleNamespace(test=pd.DataFrame({"study_id": [], "images": [], "views": []}), cache=None)
     run.batches = lambda *_: iter(())
     assert pointing_games({"mine": [run]}, task, {"mine": []}, {}, [], 1) == {"rows": [], "painted": []}
+
+
+def test_regions_lie_beside_the_captions_in_shares_of_whole_images(tmp_path):
+    for name in ("front", "side"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.arange(100 * 50, dtype=np.uint8).reshape(50, 100))
+    images = [str(tmp_path / name) for name in ("side.png", "front.png")]
+    test = pd.DataFrame({"study_id": ["1", "2"], "images": [images] * 2, "views": [["lateral", "frontal"]] * 2})
+    run = SimpleNamespace(config=TINY.replace({"image.resize": "xrv"}))  # the middle square
+    region = Region(0, "Edema", 1, (0.0, 0.5, 0.5, 1.0), "attention", 0.8, 0.2, "edema")
+    captions = [Caption("", ["edema"], -1.0, [], None, [], None, own) for own in ([], [region])]
+    found = located(run, test, captions)
+    assert list(found) == ["2"]
+    (row,) = found["2"]
+    assert (row["image"], row["box"]) == ("side.png", pytest.approx((0.25, 0.5, 0.5, 1.0)))
+    assert (row["finding"], row["words"], row["hits"]) == ("Edema", "edema", 0.8)

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,6 +25,7 @@ from xray_captioning.review.summary import format_summary, mean_interval, sign_t
 
 SYSTEMS = ("alphabot greedy", "betabot")
 STUDIES = 12
+VIEWS = (("front", "frontal"), ("side", "lateral"))
 HOSTILE = [
     "</script><script>alert(1)</script>",
     '<!-- <script> & \u2028 it\'s "quoted"',
@@ -218,6 +220,31 @@ def decode(uri: str) -> Any:
 
     data = base64.b64decode(uri.removeprefix("data:image/png;base64,"))
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+def test_boxes_are_shown_where_both_systems_have_them(captions: Path, tmp_path: Path) -> None:
+    """Those of one system alone would tell which texts are its own."""
+    for name in ("front", "side"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.arange(100 * 50, dtype=np.uint8).reshape(50, 100))
+    views = {f"study{i}": [(str(tmp_path / f"{n}.png"), v) for n, v in VIEWS] for i in range(STUDIES)}
+    lung = {"image": "side.png", "finding": "Edema", "box": [0, 0.5, 0.5, 1], "method": "attention"}
+    other = {**lung, "image": "elsewhere.png"}
+    beside = captions.with_suffix(".regions.json")
+    beside.write_text(json.dumps({SYSTEMS[0]: {"study3": [lung, other]}, SYSTEMS[1]: {}}), "utf-8")
+    key = export_study(captions, SYSTEMS, tmp_path / "both", views, readers=1)
+    cases = page_values(tmp_path / "both" / "reader-1" / "sheet.html")["cases"]
+    for case, shown in zip(key.sheets[0].cases, cases, strict=True):
+        own = [(SYSTEMS[0], "study3") == (system, case.study) for system in case.texts]
+        assert shown["regions"] == [[[1, "Edema", [0, 0.5, 0.5, 1]]] * is_own for is_own in own]
+    assert not re.search("side.png|attention|study[0-9]", (tmp_path / "both/reader-1/sheet.html").read_text("utf-8"))
+    beside.write_text(json.dumps({SYSTEMS[0]: {"study3": [lung]}}), "utf-8")
+    export_study(captions, SYSTEMS, tmp_path / "one", views, readers=1)
+    cases = page_values(tmp_path / "one" / "reader-1" / "sheet.html")["cases"]
+    assert not any("regions" in case for case in cases)
+    beside.write_text('{"alphabot greedy": [1]}', "utf-8")
+    with pytest.raises(DataError, match=r"captions\.regions\.json: .*let evaluate write it again"):
+        export_study(captions, SYSTEMS, tmp_path / "bad", views)
+    assert not (tmp_path / "bad").exists()
 
 
 def test_a_sheet_with_images_hides_the_study(

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from xray_captioning.captioner.caption import Region
 from xray_captioning.serving import Settings
 
 from .parts import Toy, encoded, form, toy_app
@@ -67,6 +68,27 @@ def test_calibrated_answers_are_as_described(study):
         check(described, client.get(path), path, "get")
         check(described, client.get(path, headers=headers), path, "get")
         assert described["paths"][path]["get"]["security"]
+
+
+def test_regions_are_as_described_and_only_of_sentences_that_are_shown(study):
+    known = {"view": 1, "box": (0.1, 0.2, 0.3, 0.4), "method": "gradient", "hits": 0.9, "chance": 0.2}
+    two = [Region(sentence=n, finding="Edema", words="edema", **known) for n in (0, 1)]
+    toy = Toy(calibration=object())
+    real = toy.write_captions
+    toy.write_captions = lambda *given: [one._replace(regions=two) for one in real(*given)]
+    client = toy_app(Settings(batch=1), toy).test_client()
+    described = client.get("/openapi.json").json
+    for threshold, sentences in ((0, [0, 1]), (0.5, [0])):
+        answer = client.post("/v1/captions", **form(study, threshold=threshold))
+        check(described, answer, "/v1/captions", "post")
+        assert [one["sentence"] for one in answer.json["regions"]] == sentences
+    assert answer.json["regions"][0]["hits"] == 0.9
+    toy.novelty = 2.0
+    asked = form(study, show_unfamiliar="true")
+    assert client.post("/v1/captions", **asked).json["regions"] is None  # of such images it was not measured
+    assert client.get("/v1/model").json["image"]["whole"]
+    toy.config = toy.config.replace({"image.resize": "xrv"})
+    assert not client.get("/v1/model").json["image"]["whole"]
 
 
 def test_limits_are_those_of_this_server(client, described, settings):

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from msgspec import structs
 
-from xray_captioning.captioner.caption import Alternative, Caption, Sentence
+from xray_captioning.captioner.caption import Alternative, Caption, Region, Sentence
 from xray_captioning.config import Config, ImageConfig
 from xray_captioning.errors import DataError, ImageError
 from xray_captioning.phantom.dataset import render
@@ -157,7 +158,7 @@ def test_cautions_go_wherever_the_caption_goes(study, monkeypatch):
     for novelty, alike in ((1.0, True), (2.5, False)):
         drawn.clear()
         strange = result(novelty=novelty)
-        parts.as_picture(study, strange, parts.views_of(study, None, []), "")
+        parts.as_picture(study, strange, parts.views_of(study, strange, []), "")
         for text in (parts.as_text(strange), " ".join(drawn)):
             assert "Not for clinical use" in text
             assert "This model was made up." in text
@@ -176,7 +177,7 @@ def test_of_unfamiliar_images_no_finding_has_a_probability(threshold):
 
 
 def opacity(probability):
-    return float(parts.shade(probability).rpartition(",")[2].rstrip(")"))
+    return float(html("shade", probability).rpartition(",")[2].rstrip(")"))
 
 
 def test_the_surer_a_sentence_the_deeper_its_shade():
@@ -188,7 +189,7 @@ def test_the_surer_a_sentence_the_deeper_its_shade():
 def test_an_empty_caption_is_said_to_be_empty():
     assert "wrote nothing" in html("caption", result(sentences=[]))
     assert "A beam of one has none" in html("alternatives", result(alternatives=[]))
-    assert parts.shade(None).endswith("0.0)")
+    assert opacity(None) == 0
 
 
 def luminance(rgb):
@@ -202,7 +203,7 @@ def test_every_shade_can_be_read_on_light_and_dark_pages(text, page):
     """WCAG 2.2 asks for a contrast of 4.5."""
     for chance in (0, 0.5, 1):
         share = opacity(chance)
-        shaded = share * np.array(parts.SHADE) + (1 - share) * np.array(page)
+        shaded = share * np.array((0, 114, 178)) + (1 - share) * np.array(page)
         darker, lighter = sorted((luminance(text), luminance(shaded)))
         assert (lighter + 0.05) / (darker + 0.05) >= 4.5
 
@@ -239,31 +240,58 @@ def test_json_has_the_names_of_the_api():
 
 def test_an_image_that_a_model_sees_twice_is_shown_twice():
     alone = parts.study_of([png()])
-    attention = result().caption.attention
-    names = [one.name for one in parts.views_of(alone, attention, [0])]
+    twice = result()
+    names = [one.name for one in parts.views_of(alone, twice, [0])]
     assert names == ["image 1", "image 1 (seen twice)"]
-    attention[:, 1] = 0
-    assert len(parts.views_of(alone, attention, [0])) == 1
+    twice.caption.attention[:, 1] = 0
+    assert len(parts.views_of(alone, twice, [0])) == 1
 
 
 def test_attention_lies_over_the_part_that_a_model_saw(study):
-    attention, image = result().caption.attention, ImageConfig(size=224, resize="rad-dino")
-    for view in parts.views_of(study, attention, [0], image):
+    cut = result()._replace(image=ImageConfig(size=224, resize="rad-dino"))
+    for view in parts.views_of(study, cut, [0]):
         height, width = view.image.shape
         side = min(height, width)
         assert view.seen[2:] == pytest.approx((side / height, side / width), abs=0.01)
-    whole = parts.views_of(study, attention, [0], ImageConfig())
+    whole = parts.views_of(study, result(), [0])
     assert whole[0].seen == (0.0, 0.0, 1.0, 1.0)
 
 
+REGION = Region(0, "Pleural Effusion", 1, (0.25, 0.5, 0.5, 1.0), "class activation", 0.9, 0.2, "left effusion")
+
+
+def test_a_box_is_drawn_where_it_was_seen_and_said_in_words(study):
+    lateral = parts.study_of([png()], ["lateral"])
+    assert [(one.place(0), one.place(1)) for one in (study, lateral, parts.study_of([png()]))] == [
+        (0, 1),
+        (0, 0),
+        (0, 0),
+    ]
+    first, second = parts.views_of(study, result(), [], [REGION])
+    assert (first.boxes, second.boxes) == ([], [REGION.box])
+    cut = result()._replace(image=ImageConfig(size=224, resize="rad-dino"), offset=(0.1, 0.0))
+    _, seen = parts.views_of(study, cut, [], [REGION])  # 560 wide and 420 high: its middle; the offset is in the box
+    assert seen.boxes == [pytest.approx((0.3125, 0.5, 0.5, 1.0), abs=0.01)]
+    said = html("boxes", [REGION], study)
+    assert "Box on image 2: “left effusion” (Pleural Effusion), by class activation." in said
+    assert "in 90&nbsp;% of the measured cases, by chance in 20&nbsp;%" in said
+    assert html("boxes", [], study) == ""
+    views = parts.views_of(study, result(), [], [REGION])
+    assert parts.as_picture(study, result(), views, "", said) != parts.as_picture(study, result(), views, "")
+
+
+def test_the_words_of_a_region_are_never_html(study):
+    assert "<b>" not in html("boxes", [structs.replace(REGION, words="<b>")], study)
+
+
 def test_titles_tell_the_share_of_the_attention(study):
-    plain, seen = (parts.views_of(study, result().caption.attention, w) for w in ([], [0, 1]))
+    plain, seen = (parts.views_of(study, result(), w) for w in ([], [0, 1]))
     assert parts.title(plain[0]) == "image 1"
     assert parts.title(seen[1]) == "image 2: 25 % of the attention"
 
 
 def test_the_picture_is_a_png_of_both_views(study):
-    seen, plain = (parts.views_of(study, result().caption.attention, w) for w in ([0], []))
+    seen, plain = (parts.views_of(study, result(), w) for w in ([0], []))
     data = parts.as_picture(study, result(), seen, "“small”")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert image.shape[1] == 836

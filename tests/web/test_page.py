@@ -23,7 +23,7 @@ import pytest
 from tests.captioner.test_export import tiny
 from tests.serving.parts import encoded
 from tests.web.test_pixels import dicom, pydicom
-from xray_captioning.bundles.bundle import find_bundle, read_bundle
+from xray_captioning.bundles.bundle import find_bundle, read_bundle, rewrite_bundle
 from xray_captioning.captioner.calibration import UnfamiliarImageWarning, is_unfamiliar
 from xray_captioning.cli import main
 from xray_captioning.decoders import DECODERS
@@ -264,6 +264,48 @@ def test_a_word_moves_the_attention_and_finding_words_come_first(opened, written
         word.click()
         seen.add(visit.evaluate(pictures))
     assert len(seen) == visit.locator(".word").count() > 2
+
+
+def measured(folder):
+    """A copy of the shipped graphs with a measure that says that attention points at every finding."""
+    shutil.copytree(SHIPPED / "export", folder)
+
+    def change(aside):
+        values = json.loads((aside / "captioner.json").read_text("utf-8"))
+        known = {"method": "attention", "words": "finding", "n": 50, "hits": 0.8, "low": 0.7, "chance": 0.2}
+        rows = [{**known, "finding": name} for name in ("all", *values["findings"])]
+        values["about"]["pointing_game"] = {"rows": rows, "offset": [0.05, 0.05]}
+        (aside / "captioner.json").write_text(json.dumps(values), "utf-8")
+
+    rewrite_bundle(folder, change)
+    return folder
+
+
+def test_boxes_are_those_of_python_and_only_of_a_bundle_that_was_measured(opened, written, tmp_path):
+    bundle = measured(tmp_path / "bundle")
+    pages.write_page(bundle, tmp_path / "page", DIST)
+    captioner, visits = load(bundle), [opened(tmp_path / "page"), opened(written)]
+    for visit in visits:
+        ready(visit)
+    pictures, seen = "[...document.querySelectorAll('#views canvas')].map(c => c.toDataURL()).join()", 0
+    for number in range(4):
+        files = [encoded(".png", image) for image in phantom(number)]
+        [caption] = captioner.caption([files], 1)
+        for visit in visits:
+            answers(visit, files, 1)
+        shown = set()
+        for place in range(visits[0].locator(".word").count()):
+            for visit in visits:
+                visit.locator(".word").nth(place).click()
+            own, other = (visit.locator("#regions li").all_inner_texts() for visit in visits)
+            assert not other
+            assert (visits[0].evaluate(pictures) != visits[1].evaluate(pictures)) == bool(own)
+            shown.update(own)
+        expected = {f"“{one.words}” ({one.finding}), by attention" for one in caption.regions}
+        assert {re.search(r"“.*attention", text)[0] for text in shown} == expected
+        assert all("lies in the finding in 80 % of the measured cases, by chance in 20 %" in text for text in shown)
+        seen += len(caption.regions)
+    assert seen
 
 
 def test_unsure_and_unfamiliar_images_are_treated_as_python_treats_them(opened, written):

@@ -100,11 +100,11 @@ def json_line(value: Any) -> bytes:
 
 def _write_parquet(rows: Iterable[Row], path: Path, findings: Sequence[str]) -> None:
     arrow, parquet = (require(name, *PARQUET) for name in ("pyarrow", "pyarrow.parquet"))
-    text, number = arrow.string(), arrow.float64()
+    text, number, whole = arrow.string(), arrow.float64(), arrow.int64()
     sentence = arrow.struct([("text", text), ("log_probability", number), ("confidence", number)])
     chances = arrow.struct([(name, number) for name in findings]) if findings else arrow.null()
-    place = [("view", arrow.int64()), ("box", arrow.list_(number)), ("method", text)]
-    region = arrow.struct([("sentence", arrow.int64()), ("finding", text), *place])
+    place = [("view", whole), ("box", arrow.list_(number)), ("method", text), ("words", text), ("hits", number)]
+    region = arrow.struct([("sentence", whole), ("finding", text), *place, ("chance", number)])
     types = {"images": arrow.list_(text), "sentences": arrow.list_(sentence), "findings": chances}
     types |= {"regions": arrow.list_(region), "log_probability": number, "novelty": number, "unfamiliar": arrow.bool_()}
     schema = arrow.schema([(name, types.get(name, text)) for name in COLUMNS])

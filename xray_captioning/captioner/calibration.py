@@ -171,7 +171,7 @@ def stated(
     if not is_unfamiliar(caption):
         return caption, probabilities
     if show_unfamiliar:
-        return caption, None
+        return caption._replace(regions=None), None
     nothing: dict[str, Any] = {"text": "", "words": [], "sentences": [], "alternatives": []}
     return caption._replace(**nothing, attention=None, regions=None), None
 

@@ -37,6 +37,9 @@ class Region(Struct, frozen=True):
     # `image.resize` cuts it.
     box: tuple[float, float, float, float]
     method: str  # "attention", "class activation" or "gradient" (`xray_captioning.captioner.evidence`)
+    hits: float  # how often, of measured cases, the strongest point of such maps lies in the finding, in [0, 1]
+    chance: float  # how often it would by chance
+    words: str  # of the caption, which name it
 
 
 class Caption(NamedTuple):

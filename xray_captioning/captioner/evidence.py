@@ -39,14 +39,21 @@ def _attention(captioner: Any, features: Features, captions: Captions, asked: As
 
 
 def _class_activation(captioner: Any, features: Features, captions: Captions, asked: Asked, told: Any) -> Iterator[Any]:
-    """Yield what each region adds to the encoder's own logit (Zhou et al., arXiv:1512.04150), or pooled evidence."""
     encoder = captioner.encoder
+    activation = getattr(encoder, "activation", lambda regions, _: class_activation(encoder, regions))(*features)
     for row, finding, _ in asked:
-        logits = np.zeros(1)
-        if finding in encoder.findings:
-            logits = features.regions[row] @ np.asarray(encoder.classifier.kernel)[:, encoder.findings.index(finding)]
-        pooled = encoder.pooling == "evidence" and logits.any()
-        yield np.exp(logits - logits.max()) if pooled else logits.clip(0)
+        yield np.asarray(activation)[row, :, encoder.findings.index(finding)] if finding in encoder.findings else 0
+
+
+def class_activation(encoder: Any, regions: Any) -> Any:
+    """Return what each region adds to the encoder's logits (Zhou et al., arXiv:1512.04150), or to evidence that is
+    pooled: (batch, regions, findings), not negative. An export has it as a graph's output.
+    """
+    from xray_captioning.backend import ops
+
+    logits = ops.matmul(ops.cast(regions, "float32"), encoder.classifier.kernel)
+    pooled = encoder.pooling == "evidence"
+    return ops.exp(logits - ops.max(logits, axis=1, keepdims=True)) if pooled else ops.relu(logits)
 
 
 def _gradient(captioner: Any, features: Features, captions: Captions, asked: Asked, told: Any) -> Any:
@@ -77,8 +84,9 @@ METHODS: dict[str, Any] = {"attention": _attention, "class activation": _class_a
 
 
 def methods_of(captioner: Any) -> list[str]:
-    """Return the methods that a captioner may have maps of: exported graphs have attention alone."""
-    lacks = {"class activation": not hasattr(captioner.encoder, "classifier"), "gradient": not captioner.compiles}
+    """Return the methods that a captioner may have maps of: exported graphs have no gradients."""
+    classifies = any(hasattr(captioner.encoder, name) for name in ("classifier", "activation"))
+    lacks = {"class activation": not classifies, "gradient": not captioner.compiles}
     return [name for name in METHODS if not lacks.get(name)]
 
 
@@ -136,23 +144,29 @@ def how_often(about: Mapping[str, Any], system: str | None = None) -> str:
     return "how often it points at the finding was not measured"
 
 
+def best_methods(about: Mapping[str, Any], has: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return by finding what a bundle's measure says of the method that is best for it, of those that there are."""
+    clear = [row for row in _measured(about) if row["low"] > row["chance"] and row["method"] in has]
+    return {row["finding"]: row for row in sorted(clear, key=lambda row: row["hits"])}  # the last counts
+
+
 def grounded(captioner: Any, features: Features, captions: Captions, told: Any) -> list[Caption]:
     """Return captions with their regions, where the bundle's own measure allows it."""
-    # Of each finding by the method that is best for it; sorted, so that this is the last.
-    has = methods_of(captioner)
-    clear = [row for row in _measured(captioner.about) if row["low"] > row["chance"] and row["method"] in has]
-    best = {row["finding"]: row["method"] for row in sorted(clear, key=lambda row: row["hits"])}
+    best = best_methods(captioner.about, has := methods_of(captioner))
     if not best:
         return list(captions)
     regions: list[list[Region]] = [[] for _ in captions]
     named = [(row, one) for row, caption in enumerate(captions) for one in named_findings(caption.words)]
     for method in has:
-        own = [(row, one) for row, one in named if best.get(one.finding) == method]
+        own = [(row, one) for row, one in named if best.get(one.finding, {}).get("method") == method]
         for (row, one), maps in zip(own, evidence_maps(method, captioner, features, captions, own, told)):
             if maps.any():
                 view = int(maps.max(axis=(1, 2)).argmax())
-                box = box_of(maps[view], captioner.offset)
-                regions[row].append(Region(one.sentence, one.finding, view, box, method))
+                said = " ".join(captions[row].words[place] for place in one.words)
+                known = *(best[one.finding][name] for name in ("method", "hits", "chance")), said
+                regions[row].append(
+                    Region(one.sentence, one.finding, view, box_of(maps[view], captioner.offset), *known)
+                )
     return [c._replace(regions=sorted(own, key=lambda r: r.sentence)) for c, own in zip(captions, regions)]
 
 

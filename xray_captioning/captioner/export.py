@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from xray_captioning.backend import ops, traced
 from xray_captioning.bundles.bundle import FEATURES, write_bundle, write_texts
+from xray_captioning.captioner.evidence import class_activation
 from xray_captioning.captioner.graphs import BATCH, SUFFIXES, GraphEncoder, GraphModel, leaves, nested, open_graphs
 from xray_captioning.config import ImageConfig
 from xray_captioning.data.encoding import as_array
@@ -116,10 +117,14 @@ def _encoder(captioner: Any) -> dict[str, Network]:
         )
     }
     if encoder.findings:
+        known, findings = _features(captioner), len(encoder.findings)
         networks["classifier"] = Network(
-            lambda given: {"probabilities": ops.sigmoid(encoder.classify(*given.values()))},
-            _features(captioner),
-            {"probabilities": ("studies", len(encoder.findings))},
+            lambda given: {
+                "probabilities": ops.sigmoid(encoder.classify(*given.values())),
+                "activation": class_activation(encoder, given["regions"]),
+            },
+            known,
+            {"probabilities": ("studies", findings), "activation": (*known["mask"][1], findings)},
         )
     return networks
 
@@ -256,6 +261,7 @@ def _compare(captioner: Any, exported: GraphEncoder, graphs: GraphModel, shown: 
     if encoder.findings:
         expected = encoder.probabilities(*features)
         _equal("classifier", exported.probabilities(*features), expected)
+        _equal("classifier", exported.activation(*features), class_activation(encoder, features.regions))
     tokens = np.arange(2 * model.context * model.maximum_length, dtype="int32") % model.vocabulary_size
     context = tokens.reshape(2, model.context, -1) if model.context else None
     started = graphs.start(features, context)

@@ -119,6 +119,8 @@ class GraphEncoder:
         self.findings, self.grid = tuple(about["findings"]), tuple(about["grid"])
         self.channels: int = about["export"]["channels"]
         self._graphs = graphs
+        if "activation" in about["export"]["graphs"].get("classifier", {}).get("outputs", ()):
+            self.activation: Any = lambda regions, mask: graphs["classifier"](**_given(regions, mask))["activation"]
 
     def encode(self, images: Array) -> Array:
         """Return maps (batch, rows, columns, channels) of images (batch, height, width, 3)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections import Counter
@@ -13,7 +14,7 @@ import numpy as np
 
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.captioner.evidence import MEASURE, how_often
-from xray_captioning.comparison.pointing import pointing_games
+from xray_captioning.comparison.pointing import located, pointing_games
 from xray_captioning.comparison.texts import CaptioningSystem, Task, examples, is_texts, runs_of, system_texts
 from xray_captioning.config import Config
 from xray_captioning.data import feature_files, provenance, targets
@@ -26,7 +27,7 @@ from xray_captioning.evaluation.baselines import BASELINES, R2GEN, retrieval_nam
 from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_rows, features_of
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.results import LARGE_NOTE, Row, evaluate_systems
-from xray_captioning.files import read_json
+from xray_captioning.files import atomic_write, read_json
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics import labeler, ngrams
 from xray_captioning.plots import charts, panels
@@ -171,6 +172,10 @@ def evaluate(
         name, first = next((name, run.captioner) for name, (run, *_) in models.items())
         note = how_often(about, name) if MEASURE in about else how_often(first.about)
         drawn = examples(task, found, next(iter(captions.values())), first.offset)
+        named = {system.name: system.column for system in reversed(found)}  # the first search's is kept
+        runs = [(n, run) for n, (run, *more) in models.items() if not more and captions[n][0].regions is not None]
+        where = {named[n]: located(run, test, captions[n]) for n, run in runs}
+        atomic_write(Path(out) / f"captions{caption_files.REGIONS}", json.dumps(where, indent=1) + "\n")
         charts.save(panels.panel(drawn, f"Attention: {note}."), Path(out) / "panel.png")
     for alarm in results.alarms:
         warnings.warn(alarm.message, claims.CollapseWarning, stacklevel=2)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from msgspec import to_builtins
 
 from xray_captioning.captioner.evidence import ALL, Captions, evidence_maps, methods_of
 from xray_captioning.captioner.studies import with_context
@@ -65,6 +66,16 @@ def _rows(system: str, cases: list[Case], names: Sequence[str], outcome: str, me
             known = {"system": system, **dict(zip(names, kind)), "finding": finding, "n": len(own)}
             other = {name: float(np.mean([getattr(case, name) for case in own])) for name in means}
             yield {**known, outcome: float(found.mean()), "low": low, "high": high, **other}
+
+
+def located(run: CaptioningSystem, test: Any, captions: Captions) -> dict[str, list[Row]]:
+    """Return regions by study, each with the name of its image and its box in shares of all of it."""
+    image, found = run.config.image, dict[str, list[Row]]()
+    for study, paths, caption in zip(test["study_id"], study_images(test, run.config), captions):
+        for one in caption.regions or ():
+            box = drawn.within(drawn.seen_of(path := str(paths[one.view]), image.size, image.resize), one.box)
+            found.setdefault(study, []).append({**to_builtins(one), "image": Path(path).name, "box": box})
+    return found
 
 
 class _Seen:

@@ -64,6 +64,12 @@ def moved(seen: Sequence[float], offset: Sequence[float]) -> tuple[float, float,
     return top + offset[0] * high, left + offset[1] * wide, high, wide
 
 
+def within(part: Sequence[float], box: Sequence[float]) -> tuple[float, ...]:
+    """Return a box (left, top, right, bottom) in shares of an image, given in shares of the `part` that is seen."""
+    top, left, high, wide = part
+    return tuple(min(max(start + n * side, 0.0), 1.0) for n, (start, side) in zip(box, ((left, wide), (top, high)) * 2))
+
+
 def filled(outlines: Iterable[Outline], shape: tuple[int, int], seen: Sequence[float] = WHOLE) -> Mask:
     """Draw outlines into what is seen of their image: (height, width), True inside."""
     canvas, (top, left, high, wide) = np.zeros(shape, np.uint8), seen

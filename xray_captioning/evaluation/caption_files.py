@@ -23,6 +23,7 @@ from xray_captioning.text.cleaning import without_common_marks, without_marks
 _JSON = re.compile(r"\.(json|jsonl|ndjson)(\.gz)?$", re.IGNORECASE)
 _TABLES = re.compile(r"\.(csv|tsv|tab|psv)(\.gz)?$", re.IGNORECASE)
 WRITTEN = ("study", "images", "caption", "log_probability", "error")  # what is used of what `caption` writes
+REGIONS = ".regions.json"  # suffix of what lies beside a file of captions: the regions of its columns, where measured
 _MISSING = {"nan", "<na>", "null"}  # what pandas writes of a missing value where it has to be text
 
 

@@ -27,6 +27,7 @@ class View(NamedTuple):
     attention: Array | None = None  # (rows, columns): shares, which sum to 1 over all views
     # Top, left, height and width of what the encoder saw, in shares of the image.
     seen: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    boxes: Sequence[tuple[float, ...]] = ()  # left, top, right and bottom to be drawn, in shares of the image
 
     @property
     def share(self) -> float:
@@ -40,11 +41,19 @@ def strongest(views: Sequence[View]) -> float:
 
 
 def overlay(view: View, top: float) -> Array:
-    """Lay the attention, strongest at the share `top`, over what was seen of an image: RGB, uint8; grey without."""
-    grey = np.repeat(view.image[..., None], 3, axis=2)
-    if view.attention is None or top <= 0:
-        return _bytes(grey)
-    return _bytes(_coloured(grey, np.clip(_heat(view, view.attention) / np.float32(top), 0, 1)))
+    """Lay the attention, strongest at the share `top`, over what was seen of an image, and draw boxes: RGB, uint8."""
+    from cv2 import rectangle
+
+    shown = np.repeat(view.image[..., None], 3, axis=2)
+    if view.attention is not None and top > 0:
+        shown = _coloured(shown, np.clip(_heat(view, view.attention) / np.float32(top), 0, 1))
+    pixels, (height, width) = _bytes(shown), view.image.shape
+    thick = max(1, round(max(height, width) / 180))
+    for left, upper, right, lower in view.boxes:
+        ends = [(round(x * (width - 1)), round(y * (height - 1))) for x, y in ((left, upper), (right, lower))]
+        for colour, wide in (((0, 0, 0), 2 * thick), ((230, 159, 0), thick)):  # orange of Okabe and Ito, on black
+            rectangle(pixels, ends[0], ends[1], colour, wide)
+    return pixels
 
 
 def _heat(view: View, attention: Array) -> Array:

@@ -8,6 +8,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -30,16 +31,26 @@ FORMAT = "xray-captioning reading study 1"
 FORMULA = "=+-@\t\r\n" + "".join(chr(code) for code in (0xFF1D, 0xFF0B, 0xFF0D, 0xFF20))
 LONGEST = 768  # pixels of an image's longer side in a sheet
 COLUMNS = ("sheet", "case", "study", "text", "report", *CRITERIA, "note")
-Texts = dict[str, tuple[str, str]]
+Pair = tuple[str, str]
+Texts = dict[str, Pair]
 Views = Mapping[str, Sequence[tuple[str, str]]]  # path and view
 Pictures = dict[str, list[dict[str, str]]]  # view and uri
+Boxes = dict[Pair, list[Any]]  # by system and study: pictures' numbers, findings and boxes
+
+
+class Seen(Struct):
+    """A region of a caption; its box is in shares of the image, of which it has the file's name."""
+
+    image: str
+    finding: str
+    box: tuple[float, float, float, float]
 
 
 class Case(Struct, frozen=True, forbid_unknown_fields=True):
     """One study as one reader is shown it."""
 
     study: str
-    texts: tuple[str, str]  # the systems that wrote Text 1 and Text 2
+    texts: Pair  # the systems that wrote Text 1 and Text 2
     repeat: bool = False  # whether the reader has read the study before
 
 
@@ -56,7 +67,7 @@ class Key(Struct, forbid_unknown_fields=True):
     """What the owner of a reading study keeps: which system wrote which text."""
 
     format: Annotated[str, Meta(pattern=f"^{FORMAT}$")]
-    systems: tuple[str, str]  # the two that are compared, in the order they were asked for
+    systems: Pair  # the two that are compared, in the order they were asked for
     studies: list[str]  # ids of those that are read
     identical: int  # in how many of them both systems wrote the same
     captions_sha256: str  # of the file the texts came from
@@ -75,7 +86,7 @@ class Key(Struct, forbid_unknown_fields=True):
         return key
 
 
-def draw_cases(studies: Sequence[str], systems: tuple[str, str], repeats: int, rng: np.random.Generator) -> list[Case]:
+def draw_cases(studies: Sequence[str], systems: Pair, repeats: int, rng: np.random.Generator) -> list[Case]:
     """Draw what a reader sees: all studies in any order, `repeats` of them twice, each system first in half."""
     order = rng.permutation(len(studies))
     shown = [*order, *rng.permutation(order[:repeats])]
@@ -98,7 +109,7 @@ def unguarded(text: str) -> str:
 
 def export_study(
     captions: Path,
-    systems: tuple[str, str],
+    systems: Pair,
     out: Path,
     views: Views | None = None,
     studies: int = 50,
@@ -125,16 +136,17 @@ def export_study(
     identical = sum(texts[study][0] == texts[study][1] for study in drawn)
     key = Key(FORMAT, systems, sorted(drawn), identical, digest, seed, sheets)
     pictures = None if views is None else _pictures({study: views[study] for study in key.studies})
+    boxes = read_boxes(captions, systems, views or {})
     with files.new_folder(out) as folder:
         for sheet in sheets:
-            for name, data in sheet_files(sheet, systems, texts, pictures).items():
+            for name, data in sheet_files(sheet, systems, texts, pictures, boxes).items():
                 sheet.sha256[name] = hashlib.sha256(data).hexdigest()
                 files.atomic_write(folder / sheet.reader / name, data)
         files.atomic_write(folder / "key.json", msgspec.json.format(msgspec.json.encode(key), indent=1) + b"\n")
     return key
 
 
-def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None) -> Texts:
+def read_texts(path: Path, systems: Pair, views: Views | None = None) -> Texts:
     """Read what two systems wrote, in one line; studies that `views` has are called as there."""
     if systems[0] == systems[1]:
         raise ConfigError(f"system {systems[0]} cannot be compared with itself; name another")
@@ -156,13 +168,27 @@ def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None)
     return {studies.ids[n]: (one[place], other[second[n]]) for n, place in first.items()}
 
 
-def sheet_files(sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: Pictures | None) -> dict[str, bytes]:
+def read_boxes(captions: Path, systems: Pair, views: Views) -> Boxes | None:
+    """Read regions beside captions, if both systems have them: those of one would tell which texts are its own."""
+    if not views or not (file := captions.with_suffix(caption_files.REGIONS)).is_file():
+        return None
+    found = files.read_json(file, "let evaluate write it again", DataError, dict[str, dict[str, list[Seen]]])
+    boxes = Boxes()
+    for system, study in product(systems, views):
+        names = [Path(path).name for path, _ in views[study]]
+        own = [one for one in found.get(system, {}).get(study, ()) if one.image in names]
+        boxes[system, study] = [[names.index(one.image), one.finding, one.box] for one in own]
+    return boxes if found.keys() >= {*systems} else None
+
+
+def sheet_files(sheet: Sheet, systems: Pair, texts: Texts, pictures: Pictures | None, boxes: Any) -> dict[str, bytes]:
     """Return a reader's files by name, and name the sheet; none tells which system wrote a text."""
     cases: list[dict[str, Any]] = []
     for case in sheet.cases:
         written = [texts[case.study][systems.index(system)] for system in case.texts]
         seen, name = ([], case.study) if pictures is None else (pictures[case.study], "")
-        cases.append({"study": name, "pictures": seen, "texts": written})
+        where = {"regions": [boxes[system, case.study] for system in case.texts]} if boxes else {}
+        cases.append({"study": name, "pictures": seen, "texts": written, **where})
     shown = json.dumps([sheet.reader, cases], sort_keys=True).encode("ascii")
     sheet.sheet = f"{sheet.reader}-{hashlib.sha256(shown).hexdigest()[:12]}"
     values = {"sheet": sheet.sheet, "columns": COLUMNS, "criteria": CRITERIA, "formula": FORMULA, "cases": cases}

@@ -14,6 +14,7 @@ from scipy.stats import binomtest, t
 
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import claims, table
+from xray_captioning.plots.images import environment
 from xray_captioning.review.study import CRITERIA, HIGHEST, LOWEST, Key, Rating
 
 Array = NDArray[np.float64]
@@ -170,54 +171,7 @@ def _kappa(sums: Array) -> Any:
 
 def format_summary(summary: dict[str, Any], markdown: bool = False) -> str:
     """Return what `summarise` found as tables with headings: aligned text, or Markdown."""
-    title, heading = ("# ", "## ") if markdown else ("", "")
-    layout = table.format_markdown if markdown else table.format_table
-    one, other = summary["systems"]
-    same = f", {summary['identical']} with the same text twice" if summary["identical"] else ""
-    parts = [f"{title}Reading study: {one} and {other}, {summary['studies']} studies{same}"]
-    for name, found in _sections(summary).items():
-        if found:
-            parts += [heading + name, found if isinstance(found, str) else layout(found)]
-    return "\n\n".join(parts)
-
-
-def _sections(summary: dict[str, Any]) -> dict[str, Rows | str]:
-    """Return rows, or what stands in their place, by heading."""
-    one, other = summary["systems"]
-    preferences = [_flat({"by" if n == "criterion" else n: row[n] for n in row}) for row in summary["preferences"]]
-    agreement = _agreement_rows(summary["agreement"]) or "Needs the answers of at least two readers."
-    return {
-        "Mean ratings, 1 to 5, with 95 % intervals over studies": _mean_rows(summary),
-        f"How often {one} was rated above {other}": preferences,
-        "Agreement between readers: quadratic weighted kappa": agreement,
-        "Agreement of readers with themselves": _agreement_rows(summary["repeats"]),
-        "Answers": [_flat(row) for row in summary["readers"]],
-        "Notes": summary["notes"],
-    }
-
-
-def _mean_rows(summary: dict[str, Any]) -> Rows:
-    rows: dict[str, dict[str, str]] = {name: {"system": name} for name in (*summary["systems"], "difference")}
-    for row in (*summary["means"], *summary["differences"]):
-        shown = "-" if row["mean"] is None else f"{row['mean']:.2f} ({_span(row)})"
-        rows[row.get("system", "difference")][row["criterion"]] = shown
-    return list(rows.values())
-
-
-def _span(row: dict[str, Any]) -> str:
-    return "-" if row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}"
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of a table, in which each count of a group has a column."""
-    flat: dict[str, Any] = {}
-    for name, value in row.items():
-        counts = value.items() if isinstance(value, dict) else ()
-        flat |= {f"{name} {key}": count for key, count in counts} if counts else {name: value}
-    return flat
-
-
-def _agreement_rows(found: Rows) -> Rows:
-    made = {"readers": lambda row: " and ".join(dict.fromkeys(row["readers"])), "95 % interval": _span}
-    names = ("readers", "criterion", "kappa", "95 % interval", "same", "n")
-    return [{name: made[name](row) if name in made else row[name] for name in names} for row in found]
+    layout: Any = table.format_markdown if markdown else table.format_table
+    rows = [*summary["means"], *({"system": None} | row for row in summary["differences"])]
+    template = environment().get_template("review/summary.jinja")
+    return str(template.render(summary, layout=layout, rows=rows, markdown=markdown)).strip("\n")

@@ -7,6 +7,8 @@ from msgspec import Struct
 from xray_captioning.captioner.calibration import hedged, is_unfamiliar, stated, sure_labels
 from xray_captioning.captioner.caption import Region
 from xray_captioning.captioner.captioner import Captioner, Prediction
+from xray_captioning.data.outlines import WHOLE
+from xray_captioning.data.resizing import seen_part
 from xray_captioning.serving.settings import Settings
 
 NOTICE = "For research and teaching. Not a medical device; not for clinical use."
@@ -70,7 +72,8 @@ def describe_model(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     config, model = captioner.config, captioner.config.model
     limits = {"body_bytes": settings.body_bytes, "pixels": settings.megapixels * 1_000_000}
     limits |= {"studies": settings.studies, "beam_size": settings.beam, "seconds": settings.seconds}
-    seen = {"size": config.image.size, "views": config.image.views}
+    whole = seen_part(1, 2, config.image.size, config.image.resize) == WHOLE
+    seen = {"size": config.image.size, "views": config.image.views, "whole": whole}
     told: dict[str, Any] = {"name": config.name, "encoder": model.encoder, "decoder": model.decoder, "image": seen}
     told |= {"findings": list(captioner.encoder.findings), "beam_size": config.decoding.beam_size}
     calibrated = captioner.calibration is not None

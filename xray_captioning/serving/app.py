@@ -168,17 +168,22 @@ def _show(study: parts.Study, result: parts.Result, key: str, wide: bool) -> Non
         st.html(html("caption", result))
         if result.limits:
             st.html(html("note", result.limits))
-        words, of = _choice(study, result, key)
-    views = parts.views_of(study, result.caption.attention, words, result.image, result.offset)
+        words, of, sentence = _choice(study, result, key)
+    regions = [one for one in result.answer.regions or () if one.sentence == sentence]
+    views = parts.views_of(study, result, words, regions)
+    boxes = html("boxes", regions, study)
     with right:
         top = strongest(views)
         for place, one in zip(st.columns(len(views)), views):
             told = f"X-ray, {one.name}" + (f"; coloured: the attention of {of}" if top > 0 else "")
+            told += f"; {len(one.boxes)} boxes, described below" if one.boxes else ""
             with place:
                 st.image(overlay(one, top), parts.title(one), width="stretch", alt=told)
         if top > 0:
             colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_scale(9)]
             st.html(html("attention", colours, top, len(views), result.pointing))
+        if boxes:
+            st.html(boxes)
     left, right = st.columns([4, 5]) if wide else (st.container(), st.container())
     with left:
         st.header("Findings")
@@ -188,34 +193,36 @@ def _show(study: parts.Study, result: parts.Result, key: str, wide: bool) -> Non
         st.html(html("alternatives", result))
         st.header("Download")
         stem = "caption" if wide else f"caption_{re.sub('[^A-Za-z0-9]+', '_', result.bundle)}"
-        _downloads(study, result, views, of, stem)
+        _downloads(study, result, views, of, boxes, stem)
 
 
-def _choice(study: parts.Study, result: parts.Result, key: str) -> tuple[list[int], str]:
-    """Let the user choose a sentence, of which words that name findings count, or a word; return places and text."""
+def _choice(study: parts.Study, result: parts.Result, key: str) -> tuple[list[int], str, int]:
+    """Let the user choose a sentence, of which words that name findings count, or a word: places, text and sentence."""
     caption, sentences = result.caption, sentence_words(result.caption.words)
     shown = [i for i, sentence in enumerate(result.sentences) if not sentence.hedged]
-    if caption.attention is None or not shown:
+    regions = result.answer.regions or []
+    if not shown or (caption.attention is None and not regions):
         missing = "regions to attend to" if caption.attention is None else "sentence that is shown"
         st.html(html("note", f"No attention: there is no {missing}."))
-        return [], ""
+        return [], "", -1
     texts = [sentence.text for sentence in caption.sentences]
-    scope = f"{key}-{result.beam_size}-{study.digest}"
-    chosen = st.selectbox("Attention of", shown, format_func=texts.__getitem__, key=f"s-{scope}")
+    scope, first = f"{key}-{result.beam_size}-{study.digest}", regions[0].sentence if regions else shown[0]
+    label = "Region of" if caption.attention is None else "Attention of"
+    chosen = st.selectbox(label, shown, shown.index(first), format_func=texts.__getitem__, key=f"s-{scope}")
     places = spoken(caption.words, sentences[chosen])
-    key, name = f"w-{scope}-{chosen}", caption.words.__getitem__
-    word = st.pills("or of one word", places, format_func=name, key=key, wrap=True)
+    key, name, maps = f"w-{scope}-{chosen}", caption.words.__getitem__, caption.attention
+    word = None if maps is None else st.pills("or of one word", places, format_func=name, key=key, wrap=True)
     if word is not None:
-        return [word], f"“{caption.words[word]}”"
+        return [word], f"“{caption.words[word]}”", chosen
     named = [place for one in named_findings(caption.words) if one.sentence == chosen for place in one.words]
-    return (named, f"“{' '.join(map(name, named))}”") if named else (places, texts[chosen])
+    return (named, f"“{' '.join(map(name, named))}”", chosen) if named else (places, texts[chosen], chosen)
 
 
-def _downloads(study: parts.Study, result: parts.Result, views: list[View], of: str, stem: str) -> None:
+def _downloads(study: parts.Study, result: parts.Result, views: list[View], of: str, boxes: str, stem: str) -> None:
     made: dict[str, tuple[str, Callable[[], str | bytes]]] = {
         "txt": ("Text", lambda: parts.as_text(result)),
         "json": ("JSON", lambda: parts.as_json(result)),
-        "png": ("Picture", lambda: parts.as_picture(study, result, views, of)),
+        "png": ("Picture", lambda: parts.as_picture(study, result, views, of, boxes)),
     }
     with st.container(horizontal=True):
         for suffix, (label, make) in made.items():

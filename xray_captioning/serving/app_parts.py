@@ -9,16 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from markupsafe import Markup
 from msgspec import to_builtins
 from numpy.typing import NDArray
 
 from xray_captioning.captioner.calibration import is_unfamiliar
-from xray_captioning.captioner.caption import Caption
+from xray_captioning.captioner.caption import Caption, Region
 from xray_captioning.captioner.captioner import Captioner, Prediction, predict
 from xray_captioning.captioner.evidence import how_often
 from xray_captioning.config import ImageConfig
 from xray_captioning.data.images import arranged, decode_image, known_views
-from xray_captioning.data.outlines import moved
+from xray_captioning.data.outlines import moved, within
 from xray_captioning.data.resizing import seen_part
 from xray_captioning.data.studies import UNKNOWN, select_images
 from xray_captioning.errors import DataError
@@ -36,9 +37,6 @@ NOTICE = (
 SHOWN = 560  # pixels of the longer side of an image on the page
 SAMPLES = 3
 MOST = Settings.megapixels * 1e6  # pixels of an image, as for the API
-
-SHADE = (0, 114, 178)  # blue of Okabe and Ito: differs from grey for colour-blind people, too
-DEEPEST = 0.42  # opacity of the surest sentence's shade
 
 Array = NDArray[Any]
 Rows = list[tuple[str, float | None, str | None]]
@@ -58,6 +56,10 @@ class Study(NamedTuple):
         """Return the study with what the user tells of it."""
         return self._replace(context=context, digest=f"{self.digest} {digest(list(map(str.encode, context.values())))}")
 
+    def place(self, view: int) -> int:
+        """Return the number, from 0, of the image that a model sees in a view, or that stands for one not there."""
+        return dict(enumerate(select_images(range(len(self.files)), self.views, 2))).get(view) or 0
+
     @property
     def names(self) -> list[str]:
         """What to call each image."""
@@ -73,7 +75,7 @@ class Result(NamedTuple):
     probabilities: dict[str, float]  # of each finding that the encoder classifies
     limits: str  # what the bundle says of its own limits; may be empty
     threshold: float | None = 0.0  # sentences with a confidence below it are withheld
-    image: ImageConfig | None = None  # how the bundle sees an image
+    image: ImageConfig = ImageConfig()  # how the bundle sees an image
     offset: tuple[float, float] = (0.0, 0.0)  # of what its regions see
     pointing: str = ""  # how often attention points right
 
@@ -167,15 +169,14 @@ def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) ->
     return Result(name, beam_size, caption, found or {}, limits, 0.0, *seen)
 
 
-def views_of(
-    study: Study, attention: Array | None, words: Sequence[int], image: ImageConfig | None = None, offset: Any = (0, 0)
-) -> list[View]:
-    """Return a study's views with the mean attention of the words at some places; `image` tells what was seen."""
+def views_of(study: Study, result: Result, words: Sequence[int], regions: Sequence[Region] = ()) -> list[View]:
+    """Return a study's views with the mean attention of the words at some places, and the boxes of some regions."""
     # Attention is (words, views, rows, columns); one view more where a model saw an image twice.
-    seen = [View(*view) for view in zip(study.names, study.pictures)]
-    if image is not None:
-        parts = (seen_part(len(v.image), len(v.image[0]), image.size, image.resize) for v in seen)
-        seen = [v._replace(seen=moved(part, offset)) for v, part in zip(seen, parts)]
+    seen, attention, image = [], result.caption.attention, result.image
+    for number, (name, picture) in enumerate(zip(study.names, study.pictures)):
+        part = seen_part(len(picture), len(picture[0]), image.size, image.resize)
+        boxes = [within(part, one.box) for one in regions if study.place(one.view) == number]
+        seen.append(View(name, picture, None, moved(part, result.offset), boxes))
     if attention is None or not len(words):
         return seen
     maps = attention[list(words)].mean(axis=0)
@@ -187,13 +188,8 @@ def views_of(
 
 def html(part: str, *values: Any) -> str:
     """Return a part of the page: a macro of ``app.html`` filled with values, which it escapes."""
-    template = environment().get_template("serving/app.html", globals={"shade": shade})
+    template = environment().get_template("serving/app.html")
     return str(getattr(template.module, part)(*values)).strip()
-
-
-def shade(probability: float | None) -> str:
-    """Return the colour behind a sentence, in CSS: the surer, the deeper."""
-    return f"rgba{(*SHADE, round(DEEPEST * min(max(probability or 0.0, 0.0), 1.0), 3))}"
 
 
 def title(view: View) -> str:
@@ -217,7 +213,8 @@ def as_json(result: Result) -> str:
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
-def as_picture(study: Study, result: Result, views: Sequence[View], of: str) -> bytes:
-    """Return a PNG file of the caption, and the attention of some words on the study's images."""
+def as_picture(study: Study, result: Result, views: Sequence[View], of: str, boxes: str = "") -> bytes:
+    """Return a PNG file of the caption, the attention of some words on the study's images, and what its boxes are."""
     name, titles = f"{result.bundle}, beam size {result.beam_size}", [title(v) for v in views]
-    return png(card(name, result.answer.text, [study.about, *result.cautions], views, titles, of))
+    notes = [Markup(boxes).striptags(), study.about, *result.cautions]
+    return png(card(name, result.answer.text, notes, views, titles, of))

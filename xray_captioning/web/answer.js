@@ -54,11 +54,15 @@ function showCaption(study, said, captioner, findingWords) {
   for (const button of buttons) button.classList.toggle("finding", findingWords.has(caption.words[button.place].toLowerCase()));
   const choose = (chosen) => {
     for (const button of buttons) button.setAttribute("aria-pressed", String(button === chosen));
-    showAttention(study, chosen && caption.attention ? caption.attention[chosen.place] : null, chosen?.textContent, captioner.grid);
+    const isHere = ({ first, count }) => chosen && chosen.place >= first && chosen.place < first + count;
+    const regions = (caption.regions ?? []).filter(({ sentence }) => isHere(caption.sentences[sentence]));
+    showAttention(study, chosen && caption.attention ? caption.attention[chosen.place] : null, chosen?.textContent, captioner, regions);
+    showRegions(study, regions, caption.words);
   };
   for (const button of buttons) button.onclick = () => choose(button);
   // Where the decoder read for a finding says more than for "the": one of those is shown first.
-  choose(buttons.find((button) => button.classList.contains("finding")) ?? buttons[0]);
+  const seen = new Set((caption.regions ?? []).flatMap(({ words }) => words));
+  choose(buttons.find((button) => seen.has(button.place)) ?? buttons.find((button) => button.classList.contains("finding")) ?? buttons[0]);
   const known = said.sentences.some((sentence) => sentence.confidence !== null && !said.strange);
   at("hint").textContent = [
     known ? "Percentages are confidence, calibrated on validation studies: of sentences marked 80 %, about 80 % were right there." : "",
@@ -90,12 +94,22 @@ function sentenceOf(sentence, caption, buttons) {
   return element;
 }
 
-function showAttention(study, views, word, grid) {
+/** Return the image of a study that is in a view's place, or stands for one that is missing. */
+const imageOf = (study, view) => study.answer.places[view] ?? study.answer.places.find(Boolean);
+
+function showRegions(study, regions, words) {
+  at("regions").replaceChildren(...regions.map((one) => make("li", {}, `Box on image ${study.indexOf(imageOf(study, one.view)) + 1}: “${
+    one.words.map((word) => words[word]).join(" ")}” (${one.finding}), by ${one.method}. The strongest point of such a map lies in the finding in ${
+    percent(one.hits)} of the measured cases, by chance in ${percent(one.chance)}.`)));
+}
+
+function showAttention(study, views, word, { grid, offset }, regions) {
   const { places } = study.answer;
   const top = views ? Math.max(...views.map((view) => Math.max(...view))) : 0;
   for (const image of study) {
     const view = places.indexOf(image);
-    paint(image.canvas, views?.[view] ?? null, grid, top);
+    const boxes = regions.filter((one) => imageOf(study, one.view) === image).map(({ box }) => box);
+    paint(image.canvas, views?.[view] ?? null, grid, top, boxes, offset);
   }
   at("scale").hidden = !views;
   if (!views) return;

@@ -2,7 +2,7 @@
 
 import { stated } from "./calibration.js";
 import { arranged, Captioner } from "./captioner.js";
-import { canvasOf, paintScale } from "./drawing.js";
+import { canvasOf, paint, paintScale } from "./drawing.js";
 import { ReadError } from "./errors.js";
 import { readImage } from "./image.js";
 import { fetchedJson, LoadError, startRuntime } from "./runtime.js";
@@ -93,6 +93,8 @@ function again() {
 async function update() {
   const own = ++asked;
   at("answer").hidden = at("scale").hidden = true;
+  at("regions").replaceChildren();
+  for (const { canvas } of study) paint(canvas, null);
   if (!captioner) return;
   if (!study.length) return say(READY);
   say("Reading …");

@@ -2,7 +2,9 @@
 
 import { calibrationOf } from "./calibration.js";
 import { ReadError } from "./errors.js";
+import { finder } from "./findings.js";
 import { modelPixels } from "./image.js";
+import { regionsOf } from "./regions.js";
 import { Decoder, fetched, fetchedJson, Graphs } from "./runtime.js";
 import { search } from "./search.js";
 import { prettified, sentencesOf, tokenizerOf } from "./words.js";
@@ -26,6 +28,7 @@ export class Captioner {
     const arrays = new Float32Array(Uint8Array.from(atob(page.calibration), (letter) => letter.charCodeAt(0)).buffer);
     return new Captioner({
       config: about.config, findings: about.findings, grid: about.grid, channels: about.export.channels,
+      offset: page.offset, evidence: page.evidence && { ...page.evidence, find: finder(page.evidence) },
       notice: about.about.notice, tokenizer: tokenizerOf(words), calibration: calibrationOf(confidence, arrays), graphs,
     });
   }
@@ -43,7 +46,11 @@ export class Captioner {
         for (const one of caption.sentences) one.confidence = this.calibration.confidence(one.logProbability, known);
       }
     }
-    return { caption, probabilities: await this.probabilities(features) };
+    const { probabilities, activation } = await this.classified(features);
+    // Null where it was not measured how often regions are right; of unfamiliar images it was not.
+    const isKnown = this.evidence && (caption.novelty ?? 0) <= 1;
+    caption.regions = isKnown ? regionsOf(caption, { ...this, ...this.evidence }, features.mask.data, activation) : null;
+    return { caption, probabilities };
   }
 
   /** Encode each image once: features (rows, columns, channels) for each view, or null. */
@@ -76,10 +83,11 @@ export class Captioner {
     };
   }
 
-  async probabilities(features) {
-    if (!this.findings.length) return null;
-    const { data } = (await this.graphs.run("classifier", features)).probabilities;
-    return Object.fromEntries(this.findings.map((name, i) => [name, data[i]]));
+  /** Return the probabilities of findings, and what each region adds to them where the graph gives it. */
+  async classified(features) {
+    if (!this.findings.length) return { probabilities: null, activation: null };
+    const { probabilities: { data }, activation } = await this.graphs.run("classifier", features);
+    return { probabilities: Object.fromEntries(this.findings.map((name, i) => [name, data[i]])), activation: activation?.data ?? null };
   }
 
   rules() {

@@ -9,6 +9,7 @@ const OPACITY = 0.72;
 const COLOURS = [
   [59, 82, 139], [47, 107, 142], [38, 130, 142], [31, 152, 139], [40, 174, 128], [78, 195, 107], [132, 212, 75], [194, 223, 35], [253, 231, 37],
 ];
+const BOX = "#e69f00"; // orange of Okabe and Ito
 const LUNG = 0.25 * 255; // the grey under the colour scale
 
 /** Draw an image, once for all words, and return the canvas; `paint` then draws over it. */
@@ -19,15 +20,30 @@ export function canvasOf(image) {
   return canvas;
 }
 
-/** Lay attention (rows * columns) over an image: the less attention, the less colour; `top` has the strongest. */
-export function paint(canvas, attention, [rows, columns] = [0, 0], top = 0) {
+/**
+ * Lay attention (rows * columns) over an image: the less attention, the less colour; `top` has the strongest. Boxes are
+ * left, top, right and bottom in shares of the image. Regions see what is `offset`, down and right, from their place.
+ */
+export function paint(canvas, attention, [rows, columns] = [0, 0], top = 0, boxes = [], offset = [0, 0]) {
   const { still, width, height } = canvas;
   const shown = new ImageData(new Uint8ClampedArray(still.data), width, height);
   if (attention && top > 0) {
     const heat = resized({ data: Float32Array.from(attention), width: columns, height: rows, channels: 1 }, width, height, "linear");
-    heat.data.forEach((share, i) => tint(shown.data, 4 * i, Math.min(share / top, 1)));
+    const [down, right] = [Math.round(offset[0] * height), Math.round(offset[1] * width)];
+    heat.data.forEach((share, i) => {
+      const [y, x] = [Math.floor(i / width) + down, (i % width) + right];
+      if (y >= 0 && y < height && x >= 0 && x < width) tint(shown.data, 4 * (y * width + x), Math.min(share / top, 1));
+    });
   }
-  canvas.getContext("2d").putImageData(shown, 0, 0);
+  const drawn = canvas.getContext("2d");
+  drawn.putImageData(shown, 0, 0);
+  const thick = Math.max(width, height) / 180;
+  for (const [left, upper, right, lower] of boxes) {
+    for (const [colour, wide] of [["#000", 2 * thick], [BOX, thick]]) {
+      Object.assign(drawn, { strokeStyle: colour, lineWidth: wide });
+      drawn.strokeRect(left * width + thick, upper * height + thick, (right - left) * width - 2 * thick, (lower - upper) * height - 2 * thick);
+    }
+  }
 }
 
 /** Draw the colours from no attention to the most, as they look on a lung. */

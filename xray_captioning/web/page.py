@@ -13,11 +13,13 @@ from typing import Any
 from xray_captioning.bundles.bundle import MANIFEST, bundle_files, read_bundle
 from xray_captioning.captioner.calibration import load_calibration
 from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.captioner.evidence import best_methods
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import new_folder, read_json
 from xray_captioning.hub.fetch import Part, RemoteFile, UnreachableError, download
 from xray_captioning.metrics.labeler import find_mentions
-from xray_captioning.runtime import find_export
+from xray_captioning.metrics.labels import rules
+from xray_captioning.runtime import find_export, load
 
 HERE = Path(__file__).parent
 RESIZES = ("area", "linear", "nearest")  # what resize.js does
@@ -61,7 +63,8 @@ def _write_graphs(bundle: Path, folder: Path) -> None:
 
 def _described(folder: Path) -> dict[str, Any]:
     """Return what the page has to know of an export: its digests, and what only Python can read."""
-    config = read_bundle(folder, "captioner", exported=True)["config"]
+    values = read_bundle(folder, "captioner", exported=True)
+    config = values["config"]
     if context := config["text"].get("context"):
         raise ConfigError(f"a page shows images only, but this bundle reads the {' and '.join(context)}; train without")
     if (resize := config["image"]["resize"]) not in RESIZES:
@@ -74,7 +77,20 @@ def _described(folder: Path) -> dict[str, Any]:
         "files": {name: integrity(folder / name, "sha256") for name in bundle_files(folder)},
         "calibration": base64.b64encode(b"".join(arrays)).decode(),
         "findingWords": sorted(filter(find_mentions, vocabulary)),
+        "offset": load(folder).offset,
+        "evidence": _evidence(values, vocabulary),
     }
+
+
+def _evidence(values: dict[str, Any], vocabulary: set[str]) -> dict[str, Any] | None:
+    """Return what regions of captions are made of, None where a bundle's measure allows none."""
+    outputs = values["export"]["graphs"].get("classifier", {}).get("outputs", ())
+    best = best_methods(values["about"], ["attention", *["class activation"] * ("activation" in outputs)])
+    if not best:
+        return None
+    named = {finding: {name: row[name] for name in ("method", "hits", "chance")} for finding, row in best.items()}
+    spelled = {word: list(rules.rules("chexpert").spelling[word]) for word in sorted(vocabulary)}
+    return {"measured": named, "spelled": spelled, "automaton": rules.text_of("automaton.txt")}
 
 
 def _place_runtime(folder: Path, wasm: str | None) -> tuple[str, dict[str, str]]:
