@@ -400,7 +400,7 @@ def test_metrics_are_refused_before_data_are_read(tmp_path: Path, capsys: pytest
     given = ("--data", data, "--protocol", "r2gen", "--metrics", "meteor,rogue")
     assert run("evaluate", *given, "--out", tmp_path / "out") == 2
     shown = capsys.readouterr()
-    assert shown.err.splitlines()[-1].startswith("error: metrics: there is no 'rogue'; choose of meteor, bleu, ")
+    assert shown.err.splitlines()[-1].startswith("xray-captioning: metrics: there is no 'rogue'; choose of meteor, ")
     assert not (tmp_path / "out").exists()
 
 
