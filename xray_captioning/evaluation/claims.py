@@ -101,7 +101,7 @@ def collapse_alarm(system: str, spread: Spread, test: ShuffleTest | None, consta
     else:
         return None
     metric = weak.metric if weak and kind == NO_BETTER else test and test.metric
-    told = {"system": system, "spread": spread, "test": test, "weak": weak, "name": _NAMES.get(metric, metric)}
+    told = {"system": system, "spread": spread, "test": test, "weak": weak, "name": _NAMES.get(str(metric), metric)}
     if weak:
         interval = _SAID["interval"].format(**told) if math.isfinite(weak.low) else "no interval"
         told["rival"] = _SAID["rival"].format(**told, interval=interval)
