@@ -52,7 +52,7 @@ def split(impressions: Sequence[str], seed: int) -> tuple[NDArray[np.int64], NDA
 
 def legacy_rows(references: Sequence[str], caption: str) -> NDArray[np.float64]:
     """Score one caption against every reference (n, 4)."""
-    return legacy_bleu_rows(word_statistics(references, [caption] * len(references))["bleu"])
+    return legacy_bleu_rows(word_statistics(references, [caption] * len(references))["n-grams"])
 
 
 def search(references: Sequence[str]) -> str:

@@ -392,3 +392,36 @@ def test_where_bundles_look_is_printed_where_they_name_what_is_outlined(capsys: 
         printed = capsys.readouterr().out
         assert ("does the strongest region lie in the outline" in printed) == ("0.625" in printed) == said
         assert "painted" not in printed
+
+
+def test_metrics_are_refused_before_data_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "annotation.json"
+    data.write_text("{", "utf-8")
+    given = ("--data", data, "--protocol", "r2gen", "--metrics", "meteor,rogue")
+    assert run("evaluate", *given, "--out", tmp_path / "out") == 2
+    shown = capsys.readouterr()
+    assert shown.err.splitlines()[-1].startswith("xray-captioning: metrics: there is no 'rogue'; choose of meteor, ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_further_metrics_stand_in_a_table_of_their_own(
+    annotation: Path,
+    test_reports: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from xray_captioning.metrics import further
+
+    def lengths(references: list[str], texts: list[str]) -> dict[str, list[float]]:
+        assert all("<unk>" not in text for text in references)  # whole reports, which no protocol altered
+        return {"green": [float(len(text.split()) % 7) / 7 for text in texts]}
+
+    monkeypatch.setattr(further, "_radeval", lambda name: lengths)
+    (tmp_path / "mine.json").write_text(json.dumps(test_reports), "utf-8")
+    given = ("--captions", tmp_path / "mine.json", "--protocol", "r2gen", "--metrics", "green")
+    assert run("evaluate", "--data", annotation, *given, "--out", tmp_path, "--report", tmp_path / "page.html") == 0
+    rows = rows_of(tmp_path)
+    shown = capsys.readouterr().out.split("further metrics")[1].split("\n\n")[0]
+    assert f"{rows['mine']['green']:.3f}" in next(line for line in shown.splitlines() if line.startswith("mine "))
+    assert "green" in json.loads((tmp_path / "metrics.json").read_text())["intervals"]["mine"]

@@ -9,7 +9,7 @@ from xray_captioning.metrics.scores import word_statistics
 
 def bleu_statistics(references: Any, hypotheses: Any) -> Any:
     """Return what BLEU is made of, (studies, 10)."""
-    return word_statistics(references, hypotheses)["bleu"]
+    return word_statistics(references, hypotheses)["n-grams"]
 
 
 def cider_rows(references: Any, hypotheses: Any) -> Any:

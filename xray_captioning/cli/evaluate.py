@@ -49,6 +49,7 @@ def _show(found: dict[str, Any], written: list[dict[str, Any]]) -> None:
     from xray_captioning.evaluation.baselines import merged_rows
     from xray_captioning.evaluation.claims import beaten
     from xray_captioning.evaluation.report import SAID
+    from xray_captioning.metrics import further
 
     names, rows = (*SHOWN, *(["left_out"] if "left_out" in found else [])), merged_rows(written)
     if "note" in found:
@@ -56,6 +57,8 @@ def _show(found: dict[str, Any], written: list[dict[str, Any]]) -> None:
     click.echo(f"findings by convention {found['convention']}\n{format_table(rows, names)}")
     said = "what is said of findings; support is patients, the last four are shares of captions"
     click.echo(f"\n{said}\n{format_table(rows, ('system', 'search', *SAID))}")
+    if asked := further.present(rows[0]):
+        click.echo(f"\n{TEXTS['metrics']}\n{format_table(rows, ('system', 'search', *asked))}")
     for name, rows in found.get("pointing_game", {}).items():
         if together := [row for row in rows if row["finding"] == "all"]:
             click.echo(f"\n{TEXTS['pointing'][name]}\n{format_table(together)}")

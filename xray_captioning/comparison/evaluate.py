@@ -29,7 +29,7 @@ from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.results import LARGE_NOTE, Row, evaluate_systems
 from xray_captioning.files import atomic_write, read_json
 from xray_captioning.findings import SHUFFLED
-from xray_captioning.metrics import labeler, ngrams
+from xray_captioning.metrics import further, labeler, ngrams
 from xray_captioning.plots import charts, panels
 
 if TYPE_CHECKING:  # texts alone are compared without loading Keras
@@ -59,6 +59,7 @@ def evaluate(
     features: Any = None,
     workers: Any = None,
     regions: str | Path | None = None,
+    metrics: str | Iterable[str] = (),
 ) -> list[dict[str, Any]]:
     """Score captioners, other systems' texts and baselines on one part of the same studies.
 
@@ -104,6 +105,8 @@ def evaluate(
     regions : path, optional
         The outlines of findings (docs/evaluation.md), by default a ``regions.json`` beside what `studies` were read
         from. With them ``pointing_game`` says whether captioners look at what they name.
+    metrics : str or iterable of str
+        Further metrics, as RadEval's ``radgraph``, which are loaded before anything is read (docs/evaluation.md).
 
     Returns
     -------
@@ -126,6 +129,7 @@ def evaluate(
 
     _check_settings(part, protocol, beams, out=out, cache=cache, report=report, regions=regions)
     labeler.convention_of(convention)  # refused before anything is read
+    asked_metrics = further.opened(metrics)
     studies, _ = provenance.open_studies(studies() if callable(studies) else studies, need_images=features is None)
     given = features_of(features, studies)
     models, texts = _by_kind(systems, prediction, given, workers)
@@ -162,7 +166,7 @@ def evaluate(
         ids, shown = ngrams.kept_texts(asked.ids, len(asked.ids)), dict(zip(asked.ids, test["images"]))
         if large and not images:  # the table takes as much memory as all the rest
             del studies, usable, train, test, task, texts, split, asked, shown
-        results = evaluate_systems(ids, found, reports, about, patients, quick, seed)
+        results = evaluate_systems(ids, found, reports, about, patients, quick, seed, asked_metrics)
         results.write(Path(out))
         if report is not None and not large:
             write_report(results, report, shown)

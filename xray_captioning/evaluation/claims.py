@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.baselines import System
-from xray_captioning.evaluation.jackknife import COMPARED, Comparison, Jackknife
+from xray_captioning.evaluation.jackknife import Comparison, Jackknife
 from xray_captioning.evaluation.table import finite
 from xray_captioning.files import read_toml
 from xray_captioning.findings import CONSTANT, FINDINGS, ORACLE
@@ -27,6 +27,7 @@ LEVEL = 0.05  # of every test, and of every statement that a table makes
 COLLAPSED, NO_BETTER = "collapsed", "no better than a fixed report"
 TOO_FEW = "too few studies"  # to tell
 SHUFFLES, FEW_SHUFFLES = 1_999, 199  # of a test, with which .05 is a whole number of ranks; of a large set
+METRIC_SHUFFLES = 19  # where there are further metrics, which may take seconds a text: p can just be .05
 WORDS = "word_f1"  # F1 of the different words of a caption and of its reference, mean over studies
 _NAMES = {"clinical_f1": "clinical F1", WORDS: "F1 of words"}
 _SAID: dict[str, str] = read_toml(__file__, "claims.toml")  # of alarms, by their kind
@@ -49,7 +50,7 @@ class Spread(NamedTuple):
 class ShuffleTest(NamedTuple):
     """A system's captions where they belong, and given to other patients."""
 
-    metric: str  # "clinical_f1", or "word_f1" where no reference has a finding
+    metric: str  # "clinical_f1", or "word_f1" where no reference has a finding, or a further one
     score: float  # where they belong, from 0 to 1
     shuffled: float  # mean over the shuffles
     excess: float  # score minus shuffled
@@ -100,7 +101,7 @@ def collapse_alarm(system: str, spread: Spread, test: ShuffleTest | None, consta
     else:
         return None
     metric = weak.metric if weak and kind == NO_BETTER else test and test.metric
-    told = {"system": system, "spread": spread, "test": test, "weak": weak, "name": _NAMES.get(metric, metric)}
+    told = {"system": system, "spread": spread, "test": test, "weak": weak, "name": _NAMES.get(str(metric), metric)}
     if weak:
         interval = _SAID["interval"].format(**told) if math.isfinite(weak.low) else "no interval"
         told["rival"] = _SAID["rival"].format(**told, interval=interval)
@@ -149,12 +150,16 @@ def shuffle_test(
     if some:
         scores = np.nan_to_num(clinical.scores_from_counts(scores, findings)["clinical_f1"])
     own, *others = np.mean(np.ascontiguousarray(scores.T), axis=0)
+    return test_of("clinical_f1" if some else WORDS, float(own), others, (1 + unchanged) / (1 + shuffles))
+
+
+def test_of(metric: str, score: float, shuffled: Sequence[float], least_p: float) -> ShuffleTest:
+    """Return the test of a score against those of the shuffles."""
     # Sums in another order differ in the last digits: a system that always says the same is equal.
-    reached = int((np.array(others) >= own - 1e-9).sum())
-    score, mean = float(own), float(np.mean(others))
+    reached, mean = int((np.array(shuffled) >= score - 1e-9).sum()), float(np.mean(shuffled))
     share = (score - mean) / (1 - mean) if mean < 1 else 0.0
-    p, least_p = ((1 + times) / (1 + shuffles) for times in (reached, unchanged))
-    return ShuffleTest("clinical_f1" if some else WORDS, score, mean, score - mean, share, p, least_p, shuffles)
+    p = (1 + reached) / (1 + len(shuffled))
+    return ShuffleTest(metric, score, mean, score - mean, share, p, least_p, len(shuffled))
 
 
 _PLACES = 1 << np.arange(len(FINDINGS), dtype=np.int32)  # of findings as the bits of a number
@@ -209,10 +214,10 @@ def fixed_rival(systems: Sequence[System], metric: str) -> str | None:
 def paired_tests(systems: Sequence[System], found: Jackknife) -> list[Row]:
     """Compare systems with each metric's fixed report, then with each other; ``p_holm`` is over a metric's rows."""
     names = [system.column for system in systems if system.kind == "system"]
-    pairs = [(name, fixed_rival(systems, m), m) for name in names for m in COMPARED]
-    pairs += [(*pair, metric) for pair in combinations(names, 2) for metric in COMPARED]
+    pairs = [(name, fixed_rival(systems, m), m) for name in names for m in found.compared]
+    pairs += [(*pair, metric) for pair in combinations(names, 2) for metric in found.compared]
     rows = [(name, found.compare(name, rival, m)) for name, rival, m in pairs if rival is not None]
-    corrected = {metric: iter(holm([one.p for _, one in rows if one.metric == metric])) for metric in COMPARED}
+    corrected = {metric: iter(holm([one.p for _, one in rows if one.metric == metric])) for metric in found.compared}
     return [
         {"system": name, **comparison_values(one), "p_holm": finite(next(corrected[one.metric]))} for name, one in rows
     ]
@@ -222,7 +227,7 @@ def beats_every_baseline(systems: Sequence[System], found: Jackknife) -> list[Ro
     """Return where a system beats all baselines (``rivals``) but the oracle, shown the answer; ``p`` is the largest."""
     rivals = [s.column for s in systems if s.kind == "baseline" and s.name != ORACLE]
     names = [system.column for system in systems if system.kind == "system"]
-    tests = [(n, m, [found.compare(n, rival, m) for rival in rivals]) for n, m in product(names, COMPARED)]
+    tests = [(n, m, [found.compare(n, rival, m) for rival in rivals]) for n, m in product(names, found.compared)]
     return [
         {"system": name, "metric": metric, "rivals": rivals, "p": max(one.p for one in every), "level": LEVEL}
         for name, metric, every in tests

@@ -19,7 +19,7 @@ from scipy.special import stdtr, stdtrit
 from xray_captioning.errors import DataError
 from xray_captioning.files import progress
 from xray_captioning.findings import FINDINGS
-from xray_captioning.metrics import bleu, calibration, cider, classification, clinical, mentions
+from xray_captioning.metrics import bleu, calibration, cider, classification, clinical, further, mentions
 from xray_captioning.metrics.ngrams import BLOCK, LARGE, checked_texts, paired
 from xray_captioning.metrics.scores import word_statistics
 
@@ -67,6 +67,11 @@ class Jackknife:
     support: dict[str, dict[str, int]]  # patients that a score stands on
     runs: dict[str, list[dict[str, float]]] = field(default_factory=dict)  # each run's scores
 
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The metrics of the paired tests."""
+        return (*COMPARED, *further.present(next(iter(self.scores.values()))))
+
     def intervals(self, system: str) -> dict[str, Interval]:
         """Return the 95 % interval of each metric, nan where nothing is known of how it varies."""
         return {metric: self._interval(system, metric, score) for metric, score in self.scores[system].items()}
@@ -79,9 +84,9 @@ class Jackknife:
         error, freedom = self._error(pseudo, metric, system)
         # Their mean is the score without most of its bias (F1 of few cases is too low).
         error, quantile = float(np.hypot(error, score - _moments(pseudo)[1])), stdtrit(freedom, 0.975)
-        if metric in UNBOUNDED:
+        if metric in UNBOUNDED or metric in further.SIGNED:
             low, high = _t_interval(score, error, quantile)
-            return max(low, 0.0), high  # no text has fewer words than none
+            return low if metric in further.SIGNED else max(low, 0.0), high  # no text has fewer words than none
         share = score / highest
         if not (error > 0 and 0 < share < 1):
             return NO_INTERVAL
@@ -152,7 +157,7 @@ def support(sums: Statistics, findings: clinical.Findings = None) -> dict[str, i
     # For micro F1 those with a finding of the group in some reference; for macro F1 those with the rarest finding; for
     # ``clinical_f1`` those with the median of the `findings` that any text asserts.
     counted = mentions.mention_support(sums)
-    for suffix in ("", "_present"):
+    for suffix in (suffix for suffix in ("", "_present", further.CHEXBERT) if f"findings{suffix}" in sums):
         supported = _finding_support(sums["findings" + suffix], clinical.finding_columns(findings))
         counted |= {name + suffix: number for name, number in supported.items()}
     return counted
@@ -174,10 +179,10 @@ def _finding_support(counts: Any, columns: NDArray[np.bool_]) -> dict[str, int]:
 
 def text_scores(sums: Statistics) -> dict[str, NDArray[Any]]:
     """Compute those of words: ``mean_length``, ``length_ratio`` to the closest references, and what else is counted."""
-    length, closest = sums["bleu"][:, 8], sums["bleu"][:, 9]
-    columns = bleu.bleu_from_statistics(sums["bleu"]).T
+    length, closest = sums["n-grams"][:, 8], sums["n-grams"][:, 9]
+    columns = bleu.bleu_from_statistics(sums["n-grams"]).T
     scores = {f"BLEU-{order}": column for order, column in enumerate(columns, 1)}
-    scores |= {name: sums[name] / sums["n"] for name in MEANS if name in sums}
+    scores |= {name: sums[name] / sums["n"] for name in MEANS if name in sums} | further.scores_from_sums(sums)
     return scores | {"mean_length": length / sums["n"], "length_ratio": clinical.share(length, closest)}
 
 
@@ -187,10 +192,11 @@ def jackknife(
     groups: Sequence[Hashable] | None = None,
     reports: Sequence[str] | None = None,
     findings: Sequence[str] | None = None,
+    more: Callable[[Texts], Statistics] | None = None,
 ) -> Jackknife:
     """Score systems, by name their texts, also without each patient (of `groups`) in turn, all studies together."""
     # `reports`, where a protocol altered the `references`, are the texts whose findings count; `findings` those of
-    # ``clinical_f1``. CIDEr's weights stay. Memory: about 1 kB a study and system.
+    # ``clinical_f1``; `more` counts further metrics. CIDEr's weights stay. Memory: about 1 kB a study and system.
     if not systems:
         raise DataError("there is no system to score; give at least one")
     checked_texts("references", references)
@@ -202,7 +208,9 @@ def jackknife(
     count = partial(study_statistics, frequency=cider.document_frequency(references))
     runs = list(systems.values())
     batches = [runs] if len(runs) * len(references) <= TOGETHER else [[run] for run in runs]
-    counted = chain.from_iterable(statistics_of_runs(count, batch, references, reports) for batch in batches)
+    several = chain.from_iterable(statistics_of_runs(count, batch, references, reports) for batch in batches)
+    asked = zip(several, progress(runs, "metrics", leave=False) if more else runs, strict=True)
+    counted = (own | more(run) if more else own for own, run in asked)
     return jackknife_sums(zip(systems, (patient_sums(run, patients) for run in counted), strict=True), findings)
 
 
@@ -269,7 +277,7 @@ def _leave_one_out(sums: Statistics, findings: Sequence[str] | None) -> tuple[di
             # A patient without whom there is no score counts as if nothing changed.
             change = np.where(np.isfinite(found[name]), score - found[name], 0.0)
             pseudo[name][part] = score + (number - 1) * change
-    for name in () if number <= LARGE else pseudo.keys() - set(COMPARED):
+    for name in () if number <= LARGE else pseudo.keys() - {*COMPARED, *further.COLUMNS}:
         pseudo[name] = _moments(pseudo[name])
     return scores, pseudo
 

@@ -11,11 +11,10 @@ from xray_captioning.evaluation import table
 from xray_captioning.evaluation.baselines import System, merged_rows
 from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradiction_summary
 from xray_captioning.evaluation.claims import Row, beaten
-from xray_captioning.evaluation.jackknife import COMPARED
 from xray_captioning.evaluation.results import Results
 from xray_captioning.files import atomic_write, read_toml
 from xray_captioning.findings import CONSTANT, SHUFFLED
-from xray_captioning.metrics import clinical
+from xray_captioning.metrics import clinical, further
 from xray_captioning.metrics.clinical import Contradiction, FindingScore, Labels
 from xray_captioning.plots.images import render
 
@@ -81,7 +80,7 @@ def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
         "facts": _facts(results),
         "results": results,
         "names": NAMES,
-        "columns": {"summary": COLUMNS, "said": SAID, "more": MORE, "whole": WHOLE},
+        "columns": {"summary": COLUMNS, "said": SAID, "more": [*MORE, *further.COLUMNS], "whole": WHOLE},
         "groups": _TABLES["groups"],
         "number": number,
         "kinds": {kind: [row for row in rows if row["kind"] == kind] for kind in _TABLES["groups"]},
@@ -91,7 +90,7 @@ def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
         "systems": systems,
         "drawn": drawn,
         "hidden": hidden,
-        "compared": COMPARED,
+        "compared": results.found.compared,
         "pointing": dict(zip(("Where it looks", "Painted over"), results.about.get("pointing_game", {}).values())),
         "beaten": [beaten(row) for row in results.beats_every_baseline],
         **_variety(results, drawn),
@@ -194,7 +193,7 @@ def summary_rows(results: Results) -> list[Row]:
     for system, row in zip(results.systems, results.rows):
         intervals = results.intervals(system.column)
         values: Row = {"system": system.name, "search": system.search, "kind": system.kind}
-        for name in (*COLUMNS, *(name for name in (*MORE, *SAID) if name in row)):
+        for name in (*COLUMNS, *(name for name in (*MORE, *further.COLUMNS, *SAID) if name in row)):
             values[name] = row[name]
             if intervals.get(name):
                 values[f"{name}_low"], values[f"{name}_high"] = intervals[name] or (None, None)
@@ -208,5 +207,5 @@ def _markdown_row(row: Mapping[str, Any], columns: Iterable[str]) -> Row:
     for name in (name for name in columns if name in row):
         low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
         span = f" ({number(name, low)} to {number(name, high)})" if low is not None else ""
-        shown[NAMES[name]] = number(name, row[name]) + span
+        shown[NAMES.get(name, name)] = number(name, row[name]) + span
     return shown

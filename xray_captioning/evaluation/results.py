@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import chain, cycle
+from itertools import chain, cycle, product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.evaluation import claims, jackknife
@@ -18,7 +19,7 @@ from xray_captioning.evaluation.jackknife import Jackknife
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, LEFT_OUT, SHOWN, TEXT_COLUMNS, finite
 from xray_captioning.files import atomic_path, atomic_write
 from xray_captioning.findings import SHUFFLED
-from xray_captioning.metrics import cider, clinical, mentions, ngrams
+from xray_captioning.metrics import cider, clinical, further, mentions, ngrams
 from xray_captioning.metrics.scores import word_statistics
 
 Row = dict[str, Any]
@@ -40,7 +41,7 @@ class Results:
     systems: list[System]  # systems first, then baselines, then shuffled systems
     rows: list[Row]  # one a system
     found: Jackknife  # of systems and baselines, by column name
-    shuffle_tests: dict[str, claims.ShuffleTest]  # of systems, by column name
+    shuffle_tests: dict[str, claims.ShuffleTest]  # of systems, by column name, or with a further metric "name (metric)"
     alarms: list[claims.Alarm]
     about: dict[str, Any]  # part, digest of the split, protocol, findings of `clinical_f1`
     whole_rows: list[Row]  # against references that are not truncated, where a protocol truncates
@@ -49,7 +50,7 @@ class Results:
 
     def write(self, out: Path) -> None:
         """Write ``metrics.json`` and ``captions.csv``; docs/evaluation.md says what is in them."""
-        shown = (*TEXT_COLUMNS, *CLINICAL_COLUMNS)
+        shown = (*TEXT_COLUMNS, *CLINICAL_COLUMNS, *self.found.compared[len(jackknife.COMPARED) :])
         runs = {s.column: self.found.runs[s.column] for s in self.systems if s.kind == "system"}
         columns = {name: texts for s in self.systems for name, texts in s.columns.items()}
         columns |= {n: [str(v)] * len(self.studies) for n, v in self.left_out.items()}
@@ -99,11 +100,12 @@ def evaluate_systems(
     groups: Sequence[Hashable] | None = None,
     quick: bool = False,
     seed: int = 0,
+    metrics: Mapping[str, further.Metric] | None = None,
 ) -> Results:
     """Score systems, then baselines; all studies of one of the `groups`, patients, are one observation."""
     # `about` goes to ``metrics.json``. A row has the columns of `SHOWN` and, unless quick, every score of `jackknife`,
     # ``distinct-1``, ``distinct-2`` and a `Spread`, means over runs. Quick, or with more than `LARGE` studies, there
-    # are no rows for shuffled systems; all tests are the same.
+    # are no rows for shuffled systems; all tests are the same. Further `metrics` have `METRIC_SHUFFLES`.
     quick, shuffles = (True, claims.FEW_SHUFFLES) if len(studies) > ngrams.LARGE else (quick, claims.SHUFFLES)
     labelled = cache(clinical.label_matrix)
     systems = [s._replace(texts=_key(s.texts), others=list(map(_key, s.others))) for s in systems]
@@ -118,16 +120,20 @@ def evaluate_systems(
         s.column: claims.shuffle_test(read(texts.reports), list(map(read, s.runs)), groups, seed, shuffles, findings)
         for s in own
     }
-    orders = [] if quick else list(claims.shuffled_orders(groups, DRAWS, seed))
-    shuffled = {s.column: _shuffled(s, orders) for s in own if orders}
+    orders = [] if quick else list(claims.shuffled_orders(groups, claims.METRIC_SHUFFLES if metrics else DRAWS, seed))
+    shuffled = {s.column: _shuffled(s, orders, bool(metrics)) for s in own if orders}
     shown = [*systems, *shuffled.values()]
     # What systems share is scored once: the different runs have numbers.
     named = {str(n): run for n, run in enumerate(dict.fromkeys(run for s in shown for run in s.runs))}
     runs = {run: number for number, run in named.items()}
-    alone = jackknife.jackknife(texts.references, named, groups, texts.reports, findings)
+    more = partial(further.statistics, metrics, list(texts.references), list(texts.reports)) if metrics else None
+    alone = jackknife.jackknife(texts.references, named, groups, texts.reports, findings, more)
     found = jackknife.mean_of_runs(alone, {s.column: [runs[run] for run in s.runs] for s in systems})
     rows = {run: _row(run, texts, alone, number, None if quick else labelled) for run, number in runs.items()}
     whole = _whole_rows(texts.whole, rows) if texts.whole else {}
+    for name, m in product(shuffled, further.present(alone.scores["0"])):
+        others = np.reshape([alone.scores[runs[run]][m] for run in shuffled[name].runs], (len(orders), -1)).mean(axis=1)
+        tests[f"{name} ({m})"] = claims.test_of(m, found.scores[name][m], others.tolist(), tests[name].least_p)
     notes = _notes(tests, shuffled, {name: about[name] for name in (LEFT_OUT,) if name in about})
 
     def mean(system: System, rows: Mapping[Any, Row]) -> Row:
@@ -157,7 +163,7 @@ def _key(run: Sequence[str]) -> Any:
 def _row(run: Any, texts: ReportTexts, alone: Jackknife, number: str, labelled: Labelled | None) -> Row:
     """Return the row of a run, which `alone` has by its number; without labels the small one."""
     found, support = alone.scores[number], alone.support[number]
-    row = {name: finite(found[name]) for name in (*TEXT_COLUMNS, *CLINICAL_COLUMNS)}
+    row = {name: finite(found[name]) for name in (*TEXT_COLUMNS, *CLINICAL_COLUMNS, *further.present(found))}
     row |= {"sides": finite(found["side_recall"]), "distinct": len(ngrams.occurrences(run)), "n": len(run)}
     if labelled is None:
         return row
@@ -190,9 +196,10 @@ def _mean(values: Sequence[Any]) -> Any:
     return round(mean) if all(isinstance(value, int) for value in values) else mean
 
 
-def _shuffled(system: System, orders: Sequence[NDArray[Any]]) -> System:
-    """Return a system whose captions are given to other patients; each shuffle is a run."""
-    runs = [tuple(texts[row] for row in order) for texts, order in zip(cycle(system.runs), orders)]
+def _shuffled(system: System, orders: Sequence[NDArray[Any]], every: bool) -> System:
+    """Return a system whose captions are given to other patients; each shuffle is a run, or one of every run."""
+    pairs = product(orders, system.runs) if every else zip(orders, cycle(system.runs))
+    runs = [tuple(texts[row] for row in order) for order, texts in pairs]
     return System(f"{system.name} {SHUFFLED}", system.search, runs[0], SHUFFLED, runs[1:])
 
 
@@ -211,11 +218,14 @@ def _notes(tests: Tests, shuffled: Mapping[str, System], everywhere: Row) -> dic
 def _alarms(
     systems: Sequence[System], texts: ReportTexts, found: Jackknife, tests: Tests, metric: str, labelled: Labelled
 ) -> Iterator[claims.Alarm]:
-    constant, reports = claims.fixed_rival(systems, metric), labelled(texts.reports)
+    reports = labelled(texts.reports)
     for system in (s for s in systems if s.kind == "system"):
         name = system.column
         spreads = [claims.caption_spread(reports, run, texts.training, labelled(run)) for run in system.runs]
         spread = claims.Spread(**mean_row([one._asdict() for one in spreads]))
-        rival = found.compare(name, constant, metric) if constant else None
-        if alarm := claims.collapse_alarm(name, spread, tests.get(name), rival):
-            yield alarm
+        more = [(m, tests[f"{name} ({m})"]) for m in further.COLUMNS if f"{name} ({m})" in tests]
+        for by, test in [(metric, tests.get(name)), *more]:
+            constant = claims.fixed_rival(systems, by)
+            rival = found.compare(name, constant, by) if constant else None
+            if alarm := claims.collapse_alarm(name, spread, test, rival):
+                yield alarm

@@ -1,6 +1,4 @@
-"""The usual text scores of a system in one call. METEOR is left out on purpose: pycocoevalcap's needs Java, NLTK's
-a download of WordNet, and one that only matches equal words is another score under the same name.
-"""
+"""The usual text scores of a system in one call. METEOR is a further metric: what needs no Java is another score."""
 
 from typing import Any
 
@@ -49,7 +47,7 @@ def score(
     pairs = checked_pairs(references, hypotheses)
     references, hypotheses = [texts for texts, _ in pairs], [text for _, text in pairs]
     counted = word_statistics(references, hypotheses)
-    values = bleu.of_protocol(protocol, counted["bleu"], pairs)
+    values = bleu.of_protocol(protocol, counted["n-grams"], pairs)
     first = [texts[0] for texts in references]
     clinical = clinical_scores(first, hypotheses, None, convention) if convention else {}
     return {
@@ -66,7 +64,7 @@ def word_statistics(
     pairs, parts = checked_pairs(references, hypotheses), []
     frequency = cider.document_frequency([texts for texts, _ in pairs]) if frequency is None else frequency
     for block in blocks(pairs):
-        parts.append({"n": np.ones(len(block.first), np.int8), "bleu": bleu.block_statistics(block)})
+        parts.append({"n": np.ones(len(block.first), np.int8), "n-grams": bleu.block_statistics(block)})
         parts[-1] |= {"ROUGE-L": rouge.block_scores(block), "CIDEr": cider.block_scores(block, frequency)}
         if rouge_score:
             parts[-1] |= dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rouge.rouge_score_of(block).T, strict=True))
