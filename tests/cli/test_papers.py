@@ -61,15 +61,21 @@ def test_one_image_and_a_folder_of_several(
     assert not (tmp_path / "x.png").exists()
 
 
-def test_an_unfamiliar_image_is_drawn_with_nothing_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unfamiliar_image_is_drawn_with_nothing_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: list
+) -> None:
     import cv2
 
     noise = np.random.default_rng(0).integers(0, 255, (128, 128), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "noise.png"), noise)
     assert main(["explain", str(tmp_path / "noise.png"), "--out", str(tmp_path / "seen.png")]) == 0
-    output, error = capsys.readouterr()
-    assert "(nothing)" in output
-    assert "unlike those" in error
+    output = capsys.readouterr().out
+    assert "not like the chest X-rays this model was trained on" in output
+    assert output.endswith("(nothing)\n")
+    ((shown,),) = [drawn]
+    assert shown.attention is None
+    assert shown.captions["caption"] == ""
+    assert "not like the chest X-rays" in shown.captions["notice"]
 
 
 def test_what_to_cite_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

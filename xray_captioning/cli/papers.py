@@ -18,8 +18,7 @@ def explain(image: str, bundle: str, out: Path, views: str | None, beam: int | N
     IMAGE is one image, or two of one study joined by a comma: a.png,b.png. Each method has a row, which says how often
     the method is right.
     """
-    from xray_captioning.batch.run import warn_of_empty
-    from xray_captioning.captioner.calibration import stated
+    from xray_captioning.captioner.calibration import is_unfamiliar, stated
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.captioner.evidence import explained
     from xray_captioning.cli.caption import named_studies, read_named_bundle
@@ -27,7 +26,7 @@ def explain(image: str, bundle: str, out: Path, views: str | None, beam: int | N
     from xray_captioning.evaluation.cases import example
     from xray_captioning.plots.charts import check_format, save
     from xray_captioning.plots.panels import panel
-    from xray_captioning.serving.answers import NOTICE
+    from xray_captioning.serving.answers import NOTICE, UNFAMILIAR
 
     check_format(out, "--out")
     config, named = read_named_bundle(bundle, False).config.image, views and views.split(",")
@@ -38,14 +37,14 @@ def explain(image: str, bundle: str, out: Path, views: str | None, beam: int | N
     seen = known_views(images, named)
     features = model.features([images], [seen])
     caption, _ = stated(model.write_captions(features, beam)[0], None, show_unfamiliar)
-    warn_of_empty([(caption.text, caption.novelty)], show_unfamiliar)
+    strange = f"{UNFAMILIAR} " if is_unfamiliar(caption) else ""
     known, placed = {"images": images, "views": seen, "reference": None}, arranged(images, config.views, seen)
     plain = example(known, placed, {}, caption, config.size, config.resize, offset=model.offset)
     rows = list(explained(model, features, caption, plain)) or [plain._replace(attention=None)]
     rows[0] = rows[0]._replace(captions={"caption": caption.text, **rows[0].captions})
-    rows[-1] = rows[-1]._replace(captions=rows[-1].captions | {"notice": NOTICE})
+    rows[-1] = rows[-1]._replace(captions=rows[-1].captions | {"notice": strange + NOTICE})
     save(panel(rows, most=len(caption.words)), out)
-    click.echo(f"{out}: {caption.text or '(nothing)'}")
+    click.echo(f"{out}: {strange}{caption.text or '(nothing)'}")
 
 
 @click.command()
