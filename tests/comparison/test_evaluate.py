@@ -16,7 +16,7 @@ from xray_captioning.comparison.texts import runs_of
 from xray_captioning.data.provenance import warn_of_unknown
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, SplitWarning
-from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.errors import BundleError, ConfigError, DataError
 from xray_captioning.evaluation.claims import CollapseWarning
 from xray_captioning.evaluation.table import SHOWN
 from xray_captioning.findings import FINDINGS
@@ -169,7 +169,7 @@ def test_a_name_before_files_of_captions_makes_them_one_system(studies, split, t
     scores = [run["BLEU-1"] for run in stored["runs"]["mine"]]
     assert rows[0]["BLEU-1"] == pytest.approx(np.mean(scores))
     assert stored["spread"]["mine"]["BLEU-1"] == pytest.approx(np.std(scores, ddof=1))
-    with pytest.raises(DataError, match="nowhere"):
+    with pytest.raises(BundleError, match="nowhere: no such bundle"):
         read_systems([f"mine={names[0]},{tmp_path / 'nowhere'}"], [])
 
 

@@ -29,11 +29,11 @@ def explain(image: str, bundle: str, out: Path, views: str | None, beam: int | N
     from xray_captioning.serving.answers import NOTICE, UNFAMILIAR
 
     check_format(out, "--out")
-    config, named = read_named_bundle(bundle, False).config.image, views and views.split(",")
+    config, named = read_named_bundle(bundle, False).config.image, views.split(",") if views else None
     studies = named_studies([image], config.views, named)
     if len(studies) != 1:
         raise ConfigError(f"{image}: is a folder of {len(studies)} images; name one, or two of one study")
-    model, images = Captioner.load(bundle), studies[0].images
+    model, images = Captioner.load(bundle), [path for path in studies[0].images if path]
     seen = known_views(images, named)
     features = model.features([images], [seen])
     caption, _ = stated(model.write_captions(features, beam)[0], None, show_unfamiliar)

@@ -77,10 +77,10 @@ def write_report(
     atomic_write(target.with_suffix(".md"), render("evaluation/report.md", **values))
     atomic_write(target.with_suffix(".tex"), render("evaluation/report.tex", **values))
     _write_tables(target, results, findings, opposed)
-    shown = [row for row in rows if row["kind"] in PLAIN]
-    ends = [{m: [row[f"{m}_low"], row[f"{m}_high"]] for m in COMPARED if f"{m}_low" in row} for row in shown]
-    names = [" ".join(filter(None, (row["system"], row["search"]))) for row in shown]
-    chart = scores(shown, COMPARED, dict(zip(names, ends)))
+    charted = [row for row in rows if row["kind"] in PLAIN]
+    ends = [{m: [row[f"{m}_low"], row[f"{m}_high"]] for m in COMPARED if f"{m}_low" in row} for row in charted]
+    names = [" ".join(filter(None, (row["system"], row["search"]))) for row in charted]
+    chart = scores(charted, COMPARED, dict(zip(names, ends)))
     for kind in figures:
         save(chart, target.with_name(f"{target.stem}-scores.{kind}"))
 
