@@ -153,7 +153,7 @@ CASES = [
     ("explain {box}/sound.png --out {out}/x.png --bundle {box}/nowhere", "nowhere; no such bundle"),
     ("explain {box}/sound.png --out {out}/x.png --views a,b", "--views; 2 images"),
     ("cite {box}/nowhere", "nowhere; no bundle, data, encoder or collection; mimic_cxr"),
-    ("cite {box}/keep.txt", "keep.txt"),
+    ("cite {box}/empty", "empty; no known source"),
     ("caption {box}/sound.png --columns image=file", "--columns; give --data, too"),
     # demo
     ("demo --out {box}/full", "full; not empty; --out"),
