@@ -114,6 +114,8 @@ CASES = [
     ("evaluate --data {phantoms} --out {out} --part all", "--part; 'train', 'val', 'test'"),
     ("evaluate --data {phantoms} --out {out} --beam 0", "--beam; 0"),
     ("evaluate --data {phantoms} --out {out} --captions {box}/nowhere.csv", "nowhere.csv"),
+    ("evaluate --data {phantoms} --out {out} --systems a={box}/nowhere", "nowhere; no such bundle"),
+    ("evaluate --data {phantoms} --out {out} --figures gif", "--figures; 'png', 'pdf', 'svg'"),
     *[
         (f"evaluate --data {{phantoms}} --out {{out}} --captions {{box}}/systems/{name}.csv", words)
         for name, words in [
@@ -145,6 +147,13 @@ CASES = [
     ("caption {box}/sound.png --bundle {box}/nowhere", "nowhere; no such bundle"),
     ("caption {box}/sound.png --bundle {box}/empty", "manifest.json; missing"),
     ("caption {box}/sound.png --beam 0", "--beam; 0"),
+    ("explain {box}/sound.png", "--out"),
+    ("explain {box}/sound.png --out {out}/x.gif", "x.gif; .png, .pdf, .svg"),
+    ("explain {box}/nowhere.png --out {out}/x.png", "nowhere.png; no such image"),
+    ("explain {box}/sound.png --out {out}/x.png --bundle {box}/nowhere", "nowhere; no such bundle"),
+    ("explain {box}/sound.png --out {out}/x.png --views a,b", "--views; 2 images"),
+    ("cite {box}/nowhere", "nowhere; no bundle, data, encoder or collection; mimic_cxr"),
+    ("cite {box}/empty", "empty; no known source"),
     ("caption {box}/sound.png --columns image=file", "--columns; give --data, too"),
     # demo
     ("demo --out {box}/full", "full; not empty; --out"),

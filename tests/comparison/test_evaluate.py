@@ -16,7 +16,7 @@ from xray_captioning.comparison.texts import runs_of
 from xray_captioning.data.provenance import warn_of_unknown
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, SplitWarning
-from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.errors import BundleError, ConfigError, DataError
 from xray_captioning.evaluation.claims import CollapseWarning
 from xray_captioning.evaluation.table import SHOWN
 from xray_captioning.findings import FINDINGS
@@ -152,6 +152,31 @@ def test_a_name_before_folders_makes_them_one_system(tiny_run, tmp_path):
     assert given == {"mine": [tiny_run, tiny_run], tiny_run.name: tiny_run}
     odd = shutil.copytree(tiny_run, tmp_path / "a=b")
     assert read_systems([odd], []) == {"a=b": odd}
+
+
+def test_a_name_before_files_of_captions_makes_them_one_system(studies, split, tmp_path):
+    names = []
+    for number, said in enumerate(("normal chest .", "edema .")):
+        names.append(str(tmp_path / f"run{number}.csv"))
+        lines = ["study_id,prediction", *(f"{study},{said}" for study in studies["study_id"])]
+        (tmp_path / f"run{number}.csv").write_text("\n".join(lines))
+    given = read_systems([f"mine={','.join(names)}"], [])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapseWarning)
+        rows = evaluate(studies, given, tmp_path / "out", split=split, quick=True)
+    assert rows[0]["system"] == "mine"
+    stored = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    scores = [run["BLEU-1"] for run in stored["runs"]["mine"]]
+    assert rows[0]["BLEU-1"] == pytest.approx(np.mean(scores))
+    assert stored["spread"]["mine"]["BLEU-1"] == pytest.approx(np.std(scores, ddof=1))
+    with pytest.raises(BundleError, match="nowhere: no such bundle"):
+        read_systems([f"mine={names[0]},{tmp_path / 'nowhere'}"], [])
+
+
+@pytest.mark.parametrize("figures", ["pdf", ["gif"], []])
+def test_figures_have_formats_that_there_are(studies, tmp_path, figures):
+    with pytest.raises(ConfigError, match=r"figures .*: give a list of png, pdf, svg"):
+        evaluate(studies, {}, tmp_path, figures=figures)
 
 
 def test_other_systems_are_measured_without_images(studies, split, tmp_path):

@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from xray_captioning.evaluation.baselines import ReportTexts, System
 from xray_captioning.evaluation.cases import choose_cases
-from xray_captioning.evaluation.report import SAID, write_report
+from xray_captioning.evaluation.report import SAID, outstanding, tex, write_report
 from xray_captioning.evaluation.results import evaluate_systems
 from xray_captioning.metrics.clinical import confusion, label_matrix
 
@@ -267,3 +269,108 @@ def test_where_systems_look_is_shown_where_it_was_measured(folder, parsed):
     assert "Painted over" not in shown
     assert "0.625" in shown
     assert "## Where it looks" in (folder / "page.md").read_text("utf-8")
+
+
+def test_texts_of_cases_are_written_as_in_the_app(six):
+    cases = six.read_text("utf-8").split("<h2>Cases", 1)[1]
+    shown = re.sub(r"<[^>]+>", "", cases)
+    assert "No acute disease." in shown
+    assert "Left pleural effusion." in shown
+    assert "disease ." not in shown
+
+
+def balanced(text):
+    """Return whether all braces close, those that are escaped aside."""
+    depth = 0
+    for brace in re.findall(r"[{}]", re.sub(r"\\\\|\\[{}]", "", text)):
+        depth += 1 if brace == "{" else -1
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("50% of $5 & #1_a", r"50\% of \$5 \& \#1\_\allowbreak{}a"),
+        ("\\input{x}~^", r"\textbackslash{}input\{x\}\textasciitilde{}\textasciicircum{}"),
+        ('<b>|"', r"\textless{}b\textgreater{}\textbar{}\char34{}"),
+        ("a--b ''c'' d---e", "a-{}-b '{}'c'{}' d-{}-{}-e"),
+        ("肺 café\n\x07", "[U+80BA] café [U+0007]"),
+    ],
+)
+def test_latex_sees_no_command_in_a_text(text, written):
+    assert tex(text) == written
+    assert balanced(written)
+
+
+def test_the_table_of_a_paper_is_latex(folder, tmp_path):
+    table = (folder / "page.tex").read_text("utf-8")
+    assert balanced(table)
+    assert table.count(r"\toprule") == table.count(r"\bottomrule") == 2
+    for body in re.findall(r"\\midrule\n(.*?)\n\\(?:bottomrule|midrule)", table, re.DOTALL):
+        rows = [row for row in body.split(r"\\\addlinespace[2pt]") if row.strip()]
+        assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1  # as many cells in each row
+    assert tex(HOSTILE_NAME) in table
+    assert r"\textbf{Alarm:}" in table
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not there to compile it")
+    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{page}\end{document}"
+    shutil.copy(folder / "page.tex", tmp_path)
+    (tmp_path / "paper.tex").write_text(document)
+    line = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-draftmode", "paper.tex"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def of_systems(**texts):
+    """Return the results of systems on 40 studies, without a baseline."""
+    references = ["left pleural effusion .", "cardiomegaly .", "no acute disease .", "edema ."] * 10
+    systems = [System(name, None, said(references)) for name, said in texts.items()]
+    about = {"part": "test", "split": "abc", "protocol": "coco"}
+    ids = [str(number) for number in range(len(references))]
+    return evaluate_systems(ids, systems, ReportTexts.unaltered(references, references), about)
+
+
+def test_bold_is_what_is_better_than_all_others_and_nothing_that_is_not_clear():
+    half = lambda references: [*references[:20], *["scoliosis of the spine ."] * 20]  # noqa: E731
+    nearly = lambda references: [*references[:21], *["scoliosis of the spine ."] * 19]  # noqa: E731
+    wrong = lambda references: ["scoliosis of the spine ."] * 40  # noqa: E731
+    clear = of_systems(half=half, wrong=wrong)
+    assert {"BLEU-1", "ROUGE-L", "CIDEr", "micro_f1"} <= set(outstanding(clear, clear.systems[0]))
+    assert outstanding(clear, clear.systems[1]) == []
+    close = of_systems(half=half, nearly=nearly, wrong=wrong)
+    assert [outstanding(close, system) for system in close.systems[:3]] == [[], [], []]
+    alone = of_systems(half=half)
+    assert outstanding(alone, alone.systems[0]) == []  # there is nothing that it is better than
+
+
+def test_bold_in_the_table_is_that_and_no_more(tmp_path):
+    results = of_systems(
+        half=lambda references: [*references[:20], *["scoliosis of the spine ."] * 20],
+        wrong=lambda references: ["scoliosis of the spine ."] * 40,
+    )
+    write_report(results, tmp_path / "page.html")
+    first, *_ = (tmp_path / "page.tex").read_text("utf-8").split(r"\end{table*}")
+    cells = first.split(r"\midrule", 1)[1].split(r"\\\addlinespace[2pt]")
+    bold = {row.split("&")[0].strip(): row.count(r"\textbf") for row in cells}
+    assert bold[r"\raggedright wrong"] == 0
+    assert sum(bold.values()) == len(outstanding(results, results.systems[0])) > 0
+
+
+def test_how_far_runs_differ_is_in_every_table(six):
+    for kind, said in (("html", "<small>sd "), ("md", ", sd "), ("tex", r"\tiny $\pm$")):
+        assert said in six.with_suffix(f".{kind}").read_text("utf-8")
+    with open(six.with_name("page.csv"), newline="", encoding="utf-8") as file:
+        rows = {row["system"]: row for row in csv.DictReader(file)}
+    assert (rows["second"]["runs"], rows["best"]["runs"]) == ("2", "1")
+    assert float(rows["second"]["BLEU-1_sd"]) > 0
+    assert rows["best"]["BLEU-1_sd"] == rows["constant"]["BLEU-1_sd"] == ""
+
+
+def test_the_chart_has_the_formats_that_are_asked_for(tmp_path):
+    results = of_systems(right=lambda references: references)
+    write_report(results, tmp_path / "page.html", figures=("pdf", "svg"))
+    assert (tmp_path / "page-scores.pdf").read_bytes().startswith(b"%PDF")
+    assert b"<svg" in (tmp_path / "page-scores.svg").read_bytes()
+    assert not (tmp_path / "page-scores.png").exists()

@@ -1,5 +1,7 @@
 """A system of several runs: means, and intervals that hold for other seeds."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -38,7 +40,13 @@ def test_a_system_of_several_runs_has_a_row_and_a_column_a_run(tmp_path):
         assert mine[metric] == pytest.approx((good[metric] + 2 * bad[metric]) / 3)
     widths = [np.diff(found.intervals(s.column)["ROUGE-L"])[0] for s in (systems[0], systems[2])]
     assert widths[0] > widths[1]  # another seed could be the bad one again
+    values = {name: [run[name] for run in found.found.runs["mine greedy"]] for name in ("ROUGE-L", "BLEU-4")}
+    assert found.spread(systems[0])["ROUGE-L"] == pytest.approx(np.std(values["ROUGE-L"], ddof=1))
+    assert found.spread(systems[1]) == {}
     found.write(tmp_path)
+    stored = json.loads((tmp_path / "metrics.json").read_text("utf-8"))
+    assert list(stored["spread"]) == ["mine greedy"]
+    assert stored["spread"]["mine greedy"]["BLEU-4"] == pytest.approx(np.std(values["BLEU-4"], ddof=1))
     header = (tmp_path / "captions.csv").read_text().splitlines()[0].split(",")
     assert header[2:7] == [*(f"mine greedy run {n}" for n in (1, 2, 3)), "good", "bad"]
     assert header[8:] == ["mine shuffled greedy", "good shuffled", "bad shuffled"]

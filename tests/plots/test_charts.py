@@ -1,8 +1,12 @@
 """Charts are figures with labelled axes; what they show stays inside them."""
 
+from pathlib import Path
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
+from xray_captioning.errors import ConfigError
 from xray_captioning.plots import charts
 
 ROWS = [
@@ -45,3 +49,18 @@ def test_whole_numbers_have_whole_bins():
 def test_names_of_equal_points_do_not_lie_on_each_other():
     axis = FIGURES["scatter"]().axes[0]
     assert len({round(text.get_position()[1], 3) for text in axis.texts}) == 2
+
+
+def test_a_figure_is_written_in_each_format_and_is_always_the_same_file(tmp_path):
+    begins = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+    assert tuple(begins) == charts.FORMATS
+    for kind, start in begins.items():
+        written = []
+        for name in ("first", "second"):
+            charts.save(charts.bars({"<b> & $x$ -->": {"]]> </svg>": 1}}), tmp_path / f"{name}.{kind}")
+            written.append((tmp_path / f"{name}.{kind}").read_bytes())
+        assert written[0].startswith(start)
+        assert written[0] == written[1]
+    ElementTree.fromstring(written[0])  # whatever a name holds
+    with pytest.raises(ConfigError, match=r"--plot x\.gif: is a picture; let its name end in \.png, \.pdf, \.svg"):
+        charts.check_format(Path("x.gif"), "--plot")

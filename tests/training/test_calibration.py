@@ -320,7 +320,7 @@ def test_python_refuses_training_studies_too(bundle: Path, phantoms: Path) -> No
         ("--data {data} --check {data}", "was trained on 12 of the test studies"),
         ("--data {data} --fit {data}", "was trained on 12 of the test studies"),
         ("--data {data} --fit {other} --check {other}", "calibration: was trained on 6 of the"),
-        ("--data {data} --plot plot.pdf", "let its name end in .png"),
+        ("--data {data} --plot plot.gif", "let its name end in .png, .pdf, .svg"),
         ("--data {data} --bundle {encoder}", "holds an encoder only"),
         ("--data {data} --bundle phantom_attention", "the shipped one, which stays as it is"),
     ],

@@ -14,11 +14,13 @@ import numpy as np
 
 from xray_captioning.bundles.bundle import FEATURES
 from xray_captioning.captioner.caption import Caption, Region
+from xray_captioning.captioner.studies import with_context
 from xray_captioning.config import Config
 from xray_captioning.data.encoding import encode_images
 from xray_captioning.data.features import Array, Features
 from xray_captioning.data.resizing import opencv
 from xray_captioning.metrics.mentions import NamedFinding, named_findings
+from xray_captioning.plots.panels import Example
 
 MEASURE = "pointing_game"  # what a bundle's `about` calls it: rows as `comparison.pointing` makes them
 ALL = "all"  # findings together, in those rows
@@ -135,10 +137,10 @@ def _measured(about: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [row for row in about.get(MEASURE, {}).get("rows", ()) if row["words"] == "finding" and row["n"] >= LEAST]
 
 
-def how_often(about: Mapping[str, Any], system: str | None = None) -> str:
-    """Say how often attention on the words that name findings points right, of one `system` where there are several."""
+def how_often(about: Mapping[str, Any], system: str | None = None, method: str = "attention") -> str:
+    """Say how often a method points right for words that name findings, of one `system` where there are several."""
     for row in _measured(about):
-        if (row["method"], row["finding"]) == ("attention", ALL) and system in (None, row.get("system")):
+        if (row["method"], row["finding"]) == (method, ALL) and system in (None, row.get("system")):
             share, chance = (f"{100 * row[name]:.0f} %" for name in ("hits", "chance"))
             return f"its maximum lies in the finding's outline in {share} of {row['n']} cases, by chance in {chance}"
     return "how often it points at the finding was not measured"
@@ -148,6 +150,20 @@ def best_methods(about: Mapping[str, Any], has: Sequence[str]) -> dict[str, dict
     """Return by finding what a bundle's measure says of the method that is best for it, of those that there are."""
     clear = [row for row in _measured(about) if row["low"] > row["chance"] and row["method"] in has]
     return {row["finding"]: row for row in sorted(clear, key=lambda row: row["hits"])}  # the last counts
+
+
+def explained(captioner: Any, features: Features, caption: Caption, plain: Example) -> Iterator[Example]:
+    """Yield a `plain` example of one caption for each method, with the maps of the findings that it names."""
+    named = list({one.words: (0, one) for one in named_findings(caption.words)}.values())
+    ((_, told),) = with_context([features], None, captioner.tokenizer, captioner.config)
+    for method in methods_of(captioner) if named else ():
+        maps = evidence_maps(method, captioner, features, [caption], named, told)
+        found = [row for row, shares in enumerate(maps) if shares.any()]
+        said = [" ".join(caption.words[place] for place in named[row][1].words) for row in found]
+        places = features.mask.reshape(maps.shape[1], -1).any(axis=1)  # of the views that are there
+        if found:
+            row = plain._replace(attention=maps[found][:, places], words=said, named=[(n,) for n in range(len(said))])
+            yield row._replace(captions={method: how_often(captioner.about, method=method)})
 
 
 def grounded(captioner: Any, features: Features, captions: Captions, told: Any) -> list[Caption]:

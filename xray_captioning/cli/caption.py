@@ -62,7 +62,7 @@ def caption(named: tuple[str, ...], source: options.Source, bundle: str, out: An
     else:
         _check_options(named, source, file, resume, findings, bool(reported))
         shown = _named_views(views, source)
-        model = _read_bundle(bundle, findings)
+        model = read_named_bundle(bundle, findings)
         count = model.config.image.views
         studies = source_studies(source, model.config) if source.data else named_studies(named, count, shown)
         studies = _told(studies, told, model, source) if told else studies
@@ -89,7 +89,7 @@ def _caption_features(
 
     if not (resume and is_whole(out)):
         check_out(out, resume)
-    model, opened = _read_bundle(bundle, False, images=False), open_features(path)
+    model, opened = read_named_bundle(bundle, False, images=False), open_features(path)
     given = features_of(opened, pd.DataFrame({"study_id": opened.ids, "images": [[]] * len(opened.ids)}))
     here = options.Engine("local", None, None)
     return _write_file(model, [Study(name, []) for name in opened.ids], out, resume, here, given=given, **asked)
@@ -109,7 +109,8 @@ def _check_options(
         check_out(out, resume)
 
 
-def _read_bundle(name: str, findings: bool, images: bool = True) -> Bundle:
+def read_named_bundle(name: str, findings: bool, images: bool = True) -> Bundle:
+    """Return what a bundle says of itself, in its folder or shipped, checked for what is asked of it."""
     folder = find_bundle(name)
     values = read_bundle(folder, "encoder" if findings else "captioner", images, exported=True)
     if findings and not values["findings"]:

@@ -36,11 +36,13 @@ def evaluate(source: options.Source, out: Path, bundles: tuple[str, ...], engine
     files, prediction, assignments, beams = map(given.pop, ("files", "prediction", "assignments", "beams"))
     protocol, report, given["seed"] = given["protocol"], given["report"], given["seed"] or 0
     named = bundles if bundles or files or protocol else [options.DEFAULT]
-    images = given["features"] is None and (bool(named) or not source.is_large())
+    read = read_systems(named, files, prediction)
+    bundled = any(isinstance(one[0] if isinstance(one, list) else one, Path) for one in read.values())
+    images = given["features"] is None and (bundled or not source.is_large())
     given |= {"changes": dict(map(parse_assignment, assignments)), "beams": tuple(dict.fromkeys(beams)) or (1, 3)}
     load = source._replace(need_images=images).load  # not its table, which would be kept until the end
     with engine.spread() as workers:
-        written = compare(load, read_systems(named, files, prediction), out, workers=workers, **given)
+        written = compare(load, read, out, workers=workers, **given)
     _show(json.loads((out / "metrics.json").read_text("utf-8")), written)
     click.echo(f"results in {out}{f', report in {report}' if report else ''}")
 
@@ -62,6 +64,9 @@ def _show(found: dict[str, Any], written: list[dict[str, Any]]) -> None:
     for name, rows in found.get("pointing_game", {}).items():
         if together := [row for row in rows if row["finding"] == "all"]:
             click.echo(f"\n{TEXTS['pointing'][name]}\n{format_table(together)}")
+    if spread := found.get("spread"):
+        click.echo(f"\n{TEXTS['spread']}")
+        click.echo(format_table([{"system": name, **own} for name, own in spread.items()], ("system", *SHOWN[2:11])))
     for better in found["beats_every_baseline"]:
         click.echo(beaten(better))
     if "rows_untruncated" in found:

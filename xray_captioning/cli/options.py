@@ -57,7 +57,7 @@ def _option(command: str, name: str, **more: Any) -> Decorator:
         if kind in values:
             values["type"] = make(values.pop(kind))
     own = values.pop("name", name.replace("-", "_"))
-    return click.option(f"--{name}", own, show_default="default" in values, **values, **more)
+    return click.option(*values.pop("flags", [f"--{name}"]), own, show_default="default" in values, **values, **more)
 
 
 def _together(options: Sequence[Decorator]) -> Decorator:

@@ -15,6 +15,7 @@ from xray_captioning.data.studies import Studies
 from xray_captioning.errors import ConfigError
 from xray_captioning.evaluation import matching, table
 from xray_captioning.files import read_toml
+from xray_captioning.plots.charts import check_format
 
 NOTICE = read_toml(__file__, "texts.toml")["chexnet"]
 UNTESTED = "the test part has no study to score; nothing was measured"
@@ -171,8 +172,8 @@ def calibrate(source: options.Source, bundle: str, part: str, fit: Any, check: A
     confidence and each study a novelty; its weights stay as they are.
     """
     beams, allow_worse, features, split, seed = map(more.pop, ("beams", "allow_worse", "features", "split", "seed"))
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise ConfigError(f"--plot {plot}: is a picture; let its name end in .png")
+    if plot is not None:
+        check_format(plot, "--plot")
     folder = find_bundle(bundle)
     if not Path(bundle).exists():
         raise ConfigError(f"--bundle {bundle}: is the shipped one, which stays as it is; give a copy's folder")

@@ -54,6 +54,7 @@ def evaluate(
     seed: int = 0,
     quick: bool = False,
     report: str | Path | None = None,
+    figures: Sequence[str] = ("png",),
     prediction: str | Sequence[str] = (),
     only_common: bool = False,
     features: Any = None,
@@ -95,7 +96,9 @@ def evaluate(
         The small table, of fewer baselines and no shuffled systems, with the same tests; only the studies that every
         system has a text for, not to make a missing text an error.
     report : path, optional
-        An HTML page of all that was found; Markdown and CSV tables are written beside it.
+        An HTML page of all that was found; tables in Markdown, LaTeX and CSV and a chart are written beside it.
+    figures : sequence of {"png", "pdf", "svg"}
+        The formats of the panel and of the report's chart.
     prediction : str or sequence of str, optional
         The column of a file that holds the system's texts, where its name does not show it.
     features : path, StudyFeatures, tuple or mapping, optional
@@ -127,7 +130,7 @@ def evaluate(
     """
     from pandas import factorize
 
-    _check_settings(part, protocol, beams, out=out, cache=cache, report=report, regions=regions)
+    _check_settings(part, protocol, beams, figures, out=out, cache=cache, report=report, regions=regions)
     labeler.convention_of(convention)  # refused before anything is read
     asked_metrics = further.opened(metrics)
     studies, _ = provenance.open_studies(studies() if callable(studies) else studies, need_images=features is None)
@@ -169,7 +172,7 @@ def evaluate(
         results = evaluate_systems(ids, found, reports, about, patients, quick, seed, asked_metrics)
         results.write(Path(out))
         if report is not None and not large:
-            write_report(results, report, shown)
+            write_report(results, report, shown, figures)
     if large:
         warnings.warn(LARGE_NOTE, ResultsWarning, stacklevel=2)
     if images:
@@ -180,7 +183,8 @@ def evaluate(
         runs = [(n, run) for n, (run, *more) in models.items() if not more and captions[n][0].regions is not None]
         where = {named[n]: located(run, test, captions[n]) for n, run in runs}
         atomic_write(Path(out) / f"captions{caption_files.REGIONS}", json.dumps(where, indent=1) + "\n")
-        charts.save(panels.panel(drawn, f"Attention: {note}."), Path(out) / "panel.png")
+        for kind in figures:
+            charts.save(panels.panel(drawn, f"Attention: {note}."), Path(out) / f"panel.{kind}")
     for alarm in results.alarms:
         warnings.warn(alarm.message, claims.CollapseWarning, stacklevel=2)
     return results.rows
@@ -253,8 +257,8 @@ def measure(
 
 def read_systems(bundles: Iterable[str | Path], files: Iterable[Path], asked: Sequence[str] = ()) -> dict[str, Given]:
     """Return bundles and files of captions as `evaluate` takes them, by the names of folders, files and columns."""
-    # ``NAME=FOLDER,FOLDER,...`` are several runs of one system.
-    found = [_read_bundles(str(bundle)) for bundle in bundles]
+    # ``NAME=RUN,RUN,...`` are several runs of one system, bundles or files of its captions.
+    found = [_read_bundle(str(bundle), asked) for bundle in bundles]
     read = {file: caption_files.read_captions(file, asked) for file in files}
     twice = Counter(name for systems in read.values() for name in systems)
     for file, systems in read.items():
@@ -268,13 +272,12 @@ def read_systems(bundles: Iterable[str | Path], files: Iterable[Path], asked: Se
     return dict(found)
 
 
-def _read_bundles(given: str) -> tuple[str, Any]:
-    name, equals, folders = given.partition("=")
-    named = bool(name and equals) and not Path(given).exists()
-    bundles = [find_bundle(folder) for folder in (folders.split(",") if named else [given])]
-    for bundle in bundles:
-        read_bundle(bundle, "captioner")
-    return (name, bundles) if named else (bundles[0].resolve().name, bundles[0])
+def _read_bundle(given: str, asked: Sequence[str]) -> tuple[str, Any]:
+    name, equals, runs = given.partition("=")
+    if name and equals and not Path(given).exists():
+        return name, [_opened(name, r, asked) if os.path.isfile(r) else _read_bundle(r, ())[1] for r in runs.split(",")]
+    read_bundle(bundle := find_bundle(given), "captioner")
+    return bundle.resolve().name, bundle
 
 
 def _check_names(systems: Iterable[str], models: Collection[str]) -> None:
@@ -285,7 +288,7 @@ def _check_names(systems: Iterable[str], models: Collection[str]) -> None:
         raise DataError(f"two systems are called {min(twice)}; rename a folder, a file or a column")
 
 
-def _check_settings(part: str, protocol: str | None, beams: Sequence[int], **paths: Any) -> None:
+def _check_settings(part: str, protocol: str | None, beams: Sequence[int], figures: Any, **paths: Any) -> None:
     for name, path in paths.items():
         if not (isinstance(path, (str, os.PathLike)) or (path is None and name != "out")):
             raise ConfigError(f"{name} is {path!r:.60}; give a path")
@@ -296,6 +299,8 @@ def _check_settings(part: str, protocol: str | None, beams: Sequence[int], **pat
         raise ConfigError(f"protocol {protocol!r} is unknown; choose {R2GEN!r}, or leave it out")
     if part not in PARTS:
         raise ConfigError(f"part {part!r} is unknown; choose one of {', '.join(PARTS)}")
+    if isinstance(figures, str) or not set(figures) <= set(charts.FORMATS) or not figures:
+        raise ConfigError(f"figures {figures!r}: give a list of {', '.join(charts.FORMATS)}")
     if isinstance(beams, str) or not isinstance(beams, Collection) or not len(beams):
         raise ConfigError(f"beams {beams!r}: no beam size; give one or more, such as beams=[1, 3]")
 

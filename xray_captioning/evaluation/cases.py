@@ -17,6 +17,7 @@ from xray_captioning.metrics import clinical, labeler, rouge
 from xray_captioning.metrics.mentions import named_findings, written_spans
 from xray_captioning.plots.images import data_uri
 from xray_captioning.plots.panels import Example
+from xray_captioning.text.cleaning import prettify
 
 EACH = 2  # cases of each kind
 EXAMPLES = 8  # contradictions shown a system; the CSV has all
@@ -74,8 +75,8 @@ def case_cards(
             "kind": kind,
             "study": results.studies[row],
             "score": float(scores[row]),
-            "report": marked(results.reports[row], _cut(results.reports[row])),
-            "text": marked(texts[row], _cut(texts[row])),
+            "report": marked(prettify(results.reports[row])),
+            "text": marked(prettify(texts[row])),
             "images": _thumbnails(images.get(results.studies[row], ())),
             **{name: named(row, kind) for kind, name in enumerate(("common", "added", "missed"))},
         }
@@ -123,12 +124,12 @@ def _statement(text: str, finding: str, label: int) -> tuple[str, str]:
     """Return whether a text asserts or denies a finding, and the sentence that does."""
     found = labeler.find_mentions(text)
     said = [m.sentence for m in found if m.finding == finding and m.label == label]
-    return "present" if label == labeler.PRESENT else "denied", _cut(said[0] if said else text)
+    return "present" if label == labeler.PRESENT else "denied", _cut(prettify(said[0] if said else text))
 
 
-def marked(text: str, shown: str) -> list[Piece]:
+def marked(text: str) -> list[Piece]:
     """Return what is shown of a text, its beginning, in pieces: words that decided stand alone."""
-    deciding = set(labeler.explain_report(text).values())
+    shown, deciding = _cut(text), set(labeler.explain_report(text).values())
     mentions = [m for m in dict.fromkeys(labeler.find_mentions(shown)) if m in deciding]
     reasons: dict[tuple[int, int], list[str]] = {}
     spans = written_spans(shown, [(mention.sentence, mention.start, mention.end) for mention in mentions])

@@ -1,5 +1,6 @@
 """The report: one page that needs nothing from anywhere, and its tables as Markdown and CSV."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,12 +11,14 @@ import numpy as np
 from xray_captioning.evaluation import table
 from xray_captioning.evaluation.baselines import System, merged_rows
 from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradiction_summary
-from xray_captioning.evaluation.claims import Row, beaten
+from xray_captioning.evaluation.claims import LEVEL, Row, beaten
+from xray_captioning.evaluation.jackknife import COMPARED
 from xray_captioning.evaluation.results import Results
 from xray_captioning.files import atomic_write, read_toml
-from xray_captioning.findings import CONSTANT, SHUFFLED
+from xray_captioning.findings import CONSTANT, ORACLE, SHUFFLED
 from xray_captioning.metrics import clinical, further
 from xray_captioning.metrics.clinical import Contradiction, FindingScore, Labels
+from xray_captioning.plots.charts import FORMATS, save, scores
 from xray_captioning.plots.images import render
 
 # Scores by name, and what a reader finds above them: of the summary and of the tables below it.
@@ -23,6 +26,9 @@ _TABLES: dict[str, dict[str, str]] = read_toml(__file__, "report.toml")
 COLUMNS, MORE, SAID = _TABLES["columns"], _TABLES["more"], _TABLES["said"]
 NAMES = COLUMNS | MORE | SAID
 WHOLE = (*table.CLINICAL_COLUMNS, "sides", *table.TEXT_COLUMNS)
+_SIGN = re.compile(r"[^0-9A-Za-zÀ-ÖØ-öø-ÿ .:;,?!()/=+*@\[\]'`-]")  # that LaTeX may not take as it stands
+_LIGATURE = re.compile(r"([-,'`])(?=\1)")
+PLAIN = ("system", "baseline")  # kinds of systems in the chart
 DRAWN = 4  # systems that the page draws and compares with each other; Markdown and CSV have all
 STRIP = 60  # most columns of the strip that shows how long texts are
 
@@ -30,10 +36,15 @@ Scores = Mapping[str, Sequence[FindingScore]]  # of findings, by column
 DrawnSystem = tuple[int, System]  # and before it its colour, the same everywhere on the page
 
 
-def write_report(results: Results, path: str | Path, images: Mapping[str, Sequence[str]] | None = None) -> None:
-    """Write the page ``NAME.html`` of a comparison that was not quick, and its tables beside it:
-    ``NAME.md``, ``NAME.csv`` and ``NAME-differences.csv``, ``-findings.csv``, ``-contradictions.csv``
-    and, where a protocol truncates, ``-untruncated.csv``. `images` are paths by study.
+def write_report(
+    results: Results,
+    path: str | Path,
+    images: Mapping[str, Sequence[str]] | None = None,
+    figures: Sequence[str] = FORMATS[:1],
+) -> None:
+    """Write the page ``NAME.html`` of a comparison that was not quick, and beside it its tables: ``NAME.md``, ``.tex``,
+    ``.csv``, ``-differences.csv``, ``-findings.csv``, ``-contradictions.csv`` and, where a protocol truncates,
+    ``-untruncated.csv``, and a chart, ``-scores``, in the formats of `figures`. `images` are paths by study.
     """
     target = Path(path)
     labels = {
@@ -60,11 +71,18 @@ def write_report(results: Results, path: str | Path, images: Mapping[str, Sequen
     }
     values["contradictions"] = {name: contradiction_summary(results, runs[name], opposed[name]) for name in runs}
     atomic_write(target, render("evaluation/report.html", **values))
-    rows = merged_rows(summary_rows(results))
+    rows = values["marked"]
     values |= {"table": table, "rows": lambda columns: [_markdown_row(row, columns) for row in rows]}
     values["scores"] = _finding_rows(findings, list(runs))
     atomic_write(target.with_suffix(".md"), render("evaluation/report.md", **values))
+    atomic_write(target.with_suffix(".tex"), render("evaluation/report.tex", **values))
     _write_tables(target, results, findings, opposed)
+    charted = [row for row in rows if row["kind"] in PLAIN]
+    ends = [{m: [row[f"{m}_low"], row[f"{m}_high"]] for m in COMPARED if f"{m}_low" in row} for row in charted]
+    names = [" ".join(filter(None, (row["system"], row["search"]))) for row in charted]
+    chart = scores(charted, COMPARED, dict(zip(names, ends)))
+    for kind in figures:
+        save(chart, target.with_name(f"{target.stem}-scores.{kind}"))
 
 
 def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
@@ -73,17 +91,18 @@ def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
     every = results.paired_tests  # which Markdown and CSV hold
     fixed = [system for system in results.systems if system.name == CONSTANT]
     drawn = [*enumerate(own, 1), *((DRAWN + 1, system) for system in fixed)]
-    rows = merged_rows(summary_rows(results))
+    best = [{"best": outstanding(results, system)} for system in results.systems]
     names = dict.fromkeys(system.name for system in systems)
     return {
+        **_TABLES,
         "title": f"Evaluation of {', '.join(names) or 'baselines'}",
         "facts": _facts(results),
         "results": results,
         "names": NAMES,
         "columns": {"summary": COLUMNS, "said": SAID, "more": [*MORE, *further.COLUMNS], "whole": WHOLE},
-        "groups": _TABLES["groups"],
         "number": number,
-        "kinds": {kind: [row for row in rows if row["kind"] == kind] for kind in _TABLES["groups"]},
+        "marked": merged_rows([row | own for row, own in zip(summary_rows(results), best, strict=True)]),
+        "tex": tex,
         "whole_rows": merged_rows(results.whole_rows),
         "differences": [r for r in every if not {r["system"], r["rival"]}.intersection(hidden)],
         "most": DRAWN,
@@ -166,8 +185,26 @@ def _write_tables(
     for ending, (rows, first) in tables.items():
         rows = [row | results.left_out for row in rows]
         names = dict.fromkeys([*first, *(name for row in rows for name in row if name != "row")])
-        path = target.with_name(f"{target.stem}{ending}.csv")
-        atomic_write(path, table.format_csv(rows, list(names)))
+        atomic_write(target.with_name(f"{target.stem}{ending}.csv"), table.format_csv(rows, list(names)))
+
+
+def outstanding(results: Results, system: System) -> list[str]:
+    """Return a paper's metrics in which a system or baseline is better than every other one, the oracle aside.
+
+    The paired 95 % interval of each difference lies above 0: an intersection-union test, as `beats_every_baseline` is.
+    """
+    every = [s for s in results.systems if s.kind in PLAIN and s.name != ORACLE]
+    rivals = [s.column for s in every if s.runs != system.runs]
+    known = results.found.pseudo[system.column] if system in every and rivals else ()
+    found = {m: [results.found.compare(system.column, r, m) for r in rivals] for m in _TABLES["paper"] if m in known}
+    # p heeds how few patients carry a score
+    return [metric for metric, tests in found.items() if all(one.low > 0 and one.p <= LEVEL for one in tests)]
+
+
+def tex(text: str) -> str:
+    """Return text in which LaTeX sees no command; a sign that its fonts may lack is written as ``[U+80BA]``."""
+    escaped = _SIGN.sub(lambda sign: _TABLES["tex"].get(sign[0], f"[U+{ord(sign[0]):04X}]"), " ".join(text.split()))
+    return _LIGATURE.sub(r"\1{}", escaped)
 
 
 def number(name: str, value: Any) -> str:
@@ -179,8 +216,7 @@ def number(name: str, value: Any) -> str:
 def drawn_systems(results: Results) -> tuple[list[System], list[str]]:
     """Return the systems that the page draws, best by clinical F1 or BLEU-4, and names of the others."""
     own = [(s, row) for s, row in zip(results.systems, results.rows) if s.kind == "system"]
-    known = all(row["clinical_f1"] is not None for _, row in own)
-    metric = "clinical_f1" if known else "BLEU-4"
+    metric = "clinical_f1" if all(row["clinical_f1"] is not None for _, row in own) else "BLEU-4"
     best = sorted(own, key=lambda pair: -pair[1][metric])[:DRAWN]
     names = [system.column for system, _ in best]
     drawn = [system for system, _ in own if system.column in names]
@@ -191,12 +227,14 @@ def summary_rows(results: Results) -> list[Row]:
     """Return every score of every system with its interval, for a CSV."""
     rows = []
     for system, row in zip(results.systems, results.rows):
-        intervals = results.intervals(system.column)
+        intervals, spread = results.intervals(system.column), results.spread(system)
         values: Row = {"system": system.name, "search": system.search, "kind": system.kind}
+        values["runs"] = len(system.runs) if spread else 1
         for name in (*COLUMNS, *(name for name in (*MORE, *further.COLUMNS, *SAID) if name in row)):
             values[name] = row[name]
             if intervals.get(name):
                 values[f"{name}_low"], values[f"{name}_high"] = intervals[name] or (None, None)
+            values |= {f"{name}_sd": spread[name]} if name in spread else {}
         rows.append(values | {"n": row["n"]} | results.left_out)
     return rows
 
@@ -207,5 +245,6 @@ def _markdown_row(row: Mapping[str, Any], columns: Iterable[str]) -> Row:
     for name in (name for name in columns if name in row):
         low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
         span = f" ({number(name, low)} to {number(name, high)})" if low is not None else ""
+        span += f", sd {number(name, row[f'{name}_sd'])}" if f"{name}_sd" in row else ""
         shown[NAMES.get(name, name)] = number(name, row[name]) + span
     return shown

@@ -27,6 +27,7 @@ LARGE_NOTE = (
     f"more than {ngrams.LARGE:,} studies: the table is the small one, `random` one draw, no page is written, a test of "
     f"captions given to other patients has {claims.FEW_SHUFFLES} shuffles"
 )
+_SHOWN_AS = {"side_recall": "sides"}
 Tests = Mapping[str, claims.ShuffleTest]
 Labelled = Callable[[Any], clinical.Labels]
 
@@ -68,8 +69,15 @@ class Results:
             "beats_every_baseline": self.beats_every_baseline,
             "intervals": {name: self.intervals(name) for name in self.found.scores},
             "runs": {name: [{m: finite(run[m]) for m in shown} for run in of] for name, of in runs.items()},
+            "spread": {s.column: spread for s in self.systems if (spread := self.spread(s))},
         }
         atomic_write(out / "metrics.json", json.dumps(values, indent=2) + "\n")
+
+    def spread(self, system: System) -> dict[str, float | None]:
+        """Return the standard deviations of a system's scores between its runs; of one run there are none."""
+        runs = self.found.runs[system.column] if system.kind == "system" else []
+        found = {name: float(np.std([run[name] for run in runs], ddof=1)) for name in (runs[0] if runs[1:] else ())}
+        return {_SHOWN_AS.get(name, name): finite(value) for name, value in found.items()}
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -86,10 +94,7 @@ class Results:
     def intervals(self, column: str) -> dict[str, list[float] | None]:
         """Return the 95 % intervals of a system's scores, None for none, as of shuffled systems."""
         found = self.found.intervals(column) if column in self.found.scores else {}
-        return {
-            ("sides" if name == "side_recall" else name): [low, high] if low == low else None
-            for name, (low, high) in found.items()
-        }
+        return {_SHOWN_AS.get(name, name): [low, high] if low == low else None for name, (low, high) in found.items()}
 
 
 def evaluate_systems(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xray_captioning.errors import ConfigError
 from xray_captioning.files import atomic_write
 from xray_captioning.findings import CONSTANT, MOST_FREQUENT, ORACLE, RANDOM, RETRIEVAL, SHUFFLED
 
@@ -15,6 +16,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 GREY = "#767676"  # of what is there for comparison
 WIDTH, ROW = 7.2, 0.21  # inches of a page of text, and of a row of names
 FONT, DPI = 8.5, 130
+FORMATS = ("png", "pdf", "svg")  # of files
 BINS = 30
 BASELINES = (CONSTANT, MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE)
 METRIC_NAMES = {"clinical_f1": "clinical F1", "sides": "right side", "distinct": "distinct texts"}
@@ -29,8 +31,20 @@ def png(figure: Any) -> bytes:
 
 
 def save(figure: Any, path: str | Path) -> None:
-    """Write a figure to a PNG file, whole or not at all."""
-    atomic_write(path, png(figure))
+    """Write a figure to a file, whole or not at all: .png, .pdf with fonts that can be edited, or .svg."""
+    from matplotlib import rc_context
+
+    kind, file = Path(path).suffix[1:].lower(), io.BytesIO()
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
+    with rc_context({"pdf.fonttype": 42, "svg.hashsalt": "xray_captioning"}):  # the same figure is the same file
+        figure.savefig(file, format=kind, metadata=undated)
+    atomic_write(path, file.getvalue())
+
+
+def check_format(path: Path, option: str) -> None:
+    """Refuse the name of a file that `save` cannot write."""
+    if path.suffix[1:].lower() not in FORMATS:
+        raise ConfigError(f"{option} {path}: is a picture; let its name end in .{', .'.join(FORMATS)}")
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> Any:

@@ -23,7 +23,7 @@ class Example(NamedTuple):
     """One study of a panel."""
 
     images: Sequence[Array] | Array  # each (height, width, 3), float in [0, 1]
-    reference: str
+    reference: str | None  # of a reader
     captions: dict[str, str]  # text by system
     attention: Array | None  # (words, views, rows, columns), of the first caption
     words: Sequence[str]  # of the first caption
@@ -43,12 +43,12 @@ class Example(NamedTuple):
         ]
 
 
-def panel(examples: Sequence[Example], note: str = "") -> Any:
-    """Draw each study: its views, where the words look that name findings, and below what was written; last a note."""
+def panel(examples: Sequence[Example], note: str = "", most: int = SHOWN) -> Any:
+    """Draw each study: its views, where words look that name findings (`most`), below what was written; last a note."""
     from matplotlib.figure import Figure
 
     views = max(len(example.images) for example in examples)
-    chosen = [[] if e.attention is None else [*dict.fromkeys(map(tuple, e.named))][:SHOWN] for e in examples]
+    chosen = [[] if e.attention is None else [*dict.fromkeys(map(tuple, e.named))][:most] for e in examples]
     beside = not any(chosen)  # without attention there is room for the texts beside the views
     width = max((views + max(map(len, chosen))) * (SIDE + GAP) + GAP, 5 * SIDE)
     left, indent = (views * (SIDE + GAP) + GAP, SHORT) if beside else (GAP, NAME)
@@ -152,7 +152,8 @@ def _draw_word_over_views(axes: Sequence[Any], example: Example, word: int, name
 
 
 def _texts(example: Example, width: float, name_width: float) -> Texts:
-    named = [("reference", example.reference), *example.captions.items()]
+    named = [("reference", example.reference)] if example.reference is not None else []
+    named += example.captions.items()
     colours = itertools.cycle(("black", *COLOURS[:4]))
     return [(_cut(name, name_width), _wrap(text, width), colour) for (name, text), colour in zip(named, colours)]
 

@@ -146,7 +146,8 @@ def train(
             material = _Material(config, start, cache, language, given, first)
             captioner = _trained(usable, material, run, split)
         described |= about or {}
-        captioner.about = {**described, "data": {"digest": data_digest(studies), **captioner.about}}
+        data = {"digest": data_digest(studies), "read_as": studies.attrs.get("source")}
+        captioner.about = {**described, "data": data | captioner.about}
         captioner.trained_on = provenance.record_training(studies, split, cache).including(before)
         captioner.save(out)
         if measured:
