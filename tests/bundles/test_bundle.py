@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 from importlib import resources
@@ -8,12 +9,14 @@ import pytest
 from xray_captioning.bundles.bundle import (
     bundle_files,
     find_bundle,
+    identity,
+    named,
     read_bundle,
     rewrite_bundle,
     shipped_bundles,
     write_bundle,
 )
-from xray_captioning.errors import BundleError
+from xray_captioning.errors import BundleError, ConfigError
 
 GRAPH = {"inputs": {"a": ["float32", ["rows", 3]]}, "outputs": {"b": ["rows"]}}
 GRAPHS = dict.fromkeys(("encoder", "start", "step"), GRAPH)
@@ -49,6 +52,34 @@ def test_a_captioner_serves_as_an_encoder_but_not_the_other_way(tmp_path: Path) 
     assert read_bundle(tmp_path / "encoder", "encoder")["kind"] == "encoder"
     with pytest.raises(BundleError, match="encoder: holds an encoder only; train a decoder"):
         read_bundle(tmp_path / "encoder", "captioner")
+
+
+def test_a_bundle_of_before_is_called_as_its_folder(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "old", writer())
+    own = identity(tmp_path / "old")
+    digest = hashlib.sha256((tmp_path / "old" / "manifest.json").read_bytes()).hexdigest()
+    assert own == ("old", "1", digest, "")
+    assert str(own) == f"old 1, SHA-256 {digest}"
+
+
+def test_a_bundle_keeps_its_name(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "run", writer(name="run"))
+    (tmp_path / "run").rename(tmp_path / "other")
+    assert identity(tmp_path / "other").name == "run"
+    write_bundle(tmp_path / "told", writer(name="told", about={"name": "mine", "version": "2.1"}))
+    assert identity(tmp_path / "told")[:2] == ("mine", "2.1")
+    write_bundle(tmp_path / "bad", writer(about={"name": 3}))
+    with pytest.raises(BundleError, match=r"Expected `str`, got `int` - at `\$\.about\.name`"):
+        read_bundle(tmp_path / "bad", "captioner")
+
+
+def test_names_that_are_told() -> None:
+    assert named(None) == {}
+    assert named("mine") == {"name": "mine", "version": "1"}
+    assert named("mine@1.2-b") == {"name": "mine", "version": "1.2-b"}
+    for bad in ("", "a b", "a/b", "@1", "a@", "a@1@2", "a\n"):
+        with pytest.raises(ConfigError, match="write NAME or NAME@VERSION"):
+            named(bad)
 
 
 def test_one_file_is_changed_and_the_others_kept(tmp_path: Path) -> None:

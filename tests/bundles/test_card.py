@@ -1,3 +1,5 @@
+import pytest
+
 from xray_captioning.bundles.bundle import model_card
 from xray_captioning.config import Config
 
@@ -9,7 +11,7 @@ def values(kind: str = "captioner", **about: object) -> dict[str, object]:
 def test_a_captioner() -> None:
     rows = [{"system": "mine", "BLEU-4": 0.12345}, {"system": "constant", "BLEU-4": None}]
     card = model_card(values(notice="made for tests", data={"training_studies": 12}, rows=rows, metrics={"n": 3}))
-    assert card.startswith("# custom (captioner)\n")
+    assert "\n---\n\n# custom (captioner)\n" in card
     for text in (
         "made for tests",
         "`global_attention`, writes the impression",
@@ -24,7 +26,7 @@ def test_a_captioner() -> None:
 
 def test_an_encoder_writes_nothing() -> None:
     card = model_card(values("encoder"))
-    assert card.startswith("# custom (encoder)\n")
+    assert "\n---\n\n# custom (encoder)\n" in card
     assert "decoder" not in card.split("## What it is not for")[0]
     assert "not a medical device" in card
 
@@ -44,3 +46,35 @@ def test_a_calibrated_captioner() -> None:
         "| calibrated | 3 | 0.250 |",
     ):
         assert text in card
+
+
+def test_the_head_is_what_the_hub_reads() -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    row = {"system": 'chest: "words"', "search": "greedy", "BLEU-4": 0.25, "CIDEr": None, "n": 3}
+    rows = [row, {**row, "search": "beam-3", "BLEU-4": 0.5}, {**row, "system": "chest (no indication)"}]
+    rows.append({**row, "system": "constant", "search": None, "BLEU-4": 0.125})
+    told = {
+        "name": row["system"],
+        "version": "1.2",
+        "licence": "mit",
+        "source": "hf://datasets/me/iu@abc",
+        "rows": rows,
+    }
+    card = hub.ModelCard(model_card(values(**told)))
+    head = card.data.to_dict()
+    assert (head["license"], head["language"], head["datasets"]) == ("mit", ["en"], ["me/iu"])
+    assert head["pipeline_tag"] == "image-to-text"
+    assert "not-for-clinical-use" in head["tags"]
+    assert card.data.model_name == row["system"]
+    found = [(one.metric_type, one.metric_name, one.metric_value, one.task_name) for one in card.data.eval_results]
+    names = [f"Chest X-ray captions, {search}" for search in ("greedy", "beam-3")]
+    assert found == [("bleu", "BLEU-4", 0.25, names[0]), ("bleu", "BLEU-4", 0.5, names[1])]
+    assert "- version: 1.2; preset: `custom`" in card.text
+    assert "## What it is not for" in card.text
+
+
+def test_the_head_of_an_encoder() -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    head = hub.ModelCard(model_card(values("encoder", rows=[{"finding": "Edema", "n": 3}]))).data.to_dict()
+    assert (head["pipeline_tag"], head["license"], head["datasets"]) == ("image-classification", "unknown", ["unknown"])
+    assert "model-index" not in head

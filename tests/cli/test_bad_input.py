@@ -197,7 +197,7 @@ MODEL_CASES = [
     ("caption {box}/sound.png,{box}/sound.png,{box}/sound.png --bundle {model}", "3 images; looks at 2; choose"),
     (
         "evaluate --data {phantoms} --out {out} --bundle {model} --bundle {model}",
-        "two systems are called captioner; rename",
+        "two systems are called captioner; write NAME=BUNDLE",
     ),
     (
         "evaluate --data {phantoms} --out {out} --bundle {model} --captions {box}/systems/few.csv",

@@ -45,7 +45,7 @@ def results(studies, split, tiny_run, tiny_cache, tmp_path_factory):
     return out, rows
 
 
-def test_every_system_and_baseline_is_a_row(results, split):
+def test_every_system_and_baseline_is_a_row(results, split, tiny_run):
     out, rows = results
     assert [(row["system"], row["search"]) for row in rows] == [
         ("parrot", None),
@@ -73,6 +73,7 @@ def test_every_system_and_baseline_is_a_row(results, split):
     assert next(row for row in rows if row["system"] == "constant")["distinct"] == 1
     stored = json.loads((out / "metrics.json").read_text())
     assert stored["rows"] == rows
+    assert stored["bundles"] == {"tiny": {"name": tiny_run.name, "version": "1", "digest": "", "origin": ""}}
     assert set(stored["intervals"]["tiny beam-3"]) >= {"BLEU-4", "clinical_f1", "sides"}
 
 
@@ -140,6 +141,7 @@ def test_a_list_of_folders_is_runs_and_a_list_of_texts_is_not(tmp_path):
     assert runs_of("a", texts) == [texts]
     assert runs_of("a", [str(tmp_path), tmp_path]) == [str(tmp_path), tmp_path]
     assert runs_of("a", [texts, texts]) == [texts, texts]
+    assert runs_of("a", ["hf://me/one", str(tmp_path)]) == ["hf://me/one", str(tmp_path)]
     assert runs_of("a", {"1": "text"}) == [{"1": "text"}]
     with pytest.raises(DataError, match="gone' is no folder, but other runs in its list are"):
         runs_of("a", [str(tmp_path), "gone"])

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 
 from xray_captioning.cli import main
-from xray_captioning.errors import DataError, MissingExtraError
+from xray_captioning.errors import DataError, MissingExtraError, StoreError
 from xray_captioning.hub import fetch as published
 from xray_captioning.hub.fetch import Entry, RemoteFile, fetch, fetch_file, read_registry
 
@@ -382,7 +382,7 @@ KAGGLE = Entry("images", "here", "CC", "https://kaggle.example", kaggle="someone
 
 def test_kaggle_without_kagglehub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kagglehub", None)
-    with pytest.raises(MissingExtraError, match=r"https://kaggle\.example by hand") as error:
+    with pytest.raises(MissingExtraError, match=r"kagglehub is needed .* https://kaggle\.example by hand") as error:
         fetch(KAGGLE, tmp_path)
     place = tmp_path / "chest"
     assert str(place / "indiana_reports.csv") in str(error.value)
@@ -400,8 +400,8 @@ def test_kaggle_with_kagglehub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=answer))
     assert fetch(KAGGLE, tmp_path) == [tmp_path / "cache"]
-    with pytest.raises(DataError, match=r"kagglehub failed \(no such data set\)"):
-        fetch(Entry("", "", "", "", kaggle="nobody/nothing"), tmp_path)
+    with pytest.raises(StoreError, match=r"the hub refuses \(no such data set\).* or download page by hand"):
+        fetch(Entry("", "", "", "page", kaggle="nobody/nothing"), tmp_path)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="folders are locked by flock")

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from xray_captioning.bundles.bundle import Identity
 from xray_captioning.captioner.caption import Alternative, Caption, Sentence
 from xray_captioning.config import load_preset
 from xray_captioning.data.resizing import opencv
@@ -92,6 +93,7 @@ class Toy:
     def __init__(self, calibration=None, novelty=0.5):
         self.config = load_preset("phantom_attention")
         self.encoder = SimpleNamespace(findings=())
+        self.identity = Identity("toy", "2", "0f" * 32, "hf://me/toy@main")
         self.calibration, self.novelty, self.about = calibration, novelty, {}
         self.go = threading.Event()
         self.go.set()

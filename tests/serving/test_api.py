@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from xray_captioning.captioner.caption import Caption, Sentence
+from xray_captioning.files import sha256_file, shipped_folder
 from xray_captioning.serving import Settings
 from xray_captioning.serving.answers import describe_study
 from xray_captioning.serving.engine import Prediction
@@ -30,7 +31,9 @@ def test_a_study_is_captioned_as_by_the_captioner(client, captioner, study):
     assert [s["text"] for s in found["sentences"]] == [s.text for s in caption.sentences]
     assert found["findings"]["probabilities"] == pytest.approx(chances, abs=1e-5)
     assert set(found["findings"]["labels"].values()) <= {"present", "absent", "uncertain"}
-    assert found["model"] == "phantom_attention"
+    own = captioner.identity
+    assert (found["model"], found["version"], found["digest"]) == ("phantom_attention", "1", own.digest)
+    assert own.digest == sha256_file(shipped_folder() / "phantom_attention" / "manifest.json")
     assert "not for clinical use" in found["notice"]
     assert "synthetic phantoms" in found["notice"]
     assert found["further"] == found["alternatives"] == []
@@ -208,6 +211,13 @@ def test_other_errors_are_problems_too(client):
     assert "GET" in answer.headers["Allow"]
     problem(client.post("/v1/captions", json={}), 415)
     problem(client.post("/v1/captions?beam_size=3", **form([encoded()])), 400)
+
+
+def test_a_model_is_called_by_its_own_name_not_by_the_presets():
+    found = toy_app(Settings(), Toy()).test_client().get("/v1/model").json
+    told = {name: found[name] for name in ("name", "version", "digest", "origin", "preset")}
+    origin = "hf://me/toy@main"
+    assert told == {"name": "toy", "version": "2", "digest": "0f" * 32, "origin": origin, "preset": "phantom_attention"}
 
 
 def test_a_failure_of_the_model_tells_nothing_outside(monkeypatch, capsys):

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from xray_captioning.bundles.bundle import identity
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.cli import main
 from xray_captioning.comparison.evaluate import evaluate
@@ -254,7 +255,10 @@ def test_the_command_needs_texts_and_no_images(short, others, tmp_path, capsys):
     sets = [part for name, value in fields.items() for part in ("--set", f"{name}={value}")]
     sets += ["--set", "training.epochs=1", "--preset", "phantom_attention"]
     out = ["--features", str(tmp_path / "f.npy"), "--out", str(tmp_path / "run")]
-    assert main(["train", "--data", str(table), *out, *sets]) == 0
+    assert main(["train", "--data", str(table), *out, "--name", "words@0.2", *sets]) == 0
+    own = identity(tmp_path / "run")
+    assert own[:2] == ("words", "0.2")
+    assert "# words (captioner)" in (tmp_path / "run" / "README.md").read_text("utf-8")
     said = capsys.readouterr().out
     assert "24 of 24 studies have features and a text" in said
     assert f"caption --bundle {tmp_path / 'run'} --features FILE" in said

@@ -6,20 +6,22 @@ of its own, with graphs in the place of the weights.
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import UNSET, Meta, Struct, UnsetType, convert
 
 from xray_captioning import files, plugins
 from xray_captioning.config import Config
 from xray_captioning.errors import BundleError, ConfigError, one_error
+from xray_captioning.hub import repositories
 
 FORMAT = 1
-MANIFEST = "manifest.json"
+MANIFEST = repositories.MANIFEST
 _WHOLE = ".bundle"  # a new bundle whose files are not yet in their places
 NEEDED: dict[str, tuple[str, ...]] = {"encoder": ("captioner.json", "encoder.weights.h5")}
 NEEDED["captioner"] = (*NEEDED["encoder"], "decoder.weights.h5", "tokenizer.json")
@@ -30,6 +32,8 @@ PARTS = {"encoder": ("encoder",), "captioner": ("encoder", "decoder")}
 
 class _Told(Struct):
     data: dict[str, Any] = {}
+    name: str = ""
+    version: str = "1"
 
 
 class _Need(Struct):
@@ -66,6 +70,7 @@ class _Values(Struct):
     findings: list[str]
     grid: tuple[Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1)]]
     about: _Told
+    name: str = ""
     needs: dict[str, _Need] = {}
     export: _Export | UnsetType = UNSET
 
@@ -118,12 +123,18 @@ def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
     """Let `change` alter copies of a bundle's files, and keep the others, byte for byte."""
 
     def write(aside: Path) -> None:
-        for name in bundle_files(folder):
-            (aside / name).parent.mkdir(exist_ok=True, parents=True)
-            shutil.copyfile(folder / name, aside / name)
+        copy_files(folder, aside)
+        (aside / MANIFEST).unlink()
         change(aside)
 
     write_bundle(folder, write)
+
+
+def copy_files(folder: Path, other: Path) -> None:
+    """Copy a bundle's files, and no others, byte for byte."""
+    for name in (*bundle_files(folder), MANIFEST):
+        (other / name).parent.mkdir(exist_ok=True, parents=True)
+        shutil.copyfile(folder / name, other / name)
 
 
 def bundle_files(folder: Path) -> list[str]:
@@ -197,8 +208,39 @@ def read_config(folder: Path, kind: str) -> Config:
     return Config.from_dict(read_bundle(folder, kind)["config"], f"{folder}/captioner.json")
 
 
+class Identity(NamedTuple):
+    """What a bundle is called: its own name and version, and what tells its files from any others."""
+
+    name: str
+    version: str = "1"
+    digest: str = ""  # the SHA-256 of its manifest; none before it is saved
+    origin: str = ""  # the address of the hub that it was pulled from, with the revision
+
+    def __str__(self) -> str:
+        origin, digest = self.origin and f" from {self.origin}", self.digest and f", SHA-256 {self.digest}"
+        return f"{self.name} {self.version}{origin}{digest}"
+
+
+def identity(folder: Path, values: dict[str, Any] | None = None) -> Identity:
+    """Return what a bundle is called: as it was told, as its folder when it was saved or, of before, as that is now."""
+    values, origin = values or read_values(folder), repositories.origins.get(folder.absolute(), "")
+    usual = re.split("[@/]", origin.partition("://")[2])[1] if origin else folder.resolve().name
+    told = {"name": values.get("name", usual), "version": "1", **values["about"]}
+    return Identity(told["name"], told["version"], files.sha256_file(folder / MANIFEST), origin)
+
+
+def named(text: str | None) -> dict[str, str]:
+    """Return the name, and perhaps the version, that NAME[@VERSION] gives a bundle; nothing without a text."""
+    if text is not None and not re.fullmatch(r"[\w.-]+(@[\w.-]+)?", text):
+        raise ConfigError(f"name {text!r}: write NAME or NAME@VERSION, of letters, digits, dots, dashes, underscores")
+    name, _, version = (text or "").partition("@")
+    return {"name": name, "version": version or "1"} if text else {}
+
+
 def find_bundle(name: str | Path) -> Path:
-    """Return the folder of a bundle: a path, or the name of a shipped one."""
+    """Return the folder of a bundle: a path, the name of a shipped one, or pulled from an address of a hub."""
+    if repositories.is_hub(name):
+        return repositories.pull(str(name))
     if not isinstance(name, (str, os.PathLike)):
         raise ConfigError(f"expected the folder or the name of a bundle, got {type(name).__name__}")
     if not Path(name).exists() and str(name) in shipped_bundles():
@@ -221,9 +263,16 @@ def model_card(values: dict[str, Any], calibration: dict[str, Any] | None = None
 
 def write_texts(aside: Path, values: dict[str, Any], tokenizer: Any = None, calibration: Any = None) -> None:
     """Write what a bundle and an exported folder hold beside the networks; an encoder has no tokenizer."""
-    (aside / "captioner.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     if tokenizer is not None:
         tokenizer.to_json(aside / "tokenizer.json")
-    (aside / "README.md").write_text(model_card(values, calibration.about if calibration else None), "utf-8")
     if calibration is not None:
         calibration.save(aside)
+    write_card(aside, values)
+
+
+def write_card(aside: Path, values: dict[str, Any]) -> None:
+    """Write ``captioner.json`` and the card, which tells of a calibration that is there."""
+    (aside / "captioner.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    numbers = aside / "calibration.json"
+    fitted = files.read_json(numbers, _AGAIN)["about"] if numbers.is_file() else None
+    (aside / "README.md").write_text(model_card(values, fitted), "utf-8")

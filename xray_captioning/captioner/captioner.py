@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, islice, repeat
@@ -12,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from msgspec.structs import replace
 
-from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle, write_bundle, write_texts
+from xray_captioning.bundles import bundle as bundles
+from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle
 from xray_captioning.captioner import calibration as applied
 from xray_captioning.captioner.caption import Alternative, Caption, Sentence, spelled_sentences, word_means, words_of
 from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch, Draw, Size
@@ -26,6 +28,7 @@ from xray_captioning.data.images import Image
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.splits import Split
 from xray_captioning.errors import ConfigError
+from xray_captioning.hub import repositories
 from xray_captioning.search import Rules, SearchResult
 from xray_captioning.text.cleaning import prettify
 from xray_captioning.text.token_ids import TokenIds
@@ -74,15 +77,17 @@ class Captioner:
 
             self._encode = compiled(encoder.encode, encoder)
         self._compiled_search = CompiledSearch(model)
+        self.identity = bundles.Identity(self.about.get("name", config.name))  # until it is loaded or saved
 
     @classmethod
     def load(cls, name: str | Path) -> Captioner:
-        """Load a bundle from its folder, or a shipped one by its name.
+        """Load a bundle from its folder, a shipped one by its name, or one of a hub by its address, which is
+        ``hf://USER/NAME[@REVISION]`` or ``kaggle://USER/MODEL/FRAMEWORK/VARIATION[/VERSION]``.
 
         Raises
         ------
-        BundleError
-            The bundle is missing, incomplete, altered or does not fit its own configuration.
+        BundleError, StoreError
+            The bundle is missing, incomplete, altered or does not fit its configuration; or its hub refuses or fails.
         """
         from xray_captioning.decoders.model import new_model  # Keras, which exported graphs need not
         from xray_captioning.encoders import Encoder
@@ -98,7 +103,9 @@ class Captioner:
         tokenizer = load_tokenizer(folder / "tokenizer.json")
         model = new_model(config, encoder, tokenizer)
         load_weights(model, folder / "decoder.weights.h5")
-        return cls(config, encoder, model, tokenizer, about["about"], calibration=applied.load_calibration(folder))
+        loaded = cls(config, encoder, model, tokenizer, about["about"], calibration=applied.load_calibration(folder))
+        loaded.identity = bundles.identity(folder, about)
+        return loaded
 
     @cached_property
     def offset(self) -> tuple[float, float]:
@@ -143,12 +150,37 @@ class Captioner:
             if config.model.encoder != FEATURES:
                 save_weights(self.encoder, aside / "encoder.weights.h5")
             save_weights(self.model, aside / "decoder.weights.h5")
-            about, record = describe("captioner", config, self.encoder, self.about), self.trained_on
-            write_texts(aside, about, self.tokenizer, self.calibration)
-            if record is not None:
+            about = describe("captioner", config, self.encoder, self.about, Path(folder).resolve().name)
+            bundles.write_texts(aside, about, self.tokenizer, self.calibration)
+            if (record := self.trained_on) is not None:
                 record.save(aside)
 
-        write_bundle(Path(folder), write)
+        bundles.write_bundle(Path(folder), write)
+        self.identity = bundles.identity(Path(folder))
+
+    def push_to_hub(self, address: str) -> str:
+        """Save a bundle, and send it to a hub, where a new repository is private; return where it is then.
+
+        Parameters
+        ----------
+        address : str
+            ``hf://USER/NAME`` or ``kaggle://USER/MODEL/FRAMEWORK/VARIATION``.
+
+        Returns
+        -------
+        str
+            What :meth:`load` takes, with the new revision where the hub tells it.
+
+        Raises
+        ------
+        ConfigError, MissingExtraError, StoreError
+            This is no such address, the extra ``hub`` is missing, or the hub refuses or cannot be reached.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(bundle := Path(folder, self.identity.name))
+            pushed = repositories.push(bundle, address, str(self.identity))
+        self.identity = self.identity._replace(origin=pushed)
+        return pushed
 
     def export(
         self, folder: str | Path, form: str = "onnx", precision: str = "float32", images: Sequence[Image] = ()

@@ -91,7 +91,7 @@ def _fill(aside: Path, captioner: Any, form: str, precision: str, images: Sequen
     # The encoder's graph takes pixels as they are read, in [0, 1].
     config = replace(captioner.config, model=captioner.model.config)
     config = config.replace({"image.normalisation": "unit"})
-    values = describe("captioner", config, captioner.encoder, captioner.about)
+    values = describe("captioner", config, captioner.encoder, captioner.about, captioner.identity.name)
     about = {"format": form, "bundle": bundle, "precision": precision, "normalisation": image.normalisation}
     graphs = {name: {"inputs": network.inputs, "outputs": network.outputs} for name, network in networks.items()}
     values["export"] = {**about, "channels": captioner.encoder.channels, "graphs": graphs}

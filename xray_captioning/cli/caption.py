@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from xray_captioning.batch.caption_table import Study, check_out, check_whole, is_whole
-from xray_captioning.bundles.bundle import find_bundle, read_bundle
+from xray_captioning.bundles.bundle import find_bundle, identity, read_bundle
 from xray_captioning.cli import options
 from xray_captioning.config import Config, parse_assignment
 from xray_captioning.data.feature_files import check_suffix, open_features, write_features
@@ -206,13 +206,11 @@ def _write_file(
     else:
         from xray_captioning.batch.reports import report_writer
         from xray_captioning.batch.run import batch_captioner, caption_to_file, lost_row
-        from xray_captioning.bundles.bundle import MANIFEST
-        from xray_captioning.files import sha256_file
         from xray_captioning.runtime import open_captioner
 
         _note(bundle)
-        digest = sha256_file(bundle.folder / MANIFEST)
-        known = {"name": bundle.folder.resolve().name, "digest": digest, "section": bundle.config.text.section}
+        own = identity(bundle.folder, bundle.values)
+        digest, known = own.digest, {**own._asdict(), "section": bundle.config.text.section}
         report = report_writer({**bundle.values["about"], **known}, studies, *reported) if reported else None
         how = asked["beam"], resume, asked["show_unfamiliar"], given
         make = partial(batch_captioner, bundle.folder, runtime, asked["beam"], asked["show_unfamiliar"])

@@ -15,11 +15,13 @@ from typing import Any, Literal
 import click
 
 from xray_captioning import config, files
+from xray_captioning.bundles import bundle as bundles
 from xray_captioning.cli import options
 from xray_captioning.data import opening, splits, stores
 from xray_captioning.data.studies import Studies, format_summary, summarise, summary_warnings
 from xray_captioning.errors import ConfigError
 from xray_captioning.evaluation.table import format_csv
+from xray_captioning.hub import repositories
 from xray_captioning.plugins import model_names, origin_of
 
 READ = 64  # images at a time
@@ -138,6 +140,40 @@ def fetch(name: str | None, out: Path, only_list: bool, registry: Path | None) -
     click.echo(_describe(name, entries[name]))
     for path in published.fetch(entries[name], out):
         click.echo(f"{path} is there")
+
+
+@click.command()
+@click.argument("bundle")
+@click.argument("address")
+@options.declared("push")
+@options.no_seed
+def push(bundle: str, address: str, name: str | None, licence: str | None) -> None:
+    """Send BUNDLE to ADDRESS, hf://USER/NAME or kaggle://USER/MODEL/FRAMEWORK/VARIATION.
+
+    The files of its manifest are sent, and no others; a repository that is new is private.
+    """
+    values = bundles.read_bundle(folder := bundles.find_bundle(bundle), "encoder", exported=True)
+    if told := bundles.named(name) | ({"licence": licence} if licence else {}):
+        if not Path(bundle).is_dir():
+            raise ConfigError(f"{bundle}: stays as it is; copy {folder}, and give the copy its name and licence")
+        values["about"] |= told
+        bundles.rewrite_bundle(folder, lambda aside: bundles.write_card(aside, values))
+    own = str(bundles.identity(folder))
+    click.echo(f"sent {own} to {repositories.push(folder, address, own)}")
+    click.echo("note: split.json in it names the studies of its training by their ids", err=True)
+
+
+@click.command()
+@click.argument("address")
+@options.declared("pull")
+@options.no_seed
+def pull(address: str, out: Path | None) -> None:
+    """Fetch the bundle at ADDRESS, hf://USER/NAME[@REVISION] or kaggle://USER/MODEL/FRAMEWORK/VARIATION[/VERSION]."""
+    bundles.read_bundle(folder := repositories.pull(address), "encoder", exported=True)
+    if out is not None:
+        with files.new_folder(out) as aside:
+            bundles.copy_files(folder, aside)
+    click.echo(f"{bundles.identity(folder)} is in {out or folder}")
 
 
 def _describe(name: str, entry: Any) -> str:

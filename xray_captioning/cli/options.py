@@ -15,6 +15,7 @@ from xray_captioning.data.stores import is_address, local
 from xray_captioning.data.studies import Studies, summarise
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import read_toml
+from xray_captioning.hub.repositories import is_hub
 
 DEFAULT = "phantom_attention"  # the shipped bundle
 
@@ -27,12 +28,12 @@ class _Place(click.Path):
         self.take = take
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Return a Path, or what is made of an address."""
-        if not is_address(value):
-            return super().convert(value, param, ctx)
-        if self.take is None:
+        """Return a Path, or what is made of an address; data of a hub are pulled."""
+        if is_hub(value) and self.exists:
+            return local(value)
+        if is_hub(value) or (is_address(value) and self.take is None):
             self.fail(f"{value}: is the address of a store; give a path of this machine", param, ctx)
-        return self.take(value)
+        return self.take(value) if self.take and is_address(value) else super().convert(value, param, ctx)
 
 
 existing = _Place(str, exists=True)

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from xray_captioning.bundles.bundle import FEATURES, find_bundle, model_card, read_bundle, read_config, rewrite_bundle
+from xray_captioning.bundles import bundle as bundles
+from xray_captioning.bundles.bundle import FEATURES, find_bundle, named, read_bundle, read_config
 from xray_captioning.cli import options
 from xray_captioning.config import Config, presets
 from xray_captioning.data.provenance import TrainedOn, check_unseen, choose_split, describe_data, record_training
@@ -18,6 +19,7 @@ from xray_captioning.files import read_toml
 from xray_captioning.plots.charts import check_format
 
 NOTICE = read_toml(__file__, "texts.toml")["chexnet"]
+RUN = ("out", "name", "resume", "log", "devices", "set", "split", "cache")  # options of a run
 UNTESTED = "the test part has no study to score; nothing was measured"
 _RECIPES = f"Recipe: {', '.join(presets())}; or a file .json or .yaml of fields by group."
 preset = click.option("--preset", default="chexnet_attention", show_default=True, metavar="NAME|FILE", help=_RECIPES)
@@ -26,7 +28,7 @@ preset = click.option("--preset", default="chexnet_attention", show_default=True
 @click.command("train-encoder")
 @options.source(labels=False)
 @preset
-@options.declared("train-encoder", "out", "resume", "log", "devices", "set", "split", "cache")
+@options.declared("train-encoder", *RUN)
 @options.seed
 def train_encoder(source: options.Source, out: Path, preset: str, **run: Any) -> None:
     """Teach an encoder to classify findings; the best epoch becomes a bundle in --out."""
@@ -35,10 +37,11 @@ def train_encoder(source: options.Source, out: Path, preset: str, **run: Any) ->
     from xray_captioning.training.encoder import train_encoder as fit
 
     weights, (assignments, seed, encoder) = run["weights"], map(run.pop, ("assignments", "seed", "encoder"))
+    about = named(run.pop("name")) | describe_data(source.data)
     config = options.make_config(preset, assignments, seed, "encoder_training", encoder, weights)
     bundle = weights if weights is not None and not is_network(weights) else None
     _check(out, config, run["resume"], bundle, "encoder_training")
-    _, rows = fit(source.load(), config, out, about=describe_data(source.data), **run)
+    _, rows = fit(source.load(), config, out, about=about, **run)
     click.echo(table.format_table(format_intervals(rows)) if rows else UNTESTED)
     click.echo(f"encoder in {out}")
 
@@ -46,13 +49,13 @@ def train_encoder(source: options.Source, out: Path, preset: str, **run: Any) ->
 @click.command()
 @options.source()
 @preset
-@options.declared("train", "encoder", "weights", "features", "out", "resume", "log", "devices", "set", "split", "cache")
+@options.declared("train", "encoder", "weights", "features", *RUN)
 @options.seed
 def train(source: options.Source, out: Path, preset: str, start_from: str | None, **run: Any) -> None:
     """Teach a decoder to write captions; the best epoch becomes a bundle in --out."""
     from xray_captioning.data.targets import usable_studies
 
-    config = _configured(_recipe(preset, start_from), run)
+    own, config = named(run.pop("name")), _configured(_recipe(preset, start_from), run)
     _check(out, config, run["resume"], run.get("encoder"))
     studies = source._replace(need_images=run["features"] is None).load()
     run["features"] = given = matching.features_of(run["features"], studies)
@@ -64,7 +67,7 @@ def train(source: options.Source, out: Path, preset: str, start_from: str | None
 
     trained = "trained on findings" if run.get("encoder") else "not trained on findings"
     trained = f"with decoder and words from {Path(start_from).resolve().name}" if start_from else trained
-    about = {**describe_data(source.data), **({} if given else {"encoder": trained})}
+    about = {**own, **describe_data(source.data), **({} if given else {"encoder": trained})}
     captioner = fit(studies, config, out, about=about, start_from=start_from, **run)
     rows = merged_rows(captioner.about.get("rows") or [])
     click.echo(table.format_table(rows) if rows else f"{UNTESTED} (evaluate --part val takes another)")
@@ -176,7 +179,7 @@ def calibrate(source: options.Source, bundle: str, part: str, fit: Any, check: A
         check_format(plot, "--plot")
     folder = find_bundle(bundle)
     if not Path(bundle).exists():
-        raise ConfigError(f"--bundle {bundle}: is the shipped one, which stays as it is; give a copy's folder")
+        raise ConfigError(f"--bundle {bundle}: is the shipped one or a hub's, which stay; give the folder of a copy")
     if features is not None and (fit or check):
         raise ConfigError("--features are of the studies of --data; leave out --fit and --check")
     read_bundle(folder, "captioner", images=features is None)
@@ -194,10 +197,10 @@ def calibrate(source: options.Source, bundle: str, part: str, fit: Any, check: A
         check_fits(given, captioner.config, captioner.encoder, captioner.about)
     fitted = fitting.calibrate(captioner, studies, parts, part, beams, seed or 0, further, allow_worse, given)
     if fit:
-        fitted.about["fitted"]["part"] = fit.resolve().name
+        fitted.about["fitted"]["part"] = describe_data(fit)["source"]
     seen = fitting.caption_outcomes(captioner, measured, beams, given=given)
     values, curves = fitting.evaluate_calibration(fitted, seen)
-    values = {"source": (check or source.data).resolve().name, **values}
+    values = {"source": describe_data(check or source.data)["source"], **values}
     _report(values, curves, fitted.about["fitted"], plot)
     if not allow_worse and "calibrated" in curves:
         fitting.check_better(f"{values['studies']} other studies", curves["uncalibrated"], curves["calibrated"])
@@ -205,9 +208,9 @@ def calibrate(source: options.Source, bundle: str, part: str, fit: Any, check: A
 
     def change(aside: Path) -> None:
         fitted.save(aside)
-        (aside / "README.md").write_text(model_card(read_bundle(folder, "captioner"), fitted.about), "utf-8")
+        bundles.write_card(aside, read_bundle(folder, "captioner"))
 
-    rewrite_bundle(folder, change)
+    bundles.rewrite_bundle(folder, change)
     click.echo(f"calibrated {folder}; sentences of its captions now have a confidence")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xray_captioning.bundles.bundle import find_bundle, read_bundle
+from xray_captioning.bundles.bundle import find_bundle, identity, read_bundle
 from xray_captioning.captioner.evidence import MEASURE, how_often
 from xray_captioning.comparison.pointing import located, pointing_games
 from xray_captioning.comparison.texts import CaptioningSystem, Task, examples, is_texts, runs_of, system_texts
@@ -156,6 +156,7 @@ def evaluate(
     if test.empty:
         raise DataError(f"the {part} part of the split has no study with text; choose another")
     about: Row = {"part": part, "split": split.digest, "protocol": protocol or "coco", "convention": convention}
+    about["bundles"] = {run.name: run.identity._asdict() for run in every}
     if only_common:
         whole, test = len(test), test.iloc[common_rows(texts, Studies.of(test, studies))]
         about["left_out"] = whole - len(test)
@@ -240,12 +241,12 @@ def measure(
     name: str | None = None,
     features: feature_files.StudyFeatures | None = None,
 ) -> list[dict[str, Any]]:
-    """Compare a new captioner, called `name` or as its folder `run`, with baselines; write that into its bundle."""
+    """Compare a new captioner, called `name` or as itself, with baselines; write that into its bundle."""
     split, config = captioner.split, captioner.config
     usable = targets.usable_studies(studies, config, features)
     if split is None or not set(usable["study_id"]) & set(split.test):
         return []
-    systems = {name or Path(run).resolve().name: captioner}
+    systems = {name or captioner.identity.name: captioner}
     given: dict[str, Any] = {"split": split, "cache": cache, "features": features}
     captioner.about["rows"] = rows = evaluate(studies, systems, run, quick=True, seed=config.training.seed, **given)
     found = read_json(Path(run) / "metrics.json", "measure it again").get(MEASURE, {})
@@ -256,7 +257,7 @@ def measure(
 
 
 def read_systems(bundles: Iterable[str | Path], files: Iterable[Path], asked: Sequence[str] = ()) -> dict[str, Given]:
-    """Return bundles and files of captions as `evaluate` takes them, by the names of folders, files and columns."""
+    """Return bundles and files of captions as `evaluate` takes them, by the names of bundles, files and columns."""
     # ``NAME=RUN,RUN,...`` are several runs of one system, bundles or files of its captions.
     found = [_read_bundle(str(bundle), asked) for bundle in bundles]
     read = {file: caption_files.read_captions(file, asked) for file in files}
@@ -276,8 +277,8 @@ def _read_bundle(given: str, asked: Sequence[str]) -> tuple[str, Any]:
     name, equals, runs = given.partition("=")
     if name and equals and not Path(given).exists():
         return name, [_opened(name, r, asked) if os.path.isfile(r) else _read_bundle(r, ())[1] for r in runs.split(",")]
-    read_bundle(bundle := find_bundle(given), "captioner")
-    return bundle.resolve().name, bundle
+    values = read_bundle(bundle := find_bundle(given), "captioner")
+    return identity(bundle, values).name, bundle
 
 
 def _check_names(systems: Iterable[str], models: Collection[str]) -> None:
@@ -285,7 +286,7 @@ def _check_names(systems: Iterable[str], models: Collection[str]) -> None:
     every = [*given, *BASELINES, *(f"{name} {SHUFFLED}" for name in given)]
     every += [retrieval_name(name) for name in models] if len(models) > 1 else []
     if twice := [name for name in every if every.count(name) > 1]:
-        raise DataError(f"two systems are called {min(twice)}; rename a folder, a file or a column")
+        raise DataError(f"two systems are called {min(twice)}; write NAME=BUNDLE, or rename a file or a column")
 
 
 def _check_settings(part: str, protocol: str | None, beams: Sequence[int], figures: Any, **paths: Any) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from xray_captioning import files, findings
-from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle
+from xray_captioning.bundles.bundle import FEATURES, find_bundle, identity, read_bundle
 from xray_captioning.config import Config
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Array
@@ -24,6 +24,7 @@ from xray_captioning.evaluation.baselines import R2GEN, ReportTexts, System, bas
 from xray_captioning.evaluation.caption_files import TextColumn, Texts
 from xray_captioning.evaluation.cases import example, wordiest
 from xray_captioning.evaluation.matching import Studies, in_order, scored_section
+from xray_captioning.hub.repositories import is_hub
 from xray_captioning.metrics.ngrams import kept_texts
 from xray_captioning.plots.panels import Example
 from xray_captioning.text.cleaning import clean
@@ -48,12 +49,14 @@ class CaptioningSystem:
     def __init__(self, name: str, given: Any, features: StudyFeatures | None = None, workers: Any = None) -> None:
         self.name, self._given, self._workers = name, given, workers
         if isinstance(given, (str, os.PathLike)):
-            folder = self._given = find_bundle(Path(given))
+            folder = self._given = find_bundle(given)
             values = read_bundle(folder, "captioner")
             self.config = Config.from_dict(values["config"], f"{folder}/captioner.json")
             about, self.trained_on = values["about"], TrainedOn.load(folder)
+            self.identity = identity(folder, values)
         elif hasattr(given, "caption_features"):
             self.config, self.trained_on, about = given.config, given.trained_on, given.about
+            self.identity = given.identity._replace(digest="", origin="")  # it may be another by now
         else:
             texts = "a file of texts or texts (a list, or a dictionary of study id to text)"
             what = f"expected a captioner, a bundle's folder, {texts}, got {type(given).__name__}"
@@ -130,7 +133,7 @@ def runs_of(name: str, given: Any) -> list[Any]:
     """Return the runs of a system: the items of a list, all bundles or all texts; what is no list is one run."""
     # A list of strings of which none is a folder or file holds the texts of one run.
     entries = given if isinstance(given, list | tuple) else ()
-    absent = [entry for entry in entries if isinstance(entry, str) and not os.path.exists(entry)]
+    absent = [one for one in entries if isinstance(one, str) and not (is_hub(one) or os.path.exists(one))]
     if len(absent) == len(entries):
         return [given]
     if absent:

@@ -24,9 +24,11 @@ from xray_captioning.data import features, resizing
 from xray_captioning.data.images import read_image
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, check_split, data_digest, group_ids, split_studies, warn_of_split
+from xray_captioning.data.stores import local
 from xray_captioning.data.studies import Studies, with_images
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write, read_json
+from xray_captioning.hub.repositories import is_hub, origins
 
 SPLIT, TRAINED_ON = "split.json", "trained_on.json"
 DIGESTS = ("studies", "patients", "reports", "images")
@@ -51,15 +53,17 @@ PHANTOM_NOTICE += "the tool at work"
 def open_studies(studies: Studies | str | Path, need_images: bool = True) -> tuple[Studies, dict[str, Any]]:
     """Read studies where their path is given, and return them with what `describe_data` says."""
     if isinstance(studies, (str, os.PathLike)):
-        return read_studies(studies, need_images=need_images), describe_data(Path(studies))
+        return read_studies(studies, need_images=need_images), describe_data(studies)
     if hasattr(studies, "columns"):
         return studies, {}
     raise DataError(f"expected studies, got {type(studies).__name__}; give a path, or what read_studies returns")
 
 
-def describe_data(path: Path) -> dict[str, Any]:
+def describe_data(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the name of the source that a model card tells, and for phantoms a notice."""
-    return {"source": path.resolve().name} | ({"notice": PHANTOM_NOTICE} if is_phantom(path) else {})
+    path = local(path) if is_hub(path) else Path(path)
+    name = origins.get(path.absolute()) or path.resolve().name
+    return {"source": name} | ({"notice": PHANTOM_NOTICE} if is_phantom(path) else {})
 
 
 def is_phantom(folder: Path) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 from xray_captioning.data.cache_folder import usual_cache
 from xray_captioning.data.opening import is_image, kept_folder
 from xray_captioning.errors import ConfigError, DataError, StoreError, one_error, require
+from xray_captioning.hub.repositories import is_hub, pull
 
 # Not of the web: a table that somebody sent could make this machine ask any server.
 _ADDRESS = re.compile(r"(s3|s3a|gs|gcs|hdfs|webhdfs|abfs|abfss|az|memory)://")
@@ -72,9 +73,11 @@ def those_there(paths: Iterable[str]) -> set[str]:
 
 
 def local(place: str | os.PathLike[str], known: dict[str, str] | None = None, tables: bool = True) -> Path:
-    """Return a path as it is; of an address a copy of the file or folder there."""
+    """Return a path as it is; of an address a copy of the file or folder there, of a hub's all of it."""
     # `known` is given where images may lie below, and then tells the address of the copy's folder: beside a
     # file, too, there is an empty file of each one's name. Without `tables` there are images alone.
+    if is_hub(place):
+        return pull(str(place), data=True)
     if not is_address(place):
         return Path(place)
     address = str(place).rstrip("/")

@@ -138,7 +138,7 @@ def save_encoder(folder: Path, config: Config, encoder: Encoder, about: dict[str
     """Write a bundle that holds an encoder and its finding classifier only."""
 
     def write(aside: Path) -> None:
-        bundles.write_texts(aside, describe("encoder", config, encoder, about))
+        bundles.write_texts(aside, describe("encoder", config, encoder, about, folder.resolve().name))
         save_weights(encoder, aside / "encoder.weights.h5")
         if encoder.trained_on is not None:
             encoder.trained_on.save(aside)
@@ -184,13 +184,13 @@ def _difference(model: Any, path: Path) -> str:
     return f"{len(names)} arrays differ, such as {names[0]}: expected {expected}, received {received}"
 
 
-def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any]) -> dict[str, Any]:
-    """Return what ``captioner.json`` holds."""
+def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return what ``captioner.json`` holds; the name is that of a bundle whose `about` has none."""
     parts = {part: getattr(config.model, part) for part in bundles.PARTS[kind]}
     needs = {part: origin for part in parts if (origin := plugins.origin_of(part, parts[part]))}
     if config.model.encoder == bundles.FEATURES:
         needs = {**needs, bundles.FEATURES: {"channels": encoder.channels}}
-    values: dict[str, Any] = {"format": bundles.FORMAT, "kind": kind, "config": config.to_dict()}
+    values: dict[str, Any] = {"format": bundles.FORMAT, "kind": kind, "name": name, "config": config.to_dict()}
     values |= {"findings": list(encoder.findings), "grid": list(encoder.grid), "about": about}
     return {**values, "needs": needs} if needs else values
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
-import importlib
 import os
 import urllib.error
 import urllib.request
@@ -23,8 +22,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from xray_captioning.errors import DataError, MissingExtraError
+from xray_captioning.errors import DataError, MissingExtraError, StoreError
 from xray_captioning.files import alone_in, atomic_write, naming, progress, read_json, sha256_file, shipped_folder
+from xray_captioning.hub.repositories import pull
 
 TIMEOUT = 30.0  # seconds without an answer, or without a further byte
 CHUNK = 1 << 18  # bytes
@@ -182,14 +182,11 @@ def _from_kaggle(dataset: str, page: str, folder: Path) -> Path:
     place = folder / dataset.split("/")[-1]
     if all((place / name).is_file() for name in KAGGLE_TABLES):
         return place
-    there = f"unpack it so that {place / KAGGLE_TABLES[0]} is there"
-    by_hand = f"download {page} by hand (Kaggle wants an account) and {there}"
     try:
-        return Path(importlib.import_module("kagglehub").dataset_download(dataset))
-    except ImportError as error:
-        raise MissingExtraError(f"kagglehub is not installed; python -m pip install kagglehub, or {by_hand}") from error
-    except Exception as error:  # kagglehub and what it is built on raise many kinds
-        raise DataError(f"{dataset}: kagglehub failed ({error}); retry, or {by_hand}") from error
+        return pull(f"kaggle://{dataset}", data=True)
+    except (MissingExtraError, StoreError) as error:
+        by_hand = f"download {page} by hand and unpack it so that {place / KAGGLE_TABLES[0]} is there"
+        raise type(error)(f"{error}; or {by_hand}") from error
 
 
 def _from_first(file: RemoteFile, part: Part, target: Path) -> None:

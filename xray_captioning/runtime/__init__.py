@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.bundles.bundle import MANIFEST, find_bundle, read_bundle, read_values
+from xray_captioning.bundles.bundle import MANIFEST, find_bundle, identity, read_bundle, read_values
 from xray_captioning.captioner.calibration import load_calibration
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.captioner.graphs import RUNTIMES, open_graphs
@@ -24,7 +24,8 @@ def load(name: str | Path, runtime: str | None = None) -> Captioner:
     Parameters
     ----------
     name : path
-        A folder that ``xray-captioning export`` wrote, or a bundle (or the name of a shipped one) that holds such.
+        A folder that ``xray-captioning export`` wrote, or a bundle (or the name of a shipped one, or its address on a
+        hub) that holds such.
     runtime : {"onnx", "openvino", "litert", "saved_model"}, optional
         What runs the graphs, of what can run their format. By default the first that is installed.
 
@@ -42,7 +43,7 @@ def load(name: str | Path, runtime: str | None = None) -> Captioner:
     if found is None:
         write = f"xray-captioning export --bundle {folder} --out {folder / 'export'}"
         raise ConfigError(f"{folder}: holds no export of its present state; write one: {write}")
-    read_bundle(folder, "captioner", exported=True)  # not altered either
+    whole = read_bundle(folder, "captioner", exported=True)  # not altered either
     values = read_bundle(found, "captioner", exported=True)
     runners = RUNTIMES[form := values["export"]["format"]]
     if runtime is not None and runtime not in runners:
@@ -50,7 +51,9 @@ def load(name: str | Path, runtime: str | None = None) -> Captioner:
     runtime = runtime or [*_installed(values), *runners][0]
     config = Config.from_dict(values["config"], f"{found}/captioner.json")
     tokenizer, known = load_tokenizer(found / "tokenizer.json"), (TrainedOn.load(folder), load_calibration(found))
-    return Captioner(config, *open_graphs(found, values, runtime), tokenizer, values["about"], *known)
+    captioner = Captioner(config, *open_graphs(found, values, runtime), tokenizer, values["about"], *known)
+    captioner.identity = identity(folder, whole)
+    return captioner
 
 
 def find_export(folder: Path) -> Path | None:

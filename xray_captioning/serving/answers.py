@@ -74,7 +74,8 @@ def describe_model(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     limits |= {"studies": settings.studies, "beam_size": settings.beam, "seconds": settings.seconds}
     whole = seen_part(1, 2, config.image.size, config.image.resize) == WHOLE
     seen = {"size": config.image.size, "views": config.image.views, "whole": whole}
-    told: dict[str, Any] = {"name": config.name, "encoder": model.encoder, "decoder": model.decoder, "image": seen}
+    told: dict[str, Any] = {**captioner.identity._asdict(), "preset": config.name, "image": seen}
+    told |= {"encoder": model.encoder, "decoder": model.decoder}
     told |= {"findings": list(captioner.encoder.findings), "beam_size": config.decoding.beam_size}
     calibrated = captioner.calibration is not None
     told |= {"calibrated": calibrated, "context": list(config.text.context)}

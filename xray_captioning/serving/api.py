@@ -95,7 +95,8 @@ def _captions(engine: Engine, upload: requests.Upload, begun: float) -> dict[str
     engine.metrics.seconds.observe(total)
     waited, took = (max(times) for times in zip(*(result[1:] for result in results)))
     seconds = {"decoding": decoding, "waiting": waited, "model": took, "total": total}
-    told = {"model": engine.captioner.config.name, "timing": {name: round(s, 4) for name, s in seconds.items()}}
+    own = dict(zip(("model", "version", "digest"), engine.captioner.identity))
+    told = {**own, "timing": {name: round(s, 4) for name, s in seconds.items()}}
     told |= {"notice": answers.notice(engine.captioner), "request_id": flask.g.request_id}
     return {**msgspec.structs.asdict(first), "further": further, **told}
 

@@ -144,12 +144,15 @@ def _show_all(study: parts.Study, bundles: list[str], beam_size: int, threshold:
                 # Images of another study come with nothing that was told of this one.
                 keys = {kind: f"{kind}-{bundle}-{parts.digest(sorted(study.files))}" for kind in kinds}
                 own = study.told({kind: st.text_input(kind.capitalize(), key=key) for kind, key in keys.items()})
+                called = captioner.identity.name
+                name = called if called == name or len(places) == 1 else f"{called} ({name})"  # two may be of one name
                 result = _read(bundle, name, beam_size, own.digest, captioner, own)
             except XrayCaptioningError as error:
                 st.error(str(error))
                 continue
             shown = result._replace(threshold=threshold)
             _show(study, shown, bundle, wide=len(places) == 1)
+            st.caption(f"Model: {captioner.identity}")
 
 
 def _names(bundles: list[str]) -> list[str]:

@@ -206,7 +206,7 @@ class Engine:
             self.failed = True
             return
         self.warm.set()
-        log("ready", model=self.captioner.config.name, seconds=round(time.monotonic() - begun, 1))
+        log("ready", model=str(self.captioner.identity), seconds=round(time.monotonic() - begun, 1))
 
     def _sizes(self) -> list[tuple[int, int]]:
         """Return pairs of beam size and batch size."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from xray_captioning.bundles.bundle import MANIFEST, bundle_files, read_bundle
+from xray_captioning.bundles.bundle import bundle_files, copy_files, identity, read_bundle
 from xray_captioning.captioner.calibration import load_calibration
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.captioner.evidence import best_methods
@@ -56,15 +56,12 @@ def _write_graphs(bundle: Path, folder: Path) -> None:
     if not found or read_bundle(found, "captioner", exported=True)["export"]["format"] != "onnx":
         Captioner.load(bundle).export(folder)
         return
-    folder.mkdir()
-    for name in (*bundle_files(found), MANIFEST):
-        shutil.copyfile(found / name, folder / name)
+    copy_files(found, folder)
 
 
 def _described(folder: Path) -> dict[str, Any]:
     """Return what the page has to know of an export: its digests, and what only Python can read."""
-    values = read_bundle(folder, "captioner", exported=True)
-    config = values["config"]
+    config = (values := read_bundle(folder, "captioner", exported=True))["config"]
     if context := config["text"].get("context"):
         raise ConfigError(f"a page shows images only, but this bundle reads the {' and '.join(context)}; train without")
     if (resize := config["image"]["resize"]) not in RESIZES:
@@ -73,7 +70,7 @@ def _described(folder: Path) -> dict[str, Any]:
     arrays = [array.astype("<f4").tobytes() for array in (fitted.centre, fitted.precision)] if fitted else []
     vocabulary = {word.lower().removeprefix("\u0120") for word in words.get("words") or words["vocabulary"]}
     return {
-        "name": config["name"],
+        "name": identity(folder, values).name,
         "files": {name: integrity(folder / name, "sha256") for name in bundle_files(folder)},
         "calibration": base64.b64encode(b"".join(arrays)).decode(),
         "findingWords": sorted(filter(find_mentions, vocabulary)),

@@ -95,7 +95,8 @@ def read_studies(
     Parameters
     ----------
     path : str or os.PathLike
-        A folder or one above it, a file, a zip archive, or an address in a store (s3://bucket/folder): docs/data.md.
+        A folder or one above it, a file, a zip archive, or an address in a store (s3://bucket/folder) or on a hub
+        (hf://datasets/USER/NAME, kaggle://USER/NAME): docs/data.md.
     image_dir : str or os.PathLike, optional
         Where the images are, if not beside the tables.
     source : str, optional
