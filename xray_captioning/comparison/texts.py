@@ -49,7 +49,7 @@ class CaptioningSystem:
     def __init__(self, name: str, given: Any, features: StudyFeatures | None = None, workers: Any = None) -> None:
         self.name, self._given, self._workers = name, given, workers
         if isinstance(given, (str, os.PathLike)):
-            folder = self._given = find_bundle(given)
+            folder = self._given = find_bundle(os.fspath(given))
             values = read_bundle(folder, "captioner")
             self.config = Config.from_dict(values["config"], f"{folder}/captioner.json")
             about, self.trained_on = values["about"], TrainedOn.load(folder)
