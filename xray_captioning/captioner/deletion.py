@@ -65,7 +65,7 @@ def deletion_curves(
     shares[~there] = -1  # the regions of a view that is missing are no steps
     ranks = np.argsort(np.argsort(-shares, axis=None)).reshape(shares.shape)
     at = (np.arange(image.size) + 0.5) / image.size
-    moves = zip(captioner.offset, ranks.shape[1:])  # the region that sees a pixel gives it its rank
+    moves: Any = zip(captioner.offset, ranks.shape[1:])  # the region that sees a pixel gives it its rank
     y, x = (((at - moved) * n).astype(int).clip(0, n - 1) for moved, n in moves)
     ranks = ranks[:, y[:, None], x[None]]
     parts = np.linspace(0, 1, steps + 1)
