@@ -2,9 +2,11 @@
 
     python -m tests.golden.said                   # says what disagrees, and of each page what is compared
     python -m tests.golden.said --renew           # writes the stored numbers into the pages, rounded as they were
+    python -m tests.golden.said --store r2gen results/metrics.json    # what a command of `[results]` gave, or printed
 
 `numbers.toml` says how a table or a sentence is compared: with a bundle's card, with the package, with what is counted,
-or with the table of another page that has the numbers from the command itself.
+with what a command of `[results]` gave (`results/`), or with the table of another page that has the numbers from the
+command itself.
 """
 
 import dataclasses
@@ -100,6 +102,29 @@ def one(found: list[dict[str, Any]], **cells: Any) -> dict[str, Any]:
     return matching[0]
 
 
+def store(name: str, file: Path) -> None:
+    """Keep what a command gave: of a `metrics.json` rows and differences, of anything else the lines."""
+    text = file.read_text("utf-8")
+    if file.suffix == ".json":
+        found = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.6g}"))
+        kept = {part: found[part] for part in ("rows", "differences")}
+    else:
+        kept = {"printed": text.splitlines()}
+    kept["command"] = RULES["results"][name]
+    (HERE / "results").mkdir(exist_ok=True)
+    (HERE / "results" / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+
+
+def labelled(result: dict[str, Any], start: str) -> list[dict[str, str]]:
+    """Return a table that `benchmarks/labeler.py` printed below a line that begins so, the macro F1 as its last row."""
+    printed = result["printed"]
+    place = next(number for number, line in enumerate(printed) if line.startswith(start))
+    end = next(number for number in range(place, len(printed)) if printed[number].startswith("macro F1"))
+    names = ("finding", "coded", "precision", "recall", "F1")
+    found = [dict(zip(names, line.rsplit(None, 4))) for line in printed[place + 2 : end]]
+    return [*found, {"finding": "macro", "F1": printed[end].replace("macro F1", "").replace("95 %", "")}]
+
+
 def quoted(page: str, sentence: str) -> float:
     """Return the number that stands for `#` in a sentence of a page."""
     before, after = (r"\s+".join(map(re.escape, re.split(r"\s+", part))) for part in sentence.split("#"))
@@ -128,10 +153,12 @@ def lines(file: str) -> int:
 @cache
 def namespace() -> dict[str, Any]:
     """Return what expressions may name: stored files and the functions above."""
-    names: dict[str, Any] = {f.__name__: f for f in (rows, one, numbers, quoted, package, files, lines)}
+    names: dict[str, Any] = {f.__name__: f for f in (rows, one, numbers, quoted, labelled, package, files, lines)}
     names["fields"] = dataclasses.fields
     for name, file in RULES["stored"].items():
         names[name] = json.loads((ROOT / file).read_text("utf-8"))
+    for name in RULES["results"]:
+        names[name] = json.loads((HERE / "results" / f"{name}.json").read_text("utf-8"))
     for name, expression in RULES["names"].items():
         names[name] = eval(expression, names)
     return names
@@ -326,4 +353,6 @@ def main(renew: bool) -> int:
 
 
 if __name__ == "__main__":
+    if "--store" in sys.argv[1:]:
+        store(sys.argv[2], Path(sys.argv[3]))
     sys.exit(main("--renew" in sys.argv[1:]) > 0)

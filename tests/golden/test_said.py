@@ -1,5 +1,7 @@
 """README and docs say what is stored, name the commands of their numbers, and the machines of their times."""
 
+import json
+
 import pytest
 
 from tests.golden import said
@@ -52,6 +54,40 @@ def test_rules_are_of_pages_that_are_there():
         assert not title or title in titles[page], name
     for name, command in said.RULES["measured"].items():
         assert command in said.page_text(name.partition("#")[0]), f"{name} does not name {command}"
+
+
+def test_results_are_of_commands_that_a_page_names():
+    texts = " ".join("".join(map(said.page_text, said.pages())).replace("\\\n", " ").split())
+    for name, command in said.RULES["results"].items():
+        assert said.namespace()[name]["command"] == command
+        program, _, rest = command.partition(" --captions ")
+        assert program in texts, name
+        assert f"--captions {rest.split()[0]}" in texts if rest else True, name
+
+
+def test_what_the_labeler_prints_is_read():
+    printed = [
+        "",
+        "odd (3 reports)",
+        "finding  coded  F1",
+        "Hiatal Hernia  29  0.967  1.000  0.983",
+        "macro F1 0.9, 95 % to 1",
+    ]
+    row, macro = said.labelled({"printed": printed}, "odd")
+    assert row == {"finding": "Hiatal Hernia", "coded": "29", "precision": "0.967", "recall": "1.000", "F1": "0.983"}
+    assert said.numbers(macro["F1"]) == [0.9, 1.0]
+
+
+def test_what_a_command_gave_is_kept(rules, tmp_path, monkeypatch):
+    monkeypatch.setattr(said, "HERE", tmp_path)
+    rules["results"] = {"mine": "a command"}
+    (tmp_path / "metrics.json").write_text('{"rows": [{"F1": 0.123456789}], "differences": [], "split": [1]}')
+    said.store("mine", tmp_path / "metrics.json")
+    kept = json.loads((tmp_path / "results" / "mine.json").read_text())
+    assert kept == {"rows": [{"F1": 0.123457}], "differences": [], "command": "a command"}
+    (tmp_path / "log").write_text("one\ntwo\n")
+    said.store("mine", tmp_path / "log")
+    assert json.loads((tmp_path / "results" / "mine.json").read_text())["printed"] == ["one", "two"]
 
 
 def test_a_number_that_is_another_is_named_with_its_line(rules):
