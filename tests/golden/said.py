@@ -39,6 +39,7 @@ class Said:
     start: int
     text: str
     stored: float
+    renewable: bool = True
 
     def agrees(self) -> bool:
         """Say whether it is what is stored, rounded as it is written."""
@@ -166,7 +167,11 @@ def namespace() -> dict[str, Any]:
 
 
 def spots_of_sentence(page: str, text: str, sentence: str) -> Iterator[Said]:
-    """Yield the numbers of a sentence, in which an expression in braces stands for each that is stored."""
+    """Yield the numbers of a sentence, in which an expression in braces stands for each that is stored.
+
+    A sentence that begins with `= ` has numbers beside them that were measured at the same time: it is never renewed.
+    """
+    renewable, sentence = not sentence.startswith("= "), sentence.removeprefix("= ")
     parts = re.split(r"\{([^{}]+)\}", sentence)
     values = [float(eval(part, namespace())) for part in parts[1::2]]
     between = [r"\s+".join(re.escape(word) for word in re.split(r"\s+", part)) for part in parts[::2]]
@@ -175,7 +180,7 @@ def spots_of_sentence(page: str, text: str, sentence: str) -> Iterator[Said]:
         raise LookupError(f"no longer says: {sentence}")
     for match in found:
         for group, value in enumerate(values, 1):
-            yield Said(page, match.start(group), match[group], value)
+            yield Said(page, match.start(group), match[group], value, renewable)
 
 
 def spots_of_table(page: str, text: str, rule: dict[str, Any]) -> Iterator[Said]:
@@ -230,7 +235,7 @@ def wrong(page: str, text: str) -> list[str]:
 def renewed(page: str, text: str) -> str:
     """Return a page with the numbers that are stored."""
     for spot in sorted(set(guarded(page, text)[0]), key=lambda spot: -spot.start):
-        if not spot.agrees():
+        if spot.renewable and not spot.agrees():
             text = text[: spot.start] + spot.renewed() + text[spot.start + len(spot.text) :]
     return text
 

@@ -125,6 +125,9 @@ def test_renewed_pages_are_written_as_they_were(rules):
     new = said.renewed("page.md", old)
     assert new == PAGE.format("1,234").replace("0.99 (0.98 to 1.00)", "1.0 (1.0 to 1.000)")
     assert said.wrong("page.md", new) == []
+    rules["says"]["page.md"] = ["= There are {stored[0]['n']} studies"]
+    assert "There are 999 studies" in said.renewed("page.md", old)
+    assert len(said.wrong("page.md", new.replace("1,234 studies", "999 studies"))) == 1
 
 
 @pytest.mark.parametrize(
