@@ -150,3 +150,17 @@ def test_numbers_that_nothing_compares(rules, text, question):
     assert [line.rpartition(": ")[2].rstrip("?") for line in lines] == ([question] if question else [])
     rules["chosen"] = ["page.md#Part"]
     assert said.unaccounted("page.md", f"# Page\n\n## Part\n\n{text}\n") == []
+
+
+def test_the_demonstration_is_within_its_limits():
+    page, head = (
+        "docs/getting_started.md",
+        "| system | search | BLEU-1 | BLEU-2 | BLEU-3 | BLEU-4 | ROUGE-L | CIDEr | clinical_f1",
+    )
+    printed = said.rows(page, f"{head} | micro_f1 | false_positives")
+    limits = said.rows(page, f"{head} | micro_f1 | sides")
+    assert [row["system"] for row in printed] == [row["system"] for row in limits]
+    for row, limit in zip(printed, limits):
+        for column in set(limit) - {"system", "search"}:
+            low, *high = said.numbers(limit[column])
+            assert low <= float(row[column]) <= (high or [low])[0], (row["system"], column)
