@@ -3,6 +3,8 @@
     python -m tests.golden.measured            # says what moved, and writes nothing
     python -m tests.golden.measured --renew    # writes the files anew; then say in CHANGELOG.md what moved, and why
 
+What README and docs say is renewed by `python -m tests.golden.said --renew`.
+
 Captions come from the shipped bundle, of phantoms that are drawn here. Whole numbers and texts are equal or
 not; floating-point numbers have a tolerance for each kind, which other versions of Python, NumPy, OpenCV, Keras and
 TensorFlow stay within.
