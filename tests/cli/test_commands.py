@@ -170,6 +170,8 @@ def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest
         "caption": "x.png",
         "explain": "x.png --out x.png",
         "cite": "",
+        "push": "x hf://user/name",
+        "pull": "hf://user/name",
         "encode": "x.png --encoder phantom_cnn --out x.npz",
         **dict.fromkeys(("encoders", "decoders", "presets", "fields"), ""),
         "score": f"--references {__file__} --hypotheses {__file__}",

@@ -298,12 +298,11 @@ def test_files_of_one_name_of_a_column_are_told_apart(
 @pytest.fixture
 def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take sets of more than twenty studies for very large ones, and go through them in small pieces."""
-    from xray_captioning.comparison import evaluate
     from xray_captioning.data import records
-    from xray_captioning.evaluation import baselines, jackknife, results
+    from xray_captioning.evaluation import jackknife
     from xray_captioning.metrics import ngrams
 
-    for module in (evaluate, baselines, jackknife, results, ngrams):
+    for module in (jackknife, ngrams):
         monkeypatch.setattr(module, "LARGE", 20)
     monkeypatch.setattr(jackknife, "TOGETHER", 20)
     monkeypatch.setattr(jackknife, "WINDOW", 7)

@@ -153,7 +153,7 @@ def test_a_name_before_folders_makes_them_one_system(tiny_run, tmp_path):
     given = read_systems([f"mine={tiny_run},{tiny_run}", tiny_run], [])
     assert given == {"mine": [tiny_run, tiny_run], tiny_run.name: tiny_run}
     odd = shutil.copytree(tiny_run, tmp_path / "a=b")
-    assert read_systems([odd], []) == {"a=b": odd}
+    assert read_systems([odd], []) == {tiny_run.name: odd}  # a copy keeps its name
 
 
 def test_a_name_before_files_of_captions_makes_them_one_system(studies, split, tmp_path):
@@ -323,7 +323,7 @@ def test_where_a_captioner_looks_is_measured_where_outlines_are_known(studies, s
         measure(captioner, studies.pipe(_with, str(file)), out, tiny_cache)
     found = json.loads((out / "metrics.json").read_text())["pointing_game"]
     kinds = [(row["system"], row["method"], row["words"], row["finding"]) for row in found["rows"]]
-    assert ("out", "attention", "finding", "all") in kinds
+    assert ("captioner", "attention", "finding", "all") in kinds
     attended = next(row for row in found["rows"] if row["method"] == "attention" and row["finding"] == "all")
     assert (attended["n"], attended["hits"], attended["chance"]) == (len(split.test), 1.0, 1.0)
     assert [row["gone"] for row in found["painted"]] == [0.0, 0.0]  # nothing is left to paint elsewhere

@@ -322,7 +322,7 @@ def test_python_refuses_training_studies_too(bundle: Path, phantoms: Path) -> No
         ("--data {data} --fit {other} --check {other}", "calibration: was trained on 6 of the"),
         ("--data {data} --plot plot.gif", "let its name end in .png, .pdf, .svg"),
         ("--data {data} --bundle {encoder}", "holds an encoder only"),
-        ("--data {data} --bundle phantom_attention", "the shipped one, which stays as it is"),
+        ("--data {data} --bundle phantom_attention", "is the shipped one or a hub's, which stay"),
     ],
 )
 def test_refusals(

@@ -62,7 +62,7 @@ def test_a_network_that_has_learned_keeps_that_while_its_classifier_is_found(
 def test_kept_outputs_of_frozen_layers_train_as_the_layers_themselves(
     phantoms, tiny_config, tiny_cache, tmp_path, monkeypatch, first
 ):
-    changes = {"trainable_from": "block2_", "classifier_first": first, "learning_rate": 0.01}
+    changes = {"trainable_from": "block2_", "classifier_first": first, "learning_rate": 0.001}
     changes = {f"encoder_training.{name}": value for name, value in changes.items()}
     config, studies = tiny_config.replace({**changes, "image.augment": False}), read_studies(phantoms)
     for column in ("images", "views"):  # every third study lacks a view
@@ -73,8 +73,9 @@ def test_kept_outputs_of_frozen_layers_train_as_the_layers_themselves(
     computed, expected = train_encoder(studies, config, tmp_path / "computed", "random", cache=tiny_cache)
     losses = [pd.read_csv(tmp_path / name / "log.csv")[["loss", "val_loss"]] for name in ("kept", "computed")]
     np.testing.assert_allclose(*losses, rtol=1e-5)
+    # Adam makes steps of the learning rate of gradients that are but rounding, as of a classifier at its optimum.
     for a, b in zip(kept.get_weights(), computed.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
+        np.testing.assert_allclose(a, b, atol=1e-3 if first else 1e-5)
     assert [row["AUROC"] for row in rows] == [row["AUROC"] for row in expected]
     with seeded(config.encoder_training.seed):
         start = new_encoder(config, "random", kept.findings)

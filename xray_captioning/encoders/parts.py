@@ -161,6 +161,7 @@ class _Step(keras.Layer):
 
         def step(x: Any, gain: Any, shift: Any, *kernel: Any) -> Any:
             y, (mean, variance, *kept) = normalised(x, gain, shift, own, learns)
+            kept[:2] = kept[:2] if learns else own  # TensorFlow fills them in training only
             y = raw.Conv2D(input=y, filter=kernel[0], **sizes) if kernel else y
 
             def back(d: Any, *_: Any) -> list[Any]:
