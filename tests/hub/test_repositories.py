@@ -190,6 +190,7 @@ def test_a_hub_that_refuses_is_not_taken_for_no_network(hubs: Hubs, address: str
         "hf://a/b/c",
         "hf://a/..",
         "hf://a/b@",
+        "hf://a/b@../../outside",
         "kaggle://a/b",
         "kaggle://a/b/c/d/e",
         "hf://datasets/a/b",
@@ -250,6 +251,11 @@ def test_commands_refuse(hubs: Hubs, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "phantom_attention: stays as it is; copy" in capsys.readouterr().err
     assert main(["push", "phantom_attention", HF, "--name", "my model"]) == 2
     assert "'my model': write NAME or NAME@VERSION" in capsys.readouterr().err
+    write_bundle(bundle := tmp_path / "run", writer(config=Config().to_dict()))
+    before = (bundle / "manifest.json").read_bytes()
+    assert main(["push", str(bundle), "hf://nobody", "--name", "mine"]) == 2
+    assert "hf://nobody: is no such address" in capsys.readouterr().err
+    assert (bundle / "manifest.json").read_bytes() == before
     assert main(["pull", HF, "--out", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert not hubs.repositories
