@@ -173,6 +173,15 @@ def test_what_is_new_but_cannot_be_had_is_said(hubs: Hubs) -> None:
         assert pull(HF).name == old
 
 
+def test_what_an_address_was_signed_with_is_not_said(hubs: Hubs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("403 for url 'https://me:hidden@host/file?X-Amz-Signature=hidden' (no access?)")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", refuse)
+    with pytest.raises(StoreError, match=r"refuses \(403 for url 'https://host/file\?…' \(no access\?\)\); check"):
+        pull(HF)
+
+
 @both
 def test_a_hub_that_refuses_is_not_taken_for_no_network(hubs: Hubs, address: str) -> None:
     hubs.add(PLACES[address], with_manifest(FILES))

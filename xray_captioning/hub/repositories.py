@@ -129,10 +129,15 @@ def _asking(address: str) -> Iterator[None]:
         status = getattr(getattr(error, "response", None), "status_code", 500)
         remote = isinstance(error, OSError) or type(error).__module__.startswith(("httpx", "httpcore"))
         if remote and status >= 500:
-            said = f"cannot be reached ({in_one_line(error, 150)}); try again with a network, or give a local folder"
+            said = f"cannot be reached ({_told(error, 150)}); try again with a network, or give a local folder"
             raise UnreachableError(f"{address}: {said}") from error
-        said = f"the hub refuses ({in_one_line(error)}); check the address, and that you are logged in if it is private"
+        said = f"the hub refuses ({_told(error, 300)}); check the address, and that you are logged in if it is private"
         raise StoreError(f"{address}: {said}") from error
+
+
+def _told(error: Exception, most: int) -> str:
+    """Return what an error says, without what addresses in it are signed with."""
+    return re.sub(r"(?<=//)[^/\s]+@", "", re.sub(r"(?<=\w)\?\w[^\s'\")]*", "?…", in_one_line(error, most)))
 
 
 def pull(address: str, data: bool = False) -> Path:
