@@ -137,6 +137,16 @@ def test_without_a_network_the_cached_copy_is_used_and_that_is_said(hubs: Hubs, 
 
 
 @both
+def test_without_a_network_another_revision_than_was_asked_for_is_not_used(hubs: Hubs, address: str) -> None:
+    first = hubs.add(PLACES[address], with_manifest(FILES))
+    hubs.add(PLACES[address], with_manifest({"captioner.json": b"2"}))
+    pull(address)
+    hubs.fails = 501
+    with pytest.raises(StoreError, match="cannot be reached"):
+        pull(f"{address}{'@' if address == HF else '/'}{first}")
+
+
+@both
 @pytest.mark.filterwarnings("ignore:.*the cached copy")
 def test_a_copy_that_is_not_whole_is_not_used(hubs: Hubs, address: str) -> None:
     hubs.add(PLACES[address], with_manifest(FILES))

@@ -84,8 +84,9 @@ class _Kaggle(_Repository):
 
     def kept(self) -> Path:
         cached = Path(self.client.config.get_cache_folder(), "datasets" if self.data else "models", self.name)
-        folders = (cached / "versions" if self.data else cached).iterdir()
-        return self._replace(revision=max((path.name for path in folders if path.name.isdigit()), key=int)).newest()
+        folders = (path.name for path in (cached / "versions" if self.data else cached).iterdir())
+        whole = (name for name in folders if name.isdigit() and self.revision in (None, name))
+        return self._replace(revision=max(whole, key=int)).newest()
 
     def file(self, revision: str | None, name: str) -> Path:
         return Path(self.client.model_download(self.at(revision), path=name))
