@@ -73,11 +73,21 @@ def test_a_bundle_keeps_its_name(tmp_path: Path) -> None:
         read_bundle(tmp_path / "bad", "captioner")
 
 
+@pytest.mark.parametrize("name", ["../outside", "/outside", "..", ".", "a\\.."])
+def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
+    """A captioner that is pushed is saved under its name first."""
+    write_bundle(tmp_path / "own", writer(name=name))
+    write_bundle(tmp_path / "told", writer(about={"name": name}))
+    for folder in ("own", "told"):
+        with pytest.raises(BundleError, match=r"name"):
+            read_bundle(tmp_path / folder, "captioner")
+
+
 def test_names_that_are_told() -> None:
     assert named(None) == {}
     assert named("mine") == {"name": "mine", "version": "1"}
     assert named("mine@1.2-b") == {"name": "mine", "version": "1.2-b"}
-    for bad in ("", "a b", "a/b", "@1", "a@", "a@1@2", "a\n"):
+    for bad in ("", "a b", "a/b", "@1", "a@", "a@1@2", "a\n", "..", ".@1"):
         with pytest.raises(ConfigError, match="write NAME or NAME@VERSION"):
             named(bad)
 

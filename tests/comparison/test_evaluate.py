@@ -182,6 +182,7 @@ def test_figures_have_formats_that_there_are(studies, tmp_path, figures):
 
 
 def test_other_systems_are_measured_without_images(studies, split, tmp_path):
+    (regions := tmp_path / "captions.regions.json").write_text("{}")  # of other captions
     studies = studies.assign(images=[[] for _ in range(len(studies))])
     texts = {"echo": dict(zip(studies["study_id"], studies["impression"]))}
     rows = evaluate(studies, texts, tmp_path, split=split)
@@ -190,6 +191,7 @@ def test_other_systems_are_measured_without_images(studies, split, tmp_path):
     assert [row["system"] for row in rows][:2] == ["echo", "constant"]
     assert "retrieval" not in [row["system"] for row in rows]
     assert not (tmp_path / "panel.png").exists()
+    assert not regions.exists()  # review export would draw them into its sheets
 
 
 def test_a_missing_text_and_another_section_are_refused(studies, split, tiny_run, tmp_path):

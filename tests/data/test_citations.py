@@ -67,6 +67,14 @@ def test_each_name_adds_its_own_and_none_twice() -> None:
     assert "wang2017chestxray8" not in entries(bibtex(["densenet121-res224-pc"]))
 
 
+def test_an_encoder_without_a_paper_and_one_by_its_address() -> None:
+    from xray_captioning.encoders.backbones import ENCODERS
+
+    assert "% resnet50v2: nothing known" in bibtex(["resnet50v2"])
+    assert bibtex(ENCODERS)
+    assert "perezgarcia2025raddino" in entries(bibtex(["microsoft/rad-dino"]))
+
+
 def test_data_are_cited_by_what_they_are(phantoms: Path, tmp_path: Path) -> None:
     plain = entries(bibtex([]))
     assert entries(bibtex([str(phantoms)])) == plain  # drawn here, though in the layout of Kaggle's tables

@@ -78,6 +78,8 @@ def test_captions_are_given_to_others_and_the_alarm_says_by_which_metric(found: 
     assert tests["good (ratescore)"].p == 1 / (1 + METRIC_SHUFFLES) == 0.05
     assert tests["parrot (ratescore)"].p == 1
     assert tests["seeds greedy (-radcliq_v1)"].p == 0.05
+    assert 0 < tests["good (ratescore)"].share < 1
+    assert tests["good (-radcliq_v1)"].share is None  # it has no highest score of 1
     assert tests["good"].shuffles > tests["good (ratescore)"].shuffles == METRIC_SHUFFLES
     kinds = {(alarm.system, alarm.kind) for alarm in found.alarms if "its ratescore of" in alarm.message}
     assert kinds == {("parrot", COLLAPSED), ("seeds greedy", NO_BETTER)}  # of two seeds one is the parrot

@@ -137,6 +137,16 @@ def test_without_a_network_the_cached_copy_is_used_and_that_is_said(hubs: Hubs, 
 
 
 @both
+def test_without_a_network_another_revision_than_was_asked_for_is_not_used(hubs: Hubs, address: str) -> None:
+    first = hubs.add(PLACES[address], with_manifest(FILES))
+    hubs.add(PLACES[address], with_manifest({"captioner.json": b"2"}))
+    pull(address)
+    hubs.fails = 501
+    with pytest.raises(StoreError, match="cannot be reached"):
+        pull(f"{address}{'@' if address == HF else '/'}{first}")
+
+
+@both
 @pytest.mark.filterwarnings("ignore:.*the cached copy")
 def test_a_copy_that_is_not_whole_is_not_used(hubs: Hubs, address: str) -> None:
     hubs.add(PLACES[address], with_manifest(FILES))
@@ -173,6 +183,15 @@ def test_what_is_new_but_cannot_be_had_is_said(hubs: Hubs) -> None:
         assert pull(HF).name == old
 
 
+def test_what_an_address_was_signed_with_is_not_said(hubs: Hubs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("403 for url 'https://me:hidden@host/file?X-Amz-Signature=hidden' (no access?)")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", refuse)
+    with pytest.raises(StoreError, match=r"refuses \(403 for url 'https://host/file\?…' \(no access\?\)\); check"):
+        pull(HF)
+
+
 @both
 def test_a_hub_that_refuses_is_not_taken_for_no_network(hubs: Hubs, address: str) -> None:
     hubs.add(PLACES[address], with_manifest(FILES))
@@ -190,6 +209,7 @@ def test_a_hub_that_refuses_is_not_taken_for_no_network(hubs: Hubs, address: str
         "hf://a/b/c",
         "hf://a/..",
         "hf://a/b@",
+        "hf://a/b@../../outside",
         "kaggle://a/b",
         "kaggle://a/b/c/d/e",
         "hf://datasets/a/b",
@@ -250,6 +270,11 @@ def test_commands_refuse(hubs: Hubs, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "phantom_attention: stays as it is; copy" in capsys.readouterr().err
     assert main(["push", "phantom_attention", HF, "--name", "my model"]) == 2
     assert "'my model': write NAME or NAME@VERSION" in capsys.readouterr().err
+    write_bundle(bundle := tmp_path / "run", writer(config=Config().to_dict()))
+    before = (bundle / "manifest.json").read_bytes()
+    assert main(["push", str(bundle), "hf://nobody", "--name", "mine"]) == 2
+    assert "hf://nobody: is no such address" in capsys.readouterr().err
+    assert (bundle / "manifest.json").read_bytes() == before
     assert main(["pull", HF, "--out", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert not hubs.repositories

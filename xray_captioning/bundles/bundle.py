@@ -30,9 +30,13 @@ FEATURES_ONLY = "sees no images; give features (--features), or train it with th
 PARTS = {"encoder": ("encoder",), "captioner": ("encoder", "decoder")}
 
 
+# No path, because folders are called so. The last of one is what Windows may find in a name without a slash.
+_Name = Annotated[str, Meta(pattern=r"^(?!(.*\\)?\.\.?$)[^/]*$")]
+
+
 class _Told(Struct):
     data: dict[str, Any] = {}
-    name: str = ""
+    name: _Name = ""
     version: str = "1"
 
 
@@ -70,7 +74,7 @@ class _Values(Struct):
     findings: list[str]
     grid: tuple[Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1)]]
     about: _Told
-    name: str = ""
+    name: _Name = ""
     needs: dict[str, _Need] = {}
     export: _Export | UnsetType = UNSET
 
@@ -231,8 +235,9 @@ def identity(folder: Path, values: dict[str, Any] | None = None) -> Identity:
 
 def named(text: str | None) -> dict[str, str]:
     """Return the name, and perhaps the version, that NAME[@VERSION] gives a bundle; nothing without a text."""
-    if text is not None and not re.fullmatch(r"[\w.-]+(@[\w.-]+)?", text):
-        raise ConfigError(f"name {text!r}: write NAME or NAME@VERSION, of letters, digits, dots, dashes, underscores")
+    if text is not None and not re.fullmatch(r"\w[\w.-]*(@[\w.-]+)?", text):
+        form = "NAME or NAME@VERSION, of letters, digits and underscores, dots and dashes behind the first"
+        raise ConfigError(f"name {text!r}: write {form}")
     name, _, version = (text or "").partition("@")
     return {"name": name, "version": version or "1"} if text else {}
 

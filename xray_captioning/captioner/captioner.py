@@ -177,7 +177,7 @@ class Captioner:
             This is no such address, the extra ``hub`` is missing, or the hub refuses or cannot be reached.
         """
         with tempfile.TemporaryDirectory() as folder:
-            self.save(bundle := Path(folder, self.identity.name))
+            self.save(bundle := Path(folder, Path(self.identity.name).name))
             pushed = repositories.push(bundle, address, str(self.identity))
         self.identity = self.identity._replace(origin=pushed)
         return pushed

@@ -156,6 +156,7 @@ def push(bundle: str, address: str, name: str | None, licence: str | None) -> No
     if told := bundles.named(name) | ({"licence": licence} if licence else {}):
         if not Path(bundle).is_dir():
             raise ConfigError(f"{bundle}: stays as it is; copy {folder}, and give the copy its name and licence")
+        repositories.open_repository(address)  # before anything is written
         values["about"] |= told
         bundles.rewrite_bundle(folder, lambda aside: bundles.write_card(aside, values))
     own = str(bundles.identity(folder))

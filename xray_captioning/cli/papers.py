@@ -16,7 +16,7 @@ def explain(image: str, bundle: str, out: Path, views: str | None, beam: int | N
     """Draw a study with its caption, and where it shows the findings that the caption names.
 
     IMAGE is one image, or two of one study joined by a comma: a.png,b.png. Each method has a row, which says how often
-    the method is right.
+    it is right, where that was measured.
     """
     from xray_captioning.captioner.calibration import is_unfamiliar, stated
     from xray_captioning.captioner.captioner import Captioner

@@ -171,6 +171,8 @@ def evaluate(
         if large and not images:  # the table takes as much memory as all the rest
             del studies, usable, train, test, task, texts, split, asked, shown
         results = evaluate_systems(ids, found, reports, about, patients, quick, seed, asked_metrics)
+        boxes = Path(out) / f"captions{caption_files.REGIONS}"
+        boxes.unlink(missing_ok=True)  # of other captions
         results.write(Path(out))
         if report is not None and not large:
             write_report(results, report, shown, figures)
@@ -183,7 +185,7 @@ def evaluate(
         named = {system.name: system.column for system in reversed(found)}  # the first search's is kept
         runs = [(n, run) for n, (run, *more) in models.items() if not more and captions[n][0].regions is not None]
         where = {named[n]: located(run, test, captions[n]) for n, run in runs}
-        atomic_write(Path(out) / f"captions{caption_files.REGIONS}", json.dumps(where, indent=1) + "\n")
+        atomic_write(boxes, json.dumps(where, indent=1) + "\n")
         for kind in figures:
             charts.save(panels.panel(drawn, f"Attention: {note}."), Path(out) / f"panel.{kind}")
     for alarm in results.alarms:

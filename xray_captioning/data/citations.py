@@ -12,6 +12,7 @@ from xray_captioning.data.provenance import PHANTOM_NOTICE, is_phantom
 from xray_captioning.data.sources.reading import detect
 from xray_captioning.errors import DataError
 from xray_captioning.files import read_toml
+from xray_captioning.hub.fetch import registered_name
 
 _TABLE = read_toml(__file__, "citations.toml")
 DATA, ENCODERS = _TABLE["data"], _TABLE["encoders"]
@@ -30,8 +31,8 @@ def bibtex(names: Iterable[str]) -> str:
 
 def _used(name: str) -> dict[str, list[str]]:
     """Return the keys of entries by what they are of."""
-    path, known = Path(name), DATA.get(name) or _of_encoder(name)
-    if known and not path.exists():
+    path, known = Path(name), DATA.get(name, _of_encoder(name))
+    if known is not None and not path.exists():
         return {name: known}
     if path.exists() and not (path / "captioner.json").is_file():
         kind = "phantoms" if path.is_dir() and is_phantom(path) else detect(path).source.name
@@ -42,8 +43,10 @@ def _used(name: str) -> dict[str, list[str]]:
     about, encoder = values["about"], values["config"]["model"]["encoder"]
     encoder = about.get(FEATURES, {}).get("encoder", encoder) if encoder == FEATURES else encoder
     kind = "phantoms" if about.get("notice") == PHANTOM_NOTICE else about.get("data", {}).get("read_as")
-    return {f"{name}, encoder {encoder}": _of_encoder(encoder), f"{name}, data read as {kind}": DATA.get(kind, [])}
+    found = _of_encoder(encoder) or []
+    return {f"{name}, encoder {encoder}": found, f"{name}, data read as {kind}": DATA.get(kind, [])}
 
 
-def _of_encoder(name: str) -> list[str]:
-    return list(ENCODERS.get(max((one for one in ENCODERS if fnmatch(name, one)), key=len, default=""), ()))
+def _of_encoder(name: str) -> list[str] | None:
+    name = registered_name(name)
+    return ENCODERS.get(max((one for one in ENCODERS if fnmatch(name, one)), key=len, default=""))

@@ -51,10 +51,11 @@ class ShuffleTest(NamedTuple):
     """A system's captions where they belong, and given to other patients."""
 
     metric: str  # "clinical_f1", or "word_f1" where no reference has a finding, or a further one
-    score: float  # where they belong, from 0 to 1
+    score: float  # where they belong
     shuffled: float  # mean over the shuffles
     excess: float  # score minus shuffled
-    share: float  # excess over what is possible, 1 - shuffled: 0 by chance, 1 a perfect system
+    # Excess over what is possible, 1 - shuffled: 0 by chance, 1 a perfect system; None where a score may be above 1.
+    share: float | None
     p: float  # one-sided, at least 1 / (shuffles + 1)
     least_p: float  # what the references themselves, as captions, would have
     shuffles: int
@@ -157,7 +158,7 @@ def test_of(metric: str, score: float, shuffled: Sequence[float], least_p: float
     """Return the test of a score against those of the shuffles."""
     # Sums in another order differ in the last digits: a system that always says the same is equal.
     reached, mean = int((np.array(shuffled) >= score - 1e-9).sum()), float(np.mean(shuffled))
-    share = (score - mean) / (1 - mean) if mean < 1 else 0.0
+    share = None if metric.startswith("-") else (score - mean) / (1 - mean) if mean < 1 else 0.0
     p = (1 + reached) / (1 + len(shuffled))
     return ShuffleTest(metric, score, mean, score - mean, share, p, least_p, len(shuffled))
 

@@ -24,9 +24,10 @@ MANIFEST = "manifest.json"
 _KINDS = re.compile(r"(?!/)(?!.*\.\.)[\w./-]+\.(json|md|h5|onnx|xml|bin|tflite|pb|index|data-\d{5}-of-\d{5})")
 _IGNORED = [f"*.{kind}" for kind in ("pkl", "pickle", "joblib", "pt", "pth", "ckpt", "bin", "py")]  # of data sets
 _PART = r"[A-Za-z0-9_][\w.-]*"
+_REVISION = r"((?!.*\.\.)[\w./-]+)"  # as git has it; clients keep a file of that name
 _FORMS = {  # of an address, by whether it is that of data, and by hub: how it begins, a name and a revision
-    (False, "hf"): rf"(hf://)({_PART}/{_PART})(?:@([\w./-]+))?",
-    (True, "hf"): rf"(hf://datasets/)({_PART}/{_PART})(?:@([\w./-]+))?",
+    (False, "hf"): rf"(hf://)({_PART}/{_PART})(?:@{_REVISION})?",
+    (True, "hf"): rf"(hf://datasets/)({_PART}/{_PART})(?:@{_REVISION})?",
     (False, "kaggle"): rf"(kaggle://)({_PART}/{_PART}/{_PART}/{_PART})(?:/(\d+))?",
     (True, "kaggle"): rf"(kaggle://)({_PART}/{_PART})(?:/versions/(\d+))?",
 }
@@ -83,8 +84,9 @@ class _Kaggle(_Repository):
 
     def kept(self) -> Path:
         cached = Path(self.client.config.get_cache_folder(), "datasets" if self.data else "models", self.name)
-        folders = (cached / "versions" if self.data else cached).iterdir()
-        return self._replace(revision=max((path.name for path in folders if path.name.isdigit()), key=int)).newest()
+        folders = (path.name for path in (cached / "versions" if self.data else cached).iterdir())
+        whole = (name for name in folders if name.isdigit() and self.revision in (None, name))
+        return self._replace(revision=max(whole, key=int)).newest()
 
     def file(self, revision: str | None, name: str) -> Path:
         return Path(self.client.model_download(self.at(revision), path=name))
@@ -104,7 +106,8 @@ def is_hub(address: Any) -> bool:
     return isinstance(address, str) and address.startswith(("hf://", "kaggle://"))
 
 
-def _repository(address: str, data: bool = False) -> Any:
+def open_repository(address: str, data: bool = False) -> Any:
+    """Return what an address names, and the client that speaks to its hub; nothing is sent."""
     hub = address.partition("://")[0]
     if not is_hub(address) or not (found := re.fullmatch(_FORMS[data, hub], address)):
         raise ConfigError(f"{address}: is no such address; {_DATA if data else _BUNDLE}")
@@ -127,10 +130,15 @@ def _asking(address: str) -> Iterator[None]:
         status = getattr(getattr(error, "response", None), "status_code", 500)
         remote = isinstance(error, OSError) or type(error).__module__.startswith(("httpx", "httpcore"))
         if remote and status >= 500:
-            said = f"cannot be reached ({in_one_line(error, 150)}); try again with a network, or give a local folder"
+            said = f"cannot be reached ({_told(error, 150)}); try again with a network, or give a local folder"
             raise UnreachableError(f"{address}: {said}") from error
-        said = f"the hub refuses ({in_one_line(error)}); check the address, and that you are logged in if it is private"
+        said = f"the hub refuses ({_told(error, 300)}); check the address, and that you are logged in if it is private"
         raise StoreError(f"{address}: {said}") from error
+
+
+def _told(error: Exception, most: int) -> str:
+    """Return what an error says, without what addresses in it are signed with."""
+    return re.sub(r"(?<=//)[^/\s]+@", "", re.sub(r"(?<=\w)\?\w[^\s'\")]*", "?…", in_one_line(error, most)))
 
 
 def pull(address: str, data: bool = False) -> Path:
@@ -139,7 +147,7 @@ def pull(address: str, data: bool = False) -> Path:
     A BundleError is a file that is a pickle, of a kind that bundles do not have, or not the one that the manifest
     names; a ConfigError another address; a StoreError a hub that refuses, or cannot be reached and nothing is kept.
     """
-    repository = _repository(address, data)
+    repository = open_repository(address, data)
     try:
         with _asking(address):
             folder: Path = repository.newest()
@@ -183,7 +191,7 @@ def _check(path: Path, digest: str, what: str | Path) -> None:
 
 def push(folder: Path, address: str, message: str) -> str:
     """Send the files that a bundle's manifest names, and no others; return where, with the revision if it is told."""
-    repository, digests = _repository(address), _manifest(folder, folder)
+    repository, digests = open_repository(address), _manifest(folder, folder)
     with tempfile.TemporaryDirectory() as aside:
         for name in (*digests, MANIFEST):
             (copy := Path(aside, name)).parent.mkdir(parents=True, exist_ok=True)
