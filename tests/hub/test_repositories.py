@@ -11,7 +11,8 @@ import pytest
 
 from tests.bundles.test_bundle import writer
 from tests.hub.hubs import Files, Hubs, serving
-from xray_captioning.bundles.bundle import find_bundle, identity, read_bundle, rewrite_bundle, write_bundle
+from xray_captioning.bundles.bundle import Identity, find_bundle, identity, read_bundle, rewrite_bundle, write_bundle
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.cli import main
 from xray_captioning.config import Config
 from xray_captioning.errors import BundleError, ConfigError, MissingExtraError, StoreError
@@ -296,7 +297,7 @@ def test_addresses_of_data() -> None:
 @pytest.mark.slow
 @both
 def test_a_captioner_is_pushed_and_loaded(hubs: Hubs, address: str) -> None:
-    from xray_captioning import Captioner, runtime
+    from xray_captioning import runtime
 
     captioner = Captioner.load("phantom_attention")
     captioner.about["name"] = "words"
@@ -313,3 +314,13 @@ def test_a_captioner_is_pushed_and_loaded(hubs: Hubs, address: str) -> None:
     assert runtime.load(address).identity.digest == identity(graphs).digest
     with pytest.raises(ConfigError, match="not saved as a bundle"):
         runtime.load(address).push_to_hub(address)
+
+
+@both
+@pytest.mark.parametrize("name", ["..", "../out", "/out", "a/out", ""])
+def test_a_name_of_somebody_else_leads_nowhere(hubs: Hubs, address: str, name: str, monkeypatch) -> None:
+    captioner = Captioner.__new__(Captioner)
+    captioner.about, captioner.identity = {"name": name}, Identity(name)
+    monkeypatch.setattr(Captioner, "save", lambda *_: pytest.fail("is written"))
+    with pytest.raises(ConfigError, match="cannot be that of a folder; give about"):
+        captioner.push_to_hub(address)

@@ -174,10 +174,13 @@ class Captioner:
         Raises
         ------
         ConfigError, MissingExtraError, StoreError
-            This is no such address, the extra ``hub`` is missing, or the hub refuses or cannot be reached.
+            This is no such address or name, the extra ``hub`` is missing, or the hub refuses or cannot be reached.
         """
+        name = str(self.about.get("name", self.identity.name))
+        if name in ("", "..") or Path(name).name != name:  # somebody else may have named it
+            raise ConfigError(f"name {name!r}: cannot be that of a folder; give about['name'] another")
         with tempfile.TemporaryDirectory() as folder:
-            self.save(bundle := Path(folder, self.identity.name))
+            self.save(bundle := Path(folder, name))
             pushed = repositories.push(bundle, address, str(self.identity))
         self.identity = self.identity._replace(origin=pushed)
         return pushed
