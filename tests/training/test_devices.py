@@ -139,10 +139,8 @@ def test_what_a_step_frees_is_there_for_the_next_one():
     ],
 )
 def test_memory_that_somebody_tunes_is_left_to_them(monkeypatch, name, value, kept):
-    told, libc = (
-        {},
-        SimpleNamespace(mallopt=lambda *pair: told.update([pair]), malloc_trim=lambda _: told.update(gone=1)),
-    )
+    told: dict[int | str, int] = {}
+    libc = SimpleNamespace(mallopt=lambda *pair: told.update([pair]), malloc_trim=lambda _: told.update(gone=1))
     monkeypatch.setattr(ctypes, "pythonapi", libc)
     monkeypatch.setenv(name, value)
 

@@ -152,7 +152,7 @@ def _show_all(study: parts.Study, bundles: list[str], beam_size: int, threshold:
                 continue
             shown = result._replace(threshold=threshold)
             _show(study, shown, bundle, wide=len(places) == 1)
-            st.caption(f"Model: {captioner.identity}")
+            st.html(html("note", f"Model: {captioner.identity}"))  # as text, whoever named it
 
 
 def _names(bundles: list[str]) -> list[str]:
