@@ -193,6 +193,7 @@ def test_the_name_of_a_bundle_is_text(tmp_path):
     code = f"from xray_captioning.serving.app import main; main(['--bundle', {str(tmp_path / 'named')!r}])"
     page = choose(AppTest.from_string(code, default_timeout=120).run(), "Or a sample", 2)
     assert "Model: ![mine](http://localhost:9/a.png) &lt;b&gt; " in written(page)
+    assert page.header[0].value == r"\!\[mine\]\(http\:\/\/localhost\:9\/a\.png\) \<b\>"
     assert not page.caption
     assert not page.exception
 

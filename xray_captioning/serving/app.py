@@ -165,7 +165,7 @@ def _show(study: parts.Study, result: parts.Result, key: str, wide: bool) -> Non
     # Filled in the order in which a phone shows them, one below the other.
     left, right = st.columns([4, 5]) if wide else (st.container(), st.container())
     with left:
-        st.header(result.bundle)
+        st.header(re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", result.bundle))  # as text, too, and not as Markdown
         if result.warning:
             st.error(result.warning)
         st.html(html("caption", result))
