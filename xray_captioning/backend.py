@@ -1,5 +1,6 @@
 """The only door to Keras, and the only place that asks which backend runs. It changes nothing of the process: no
-environment variable, file descriptor, logger or random state; a program may ask for silence (`files.load_quietly`).
+environment variable, file descriptor, logger or random state, and of glibc's memory only what training needs
+(`kept_memory`); a program may ask for silence (`files.load_quietly`).
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from xray_captioning.files import while_loading
 # glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD, in bytes: the highest there are, and afterwards what it
 # comes to by itself where arrays are large
 KEPT_MEMORY, FREED_MEMORY = {-3: 1 << 25, -1: 2**31 - 1, -2: 1 << 26}, {-1: 1 << 26, -2: 1 << 17}
+TUNED = ("mmap_threshold", "trim_threshold", "top_pad")  # as variables MALLOC_..._ and GLIBC_TUNABLES call them
 
 __all__ = ["compiled", "keras", "ops", "registered", "scan", "seeded", "traced"]
 
@@ -77,15 +79,19 @@ def describe_devices() -> str:
 @contextlib.contextmanager
 def kept_memory() -> Iterator[None]:
     """Let glibc keep the memory that a step frees for the next one, instead of handing it to the system, which gives it
-    back page by page, each filled with zeros. Elsewhere nothing changes.
+    back page by page, each filled with zeros. Elsewhere, or where the environment tunes this, nothing changes.
     """
-    option = getattr(ctypes.pythonapi, "mallopt", lambda *_: 0)
+    told = " ".join((*os.environ, os.environ.get("GLIBC_TUNABLES", ""))).lower()
+    if not hasattr(ctypes.pythonapi, "mallopt") or any(name in told for name in TUNED):
+        yield
+        return
+    option = ctypes.pythonapi.mallopt
     try:
         list(itertools.starmap(option, KEPT_MEMORY.items()))
         yield
     finally:
         list(itertools.starmap(option, FREED_MEMORY.items()))
-        getattr(ctypes.pythonapi, "malloc_trim", lambda _: 0)(0)
+        ctypes.pythonapi.malloc_trim(0)
 
 
 @contextlib.contextmanager

@@ -48,6 +48,30 @@ def learned(model, variables, training, start):
     return [np.asarray(part) for part in (*step(), *model.non_trainable_variables)]
 
 
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Let the operations keep the inverse of the deviation, not the variance, from one for the other."""
+    import tensorflow as tf
+
+    raw = tf.raw_ops
+    forward, back = raw.FusedBatchNormV3, raw.FusedBatchNormGradV3
+
+    def kept(epsilon, is_training, **given):
+        y, mean, variance, one, two, three = forward(epsilon=epsilon, is_training=is_training, **given)
+        return y, mean, variance, one, tf.math.rsqrt(two + epsilon) if is_training else two, three
+
+    def read(epsilon, is_training, reserve_space_2, **given):
+        two = reserve_space_2**-2 - epsilon if is_training else reserve_space_2
+        return back(epsilon=epsilon, is_training=is_training, reserve_space_2=two, **given)
+
+    monkeypatch.setattr(raw, "FusedBatchNormV3", kept)
+    monkeypatch.setattr(raw, "FusedBatchNormGradV3", read)
+
+
+def test_what_a_gpu_keeps_is_not_taken_for_a_variance(as_on_a_gpu):
+    test_outputs_gradients_and_statistics_are_those_of_keras(True, "float32", 1e-3)
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("policy", "tolerance"), [("float32", 1e-4), ("mixed_bfloat16", 0.15)])
 def test_outputs_gradients_and_statistics_are_those_of_keras(training, policy, tolerance):

@@ -341,6 +341,8 @@ def test_a_preferred_system_is_found(captions: Path, tmp_path: Path) -> None:
     assert total["p_holm"] == pytest.approx(4 * 2 / 2**10)  # the smallest of four
     assert [row["kappa"] for row in found["agreement"]] == [1.0, 1.0, 1.0]
     assert found["agreement"][0]["readers"] == ["reader-1", "reader-2"]
+    found["agreement"][0]["readers"] = ["R", "r"]  # as somebody called them in the key
+    assert "R and r " in format_summary(found)
     assert [row["given"] for row in found["readers"]] == [72, 72]
 
 

@@ -186,6 +186,18 @@ def test_bad_uploads_are_one_line(page, decoded):
     assert decoded == []
 
 
+def test_the_name_of_a_bundle_is_text(tmp_path):
+    captioner = Captioner.load("phantom_attention")
+    captioner.about["name"] = "![mine](http://localhost:9/a.png) <b>"
+    captioner.save(tmp_path / "named")
+    code = f"from xray_captioning.serving.app import main; main(['--bundle', {str(tmp_path / 'named')!r}])"
+    page = choose(AppTest.from_string(code, default_timeout=120).run(), "Or a sample", 2)
+    assert "Model: ![mine](http://localhost:9/a.png) &lt;b&gt; " in written(page)
+    assert page.header[0].value == r"\!\[mine\]\(http\:\/\/localhost\:9\/a\.png\) \<b\>"
+    assert not page.caption
+    assert not page.exception
+
+
 def test_two_bundles_are_compared_and_a_broken_one_spoils_nothing(tmp_path, decoded):
     broken = shutil.copytree(find_bundle("phantom_attention"), tmp_path / "broken")
     (broken / "tokenizer.json").write_text("{}")

@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from xray_captioning.backend import kept_memory, keras, training_scope
+from xray_captioning.backend import FREED_MEMORY, KEPT_MEMORY, kept_memory, keras, training_scope
 from xray_captioning.data.datasets import BatchDataset, EvenDataset
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.encoders import Encoder
@@ -127,3 +128,26 @@ def test_what_a_step_frees_is_there_for_the_next_one():
         kept = faults()
     assert kept < without / 10
     assert faults() > kept
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("MALLOC_TRIM_THRESHOLD_", "65536", False),
+        ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=65536", False),
+        ("MALLOC_ARENA_MAX", "2", True),
+    ],
+)
+def test_memory_that_somebody_tunes_is_left_to_them(monkeypatch, name, value, kept):
+    told: dict[int | str, int] = {}
+    libc = SimpleNamespace(mallopt=lambda *pair: told.update([pair]), malloc_trim=lambda _: told.update(gone=1))
+    monkeypatch.setattr(ctypes, "pythonapi", libc)
+    monkeypatch.setenv(name, value)
+
+    def failing() -> None:
+        assert told == (KEPT_MEMORY if kept else {})
+        raise ValueError("of a step")
+
+    with pytest.raises(ValueError, match="of a step"), kept_memory():
+        failing()
+    assert told == (KEPT_MEMORY | FREED_MEMORY | {"gone": 1} if kept else {})  # whatever goes wrong

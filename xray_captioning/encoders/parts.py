@@ -141,8 +141,6 @@ class _Step(keras.Layer):
         gain = norm.gamma.value if norm.scale else tf.ones(x.shape[-1])
         y, mean, variance = tf.custom_gradient(self._step(tf, learns))(x, gain, norm.beta.value, *kernel)
         if learns:
-            count = tf.cast(tf.size(x) / x.shape[-1], "float32")
-            variance *= (count - 1) / count  # of these numbers, as Keras has it, and not of all
             for variable, new in ((norm.moving_mean, mean), (norm.moving_variance, variance)):
                 variable.assign(variable * norm.momentum + new * (1 - norm.momentum))
         return y
@@ -161,14 +159,19 @@ class _Step(keras.Layer):
 
         def step(x: Any, gain: Any, shift: Any, *kernel: Any) -> Any:
             y, (mean, variance, *kept) = normalised(x, gain, shift, own, learns)
-            kept[:2] = kept[:2] if learns else own  # TensorFlow fills them in training only
+            if learns:
+                count = tf.cast(tf.size(x) / x.shape[-1], "float32")
+                variance *= (count - 1) / count  # of these numbers, as Keras has it, and not of all
+            else:
+                kept[:2] = own  # TensorFlow keeps nothing but in training
+            known = (mean, variance) if learns else own  # a GPU keeps another than the variance
             y = raw.Conv2D(input=y, filter=kernel[0], **sizes) if kernel else y
 
             def back(d: Any, *_: Any) -> list[Any]:
                 more = []
                 if self.relu:
                     with tf.control_dependencies([d]):  # or it would be computed at once, and kept
-                        y, _ = normalised(tf.identity(x), gain, shift, kept, False)
+                        y, _ = normalised(tf.identity(x), gain, shift, known, False)
                     if kernel:
                         shape = tf.shape(kernel[0])
                         more = [raw.Conv2DBackpropFilter(input=y, filter_sizes=shape, out_backprop=d, **sizes)]

@@ -152,7 +152,7 @@ def _show_all(study: parts.Study, bundles: list[str], beam_size: int, threshold:
                 continue
             shown = result._replace(threshold=threshold)
             _show(study, shown, bundle, wide=len(places) == 1)
-            st.caption(f"Model: {captioner.identity}")
+            st.html(html("note", f"Model: {captioner.identity}"))  # as text, whoever named it
 
 
 def _names(bundles: list[str]) -> list[str]:
@@ -165,7 +165,7 @@ def _show(study: parts.Study, result: parts.Result, key: str, wide: bool) -> Non
     # Filled in the order in which a phone shows them, one below the other.
     left, right = st.columns([4, 5]) if wide else (st.container(), st.container())
     with left:
-        st.header(result.bundle)
+        st.header(re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", result.bundle))  # as text, too, and not as Markdown
         if result.warning:
             st.error(result.warning)
         st.html(html("caption", result))
