@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from xray_captioning.plots.charts import FORMATS, save, scores
 from xray_captioning.plots.images import render
 
 # Scores by name, and what a reader finds above them: of the summary and of the tables below it.
-_TABLES: dict[str, dict[str, str]] = read_toml(__file__, "report.toml")
+_TABLES: dict[str, dict[str, Any]] = read_toml(__file__, "report.toml")
 COLUMNS, MORE, SAID = _TABLES["columns"], _TABLES["more"], _TABLES["said"]
 NAMES = COLUMNS | MORE | SAID
 WHOLE = (*table.CLINICAL_COLUMNS, "sides", *table.TEXT_COLUMNS)
 _SIGN = re.compile(r"[^0-9A-Za-zÀ-ÖØ-öø-ÿ .:;,?!()/=+*@\[\]'`-]")  # that LaTeX may not take as it stands
+_LONG = re.compile(r"\S{14,}")  # a word that narrow columns have to break
 _LIGATURE = re.compile(r"([-,'`])(?=\1)")
 PLAIN = ("system", "baseline")  # kinds of systems in the chart
 DRAWN = 4  # systems that the page draws and compares with each other; Markdown and CSV have all
@@ -100,6 +102,7 @@ def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
         "results": results,
         "names": NAMES,
         "columns": {"summary": COLUMNS, "said": SAID, "more": [*MORE, *further.COLUMNS], "whole": WHOLE},
+        "further": further.present(results.rows[0]),
         "number": number,
         "marked": merged_rows([row | own for row, own in zip(summary_rows(results), best, strict=True)]),
         "tex": tex,
@@ -196,14 +199,15 @@ def outstanding(results: Results, system: System) -> list[str]:
     every = [s for s in results.systems if s.kind in PLAIN and s.name != ORACLE]
     rivals = [s.column for s in every if s.runs != system.runs]
     known = results.found.pseudo[system.column] if system in every and rivals else ()
-    found = {m: [results.found.compare(system.column, r, m) for r in rivals] for m in _TABLES["paper"] if m in known}
+    found = {m: [results.found.compare(system.column, r, m) for r in rivals] for m in chain(*_TABLES["paper"].values()) if m in known}
     # p heeds how few patients carry a score
     return [metric for metric, tests in found.items() if all(one.low > 0 and one.p <= LEVEL for one in tests)]
 
 
 def tex(text: str) -> str:
     """Return text in which LaTeX sees no command; a sign that its fonts may lack is written as ``[U+80BA]``."""
-    escaped = _SIGN.sub(lambda sign: _TABLES["tex"].get(sign[0], f"[U+{ord(sign[0]):04X}]"), " ".join(text.split()))
+    broken = _LONG.sub(lambda word: "\u200b".join(re.findall(".{1,7}", word[0])), " ".join(text.split()))
+    escaped = _SIGN.sub(lambda sign: _TABLES["tex"].get(sign[0], f"[U+{ord(sign[0]):04X}]"), broken)
     return _LIGATURE.sub(r"\1{}", escaped)
 
 
