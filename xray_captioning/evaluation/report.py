@@ -19,7 +19,7 @@ from xray_captioning.files import atomic_write, read_toml
 from xray_captioning.findings import CONSTANT, ORACLE, SHUFFLED
 from xray_captioning.metrics import clinical, further
 from xray_captioning.metrics.clinical import Contradiction, FindingScore, Labels
-from xray_captioning.plots.charts import FORMATS, save, scores
+from xray_captioning.plots.charts import FORMATS, save_as, scores
 from xray_captioning.plots.images import render
 
 # Scores by name, and what a reader finds above them: of the summary and of the tables below it.
@@ -83,8 +83,7 @@ def write_report(
     ends = [{m: [row[f"{m}_low"], row[f"{m}_high"]] for m in COMPARED if f"{m}_low" in row} for row in charted]
     names = [" ".join(filter(None, (row["system"], row["search"]))) for row in charted]
     chart = scores(charted, COMPARED, dict(zip(names, ends)))
-    for kind in figures:
-        save(chart, target.with_name(f"{target.stem}-scores.{kind}"))
+    save_as(chart, target.with_name(f"{target.stem}-scores"), figures)
 
 
 def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
@@ -183,6 +182,7 @@ def _write_tables(
         "-findings": (_finding_rows(findings, list(findings)), ["system", *FindingScore._fields]),
         "-contradictions": (lines, ["system", "study_id", *Contradiction._fields[1:]]),
     }
+    target.with_name(f"{target.stem}-untruncated.csv").unlink(missing_ok=True)  # of before
     if results.whole_rows:
         tables["-untruncated"] = results.whole_rows, ()
     for ending, (rows, first) in tables.items():
@@ -199,7 +199,8 @@ def outstanding(results: Results, system: System) -> list[str]:
     every = [s for s in results.systems if s.kind in PLAIN and s.name != ORACLE]
     rivals = [s.column for s in every if s.runs != system.runs]
     known = results.found.pseudo[system.column] if system in every and rivals else ()
-    found = {m: [results.found.compare(system.column, r, m) for r in rivals] for m in chain(*_TABLES["paper"].values()) if m in known}
+    shown = [metric for metric in chain(*_TABLES["paper"].values()) if metric in known]
+    found = {m: [results.found.compare(system.column, r, m) for r in rivals] for m in shown}
     # p heeds how few patients carry a score
     return [metric for metric, tests in found.items() if all(one.low > 0 and one.p <= LEVEL for one in tests)]
 

@@ -81,6 +81,7 @@ def train_encoder(
     with run, seeded(config.encoder_training.seed):
         weights = saved.weights_of(config, weights)
         before = saved.trained_before(None if saved.is_network(weights) else weights)
+        split = provenance.open_split(split)
         studies, described = provenance.open_studies(studies)
         usable = with_images(studies)
         if usable.empty:
