@@ -315,8 +315,7 @@ class Captioner:
     ) -> list[Caption]:
         """As :meth:`caption_features`, but who calls warns, and may know the `total` of studies in all calls."""
         if not (isinstance(features, tuple) and len(features) == 2):
-            advice = "give regions and mask, as Captioner.features returns them"
-            raise DataError(f"expected features, got {type(features).__name__}; {advice}")
+            raise DataError(f"expected regions and mask, got {type(features).__name__}; give what `features` returns")
         write, most = self._writer(beam_size, sampling, total), BATCH_SIZES[-1]
         starts = range(0, len(features[1]), most)
         parts = (Features(*(array[i : i + most] for array in features)) for i in starts)

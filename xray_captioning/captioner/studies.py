@@ -24,8 +24,7 @@ Told = Iterable[Context | str | None] | None  # what a model may read beside the
 def arranged_studies(studies: Studies, count: int, views: Views = None) -> Iterator[Study]:
     """Yield the images of studies, as `Captioner.caption` takes them, in their views' places."""
     if _is_image(studies) or hasattr(studies, "columns") or not isinstance(studies, Iterable):
-        what = f"expected the images of each study, got {type(studies).__name__}"
-        raise DataError(f"{what}; write [[image]], or of a table studies['images']")
+        raise DataError(f"expected lists of images, got {type(studies).__name__}; write [[image]] or table['images']")
     for number, (study, names) in enumerate(_with_views(studies, views)):
         _check_study(number, study, names, count)
         try:

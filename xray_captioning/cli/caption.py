@@ -83,8 +83,7 @@ def _caption_features(
 ) -> tuple[int, int]:
     source.check()
     if out is None or more:
-        advice = "give --out, and no images or reports; texts that the bundle reads are those of --data"
-        raise ConfigError(f"--features are captioned into a file: {advice}")
+        raise ConfigError("--features are captioned into a file: give --out, no images or reports, texts with --data")
     import pandas as pd
 
     from xray_captioning.data.targets import contexts, with_priors

@@ -79,11 +79,7 @@ def prepare(source: options.Source, out: Path | None, read_images: bool, engine:
         summary["columns"], summary["columns_not_used"] = found
     bad = _unreadable(studies, engine) if read_images else []
     summary |= {"images_unreadable": len(bad)} if read_images else {}
-    click.echo(format_summary(summary))
-    sizes = ", ".join(f"{len(ids)} {name}" for name, ids in split.parts.items())
-    own = f"made here, by {'patient' if summary['patients_named'] else 'study'}"
-    origin = "as the source names them" if summary["split"] else own
-    click.echo(f"split: {sizes}, {origin} (SHA-256 {split.digest[:16]})")
+    click.echo(format_summary(summary | {"parts": split.parts, "digest": split.digest}))
     for sentence in summary_warnings(summary, _images_below(source)):
         warnings.warn(sentence, stacklevel=1)
     if out is not None:

@@ -33,15 +33,13 @@ preset = click.option("--preset", default="chexnet_attention", show_default=True
 @options.seed
 def train_encoder(source: options.Source, out: Path, preset: str, **run: Any) -> None:
     """Teach an encoder to classify findings; the best epoch becomes a bundle in --out."""
-    from xray_captioning.encoders.saved import is_network
     from xray_captioning.metrics.classification import format_intervals
     from xray_captioning.training.encoder import train_encoder as fit
 
     weights, (assignments, seed, encoder) = run["weights"], map(run.pop, ("assignments", "seed", "encoder"))
     about = named(run.pop("name")) | describe_data(source.data)
     config = options.make_config(preset, assignments, seed, "encoder_training", encoder, weights)
-    bundle = weights if weights is not None and not is_network(weights) else None
-    _check(out, config, run["resume"], bundle, "encoder_training")
+    _check(out, config, run["resume"], "encoder_training")
     _, rows = fit(source.load, config, out, about=about, **run)
     click.echo(table.format_table(format_intervals(rows)) if rows else UNTESTED)
     click.echo(f"encoder in {out}")
@@ -58,7 +56,7 @@ def train(source: options.Source, out: Path, preset: str, start_from: str | None
     from xray_captioning.training.captions import train as fit
 
     own, config = named(run.pop("name")), _configured(_recipe(preset, start_from), run)
-    _check(out, config, run["resume"], run.get("encoder"))
+    _check(out, config, run["resume"])
     trained = "trained on findings" if run.get("encoder") else "not trained on findings"
     trained = f"with decoder and words from {Path(start_from).resolve().name}" if start_from else trained
     images = run["features"] is None
@@ -114,15 +112,13 @@ def _recipe(preset: str, bundle: str | None) -> str | Config:
     return own if own and usual else preset
 
 
-def _check(out: Path, config: Config, resume: bool, bundle: str | None, group: str = "training") -> None:
+def _check(out: Path, config: Config, resume: bool, group: str = "training") -> None:
     """Refuse what is wrong with the command line before any study is read."""
     from xray_captioning.training.run_folder import check_folder
 
     check_folder(out, config, resume, group)
     if resume and not (out.is_dir() and any(out.iterdir())):
         click.echo(f"note: {out} holds nothing to resume; starting a new run")
-    if bundle is not None:
-        read_bundle(find_bundle(bundle), "encoder")
 
 
 @click.command("import-legacy")

@@ -121,12 +121,6 @@ def evaluate(
     ConfigError, DataError
         A captioner was trained on this part, or does not write what the references are; a setting is wrong; the part
         is empty; a system lacks a study; a name is taken.
-
-    Examples
-    --------
-    >>> texts = {"900001": "no acute disease .", "900002": "small left effusion ."}
-    >>> systems = {"mine": ["runs/seed-0", "runs/seed-1", "runs/seed-2"], "theirs": texts}
-    >>> rows = xc.evaluate("phantom", systems, "results")  # doctest: +SKIP
     """
     from pandas import factorize
 
@@ -172,8 +166,7 @@ def evaluate(
         if large and not images:  # the table takes as much memory as all the rest
             del studies, usable, train, test, task, texts, split, asked, shown
         results = evaluate_systems(ids, found, reports, about, patients, quick, seed, asked_metrics)
-        boxes = Path(out) / f"captions{caption_files.REGIONS}"
-        boxes.unlink(missing_ok=True)  # of other captions
+        Path(out, f"captions{caption_files.REGIONS}").unlink(missing_ok=True)  # of other captions
         charts.save_as(None, Path(out, "panel"), ())
         results.write(Path(out))
         if report is not None and not large:
@@ -181,17 +174,22 @@ def evaluate(
     if large:
         warnings.warn(LARGE_NOTE, ResultsWarning, stacklevel=2)
     if images:
-        name, first = next((name, run.captioner) for name, (run, *_) in models.items())
-        note = how_often(about, name) if MEASURE in about else how_often(first.about)
-        drawn = examples(task, found, next(iter(captions.values())), first.offset)
-        named = {system.name: system.column for system in reversed(found)}  # the first search's is kept
-        runs = [(n, run) for n, (run, *more) in models.items() if not more and captions[n][0].regions is not None]
-        where = {named[n]: located(run, test, captions[n]) for n, run in runs}
-        atomic_write(boxes, json.dumps(where, indent=1) + "\n")
-        charts.save_as(panels.panel(drawn, f"Attention: {note}."), Path(out, "panel"), figures)
+        _draw(Path(out), figures, task, models, found, captions, about)
     for alarm in results.alarms:
         warnings.warn(alarm.message, claims.CollapseWarning, stacklevel=2)
     return results.rows
+
+
+def _draw(out: Path, figures: Any, task: Task, models: Any, found: Any, captions: Any, about: Row) -> None:
+    """Draw what the first captioner sees, and write where each one of a single run sees what it names."""
+    name, (first, *_) = next(iter(models.items()))
+    note = how_often(about, name) if MEASURE in about else how_often(first.captioner.about)
+    named = {system.name: system.column for system in reversed(found)}  # the first search's is kept
+    runs = [(n, run) for n, (run, *more) in models.items() if not more and captions[n][0].regions is not None]
+    where = {named[n]: located(run, task.test, captions[n]) for n, run in runs}
+    atomic_write(out / f"captions{caption_files.REGIONS}", json.dumps(where, indent=1) + "\n")
+    drawn = examples(task, found, captions[name], first.captioner.offset)
+    charts.save_as(panels.panel(drawn, f"Attention: {note}."), out / "panel", figures)
 
 
 def _published(asked: Any, studies: pd.DataFrame, usable: pd.DataFrame) -> Split:

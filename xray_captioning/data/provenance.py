@@ -59,9 +59,7 @@ def open_studies(studies: Any, need_images: bool = True) -> tuple[Studies, dict[
 
 def open_split(split: Any) -> Split | None:
     """Return a split, or what its file holds, None where none is given."""
-    if not (split is None or isinstance(split, (Split, str, os.PathLike))):
-        raise ConfigError(f"expected a split or the path of its file, got {type(split).__name__}")
-    return split if split is None or isinstance(split, Split) else Split.from_json(split)
+    return split if split is None or isinstance(split, Split) else Split.from_json(local(split))
 
 
 def describe_data(path: str | os.PathLike[str]) -> dict[str, Any]:

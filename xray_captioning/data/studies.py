@@ -200,7 +200,7 @@ def summarise(studies: Studies) -> dict[str, Any]:
 
 
 def format_summary(summary: dict[str, Any]) -> str:
-    """Lay what `summarise` returned, and ``columns`` if known, out as a short table for people."""
+    """Lay what `summarise` returned, and ``columns``, or ``parts`` and ``digest`` of a split, out as a table."""
     return "\n".join(_rendered("summary.jinja", summary))
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -73,13 +73,11 @@ def write_report(
     }
     values["contradictions"] = {name: contradiction_summary(results, runs[name], opposed[name]) for name in runs}
     atomic_write(target, render("evaluation/report.html", **values))
-    rows = values["marked"]
-    values |= {"table": table, "rows": lambda columns: [_markdown_row(row, columns) for row in rows]}
-    values["scores"] = _finding_rows(findings, list(runs))
+    values |= {"table": table, "scores": _finding_rows(findings, list(runs))}
     atomic_write(target.with_suffix(".md"), render("evaluation/report.md", **values))
     atomic_write(target.with_suffix(".tex"), render("evaluation/report.tex", **values))
     _write_tables(target, results, findings, opposed)
-    charted = [row for row in rows if row["kind"] in PLAIN]
+    charted = [row for row in values["marked"] if row["kind"] in PLAIN]
     ends = [{m: [row[f"{m}_low"], row[f"{m}_high"]] for m in COMPARED if f"{m}_low" in row} for row in charted]
     names = [" ".join(filter(None, (row["system"], row["search"]))) for row in charted]
     chart = scores(charted, COMPARED, dict(zip(names, ends)))
@@ -242,14 +240,3 @@ def summary_rows(results: Results) -> list[Row]:
             values |= {f"{name}_sd": spread[name]} if name in spread else {}
         rows.append(values | {"n": row["n"]} | results.left_out)
     return rows
-
-
-def _markdown_row(row: Mapping[str, Any], columns: Iterable[str]) -> Row:
-    """Return some scores of a system as text, intervals in parentheses."""
-    shown = {"system": row["system"], "search": row["search"] or ""}
-    for name in (name for name in columns if name in row):
-        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-        span = f" ({number(name, low)} to {number(name, high)})" if low is not None else ""
-        span += f", sd {number(name, row[f'{name}_sd'])}" if f"{name}_sd" in row else ""
-        shown[NAMES.get(name, name)] = number(name, row[name]) + span
-    return shown

@@ -153,7 +153,7 @@ def read_texts(path: Path, systems: Pair, views: Views | None = None) -> Texts:
     if not all(written.ids for written in columns):
         raise DataError(f"{path}: names no study; give a column study_id")
     if views:
-        studies = _studies(views)
+        studies = matching.Studies(list(views), [[path for path, _ in found] for found in views.values()])
     else:  # studies are called as in the file
         values = (str(value).strip() for written in columns for value in next(iter(written.ids.values())))
         studies = matching.Studies(list(dict.fromkeys(values)))
@@ -174,18 +174,14 @@ def read_boxes(captions: Path, systems: Pair, views: Views) -> Boxes | None:
     found = files.read_json(file, "let evaluate write it again", DataError, dict[str, dict[str, list[Seen]]])
     if not found.keys() >= {*systems}:
         return None
-    boxes = Boxes()
+    boxes, studies = Boxes(), matching.Studies(list(views), [[path for path, _ in of] for of in views.values()])
     for system in systems:
-        by_row = dict(zip(_studies(views).rows(list(found[system])), found[system].values()))
+        by_row = dict(zip(studies.rows(list(found[system])), found[system].values()))
         for row, (study, pictures) in enumerate(views.items()):
             names = [Path(path).name for path, _ in pictures]
             own = [one for one in by_row.get(row, ()) if one.image in names]
             boxes[system, study] = [[names.index(one.image), one.finding, one.box] for one in own]
     return boxes
-
-
-def _studies(views: Views) -> matching.Studies:
-    return matching.Studies(list(views), [[path for path, _ in found] for found in views.values()])
 
 
 def sheet_files(sheet: Sheet, systems: Pair, texts: Texts, pictures: Pictures | None, boxes: Any) -> dict[str, bytes]:

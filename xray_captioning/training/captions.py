@@ -106,11 +106,6 @@ def train(
     DataError
         No study has both an image and a text, or the split does not fit; or features are not of these studies, each
         once, or are no numbers.
-
-    Examples
-    --------
-    >>> config = xc.load_preset("phantom_attention")  # doctest: +SKIP
-    >>> captioner = xc.train("phantom", config, "runs/mine", "runs/encoder")  # doctest: +SKIP
     """
     out, cache = Path(out), Path(cache) if cache else None
     with RunFolder(out, config, resume, callbacks=callbacks, devices=devices) as run:

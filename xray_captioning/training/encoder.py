@@ -70,11 +70,6 @@ def train_encoder(
         studies; or the published weights cannot be had.
     DataError
         No study has an image, or none has a known finding, or the split does not fit.
-
-    Examples
-    --------
-    >>> config = xc.load_preset("phantom_attention")  # doctest: +SKIP
-    >>> encoder, rows = xc.train_encoder("phantom", config, "runs/encoder")  # doctest: +SKIP
     """
     out, cache = Path(out), Path(cache) if cache else None
     run = RunFolder(out, config, resume, "encoder_training", callbacks, devices)
