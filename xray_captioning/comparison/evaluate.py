@@ -126,8 +126,8 @@ def evaluate(
 
     _check_settings(part, protocol, beams, figures, out=out, cache=cache, report=report, regions=regions)
     labeler.convention_of(convention)  # refused before anything is read
-    check_names(changes := changes or {}, metrics)
-    split, asked_metrics = provenance.open_split(split), further.opened(metrics)
+    asked_metrics = further.opened(check_names(changes := changes or {}, metrics))
+    split = provenance.open_split(split)
     studies, _ = provenance.open_studies(studies, need_images=features is None)
     given = features_of(features, studies)
     models, texts = _by_kind(systems, prediction, given, workers)
@@ -313,12 +313,12 @@ def _check_settings(part: str, protocol: str | None, beams: Sequence[int], figur
         raise ConfigError(f"beams {beams!r}: no beam size; give one or more, such as beams=[1, 3]")
 
 
-def check_names(changes: Mapping[str, Any], metrics: str | Iterable[str]) -> None:
-    """Refuse fields that `evaluate` does not take, and unknown metrics."""
-    further.named(metrics)
+def check_names(changes: Mapping[str, Any], metrics: str | Iterable[str]) -> list[str]:
+    """Refuse fields that `evaluate` does not take, and unknown metrics; return the names of those."""
     Config().replace(changes)
     if other := [name for name in changes if name != "fractions" and not name.startswith("text.")]:
         raise ConfigError(f"{other[0]}: a bundle stays as it is; evaluate takes text.* and fractions")
+    return further.named(metrics)
 
 
 def _configuration(
