@@ -14,7 +14,7 @@ from xray_captioning.backend import ops
 from xray_captioning.errors import XrayCaptioningError
 
 pytestmark = pytest.mark.usefixtures("eagerly")
-PIXELS = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
+PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)  # as large as the model sees them
 TEXTS = ["no effusion .", "edema ."]
 RESULTS = {"Caption", "Decoder"}  # nobody calls these: one is returned, the other derived from
 

@@ -14,7 +14,7 @@ WRONG = {
     "app": [("--bundle nowhere", "nowhere"), ("--runtime onx", "onx")],
     "cache": [("--cache {trap} --empty nothing", "nothing")],
     "calibrate": [
-        ("--data {trap} --bundle nowhere", "nowhere: missing"),
+        ("--data {trap} --bundle nowhere", "nowhere: no such bundle"),
         ("--data {trap} --bundle phantom_attention --part tst", "tst"),
     ],
     "caption": [

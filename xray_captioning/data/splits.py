@@ -161,7 +161,7 @@ def _check_fractions(fractions: Sequence[float]) -> None:
         if len(fractions) == 3 and min(fractions) >= 0 and math.isclose(sum(fractions), 1.0, abs_tol=1e-6):
             return
     given = tuple(fractions) if isinstance(fractions, (list, tuple)) else fractions
-    raise ConfigError(f"fractions {given!r} must be three numbers, none below 0, of sum 1")
+    raise ConfigError(f"fractions {given!r} must be three numbers, none below 0, of sum 1; give (0.8, 0.1, 0.1)")
 
 
 def by_hash(groups: Sequence[str], fractions: Sequence[float]) -> list[str]:
