@@ -382,7 +382,7 @@ def test_a_model_knows_what_its_encoder_was_trained_on(studies, split, record, c
 
 
 def test_data_are_read_and_described(phantoms, studies, tmp_path):
-    found, about = open_studies(phantoms)
+    found, about, _ = open_studies(phantoms)
     assert found.equals(studies)
     assert about["source"] == "phantom"
     assert "synthetic phantoms only" in about["notice"]

@@ -102,7 +102,7 @@ def stubbed(monkeypatch, tmp_path):
         intervals = {name: {"clinical_f1": [0.4, 0.8], "BLEU-4": None, "CIDEr": None} for name in names.values()}
         (out / "metrics.json").write_text(json.dumps({"rows": rows, "runs": runs, "intervals": intervals}))
 
-    monkeypatch.setattr(module.provenance, "open_studies", lambda studies: (studies, {}))
+    monkeypatch.setattr(module.provenance, "open_studies", lambda studies, split: (studies, {}, split))
     monkeypatch.setattr(module, "train", train)
     monkeypatch.setattr(module, "evaluate", evaluate)
     return trained

@@ -35,13 +35,12 @@ def evaluate(source: options.Source, out: Path, bundles: tuple[str, ...], engine
 
     files, prediction, assignments, beams = map(given.pop, ("files", "prediction", "assignments", "beams"))
     protocol, report, given["seed"] = given["protocol"], given["report"], given["seed"] or 0
-    given["changes"] = dict(map(parse_assignment, assignments))
-    check_names(given["changes"], given["metrics"])
+    check_names(changes := dict(map(parse_assignment, assignments)), given["metrics"])
     named = bundles if bundles or files or protocol else [options.DEFAULT]
     read = read_systems(named, files, prediction)
     bundled = any(isinstance(one[0] if isinstance(one, list) else one, Path) for one in read.values())
     images = given["features"] is None and (bundled or not source.is_large())
-    given["beams"] = tuple(dict.fromkeys(beams)) or (1, 3)
+    given |= {"changes": changes, "beams": tuple(dict.fromkeys(beams)) or (1, 3)}
     load = source._replace(need_images=images).load  # not its table, which would be kept until the end
     with engine.spread() as workers:
         written = compare(load, read, out, workers=workers, **given)
@@ -56,11 +55,10 @@ def _show(found: dict[str, Any], written: list[dict[str, Any]]) -> None:
     from xray_captioning.metrics import further
     from xray_captioning.plots.images import environment
 
-    shown: dict[str, Any] = {"layout": format_table, "merged": (rows := merged_rows(written)), "said": list(SAID)}
-    shown |= {"columns": [*SHOWN, *([LEFT_OUT] if LEFT_OUT in found else [])], "further": further.present(rows[0])}
+    shown: dict[str, Any] = {"layout": format_table, "merge": merged_rows, "written": written, "said": list(SAID)}
+    shown |= {"columns": [*SHOWN, *([LEFT_OUT] if LEFT_OUT in found else [])], "further": further.present(written[0])}
     shown |= {"spreads": [{"system": name, **own} for name, own in found["spread"].items()]}
-    shown |= {"beaten": map(beaten, found["beats_every_baseline"])}
-    shown |= {"whole": merged_rows(found.get("rows_untruncated", []))}
+    shown |= {"beaten": map(beaten, found["beats_every_baseline"]), "whole": found.get("rows_untruncated", [])}
     click.echo(environment().get_template("cli/evaluation.jinja").render(found, **shown), nl=False)
 
 

@@ -52,16 +52,24 @@ def train_encoder(source: options.Source, out: Path, preset: str, **run: Any) ->
 @options.seed
 def train(source: options.Source, out: Path, preset: str, start_from: str | None, **run: Any) -> None:
     """Teach a decoder to write captions; the best epoch becomes a bundle in --out."""
+    own, config = named(run.pop("name")), _configured(_recipe(preset, start_from), run)
+    _check(out, config, run["resume"])
+    from xray_captioning.data.targets import usable_studies
     from xray_captioning.evaluation.baselines import merged_rows
     from xray_captioning.training.captions import train as fit
 
-    own, config = named(run.pop("name")), _configured(_recipe(preset, start_from), run)
-    _check(out, config, run["resume"])
     trained = "trained on findings" if run.get("encoder") else "not trained on findings"
     trained = f"with decoder and words from {Path(start_from).resolve().name}" if start_from else trained
     images = run["features"] is None
+
+    def load() -> Studies:
+        studies = source._replace(need_images=images).load()
+        usable = usable_studies(studies, config, matching.features_of(run["features"], studies))
+        click.echo(f"{len(usable)} of {len(studies)} studies have {'images' if images else 'features'} and a text")
+        return studies
+
     about = {**own, **describe_data(source.data), **({"encoder": trained} if images else {})}
-    captioner = fit(source._replace(need_images=images).load, config, out, about=about, start_from=start_from, **run)
+    captioner = fit(load, config, out, about=about, start_from=start_from, **run)
     rows = merged_rows(captioner.about.get("rows") or [])
     click.echo(table.format_table(rows) if rows else f"{UNTESTED} (evaluate --part val takes another)")
     asked = "--features FILE" if captioner.config.model.encoder == FEATURES else "IMAGE"
@@ -95,8 +103,7 @@ def _is_network(encoder: str | None, weights: str | None) -> bool:
 
     if encoder is None or find_bundle(encoder).is_dir():
         return False
-    known = "/" not in encoder or registered_name(encoder) in registry()
-    return known or bool(weights and Path(weights).is_dir())
+    return "/" not in encoder or registered_name(encoder) in registry() or bool(weights and Path(weights).is_dir())
 
 
 def _configured(preset: str | Config, run: dict[str, Any]) -> Config:

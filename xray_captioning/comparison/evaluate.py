@@ -127,8 +127,7 @@ def evaluate(
     _check_settings(part, protocol, beams, figures, out=out, cache=cache, report=report, regions=regions)
     labeler.convention_of(convention)  # refused before anything is read
     asked_metrics = further.opened(check_names(changes := changes or {}, metrics))
-    split = provenance.open_split(split)
-    studies, _ = provenance.open_studies(studies, need_images=features is None)
+    studies, _, split = provenance.open_studies(studies, split, features is None)
     given = features_of(features, studies)
     models, texts = _by_kind(systems, prediction, given, workers)
     every, outlines = [run for runs in models.values() for run in runs], read_outlines(studies, regions)

@@ -50,11 +50,12 @@ PHANTOM_NOTICE = "trained on synthetic phantoms only; it knows nothing of real r
 PHANTOM_NOTICE += "the tool at work"
 
 
-def open_studies(studies: Any, need_images: bool = True) -> tuple[Studies, dict[str, Any]]:
-    """Read studies where their path, or what returns them, is given, and return them with what `describe_data` says."""
+def open_studies(studies: Any, split: Any = None, need_images: bool = True) -> tuple[Studies, Any, Split | None]:
+    """Return studies given, or read, or what a function returns, with what `describe_data` says, and `open_split`."""
+    split = open_split(split)  # first, because it is read sooner
     if isinstance(studies, (str, os.PathLike)):
-        return read_studies(studies, need_images=need_images), describe_data(studies)
-    return checked_table(studies() if callable(studies) else studies), {}
+        return read_studies(studies, need_images=need_images), describe_data(studies), split
+    return checked_table(studies() if callable(studies) else studies), {}, split
 
 
 def open_split(split: Any) -> Split | None:

@@ -22,7 +22,6 @@ from xray_captioning.decoders.model import new_model
 from xray_captioning.encoders import Encoder, encoding, saved
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.matching import features_of
-from xray_captioning.files import say
 from xray_captioning.metrics.clinical import counted_findings
 from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
@@ -115,12 +114,10 @@ def train(
         before = saved.trained_before(encoder)
         if features is None:
             saved.check_start(config, encoder, weights)
-        split = provenance.open_split(split)
-        studies, described = provenance.open_studies(studies, need_images=features is None)
+        studies, described, split = provenance.open_studies(studies, split, features is None)
         given = features_of(features, studies)
         _ = measured and outlines.read_outlines(studies)  # what does not fit is said at once
         usable = targets.usable_studies(studies, config, given)
-        say(f"{len(usable)} of {len(studies)} studies have {'images' if given is None else 'features'} and a text")
         start, name = None, "the encoder" if isinstance(encoder, Encoder) else str(encoder)
         if given is not None:
             given.check(usable["study_id"])

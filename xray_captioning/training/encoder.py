@@ -76,8 +76,7 @@ def train_encoder(
     with run, seeded(config.encoder_training.seed):
         weights = saved.weights_of(config, weights)
         before = saved.trained_before(None if saved.is_network(weights) else weights)
-        split = provenance.open_split(split)
-        studies, described = provenance.open_studies(studies)
+        studies, described, split = provenance.open_studies(studies, split)
         usable = with_images(studies)
         if usable.empty:
             raise DataError(f"none of {len(studies)} studies has an image on disk; check the folder")

@@ -97,8 +97,7 @@ def sweep(
         raise ConfigError("--grid: other rewards are other scores; add --set training.monitor=val_clinical_f1")
     if out.is_dir() and any(out.iterdir()) and not (out / "sweep.json").is_file():
         raise ConfigError(f"{out}: is not empty and holds no sweep; choose another --out")
-    options["split"] = provenance.open_split(options.get("split"))
-    studies, _ = provenance.open_studies(studies)
+    studies, _, options["split"] = provenance.open_studies(studies, options.get("split"))
     atomic_write(out / "sweep.json", "{}\n")
     runs: dict[str, list[Path]] = {}
     for number, (name, each) in enumerate(configs.items(), 1):
