@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.captioner.caption import Caption
-from xray_captioning.captioner.evidence import evidence_maps, methods_of
+from xray_captioning.captioner.evidence import METHODS, evidence_maps
 from xray_captioning.captioner.studies import Study, arranged_studies, with_context
 from xray_captioning.data.encoding import finding_probabilities
 from xray_captioning.data.images import read_image
@@ -48,7 +48,7 @@ def deletion_curves(
     ConfigError, DataError
         There is no such finding or method; the caption does not name the finding; or as :meth:`Captioner.caption`.
     """
-    for name, known, what in ((finding, FINDINGS, "finding"), (method, methods_of(captioner), "method")):
+    for name, known, what in ((finding, FINDINGS, "finding"), (method, METHODS, "method")):
         if name not in known:
             raise ConfigError(f"there is no {what} {name!r}; choose one of {', '.join(known)}")
     image, views = captioner.config.image, None if views is None else [views]
