@@ -120,6 +120,26 @@ def test_commands_read_it_of_options_and_of_tables(run, studies, phantoms, tmp_p
     assert not [one["indication"] for one in told if one["indication"] in written]
 
 
+def test_features_are_captioned_with_the_texts_of_a_table(run, phantoms, tmp_path, capfd):
+    captioner, source = Captioner.load(run), read_studies(phantoms)
+    usable = usable_studies(source, captioner.config)
+    grid = (len(usable), captioner.config.image.views, *captioner.encoder.grid, -1)
+    features = captioner.features(study_images(usable, captioner.config))
+    ids = [f"s{name}" for name in usable["study_id"]]
+    np.savez(tmp_path / "f.npz", ids=ids, regions=features.regions.reshape(grid))
+    asked = ["caption", "--bundle", str(run), "--features", str(tmp_path / "f.npz"), "--show-unfamiliar"]
+    assert main([*asked, "--data", str(phantoms), "--out", str(tmp_path / "told.jsonl")]) == 0
+    assert main([*asked, "--out", str(tmp_path / "untold.jsonl")]) == 0
+    told = contexts(usable, captioner.config)
+    for name, context in (("told", told), ("untold", None)):
+        rows = [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+        expected = captioner.caption_features(features, context=context)
+        assert [row["caption"] for row in rows] == [caption.text for caption in expected]
+        assert [row["study"] for row in rows] == (ids if context is None else list(usable["study_id"]))
+    assert main([*asked, "--images", str(phantoms), "--out", str(tmp_path / "x.jsonl")]) == 2
+    assert "--images says how --data is read" in capfd.readouterr().err
+
+
 def test_commands_refuse_it_without_its_words(run, tiny_run, phantoms, studies, capfd):
     images = studies["images"][0]
     for words, problem in (

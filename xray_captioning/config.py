@@ -7,6 +7,8 @@ way wherever the model is used. ``config.toml`` says what each field means (`xra
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -189,7 +191,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(f"{where}: {problem}")
         return config
 
-    def replace(self, changes: dict[str, Any]) -> Config:
+    def replace(self, changes: Mapping[str, Any]) -> Config:
         """Return a copy with some fields changed.
 
         Parameters
@@ -202,6 +204,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         ConfigError
             A field is unknown, of the wrong type or out of range.
         """
+        if not isinstance(changes, Mapping):
+            raise ConfigError(f"expected fields by name, got {changes!r:.60}; write {{'training.epochs': 3}}")
         values = self.to_dict()
         for dotted, value in changes.items():
             *groups, name = dotted.split(".")
@@ -254,12 +258,12 @@ def read_preset(name: str) -> dict[str, Any]:
     return values
 
 
-def load_preset(name: str) -> Config:
+def load_preset(name: str | os.PathLike[str]) -> Config:
     """Return a recipe, shipped or of one's own; :meth:`Config.replace` changes fields.
 
     Parameters
     ----------
-    name : str
+    name : str or os.PathLike
         One of :func:`presets`, such as ``"chexnet_attention"``, or the path of a file .json or .yaml
         with fields by group, as :meth:`Config.to_dict` returns them; absent ones keep their defaults.
 
@@ -273,7 +277,7 @@ def load_preset(name: str) -> Config:
     >>> load_preset("phantom_attention").replace({"training.epochs": 3}).training.epochs
     3
     """
-    values = read_preset(name)
+    values = read_preset(os.fspath(name))
     values.pop("about", None)
     return Config.from_dict({"name": Path(name).stem, **values}, f"preset {name}")
 

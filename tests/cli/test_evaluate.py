@@ -293,6 +293,11 @@ def test_files_of_one_name_of_a_column_are_told_apart(
     error = capfd.readouterr().err
     assert "two.csv: the system's texts are those of pred; remarks not evaluated (--pred" in error
     assert {"one pred", "two pred"} <= set(rows_of(tmp_path / "out"))
+    runs = f"both={tmp_path / 'one.csv'},{tmp_path / 'two.csv'}"
+    assert run("evaluate", "--data", annotation, "--out", tmp_path / "again", "--systems", runs) == 0
+    error = capfd.readouterr().err
+    for name in ("one", "two"):
+        assert error.count(f"{name}.csv: the system's texts are those of pred; remarks not evaluated (--pred") == 1
 
 
 @pytest.fixture

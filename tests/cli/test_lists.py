@@ -7,6 +7,7 @@ from xray_captioning.cli import COMMANDS, COMPLETE, main
 from xray_captioning.config import fields, load_preset, presets
 from xray_captioning.decoders import DECODERS
 from xray_captioning.files import read_toml
+from xray_captioning.hub.fetch import registry
 
 
 @pytest.mark.parametrize(("command", "names"), [("decoders", DECODERS), ("presets", presets()), ("fields", fields())])
@@ -15,6 +16,19 @@ def test_every_name_has_a_line_that_says_something(command, names, capsys):
     lines = [line.partition(": ") for line in capsys.readouterr().out.splitlines()]
     assert [name.partition("=")[0] for name, _, _ in lines] == list(names)
     assert all(len(text) > 10 and text.endswith(".") for _, _, text in lines)
+
+
+def test_every_published_encoder_has_its_facts(capsys):
+    assert main(["encoders"]) == 0
+    blocks = capsys.readouterr().out.split("\n\n")
+    found = {name: lines for name, *lines in (block.splitlines() for block in blocks if block.strip())}
+    assert list(found)[: len(registry())] == list(registry())
+    for name, one in registry().items():
+        facts = dict(line.strip().split(": ", 1) for line in found[name])
+        assert list(facts) == ["network", "outputs", "pixels", "licence", "from", "verified"]
+        assert facts["pixels"] == f"{one.size} px, resized as {one.resize}, scaled as {one.normalisation}"
+        assert facts["licence"] == one.licence
+        assert all(facts.values())
 
 
 def test_fields_are_listed_as_set_takes_them(capsys):

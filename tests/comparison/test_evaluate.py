@@ -185,12 +185,16 @@ def test_other_systems_are_measured_without_images(studies, split, tmp_path):
     (regions := tmp_path / "captions.regions.json").write_text("{}")  # of other captions
     studies = studies.assign(images=[[] for _ in range(len(studies))])
     texts = {"echo": dict(zip(studies["study_id"], studies["impression"]))}
-    rows = evaluate(studies, texts, tmp_path, split=split)
+    for name in ("panel.png", "panel.svg", "page-scores.png", "page-untruncated.csv", "mine.png"):
+        (tmp_path / name).write_text("of before")
+    rows = evaluate(studies, texts, tmp_path, split=split, report=tmp_path / "page.html", figures=["svg"])
+    assert {path.name for path in tmp_path.glob("*.png")} == {"mine.png"}
+    assert {path.name for path in tmp_path.glob("*.svg")} == {"page-scores.svg"}
+    assert not (tmp_path / "page-untruncated.csv").exists()
     assert rows[0]["BLEU-4"] == pytest.approx(1, abs=1e-6)
     assert rows[0]["clinical_f1"] == 1
     assert [row["system"] for row in rows][:2] == ["echo", "constant"]
     assert "retrieval" not in [row["system"] for row in rows]
-    assert not (tmp_path / "panel.png").exists()
     assert not regions.exists()  # review export would draw them into its sheets
 
 

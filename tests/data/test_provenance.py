@@ -275,7 +275,7 @@ def test_reports_that_are_alike_by_chance_tell_nothing(studies, cache, normal):
 
 
 def test_a_split_is_a_split_or_a_path(studies, cache):
-    with pytest.raises(ConfigError, match="expected a split or the path of its file, got int"):
+    with pytest.raises(DataError, match="expected the path of a folder or file, got int"):
         choose_split(studies, studies, Config(), 3, {}, cache=cache)
 
 
@@ -382,7 +382,7 @@ def test_a_model_knows_what_its_encoder_was_trained_on(studies, split, record, c
 
 
 def test_data_are_read_and_described(phantoms, studies, tmp_path):
-    found, about = open_studies(phantoms)
+    found, about, _ = open_studies(phantoms)
     assert found.equals(studies)
     assert about["source"] == "phantom"
     assert "synthetic phantoms only" in about["notice"]

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from xray_captioning.metrics.clinical import confusion, label_matrix
 
 HOSTILE = '<script>alert(1)</script> "left effusion" & <img src=x onerror=alert(2)> | \x00\x07 ]]>'
 HOSTILE_NAME = '<b>bold</b> "| name'
+ABOUT = {"part": "test", "split": "abc", "protocol": "coco"}
 NAMES = ["summary", "findings", "length and variety", "cases", "contradictions"]
 
 
@@ -179,8 +181,7 @@ def test_cases_are_the_best_the_median_and_the_worst():
 def test_baselines_alone_have_a_page(tmp_path):
     texts = ["clear lungs .", "cardiomegaly ."]
     constant = System("constant", None, texts[:1] * 2, "baseline")
-    about = {"part": "test", "split": "abc", "protocol": "coco"}
-    results = evaluate_systems(["1", "2"], [constant], ReportTexts.unaltered(texts, texts), about)
+    results = evaluate_systems(["1", "2"], [constant], ReportTexts.unaltered(texts, texts), ABOUT)
     write_report(results, tmp_path / "page.html")
     assert "Evaluation of baselines" in (tmp_path / "page.html").read_text("utf-8")
 
@@ -188,8 +189,7 @@ def test_baselines_alone_have_a_page(tmp_path):
 def test_a_study_without_words_can_be_drawn(tmp_path):
     empty = ["", ""]
     systems = [System("x", None, empty), System("constant", None, empty, "baseline")]
-    about = {"part": "test", "split": "abc", "protocol": "coco"}
-    results = evaluate_systems(["1", "2"], systems, ReportTexts.unaltered(empty, empty), about)
+    results = evaluate_systems(["1", "2"], systems, ReportTexts.unaltered(empty, empty), ABOUT)
     assert np.isfinite([row["BLEU-1"] for row in results.rows]).all()
     write_report(results, Path(tmp_path / "page.html"))
 
@@ -204,9 +204,8 @@ def six(tmp_path_factory):
         System("best", None, references),
         System("constant", None, ["no acute disease ."] * 12, "baseline"),
     ]
-    about = {"part": "test", "split": "abc", "protocol": "coco"}
     ids = [str(number) for number in range(12)]
-    results = evaluate_systems(ids, systems, ReportTexts.unaltered(references, references), about)
+    results = evaluate_systems(ids, systems, ReportTexts.unaltered(references, references), ABOUT)
     path = tmp_path_factory.mktemp("six") / "page.html"
     write_report(results, path)
     return path
@@ -304,32 +303,66 @@ def test_latex_sees_no_command_in_a_text(text, written):
     assert balanced(written)
 
 
-def test_the_table_of_a_paper_is_latex(folder, tmp_path):
-    table = (folder / "page.tex").read_text("utf-8")
-    assert balanced(table)
-    assert table.count(r"\toprule") == table.count(r"\bottomrule") == 2
-    for body in re.findall(r"\\midrule\n(.*?)\n\\(?:bottomrule|midrule)", table, re.DOTALL):
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Return the page of systems of long names and several runs, whose scores have as many digits as there can be."""
+    references = ["left pleural effusion .", "cardiomegaly .", "no acute disease .", "hiatal hernia and edema ."] * 10
+    turned = [*references[7:], *references[:7]]
+    half = [*references[:15], *turned[15:]]
+    names = ["chexnetattentiontransformer-of-everything", "global_attention_v2", "r2gen", "vit_gpt2", "fifth"]
+    systems = [System(name, "beam-3", half, "system", [references, turned]) for name in names]
+    systems += [System(name, None, turned, "baseline") for name in ("constant", "retrieval of global_attention_v2")]
+    results = evaluate_systems([str(n) for n in range(40)], systems, ReportTexts(*[references] * 5), ABOUT)
+    path = tmp_path_factory.mktemp("wide") / "page.html"
+    write_report(results, path)
+    return path
+
+
+@pytest.mark.parametrize("page", ["folder", "six", "wide"])
+def test_tables_of_a_paper_are_latex_that_fits_an_article(page, request, tmp_path):
+    given = request.getfixturevalue(page)
+    table = (given / "page.html" if page == "folder" else given).with_suffix(".tex")
+    content = table.read_text("utf-8")
+    assert balanced(content)
+    assert content.count(r"\toprule") == content.count(r"\bottomrule") == 4  # two of scores, differences, findings
+    for body in re.findall(r"\\midrule\n(.*?)\n\\(?:bottomrule|midrule)", content, re.DOTALL):
         rows = [row for row in body.split(r"\\\addlinespace[2pt]") if row.strip()]
         assert len({len(re.findall(r"(?<!\\)&", row)) for row in rows}) == 1  # as many cells in each row
-    assert tex(HOSTILE_NAME) in table
-    assert r"\textbf{Alarm:}" in table
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not there to compile it")
     document = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{page}\end{document}"
-    shutil.copy(folder / "page.tex", tmp_path)
+    shutil.copy(table, tmp_path)
     (tmp_path / "paper.tex").write_text(document)
     line = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-draftmode", "paper.tex"]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, errors="replace")
     assert done.returncode == 0, done.stdout[-2000:]
+    assert not re.findall(r"Overfull.*", done.stdout)
+
+
+def test_latex_tells_names_alarms_and_every_finding_of_the_systems_drawn(folder, wide):
+    table = (folder / "page.tex").read_text("utf-8")
+    assert tex(HOSTILE_NAME) in table
+    assert r"\textbf{Alarm:}" in table
+    caption, rows = wide.with_suffix(".tex").read_text("utf-8").rsplit(r"\toprule", 1)
+    assert r"D: vit\_\allowbreak{}gpt2 beam-3; K: constant." in caption
+    assert "Without fifth beam-3." in caption
+    with open(wide.with_name("page-findings.csv"), newline="", encoding="utf-8") as file:
+        found = [row for row in csv.DictReader(file) if row["system"] == "constant" and float(row["support"])]
+    assert len(found) >= 5
+    for row in found:
+        (line,) = [line for line in rows.splitlines() if line.startswith(f"{row['finding']} &")]
+        cells = line.split(" & ")
+        assert cells[1] == row["support"]
+        expected = [f"{float(row[name]):.3f}".removeprefix("0") for name in ("f1", "precision", "recall")]
+        assert re.findall(r"[\d.]+", cells[-1].partition(r"\\\addlinespace")[0].replace("[-3pt]", "")) == expected
 
 
 def of_systems(**texts):
     """Return the results of systems on 40 studies, without a baseline."""
     references = ["left pleural effusion .", "cardiomegaly .", "no acute disease .", "edema ."] * 10
     systems = [System(name, None, said(references)) for name, said in texts.items()]
-    about = {"part": "test", "split": "abc", "protocol": "coco"}
     ids = [str(number) for number in range(len(references))]
-    return evaluate_systems(ids, systems, ReportTexts.unaltered(references, references), about)
+    return evaluate_systems(ids, systems, ReportTexts.unaltered(references, references), ABOUT)
 
 
 def test_bold_is_what_is_better_than_all_others_and_nothing_that_is_not_clear():
@@ -351,9 +384,10 @@ def test_bold_in_the_table_is_that_and_no_more(tmp_path):
         wrong=lambda references: ["scoliosis of the spine ."] * 40,
     )
     write_report(results, tmp_path / "page.html")
-    first, *_ = (tmp_path / "page.tex").read_text("utf-8").split(r"\end{table*}")
-    cells = first.split(r"\midrule", 1)[1].split(r"\\\addlinespace[2pt]")
-    bold = {row.split("&")[0].strip(): row.count(r"\textbf") for row in cells}
+    bold = Counter()
+    for table in (tmp_path / "page.tex").read_text("utf-8").split(r"\end{table*}")[:2]:
+        rows = table.split(r"\midrule", 1)[1].split(r"\\\addlinespace[2pt]")
+        bold.update({row.split("&")[0].strip(): row.count(r"\textbf") for row in rows})
     assert bold[r"\raggedright wrong"] == 0
     assert sum(bold.values()) == len(outstanding(results, results.systems[0])) > 0
 

@@ -20,7 +20,16 @@ from xray_captioning.cli import main
 from xray_captioning.data.images import read_image
 from xray_captioning.errors import ConfigError, DataError, ImageError
 from xray_captioning.plots import data_uri
-from xray_captioning.review.study import CRITERIA, FORMULA, Key, export_study, guarded, read_answers, unguarded
+from xray_captioning.review.study import (
+    CRITERIA,
+    FORMULA,
+    Key,
+    export_study,
+    guarded,
+    read_answers,
+    read_boxes,
+    unguarded,
+)
 from xray_captioning.review.summary import format_summary, mean_interval, sign_test, summarise, weighted_kappa
 
 SYSTEMS = ("alphabot greedy", "betabot")
@@ -237,6 +246,12 @@ def test_boxes_are_shown_where_both_systems_have_them(captions: Path, tmp_path: 
         own = [(SYSTEMS[0], "study3") == (system, case.study) for system in case.texts]
         assert shown["regions"] == [[[1, "Edema", [0, 0.5, 0.5, 1]]] * is_own for is_own in own]
     assert not re.search("side.png|attention|study[0-9]", (tmp_path / "both/reader-1/sheet.html").read_text("utf-8"))
+    beside.write_text(json.dumps({SYSTEMS[0]: {"s03": [lung, other]}, SYSTEMS[1]: {}}), "utf-8")  # as captions may be
+    views = {name.removeprefix("study"): found for name, found in views.items()}
+    boxes = read_boxes(captions, SYSTEMS, views)
+    assert {key: found for key, found in boxes.items() if found} == {
+        (SYSTEMS[0], "3"): [[1, "Edema", (0, 0.5, 0.5, 1)]]
+    }
     beside.write_text(json.dumps({SYSTEMS[0]: {"study3": [lung]}}), "utf-8")
     export_study(captions, SYSTEMS, tmp_path / "one", views, readers=1)
     cases = page_values(tmp_path / "one" / "reader-1" / "sheet.html")["cases"]

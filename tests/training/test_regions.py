@@ -12,7 +12,7 @@ from tests.training.test_sides import check_added_loss
 from xray_captioning.backend import keras, ops
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.encoders import Encoder
-from xray_captioning.errors import DataError
+from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.training import encoder as training
 from xray_captioning.training.encoder import FindingsInTraining, train_encoder
 from xray_captioning.training.losses import evidence_outside
@@ -83,5 +83,13 @@ def test_a_run_learns_outlines_and_leaves_an_encoder_as_any(outlined, tiny_confi
     config = tiny_config.replace({"encoder_training.region_weight": 1, "encoder_training.epochs": 1})
     studies = outlined("Cardiomegaly", "Pleural Effusion")
     trained, _ = train_encoder(studies, config, tmp_path / "run", "random", cache=tmp_path / "cache")
+    train_encoder(studies, config, tmp_path / "run", "random", cache=tmp_path / "cache", resume=True)
+    file = tmp_path / "altered.json"
+    file.write_text(
+        Path(studies.attrs["regions.json"]).read_text("utf-8").replace("Pleural Effusion", "Edema"), "utf-8"
+    )
+    studies.attrs["regions.json"] = str(file)
+    with pytest.raises(ConfigError, match="was started with other outlines; resume with the same data"):
+        train_encoder(studies, config, tmp_path / "run", "random", cache=tmp_path / "cache", resume=True)
     again, plain = Encoder.load(tmp_path / "run"), Encoder("phantom_cnn", 64, findings=trained.findings)
     assert [w.shape for w in again.weights] == [w.shape for w in plain.weights]

@@ -20,7 +20,7 @@ def test_what_python_callers_give_by_mistake_is_named(fit, phantoms, tiny_config
             fit(studies, config, out)
     for given in ({}, None, ["a.png"]):
         kind = type(given).__name__
-        with pytest.raises(DataError, match=f"expected studies, got {kind}; give a path, or"):
+        with pytest.raises(DataError, match=f"expected studies, got {kind} without study_id, .*; give the table"):
             fit(given, tiny_config, out)
     with pytest.raises(ConfigError, match="expected the folder or the name of a bundle, got int"):
         train(studies, tiny_config, out, 3)

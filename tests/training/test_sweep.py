@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 def test_the_values_of_a_grid_are_read():
-    given = ["model.pool=1,2", "model.decoder=gru,lstm", "training.learning_rate=1e-4..1e-2"]
+    lists = '["indication","prior"],["indication"],[]'
+    given = [f"text.context={lists}", "model.pool=1,2", "model.decoder=gru,lstm", "training.learning_rate=1e-4..1e-2"]
     assert parse_space([*given, "model.units=8..32", "model.tied_embeddings=true,false"]) == {
+        "text.context": [["indication", "prior"], ["indication"], []],
         "model.pool": [1, 2],
         "model.decoder": ["gru", "lstm"],
         "training.learning_rate": Range(1e-4, 1e-2),
@@ -62,6 +65,10 @@ def test_random_settings_are_those_of_the_seed_and_each_is_tried_once():
     for setting in drawn:
         Config().replace(setting)
     assert len(settings({"model.pool": [1, 2]}, 30, 0)) == 2
+    contexts = [["indication", "prior"], []]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # optuna's, of values that it would not keep
+        assert {len(one["text.context"]) for one in settings({"text.context": contexts}, 30, 0)} == {0, 2}
 
 
 @pytest.fixture
@@ -95,6 +102,7 @@ def stubbed(monkeypatch, tmp_path):
         intervals = {name: {"clinical_f1": [0.4, 0.8], "BLEU-4": None, "CIDEr": None} for name in names.values()}
         (out / "metrics.json").write_text(json.dumps({"rows": rows, "runs": runs, "intervals": intervals}))
 
+    monkeypatch.setattr(module.provenance, "open_studies", lambda studies, split: (studies, {}, split))
     monkeypatch.setattr(module, "train", train)
     monkeypatch.setattr(module, "evaluate", evaluate)
     return trained

@@ -57,7 +57,8 @@ def caption_to_file(
         check_fits(given, captioner.config, captioner.encoder, captioner.about)
         given.check(study.name for study in studies)
     run = {"version": __version__, "bundle": bundle, "beam size": beam_size, "--show-unfamiliar": show_unfamiliar}
-    run["set of studies or images"] = given.digest() if given else _digest(studies)
+    texts = f" {_digest(studies)}" if any(study.context for study in studies) else ""
+    run["set of studies or images"] = f"{given.digest()}{texts}" if given else _digest(studies)
     out.parent.mkdir(parents=True, exist_ok=True)
     with table.open_journal(table.part_of(out), resume) as file:
         done = table.begin(file, run, [table.printable(study.name) for study in studies], SIZE)

@@ -27,7 +27,7 @@ from xray_captioning.data.features import Features, one_ahead
 from xray_captioning.data.images import Image
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.splits import Split
-from xray_captioning.errors import ConfigError
+from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.hub import repositories
 from xray_captioning.search import Rules, SearchResult
 from xray_captioning.text.cleaning import prettify
@@ -314,8 +314,10 @@ class Captioner:
         context: Told = None,
     ) -> list[Caption]:
         """As :meth:`caption_features`, but who calls warns, and may know the `total` of studies in all calls."""
+        if not (isinstance(features, tuple) and len(features) == 2):
+            raise DataError(f"expected regions and mask, got {type(features).__name__}; give what `features` returns")
         write, most = self._writer(beam_size, sampling, total), BATCH_SIZES[-1]
-        starts = range(0, len(features.mask), most)
+        starts = range(0, len(features[1]), most)
         parts = (Features(*(array[i : i + most] for array in features)) for i in starts)
         return list(chain.from_iterable(write(parts, context)))
 

@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.captioner.caption import Caption
-from xray_captioning.captioner.evidence import evidence_maps
+from xray_captioning.captioner.evidence import METHODS, evidence_maps
 from xray_captioning.captioner.studies import Study, arranged_studies, with_context
 from xray_captioning.data.encoding import finding_probabilities
 from xray_captioning.data.images import read_image
 from xray_captioning.data.resizing import opencv
-from xray_captioning.errors import DataError
+from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics.mentions import NamedFinding, named_findings
 
 
@@ -44,9 +45,12 @@ def deletion_curves(
 
     Raises
     ------
-    DataError
-        The caption does not name the finding; or as :meth:`Captioner.caption`.
+    ConfigError, DataError
+        There is no such finding or method; the caption does not name the finding; or as :meth:`Captioner.caption`.
     """
+    for name, known, what in ((finding, FINDINGS, "finding"), (method, METHODS, "method")):
+        if name not in known:
+            raise ConfigError(f"there is no {what} {name!r}; choose one of {', '.join(known)}")
     image, views = captioner.config.image, None if views is None else [views]
     placed = next(arranged_studies([study], image.views, views))
     pixels = [None if one is None else read_image(one, image.size, image.resize) for one in placed]

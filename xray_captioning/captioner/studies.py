@@ -23,6 +23,8 @@ Told = Iterable[Context | str | None] | None  # what a model may read beside the
 
 def arranged_studies(studies: Studies, count: int, views: Views = None) -> Iterator[Study]:
     """Yield the images of studies, as `Captioner.caption` takes them, in their views' places."""
+    if _is_image(studies) or hasattr(studies, "columns") or not isinstance(studies, Iterable):
+        raise DataError(f"expected lists of images, got {type(studies).__name__}; write [[image]] or table['images']")
     for number, (study, names) in enumerate(_with_views(studies, views)):
         _check_study(number, study, names, count)
         try:
@@ -84,7 +86,8 @@ def _with_views(studies: Studies, views: Views) -> Iterator[tuple[Study, Sequenc
 def _check_study(number: int, study: Study, names: Sequence[str] | None, most: int) -> None:
     whole = _is_image(study) or not isinstance(study, Sequence)
     if whole or all(image is None for image in study):
-        raise DataError(f"study {number}: expected a list of one to {most} images, got {study!r:.99}")
+        what = f"study {number}: expected a list of one to {most} images, got {study!r:.99}"
+        raise DataError(f"{what}; put it in brackets")
     for image in study:
         if not (image is None or _is_image(image)):
             advice = "give its path, the bytes of its file, an image of Pillow, or pixels as a NumPy array"
@@ -99,4 +102,5 @@ def _check_study(number: int, study: Study, names: Sequence[str] | None, most: i
 
 
 def _is_image(given: object) -> bool:
-    return isinstance(given, (str, bytes, os.PathLike, np.ndarray)) or is_pillow(given)
+    pixels = isinstance(given, np.ndarray) and given.dtype != object
+    return pixels or isinstance(given, (str, bytes, os.PathLike)) or is_pillow(given)

@@ -57,8 +57,8 @@ def caption(named: tuple[str, ...], source: options.Source, bundle: str, out: An
         raise ConfigError("--engine ray captions images into a file: give --out, and no --features")
     file = staged(out, resume)
     if features is not None:
-        more = bool(named or source.data or reported or told)
-        count, errors = _caption_features(features, bundle, file, resume, more, **asked)
+        more = bool(named or reported or told)
+        count, errors = _caption_features(features, source, bundle, file, resume, more, **asked)
     else:
         _check_options(named, source, file, resume, findings, bool(reported))
         shown = _named_views(views, source)
@@ -79,20 +79,27 @@ def caption(named: tuple[str, ...], source: options.Source, bundle: str, out: An
 
 
 def _caption_features(
-    path: Any, bundle: str, out: Path | None, resume: bool, more: bool, **asked: Any
+    path: Any, source: options.Source, bundle: str, out: Path | None, resume: bool, more: bool, **asked: Any
 ) -> tuple[int, int]:
+    source.check()
     if out is None or more:
-        raise ConfigError("--features are captioned into a file: give --out, and no images, texts or reports")
+        raise ConfigError("--features are captioned into a file: give --out, no images or reports, texts with --data")
     import pandas as pd
 
+    from xray_captioning.data.targets import contexts, with_priors
     from xray_captioning.evaluation.matching import features_of
 
     if not (resume and is_whole(out)):
         check_out(out, resume)
     model, opened = read_named_bundle(bundle, False, images=False), open_features(path)
-    given = features_of(opened, pd.DataFrame({"study_id": opened.ids, "images": [[]] * len(opened.ids)}))
-    here = options.Engine("local", None, None)
-    return _write_file(model, [Study(name, []) for name in opened.ids], out, resume, here, given=given, **asked)
+    table: Any = pd.DataFrame({"study_id": opened.ids, "images": [[]] * len(opened.ids)})
+    if source.data:
+        table = with_priors(source._replace(need_images=False).read(), model.config)
+    given: Any = features_of(opened, table)
+    table = given.there(table) if source.data else table
+    told = contexts(table, model.config) or [{}] * len(table)
+    studies = [Study(name, [], None, own) for name, own in zip(table["study_id"], told)]
+    return _write_file(model, studies, out, resume, options.Engine("local", None, None), given=given, **asked)
 
 
 def _check_options(

@@ -10,7 +10,7 @@ import warnings
 from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
@@ -79,11 +79,7 @@ def prepare(source: options.Source, out: Path | None, read_images: bool, engine:
         summary["columns"], summary["columns_not_used"] = found
     bad = _unreadable(studies, engine) if read_images else []
     summary |= {"images_unreadable": len(bad)} if read_images else {}
-    click.echo(format_summary(summary))
-    sizes = ", ".join(f"{len(ids)} {name}" for name, ids in split.parts.items())
-    own = f"made here, by {'patient' if summary['patients_named'] else 'study'}"
-    origin = "as the source names them" if summary["split"] else own
-    click.echo(f"split: {sizes}, {origin} (SHA-256 {split.digest[:16]})")
+    click.echo(format_summary(summary | {"parts": split.parts, "digest": split.digest}))
     for sentence in summary_warnings(summary, _images_below(source)):
         warnings.warn(sentence, stacklevel=1)
     if out is not None:
@@ -129,15 +125,16 @@ def fetch(name: str | None, out: Path, only_list: bool, registry: Path | None) -
     checked and not downloaded again; an interrupted download is continued where it stopped.
     """
     from xray_captioning.hub import fetch as published
+    from xray_captioning.plots.images import render
 
     entries = published.read_registry(registry)
     if only_list:
-        click.echo("\n\n".join(_describe(name, entry) for name, entry in entries.items()))
+        click.echo(render("cli/fetched.jinja", entries=entries), nl=False)
         return
     if name not in entries:
         found = f"{name!r} is none" if name else "no name is given"
         raise ConfigError(f"{found} of what can be fetched; choose one of {', '.join(entries)}")
-    click.echo(_describe(name, entries[name]))
+    click.echo(render("cli/fetched.jinja", entries={name: entries[name]}), nl=False)
     for path in published.fetch(entries[name], out):
         click.echo(f"{path} is there")
 
@@ -175,18 +172,6 @@ def pull(address: str, out: Path | None) -> None:
         with files.new_folder(out) as aside:
             bundles.copy_files(folder, aside)
     click.echo(f"{bundles.identity(folder)} is in {out or folder}")
-
-
-def _describe(name: str, entry: Any) -> str:
-    """Say what an `Entry` is and on what terms, before anything is downloaded."""
-    terms = f"  licence: {entry.licence}\n  used by: {entry.used}\n  from: {entry.page}"
-    lines = [f"{name}: {entry.what}", terms]
-    for file in entry.files:
-        size = f"{file.size:,} bytes" if file.size else "size not known"
-        known = file.git_blob and f"git blob {file.git_blob}"
-        known = known or (file.sha256 and f"SHA-256 {file.sha256}") or "no id known, so not checked"
-        lines += [f"  {file.name}: {size}, {known}", *(f"    {url}" for url in file.urls)]
-    return "\n".join(lines)
 
 
 @click.command()
@@ -235,11 +220,10 @@ def encoders() -> None:
     Each is an --encoder of `encode` and a model.encoder of `train`, unless it says otherwise.
     """
     from xray_captioning.hub.fetch import registry
+    from xray_captioning.plots.images import render
 
-    for name, one in registry().items():
-        click.echo("\n  ".join([name, *one.lines()]) + "\n")
-    for name in model_names({}, "encoder"):
-        click.echo(f"{name}\n  of the package {' '.join(origin_of('encoder', name).values())}\n")
+    own = {name: origin_of("encoder", name) for name in model_names({}, "encoder")}
+    click.echo(render("cli/encoders.jinja", registry=registry(), own=own), nl=False)
 
 
 @click.command()

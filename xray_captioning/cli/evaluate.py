@@ -9,7 +9,7 @@ import click
 from xray_captioning.cli import options
 from xray_captioning.config import parse_assignment
 from xray_captioning.data.studies import with_images
-from xray_captioning.evaluation.table import SHOWN, format_table
+from xray_captioning.evaluation.table import LEFT_OUT, SHOWN, format_table
 from xray_captioning.files import atomic_write, read_toml
 
 TEXTS = read_toml(__file__, "texts.toml")
@@ -30,16 +30,17 @@ def evaluate(source: options.Source, out: Path, bundles: tuple[str, ...], engine
     system whose captions go as well with other studies, or that is not clearly better than a fixed
     report. p_shuffled is the p value of the permutation test behind it.
     """
+    from xray_captioning.comparison.evaluate import check_names, read_systems
     from xray_captioning.comparison.evaluate import evaluate as compare
-    from xray_captioning.comparison.evaluate import read_systems
 
     files, prediction, assignments, beams = map(given.pop, ("files", "prediction", "assignments", "beams"))
     protocol, report, given["seed"] = given["protocol"], given["report"], given["seed"] or 0
+    check_names(changes := dict(map(parse_assignment, assignments)), given["metrics"])
     named = bundles if bundles or files or protocol else [options.DEFAULT]
     read = read_systems(named, files, prediction)
     bundled = any(isinstance(one[0] if isinstance(one, list) else one, Path) for one in read.values())
     images = given["features"] is None and (bundled or not source.is_large())
-    given |= {"changes": dict(map(parse_assignment, assignments)), "beams": tuple(dict.fromkeys(beams)) or (1, 3)}
+    given |= {"changes": changes, "beams": tuple(dict.fromkeys(beams)) or (1, 3)}
     load = source._replace(need_images=images).load  # not its table, which would be kept until the end
     with engine.spread() as workers:
         written = compare(load, read, out, workers=workers, **given)
@@ -52,26 +53,13 @@ def _show(found: dict[str, Any], written: list[dict[str, Any]]) -> None:
     from xray_captioning.evaluation.claims import beaten
     from xray_captioning.evaluation.report import SAID
     from xray_captioning.metrics import further
+    from xray_captioning.plots.images import environment
 
-    names, rows = (*SHOWN, *(["left_out"] if "left_out" in found else [])), merged_rows(written)
-    if "note" in found:
-        click.echo(f"{found['note']}\n")
-    click.echo(f"findings by convention {found['convention']}\n{format_table(rows, names)}")
-    said = "what is said of findings; support is patients, the last four are shares of captions"
-    click.echo(f"\n{said}\n{format_table(rows, ('system', 'search', *SAID))}")
-    if asked := further.present(rows[0]):
-        click.echo(f"\n{TEXTS['metrics']}\n{format_table(rows, ('system', 'search', *asked))}")
-    for name, rows in found.get("pointing_game", {}).items():
-        if together := [row for row in rows if row["finding"] == "all"]:
-            click.echo(f"\n{TEXTS['pointing'][name]}\n{format_table(together)}")
-    if spread := found.get("spread"):
-        click.echo(f"\n{TEXTS['spread']}")
-        click.echo(format_table([{"system": name, **own} for name, own in spread.items()], ("system", *SHOWN[2:11])))
-    for better in found["beats_every_baseline"]:
-        click.echo(beaten(better))
-    if "rows_untruncated" in found:
-        click.echo("\nthe same systems against references without truncation")
-        click.echo(format_table(merged_rows(found["rows_untruncated"]), names))
+    shown: dict[str, Any] = {"layout": format_table, "merge": merged_rows, "written": written, "said": list(SAID)}
+    shown |= {"columns": [*SHOWN, *([LEFT_OUT] if LEFT_OUT in found else [])], "further": further.present(written[0])}
+    shown |= {"spreads": [{"system": name, **own} for name, own in found["spread"].items()]}
+    shown |= {"beaten": map(beaten, found["beats_every_baseline"]), "whole": found.get("rows_untruncated", [])}
+    click.echo(environment().get_template("cli/evaluation.jinja").render(found, **shown), nl=False)
 
 
 @click.command()

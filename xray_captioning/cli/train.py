@@ -10,7 +10,8 @@ from xray_captioning.bundles import bundle as bundles
 from xray_captioning.bundles.bundle import FEATURES, find_bundle, named, read_bundle, read_config
 from xray_captioning.cli import options
 from xray_captioning.config import Config, presets
-from xray_captioning.data.provenance import TrainedOn, check_unseen, choose_split, describe_data, record_training
+from xray_captioning.data import provenance
+from xray_captioning.data.provenance import TrainedOn, check_unseen, describe_data
 from xray_captioning.data.splits import Split
 from xray_captioning.data.studies import Studies
 from xray_captioning.errors import ConfigError
@@ -32,16 +33,14 @@ preset = click.option("--preset", default="chexnet_attention", show_default=True
 @options.seed
 def train_encoder(source: options.Source, out: Path, preset: str, **run: Any) -> None:
     """Teach an encoder to classify findings; the best epoch becomes a bundle in --out."""
-    from xray_captioning.encoders.saved import is_network
     from xray_captioning.metrics.classification import format_intervals
     from xray_captioning.training.encoder import train_encoder as fit
 
     weights, (assignments, seed, encoder) = run["weights"], map(run.pop, ("assignments", "seed", "encoder"))
     about = named(run.pop("name")) | describe_data(source.data)
     config = options.make_config(preset, assignments, seed, "encoder_training", encoder, weights)
-    bundle = weights if weights is not None and not is_network(weights) else None
-    _check(out, config, run["resume"], bundle, "encoder_training")
-    _, rows = fit(source.load(), config, out, about=about, **run)
+    _check(out, config, run["resume"], "encoder_training")
+    _, rows = fit(source.load, config, out, about=about, **run)
     click.echo(table.format_table(format_intervals(rows)) if rows else UNTESTED)
     click.echo(f"encoder in {out}")
 
@@ -53,22 +52,24 @@ def train_encoder(source: options.Source, out: Path, preset: str, **run: Any) ->
 @options.seed
 def train(source: options.Source, out: Path, preset: str, start_from: str | None, **run: Any) -> None:
     """Teach a decoder to write captions; the best epoch becomes a bundle in --out."""
-    from xray_captioning.data.targets import usable_studies
-
     own, config = named(run.pop("name")), _configured(_recipe(preset, start_from), run)
-    _check(out, config, run["resume"], run.get("encoder"))
-    studies = source._replace(need_images=run["features"] is None).load()
-    run["features"] = given = matching.features_of(run["features"], studies)
-    usable, what = usable_studies(studies, config, given), "features" if given else "images"
-    click.echo(f"{len(usable)} of {len(studies)} studies have {what} and a text")
-
+    _check(out, config, run["resume"])
+    from xray_captioning.data.targets import usable_studies
     from xray_captioning.evaluation.baselines import merged_rows
     from xray_captioning.training.captions import train as fit
 
     trained = "trained on findings" if run.get("encoder") else "not trained on findings"
     trained = f"with decoder and words from {Path(start_from).resolve().name}" if start_from else trained
-    about = {**own, **describe_data(source.data), **({} if given else {"encoder": trained})}
-    captioner = fit(studies, config, out, about=about, start_from=start_from, **run)
+    images = run["features"] is None
+
+    def load() -> Studies:
+        studies = source._replace(need_images=images).load()
+        usable = usable_studies(studies, config, matching.features_of(run["features"], studies))
+        click.echo(f"{len(usable)} of {len(studies)} studies have {'images' if images else 'features'} and a text")
+        return studies
+
+    about = {**own, **describe_data(source.data), **({"encoder": trained} if images else {})}
+    captioner = fit(load, config, out, about=about, start_from=start_from, **run)
     rows = merged_rows(captioner.about.get("rows") or [])
     click.echo(table.format_table(rows) if rows else f"{UNTESTED} (evaluate --part val takes another)")
     asked = "--features FILE" if captioner.config.model.encoder == FEATURES else "IMAGE"
@@ -90,8 +91,8 @@ def sweep(source: options.Source, out: Path, preset: str, grid: tuple[str, ...],
 
     config = _configured(preset, run)
     chosen = training.settings(training.parse_space(grid), run.pop("trials"), config.training.seed)
-    studies = source._replace(need_images=run["features"] is None).load()
-    rows = training.sweep(studies, config, out, chosen, seeds, about=describe_data(source.data), **run)
+    load = source._replace(need_images=run["features"] is None).load
+    rows = training.sweep(load, config, out, chosen, seeds, about=describe_data(source.data), **run)
     click.echo(table.format_table(training.shown(rows, config.training.watched)))
     click.echo(f"table in {out / training.TABLE}; a run folder for each setting and seed beside it")
 
@@ -102,8 +103,7 @@ def _is_network(encoder: str | None, weights: str | None) -> bool:
 
     if encoder is None or find_bundle(encoder).is_dir():
         return False
-    known = "/" not in encoder or registered_name(encoder) in registry()
-    return known or bool(weights and Path(weights).is_dir())
+    return "/" not in encoder or registered_name(encoder) in registry() or bool(weights and Path(weights).is_dir())
 
 
 def _configured(preset: str | Config, run: dict[str, Any]) -> Config:
@@ -119,15 +119,13 @@ def _recipe(preset: str, bundle: str | None) -> str | Config:
     return own if own and usual else preset
 
 
-def _check(out: Path, config: Config, resume: bool, bundle: str | None, group: str = "training") -> None:
+def _check(out: Path, config: Config, resume: bool, group: str = "training") -> None:
     """Refuse what is wrong with the command line before any study is read."""
     from xray_captioning.training.run_folder import check_folder
 
     check_folder(out, config, resume, group)
     if resume and not (out.is_dir() and any(out.iterdir())):
         click.echo(f"note: {out} holds nothing to resume; starting a new run")
-    if bundle is not None:
-        read_bundle(find_bundle(bundle), "encoder")
 
 
 @click.command("import-legacy")
@@ -177,13 +175,13 @@ def calibrate(source: options.Source, bundle: str, part: str, fit: Any, check: A
     beams, allow_worse, features, split, seed = map(more.pop, ("beams", "allow_worse", "features", "split", "seed"))
     if plot is not None:
         check_format(plot, "--plot")
-    folder = find_bundle(bundle)
+    read_bundle(folder := find_bundle(bundle), "captioner", images=features is None)
     if not Path(bundle).exists():
         raise ConfigError(f"--bundle {bundle}: is the shipped one or a hub's, which stay; give the folder of a copy")
     if features is not None and (fit or check):
         raise ConfigError("--features are of the studies of --data; leave out --fit and --check")
-    read_bundle(folder, "captioner", images=features is None)
     source, *others = source.beside(fit, check)
+    split = provenance.open_split(split)
     studies = source._replace(need_images=features is None).load()
     given = matching.features_of(features, studies)
     parts, further, measured = _read(folder, studies, split, part, others, given)
@@ -215,7 +213,7 @@ def calibrate(source: options.Source, bundle: str, part: str, fit: Any, check: A
 
 
 def _read(
-    folder: Path, studies: Studies, split: Path | None, part: str, others: list[options.Source], given: Any
+    folder: Path, studies: Studies, split: Split | None, part: str, others: list[options.Source], given: Any
 ) -> tuple[Split, Studies | None, Studies]:
     """Return the split, other studies to fit on, if any, and those to measure on: all unseen."""
     from xray_captioning.data.targets import usable_studies
@@ -223,10 +221,10 @@ def _read(
 
     (fit, check), config, further = others, read_config(folder, "captioner"), None
     models = {str(folder): TrainedOn.load(folder)}
-    parts = choose_split(studies, studies, config, split, models, part)
+    parts = provenance.choose_split(studies, studies, config, split, models, part)
     if fit.data:
         further = _unseen(fit, models)
-        models["the calibration"] = record_training(further, Split(tuple(further["study_id"]), (), ()))
+        models["the calibration"] = provenance.record_training(further, Split(tuple(further["study_id"]), (), ()))
     if check.data:
         return parts, further, usable_studies(_unseen(check, models), config)
     other = "test" if part == "val" else "val"  # it is measured on
@@ -242,14 +240,12 @@ def _unseen(source: options.Source, models: Mapping[str, TrainedOn | None]) -> S
 
 def _report(values: Any, curves: Mapping[str, Any], fitted: Any, plot: Path | None) -> None:
     from xray_captioning.plots.charts import reliability_diagram, save
+    from xray_captioning.plots.images import environment
 
     if plot is not None:
         first = {name: curve for name, curve in curves.items() if "," not in name}  # those of the first search
         named = {f"{name}: calibration error {one.calibration_error:.3f}": one.bins for name, one in first.items()}
         save(reliability_diagram(named), plot)
-    selective, show = values["selective"], table.format_table
-    click.echo(show([{"": name, **row} for name, row in values["sentences"].items()]))
-    click.echo("\nwrong sentences among those that a threshold shows:\n" + show(selective["shown"]))
-    click.echo("mean over all thresholds {area:.4f}; by chance {chance:.4f}, at best {best:.4f}\n".format(**selective))
-    flagged = f"{values['flagged']:.1%} of {values['studies']} other studies are flagged as strange"
-    click.echo(f"{flagged}; {fitted['expected_flagged']:.1%} of studies like those it was fitted on are expected")
+    sentences = [{"": name, **row} for name, row in values["sentences"].items()]
+    shown = {"layout": table.format_table, "sentences": sentences, "values": values, "fitted": fitted}
+    click.echo(environment().get_template("cli/calibration.jinja").render(shown), nl=False)

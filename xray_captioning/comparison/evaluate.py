@@ -121,23 +121,17 @@ def evaluate(
     ConfigError, DataError
         A captioner was trained on this part, or does not write what the references are; a setting is wrong; the part
         is empty; a system lacks a study; a name is taken.
-
-    Examples
-    --------
-    >>> texts = {"900001": "no acute disease .", "900002": "small left effusion ."}
-    >>> systems = {"mine": ["runs/seed-0", "runs/seed-1", "runs/seed-2"], "theirs": texts}
-    >>> rows = xc.evaluate("phantom", systems, "results")  # doctest: +SKIP
     """
     from pandas import factorize
 
     _check_settings(part, protocol, beams, figures, out=out, cache=cache, report=report, regions=regions)
     labeler.convention_of(convention)  # refused before anything is read
-    asked_metrics = further.opened(metrics)
-    studies, _ = provenance.open_studies(studies() if callable(studies) else studies, need_images=features is None)
+    asked_metrics = further.opened(check_names(changes := changes or {}, metrics))
+    studies, _, split = provenance.open_studies(studies, split, features is None)
     given = features_of(features, studies)
     models, texts = _by_kind(systems, prediction, given, workers)
     every, outlines = [run for runs in models.values() for run in runs], read_outlines(studies, regions)
-    config = _configuration(every, changes or {}, protocol, studies)
+    config = _configuration(every, changes, protocol, studies)
     images = any(run.features is None for run in every)
     if given is not None and all(run.features is None for run in every):
         raise ConfigError("features: no system was trained on features; leave them out")
@@ -171,26 +165,30 @@ def evaluate(
         if large and not images:  # the table takes as much memory as all the rest
             del studies, usable, train, test, task, texts, split, asked, shown
         results = evaluate_systems(ids, found, reports, about, patients, quick, seed, asked_metrics)
-        boxes = Path(out) / f"captions{caption_files.REGIONS}"
-        boxes.unlink(missing_ok=True)  # of other captions
+        Path(out, f"captions{caption_files.REGIONS}").unlink(missing_ok=True)  # of other captions
+        charts.save_as(None, Path(out, "panel"), ())
         results.write(Path(out))
         if report is not None and not large:
             write_report(results, report, shown, figures)
     if large:
         warnings.warn(LARGE_NOTE, ResultsWarning, stacklevel=2)
     if images:
-        name, first = next((name, run.captioner) for name, (run, *_) in models.items())
-        note = how_often(about, name) if MEASURE in about else how_often(first.about)
-        drawn = examples(task, found, next(iter(captions.values())), first.offset)
-        named = {system.name: system.column for system in reversed(found)}  # the first search's is kept
-        runs = [(n, run) for n, (run, *more) in models.items() if not more and captions[n][0].regions is not None]
-        where = {named[n]: located(run, test, captions[n]) for n, run in runs}
-        atomic_write(boxes, json.dumps(where, indent=1) + "\n")
-        for kind in figures:
-            charts.save(panels.panel(drawn, f"Attention: {note}."), Path(out) / f"panel.{kind}")
+        _draw(Path(out), figures, task, models, found, captions, about)
     for alarm in results.alarms:
         warnings.warn(alarm.message, claims.CollapseWarning, stacklevel=2)
     return results.rows
+
+
+def _draw(out: Path, figures: Any, task: Task, models: Any, found: Any, captions: Any, about: Row) -> None:
+    """Draw what the first captioner sees, and write where each one of a single run sees what it names."""
+    name, (first, *_) = next(iter(models.items()))
+    note = how_often(about, name) if MEASURE in about else how_often(first.captioner.about)
+    named = {system.name: system.column for system in reversed(found)}  # the first search's is kept
+    runs = [(n, run) for n, (run, *more) in models.items() if not more and captions[n][0].regions is not None]
+    where = {named[n]: located(run, task.test, captions[n]) for n, run in runs}
+    atomic_write(out / f"captions{caption_files.REGIONS}", json.dumps(where, indent=1) + "\n")
+    drawn = examples(task, found, captions[name], first.captioner.offset)
+    charts.save_as(panels.panel(drawn, f"Attention: {note}."), out / "panel", figures)
 
 
 def _published(asked: Any, studies: pd.DataFrame, usable: pd.DataFrame) -> Split:
@@ -228,11 +226,21 @@ def _opened(name: str, run: Any, asked: Sequence[str]) -> Any:
     """Return the texts of a run that is given as a file; any other as it is."""
     if not (isinstance(run, (str, os.PathLike)) and os.path.isfile(run)):
         return run
-    found = caption_files.read_captions(Path(run), asked)
+    found = _read_captions(Path(run), asked)
     if len(found) > 1:
         several = f"{run} holds {len(found)} systems ({', '.join(found)})"
         raise DataError(f"system {name}: {several}; name the column with prediction=")
     return next(iter(found.values()))
+
+
+def _read_captions(file: Path, asked: Sequence[str]) -> dict[str, caption_files.TextColumn]:
+    """Read systems' texts; warn of columns of texts that are not taken for a system's."""
+    found = caption_files.read_captions(file, asked)
+    for name, texts in found.items():
+        if others := ", ".join(texts.left_out):
+            said = f"{file}: the system's texts are those of {name}; {others} not evaluated"
+            warnings.warn(f"{said} (--prediction names other columns)", ResultsWarning, stacklevel=2)
+    return found
 
 
 def measure(
@@ -262,15 +270,12 @@ def read_systems(bundles: Iterable[str | Path], files: Iterable[Path], asked: Se
     """Return bundles and files of captions as `evaluate` takes them, by the names of bundles, files and columns."""
     # ``NAME=RUN,RUN,...`` are several runs of one system, bundles or files of its captions.
     found = [_read_bundle(str(bundle), asked) for bundle in bundles]
-    read = {file: caption_files.read_captions(file, asked) for file in files}
+    read = {file: _read_captions(file, asked) for file in files}
     twice = Counter(name for systems in read.values() for name in systems)
     for file, systems in read.items():
         for name, texts in systems.items():
             both = twice[name] > 1 and result_columns.role(name) != result_columns.SYSTEM
             found.append((f"{file.stem} {name}" if both else name, texts))
-            if others := ", ".join(texts.left_out):
-                said = f"{file}: the system's texts are those of {name}; {others} not evaluated"
-                warnings.warn(f"{said} (--prediction names other columns)", ResultsWarning, stacklevel=2)
     _check_names([name for name, _ in found], [])
     return dict(found)
 
@@ -298,27 +303,31 @@ def _check_settings(part: str, protocol: str | None, beams: Sequence[int], figur
     report = paths["report"]
     if report is not None and Path(report).suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"report {report}: is an HTML page; let its name end in .html")
-    if protocol not in (None, R2GEN):
-        raise ConfigError(f"protocol {protocol!r} is unknown; choose {R2GEN!r}, or leave it out")
-    if part not in PARTS:
-        raise ConfigError(f"part {part!r} is unknown; choose one of {', '.join(PARTS)}")
+    for name, given, known in (("protocol", protocol or R2GEN, [R2GEN]), ("part", part, PARTS)):
+        if given not in known:
+            raise ConfigError(f"{name} {given!r} is unknown; choose one of {', '.join(known)}")
     if isinstance(figures, str) or not set(figures) <= set(charts.FORMATS) or not figures:
         raise ConfigError(f"figures {figures!r}: give a list of {', '.join(charts.FORMATS)}")
     if isinstance(beams, str) or not isinstance(beams, Collection) or not len(beams):
         raise ConfigError(f"beams {beams!r}: no beam size; give one or more, such as beams=[1, 3]")
 
 
+def check_names(changes: Mapping[str, Any], metrics: str | Iterable[str]) -> list[str]:
+    """Refuse fields that `evaluate` does not take, and unknown metrics; return the names of those."""
+    Config().replace(changes)
+    if other := [name for name in changes if name != "fractions" and not name.startswith("text.")]:
+        raise ConfigError(f"{other[0]}: a bundle stays as it is; evaluate takes text.* and fractions")
+    return further.named(metrics)
+
+
 def _configuration(
     models: list[CaptioningSystem], changes: Mapping[str, Any], protocol: str | None, studies: pd.DataFrame
 ) -> Config:
     """Return the configuration whose section and cleaning make the references."""
-    for name in changes:
-        if name != "fractions" and not name.startswith("text."):
-            raise ConfigError(f"{name}: a bundle stays as it is; evaluate takes text.* and fractions")
     config = models[0].config if models else Config()
     if not models and protocol == R2GEN:
         config = config.replace({"text.section": "report"})
-    config = config.replace(dict(changes))
+    config = config.replace(changes)
     if protocol == R2GEN:
         config = config.replace({"text.cleaning": R2GEN})
     chosen = models or "text.section" in changes or config.text.section != "impression"

@@ -25,8 +25,8 @@ from xray_captioning.data.images import read_image
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, check_split, data_digest, group_ids, split_studies, warn_of_split
 from xray_captioning.data.stores import local
-from xray_captioning.data.studies import Studies, with_images
-from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.data.studies import Studies, checked_table, with_images
+from xray_captioning.errors import ConfigError
 from xray_captioning.files import atomic_write, read_json
 from xray_captioning.hub.repositories import is_hub, origins
 
@@ -50,13 +50,17 @@ PHANTOM_NOTICE = "trained on synthetic phantoms only; it knows nothing of real r
 PHANTOM_NOTICE += "the tool at work"
 
 
-def open_studies(studies: Studies | str | Path, need_images: bool = True) -> tuple[Studies, dict[str, Any]]:
-    """Read studies where their path is given, and return them with what `describe_data` says."""
+def open_studies(studies: Any, split: Any = None, need_images: bool = True) -> tuple[Studies, Any, Split | None]:
+    """Return studies given, or read, or what a function returns, with what `describe_data` says, and `open_split`."""
+    split = open_split(split)  # first, because it is read sooner
     if isinstance(studies, (str, os.PathLike)):
-        return read_studies(studies, need_images=need_images), describe_data(studies)
-    if hasattr(studies, "columns"):
-        return studies, {}
-    raise DataError(f"expected studies, got {type(studies).__name__}; give a path, or what read_studies returns")
+        return read_studies(studies, need_images=need_images), describe_data(studies), split
+    return checked_table(studies() if callable(studies) else studies), {}, split
+
+
+def open_split(split: Any) -> Split | None:
+    """Return a split, or what its file holds, None where none is given."""
+    return split if split is None or isinstance(split, Split) else Split.from_json(local(split))
 
 
 def describe_data(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -203,11 +207,8 @@ def choose_split(
 ) -> Split:
     """Return the split to use, on whose `part` the models may be tested."""
     # It is the given one, that of a model trained on these very studies, the published one, or one of the `usable`.
-    if split is not None:
-        if not isinstance(split, (Split, str, os.PathLike)):
-            raise ConfigError(f"expected a split or the path of its file, got {type(split).__name__}")
-        found = split if isinstance(split, Split) else Split.from_json(split)
-        check_split(found, studies)
+    if (asked := open_split(split)) is not None:
+        check_split(found := asked, studies)
     else:
         digest = data_digest(studies) if any(models.values()) else None
         own = (model.split for model in models.values() if model and model.data == digest)

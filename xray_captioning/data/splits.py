@@ -17,7 +17,7 @@ from itertools import accumulate, combinations
 from pathlib import Path
 from typing import Any, Self
 
-from xray_captioning.data.studies import PARTS, Studies, check_unique, patient_or_study, torn
+from xray_captioning.data.studies import PARTS, Studies, check_unique, checked_table, patient_or_study, torn
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write, read_json
 
@@ -91,7 +91,9 @@ def split_studies(
     SplitWarning
         If the published split tears a group or wins over `fractions`, or a part is empty.
     """
-    _check_fractions(fractions or FRACTIONS)
+    checked_table(studies, ("study_id", "split"))
+    given = FRACTIONS if fractions is None else fractions
+    _check_fractions(given)
     if by not in studies.columns:
         raise ConfigError(f"by={by!r} is no column; found: {', '.join(map(str, studies.columns))}")
     check_unique(studies["study_id"])
@@ -102,8 +104,8 @@ def split_studies(
         split = _in_parts(studies, list(studies["split"]))
         _warn_of_published(split, studies, by, fractions)
         return split
-    split = _in_parts(studies, by_hash(group_ids(studies, by), fractions or FRACTIONS))
-    for (name, ids), fraction in zip(split.parts.items(), fractions or FRACTIONS, strict=True):
+    split = _in_parts(studies, by_hash(group_ids(studies, by), given))
+    for (name, ids), fraction in zip(split.parts.items(), given, strict=True):
         if fraction > 0 and not ids:
             advice = "give more studies or a larger fraction"
             warn_of_split(f"no study fell into {name}, whose fraction is {fraction:g}; {advice}")
@@ -159,7 +161,7 @@ def _check_fractions(fractions: Sequence[float]) -> None:
         if len(fractions) == 3 and min(fractions) >= 0 and math.isclose(sum(fractions), 1.0, abs_tol=1e-6):
             return
     given = tuple(fractions) if isinstance(fractions, (list, tuple)) else fractions
-    raise ConfigError(f"fractions {given!r} must be three numbers, none below 0, of sum 1")
+    raise ConfigError(f"fractions {given!r} must be three numbers, none below 0, of sum 1; give (0.8, 0.1, 0.1)")
 
 
 def by_hash(groups: Sequence[str], fractions: Sequence[float]) -> list[str]:

@@ -78,6 +78,8 @@ def local(place: str | os.PathLike[str], known: dict[str, str] | None = None, ta
     # file, too, there is an empty file of each one's name. Without `tables` there are images alone.
     if is_hub(place):
         return pull(str(place), data=True)
+    if not isinstance(place, (str, os.PathLike)):
+        raise DataError(f"expected the path of a folder or file, got {type(place).__name__}; give one path")
     if not is_address(place):
         return Path(place)
     address = str(place).rstrip("/")

@@ -32,6 +32,7 @@ _USUAL = ("train training trn tr", "val valid validate validation dev developmen
 PART_NAMES = {name: part for part, names in zip(PARTS, _USUAL) for name in names.split()}
 SECTIONS = ("indication", "comparison", "findings", "impression")
 TEXTS = ("findings", "impression")  # which a model writes
+NEEDED = ("study_id", "images", "views", *TEXTS, "problems", "patient_id", "split")  # columns of every table
 SEVERAL = 5  # texts that are not alike by chance
 
 
@@ -141,6 +142,14 @@ def check_unique(ids: Iterable[str], origin: str | Path = "studies") -> None:
             raise DataError(f"{origin}: study {study_id!r} occurs {count} times; keep one of them")
 
 
+def checked_table(studies: Any, columns: Sequence[str] = NEEDED) -> Studies:
+    """Return studies; what is no table of them, or lacks a column, is a DataError."""
+    if lacking := [name for name in columns if name not in getattr(studies, "columns", ())]:
+        what = f"expected studies, got {type(studies).__name__} without {', '.join(lacking)}"
+        raise DataError(f"{what}; give the table that read_studies returns, or its path")
+    return studies
+
+
 def with_images(studies: Studies) -> Studies:
     """Keep the images that are on disk, and the studies that have one; rows are numbered anew."""
     there = those_there(chain.from_iterable(studies["images"]))
@@ -191,7 +200,7 @@ def summarise(studies: Studies) -> dict[str, Any]:
 
 
 def format_summary(summary: dict[str, Any]) -> str:
-    """Lay what `summarise` returned, and ``columns`` if known, out as a short table for people."""
+    """Lay what `summarise` returned, and ``columns``, or ``parts`` and ``digest`` of a split, out as a table."""
     return "\n".join(_rendered("summary.jinja", summary))
 
 

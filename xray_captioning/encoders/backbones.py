@@ -140,6 +140,8 @@ def register_encoder(
     ConfigError
         Another encoder has this name, or there is no such pooling.
     """
+    if isinstance(build, keras.Model) or not callable(build) or isinstance(last_block, str):
+        raise ConfigError(f"encoder {name!r}: `build` is a function that makes a network, `last_block` a tuple")
     if pooling not in ("mean", "evidence"):
         raise ConfigError(f"encoder {name!r}: pooling is {pooling!r}; choose mean or evidence")
     row = Backbone(build, pooling, tuple(last_block), normalisation, read, size, resize)

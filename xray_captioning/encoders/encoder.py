@@ -67,6 +67,8 @@ class Encoder(keras.Model):
         self.name_of_backbone, self.size, self.pool = name_of_backbone, size, pool
         self.findings, self.network = tuple(findings), dict(network or {})
         self.pooling = self.row.pooling
+        if isinstance(findings, str):
+            raise ConfigError(f"findings is {findings!r}, one text; give a list of names")
         if weights not in ("random", "imagenet"):
             raise ConfigError(f"weights are {weights!r}; give random or imagenet, or load a bundle: Encoder.load")
         make = _new if weights == "random" else _published

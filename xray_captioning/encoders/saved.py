@@ -52,9 +52,8 @@ def _is_foreign(path: Path) -> bool:
 
 def weights_of(config: Config, weights: str | None) -> str:
     """Return the name of the weights to start from: published ones, if any, where none is given."""
-    if weights is not None:
-        return weights
-    return "imagenet" if backbones.find_backbone(config.model.encoder, config.model.network).published else "random"
+    known = backbones.find_backbone(config.model.encoder, config.model.network)  # unless a name is wrong
+    return weights if weights is not None else "imagenet" if known.published else "random"
 
 
 def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> Encoder:
@@ -104,18 +103,14 @@ def _warn_of_pixels(config: Config, weights: str | None = None) -> None:
             warnings.warn(f"{said}, but it is {given!r}; add --set image.{field}={expected}", stacklevel=3)
 
 
-def starting_encoder(config: Config, name: Encoder | str | Path | None, weights: str | None = None) -> Encoder:
-    """Return the encoder that a decoder is trained on: a given one, a bundle's, or a new one of `weights`."""
-    # A bundle whose images are prepared otherwise than the configuration says is a ConfigError.
-    if name is None:
-        weights = weights_of(config, weights)
-        if not is_network(weights):
-            raise ConfigError(f"weights are {weights!r}, no file; a bundle is given as the encoder")
-        return new_encoder(config, weights)
-    if weights is not None:
+def check_start(config: Config, name: Encoder | str | Path | None, weights: str | None = None) -> None:
+    """Refuse an encoder or weights that cannot be had, or a bundle whose images are prepared otherwise."""
+    if name is None and not is_network(weights_of(config, weights)):
+        raise ConfigError(f"weights are {weights!r}, no file; a bundle is given as the encoder")
+    if name is not None and weights is not None:
         raise ConfigError(f"give weights ({weights}) or an encoder, which has its own; not both")
-    if isinstance(name, Encoder):
-        return name
+    if name is None or isinstance(name, Encoder):
+        return
     bundle = bundles.find_bundle(name)
     saved = bundles.read_config(bundle, "encoder")
     for field in ("model.encoder", *(f"image.{name}" for name in PIXELS)):
@@ -123,7 +118,16 @@ def starting_encoder(config: Config, name: Encoder | str | Path | None, weights:
         if asked != found:
             has = f"{bundle}: {field} is {found!r} there, but this run asks for {asked!r}"
             raise ConfigError(f"{has}; choose a fitting preset or add --set {field}={found}")
-    encoder, pool = Encoder.load(bundle), config.model.pool
+
+
+def starting_encoder(config: Config, name: Encoder | str | Path | None, weights: str | None = None) -> Encoder:
+    """Return the encoder that a decoder is trained on: a given one, a bundle's, or a new one of `weights`."""
+    check_start(config, name, weights)
+    if name is None:
+        return new_encoder(config, weights_of(config, weights))
+    if isinstance(name, Encoder):
+        return name
+    encoder, pool = Encoder.load(name), config.model.pool
     return encoder if encoder.pool == pool else copy_encoder(encoder, pool)
 
 

@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,16 @@ from xray_captioning.files import atomic_write, read_toml
 from xray_captioning.findings import CONSTANT, ORACLE, SHUFFLED
 from xray_captioning.metrics import clinical, further
 from xray_captioning.metrics.clinical import Contradiction, FindingScore, Labels
-from xray_captioning.plots.charts import FORMATS, save, scores
+from xray_captioning.plots.charts import FORMATS, save_as, scores
 from xray_captioning.plots.images import render
 
 # Scores by name, and what a reader finds above them: of the summary and of the tables below it.
-_TABLES: dict[str, dict[str, str]] = read_toml(__file__, "report.toml")
+_TABLES: dict[str, dict[str, Any]] = read_toml(__file__, "report.toml")
 COLUMNS, MORE, SAID = _TABLES["columns"], _TABLES["more"], _TABLES["said"]
 NAMES = COLUMNS | MORE | SAID
 WHOLE = (*table.CLINICAL_COLUMNS, "sides", *table.TEXT_COLUMNS)
 _SIGN = re.compile(r"[^0-9A-Za-zÀ-ÖØ-öø-ÿ .:;,?!()/=+*@\[\]'`-]")  # that LaTeX may not take as it stands
+_LONG = re.compile(r"\S{14,}")  # a word that narrow columns have to break
 _LIGATURE = re.compile(r"([-,'`])(?=\1)")
 PLAIN = ("system", "baseline")  # kinds of systems in the chart
 DRAWN = 4  # systems that the page draws and compares with each other; Markdown and CSV have all
@@ -71,18 +73,15 @@ def write_report(
     }
     values["contradictions"] = {name: contradiction_summary(results, runs[name], opposed[name]) for name in runs}
     atomic_write(target, render("evaluation/report.html", **values))
-    rows = values["marked"]
-    values |= {"table": table, "rows": lambda columns: [_markdown_row(row, columns) for row in rows]}
-    values["scores"] = _finding_rows(findings, list(runs))
+    values |= {"table": table, "scores": _finding_rows(findings, list(runs))}
     atomic_write(target.with_suffix(".md"), render("evaluation/report.md", **values))
     atomic_write(target.with_suffix(".tex"), render("evaluation/report.tex", **values))
     _write_tables(target, results, findings, opposed)
-    charted = [row for row in rows if row["kind"] in PLAIN]
+    charted = [row for row in values["marked"] if row["kind"] in PLAIN]
     ends = [{m: [row[f"{m}_low"], row[f"{m}_high"]] for m in COMPARED if f"{m}_low" in row} for row in charted]
     names = [" ".join(filter(None, (row["system"], row["search"]))) for row in charted]
     chart = scores(charted, COMPARED, dict(zip(names, ends)))
-    for kind in figures:
-        save(chart, target.with_name(f"{target.stem}-scores.{kind}"))
+    save_as(chart, target.with_name(f"{target.stem}-scores"), figures)
 
 
 def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
@@ -100,6 +99,7 @@ def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
         "results": results,
         "names": NAMES,
         "columns": {"summary": COLUMNS, "said": SAID, "more": [*MORE, *further.COLUMNS], "whole": WHOLE},
+        "further": further.present(results.rows[0]),
         "number": number,
         "marked": merged_rows([row | own for row, own in zip(summary_rows(results), best, strict=True)]),
         "tex": tex,
@@ -180,6 +180,7 @@ def _write_tables(
         "-findings": (_finding_rows(findings, list(findings)), ["system", *FindingScore._fields]),
         "-contradictions": (lines, ["system", "study_id", *Contradiction._fields[1:]]),
     }
+    target.with_name(f"{target.stem}-untruncated.csv").unlink(missing_ok=True)  # of before
     if results.whole_rows:
         tables["-untruncated"] = results.whole_rows, ()
     for ending, (rows, first) in tables.items():
@@ -196,14 +197,16 @@ def outstanding(results: Results, system: System) -> list[str]:
     every = [s for s in results.systems if s.kind in PLAIN and s.name != ORACLE]
     rivals = [s.column for s in every if s.runs != system.runs]
     known = results.found.pseudo[system.column] if system in every and rivals else ()
-    found = {m: [results.found.compare(system.column, r, m) for r in rivals] for m in _TABLES["paper"] if m in known}
+    shown = [metric for metric in chain(*_TABLES["paper"].values()) if metric in known]
+    found = {m: [results.found.compare(system.column, r, m) for r in rivals] for m in shown}
     # p heeds how few patients carry a score
     return [metric for metric, tests in found.items() if all(one.low > 0 and one.p <= LEVEL for one in tests)]
 
 
 def tex(text: str) -> str:
     """Return text in which LaTeX sees no command; a sign that its fonts may lack is written as ``[U+80BA]``."""
-    escaped = _SIGN.sub(lambda sign: _TABLES["tex"].get(sign[0], f"[U+{ord(sign[0]):04X}]"), " ".join(text.split()))
+    broken = _LONG.sub(lambda word: "\u200b".join(re.findall(".{1,7}", word[0])), " ".join(text.split()))
+    escaped = _SIGN.sub(lambda sign: _TABLES["tex"].get(sign[0], f"[U+{ord(sign[0]):04X}]"), broken)
     return _LIGATURE.sub(r"\1{}", escaped)
 
 
@@ -237,14 +240,3 @@ def summary_rows(results: Results) -> list[Row]:
             values |= {f"{name}_sd": spread[name]} if name in spread else {}
         rows.append(values | {"n": row["n"]} | results.left_out)
     return rows
-
-
-def _markdown_row(row: Mapping[str, Any], columns: Iterable[str]) -> Row:
-    """Return some scores of a system as text, intervals in parentheses."""
-    shown = {"system": row["system"], "search": row["search"] or ""}
-    for name in (name for name in columns if name in row):
-        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-        span = f" ({number(name, low)} to {number(name, high)})" if low is not None else ""
-        span += f", sd {number(name, row[f'{name}_sd'])}" if f"{name}_sd" in row else ""
-        shown[NAMES.get(name, name)] = number(name, row[name]) + span
-    return shown

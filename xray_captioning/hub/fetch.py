@@ -72,20 +72,6 @@ class PublishedEncoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _, hub, name = self.page.partition("https://huggingface.co/")
         return name if hub else ""
 
-    def lines(self) -> list[str]:
-        """Describe it, one fact per line."""
-        file, outputs = self.file, [name for name in self.outputs if name]
-        size = f"{file.size:,} bytes" if file and file.size else "size not published"
-        digest = (file and file.sha256) or "not published"
-        return [
-            f"network: {self.network}, trained on {self.trained_on}",
-            f"outputs: {', '.join(outputs) or 'features'}",
-            f"pixels: {self.size} px, resized as {self.resize}, scaled as {self.normalisation}",
-            f"licence: {self.licence}",
-            f"from: {file.urls[0] if file else self.page}, {size}, SHA-256 {digest}",
-            f"verified: {self.verified}",
-        ]
-
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is fetched under one name."""

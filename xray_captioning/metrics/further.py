@@ -31,12 +31,17 @@ def present(scores: Mapping[str, Any]) -> list[str]:
     return [column for column in COLUMNS if column in scores]
 
 
-def opened(names: str | Iterable[str]) -> dict[str, Metric]:
-    """Load metrics, named in a list or one text with commas; what is unknown or cannot be loaded is a ConfigError."""
+def named(names: str | Iterable[str]) -> list[str]:
+    """Return names of metrics, given in a list or one text with commas; one that is unknown is a ConfigError."""
     asked = [name.strip() for name in (names.split(",") if isinstance(names, str) else names) if name.strip()]
     if unknown := [name for name in asked if name not in KNOWN]:
         raise ConfigError(f"metrics: there is no {unknown[0]!r}; choose of {', '.join(KNOWN)}")
-    shown = progress(asked, "loading", leave=False)
+    return asked
+
+
+def opened(names: str | Iterable[str]) -> dict[str, Metric]:
+    """Load metrics that are `named`; what cannot be loaded is a ConfigError."""
+    shown = progress(named(names), "loading", leave=False)
     return {name: _meteor() if name == "meteor" else _radeval(name) for name in shown}
 
 

@@ -99,7 +99,7 @@ def write_phantoms(
         (folder / "regions.json").write_text(f"[\n{outlines}\n]\n", encoding="utf-8")
         text = TABLES["readme"].format(studies=studies, seed=seed, size=size)
         (folder / "README.txt").write_text(f"{PHANTOM_README}\n\n{text}", encoding="utf-8")
-    return out
+    return Path(out)
 
 
 def _write_studies(images: Path, studies: int, seed: int, size: int, difficulty: float) -> Any:

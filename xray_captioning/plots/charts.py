@@ -1,7 +1,7 @@
 """Charts of numbers, each a figure of its own, as wide as a page, in Okabe and Ito's colours for the colour-blind."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,13 @@ def save(figure: Any, path: str | Path) -> None:
     with rc_context({"pdf.fonttype": 42, "svg.hashsalt": "xray_captioning"}):  # the same figure is the same file
         figure.savefig(file, format=kind, metadata=undated)
     atomic_write(path, file.getvalue())
+
+
+def save_as(figure: Any, path: Path, formats: Collection[str]) -> None:
+    """Write a figure beside `path`, which has no ending, in some formats; those of before in other ones are removed."""
+    for kind in FORMATS:
+        file = path.with_name(f"{path.name}.{kind}")
+        save(figure, file) if kind in formats else file.unlink(missing_ok=True)
 
 
 def check_format(path: Path, option: str) -> None:

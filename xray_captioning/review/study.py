@@ -8,7 +8,6 @@ import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -173,12 +172,16 @@ def read_boxes(captions: Path, systems: Pair, views: Views) -> Boxes | None:
     if not views or not (file := captions.with_suffix(caption_files.REGIONS)).is_file():
         return None
     found = files.read_json(file, "let evaluate write it again", DataError, dict[str, dict[str, list[Seen]]])
-    boxes = Boxes()
-    for system, study in product(systems, views):
-        names = [Path(path).name for path, _ in views[study]]
-        own = [one for one in found.get(system, {}).get(study, ()) if one.image in names]
-        boxes[system, study] = [[names.index(one.image), one.finding, one.box] for one in own]
-    return boxes if found.keys() >= {*systems} else None
+    if not found.keys() >= {*systems}:
+        return None
+    boxes, studies = Boxes(), matching.Studies(list(views), [[path for path, _ in of] for of in views.values()])
+    for system in systems:
+        by_row = dict(zip(studies.rows(list(found[system])), found[system].values()))
+        for row, (study, pictures) in enumerate(views.items()):
+            names = [Path(path).name for path, _ in pictures]
+            own = [one for one in by_row.get(row, ()) if one.image in names]
+            boxes[system, study] = [[names.index(one.image), one.finding, one.box] for one in own]
+    return boxes
 
 
 def sheet_files(sheet: Sheet, systems: Pair, texts: Texts, pictures: Pictures | None, boxes: Any) -> dict[str, bytes]:

@@ -4,7 +4,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -125,8 +125,8 @@ def room_for_words(maximum_length: int | None) -> int | None:
 
 def checked_texts(texts: Iterable[str]) -> Iterable[str]:
     """Yield texts; raise a DataError at the first entry that is none."""
-    if isinstance(texts, str):
-        raise DataError("texts is one text; give a list of texts")
+    if isinstance(texts, str | Mapping) or hasattr(texts, "columns"):
+        raise DataError(f"texts is {'one text' if isinstance(texts, str) else 'a table'}; give a list of texts")
     for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(f"texts[{row}] is not text but {type(text).__name__}; drop or fill it")

@@ -94,6 +94,7 @@ class Tokenizer(TokenIds):
 
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
         """Turn a cleaned text into start, one id per word, end; see `TokenIds.encode`."""
+        (text,) = token_ids.checked_texts([text])
         room = token_ids.room_for_words(maximum_length)
         ids = [self.index.get(word, self.unknown_id) for word in self._plain(text).split()]
         # A text that spells "<end>" must not end the caption in the middle.
@@ -264,6 +265,7 @@ class BytePairTokenizer(TokenIds):
 
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
         """Turn a cleaned text into start, one or more ids a word, end; see `TokenIds.encode`."""
+        (text,) = token_ids.checked_texts([text])
         room = token_ids.room_for_words(maximum_length)
         spelled = " ".join(text.split()).encode("utf-8", "replace").decode()  # no lone surrogates
         ids = self._encoder.encode(spelled).ids

@@ -105,11 +105,6 @@ def train(
     DataError
         No study has both an image and a text, or the split does not fit; or features are not of these studies, each
         once, or are no numbers.
-
-    Examples
-    --------
-    >>> config = xc.load_preset("phantom_attention")  # doctest: +SKIP
-    >>> captioner = xc.train("phantom", config, "runs/mine", "runs/encoder")  # doctest: +SKIP
     """
     out, cache = Path(out), Path(cache) if cache else None
     with RunFolder(out, config, resume, callbacks=callbacks, devices=devices) as run:
@@ -117,7 +112,9 @@ def train(
         first = starting_captioner(start_from, encoder, weights, features is None)
         encoder = start_from if first and first.config.model.encoder != FEATURES else encoder
         before = saved.trained_before(encoder)
-        studies, described = provenance.open_studies(studies, need_images=features is None)
+        if features is None:
+            saved.check_start(config, encoder, weights)
+        studies, described, split = provenance.open_studies(studies, split, features is None)
         given = features_of(features, studies)
         _ = measured and outlines.read_outlines(studies)  # what does not fit is said at once
         usable = targets.usable_studies(studies, config, given)

@@ -70,18 +70,13 @@ def train_encoder(
         studies; or the published weights cannot be had.
     DataError
         No study has an image, or none has a known finding, or the split does not fit.
-
-    Examples
-    --------
-    >>> config = xc.load_preset("phantom_attention")  # doctest: +SKIP
-    >>> encoder, rows = xc.train_encoder("phantom", config, "runs/encoder")  # doctest: +SKIP
     """
     out, cache = Path(out), Path(cache) if cache else None
     run = RunFolder(out, config, resume, "encoder_training", callbacks, devices)
     with run, seeded(config.encoder_training.seed):
         weights = saved.weights_of(config, weights)
         before = saved.trained_before(None if saved.is_network(weights) else weights)
-        studies, described = provenance.open_studies(studies)
+        studies, described, split = provenance.open_studies(studies, split)
         usable = with_images(studies)
         if usable.empty:
             raise DataError(f"none of {len(studies)} studies has an image on disk; check the folder")

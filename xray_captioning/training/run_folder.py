@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.config import Config
+from xray_captioning.data.outlines import FILE
 from xray_captioning.data.splits import Split, data_digest
 from xray_captioning.data.studies import Studies
 from xray_captioning.errors import BundleError, ConfigError, XrayCaptioningError
-from xray_captioning.files import BROKEN_ZIP, atomic_write
+from xray_captioning.files import BROKEN_ZIP, atomic_write, sha256_file
 
 RUN = "run.json"
 STATE = "state.npz"  # written at the end of each epoch, see `run_state`: its last weights
@@ -61,6 +62,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         values = {"data": data_digest(studies), "split": split.digest, "weights": weights}
         if (read := self.config.text.context) and self.group == "training":
             values["context"] = data_digest(studies, [kind for kind in read if kind in studies])
+        if self.group == "encoder_training" and self.config.encoder_training.region_weight and FILE in studies.attrs:
+            values["outlines"] = sha256_file(studies.attrs[FILE])
         run: dict[str, Any] = {"config": self.config.to_dict(), **values}
         if not self._resumed:
             self.out.mkdir(parents=True, exist_ok=True)

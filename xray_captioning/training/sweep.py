@@ -11,7 +11,9 @@ import numpy as np
 
 from xray_captioning.comparison.evaluate import evaluate
 from xray_captioning.config import Config, parse_assignment
+from xray_captioning.data import provenance
 from xray_captioning.decoders import check_decoder
+from xray_captioning.encoders.saved import check_start
 from xray_captioning.errors import BundleError, ConfigError, require
 from xray_captioning.evaluation.table import finite, format_cell, format_csv
 from xray_captioning.files import atomic_write, say
@@ -38,8 +40,10 @@ def parse_space(assignments: Iterable[str]) -> dict[str, Any]:
     space: dict[str, Any] = {}
     for text in assignments:
         name, _, values = text.partition("=")
-        parts = values.split(".." if ".." in values else ",")
-        given = [parse_assignment(f"{name}={part}")[1] for part in parts]
+        _, given = parse_assignment(f"{name}=[{values}]")  # values may be lists themselves
+        if not isinstance(given, list):
+            parts = values.split(".." if ".." in values else ",")
+            given = [parse_assignment(f"{name}={part}")[1] for part in parts]
         if not values or name in FIXED or name.startswith("encoder_training."):
             raise ConfigError(f"--grid {text}: give FIELD=VALUE,VALUE…; not of {', '.join(FIXED)}")
         if ".." in values:
@@ -70,7 +74,7 @@ def _random(space: Space, trials: int, seed: int) -> list[dict[str, Any]]:
 
 def _drawn(trial: Any, name: str, values: Any) -> Any:
     if not isinstance(values, Range):
-        return trial.suggest_categorical(name, values)
+        return values[trial.suggest_categorical(name, range(len(values)))]  # they may be lists
     if all(isinstance(end, int) for end in values):
         return trial.suggest_int(name, *values)
     return float(f"{trial.suggest_float(name, *values, log=values.low > 0):.3g}")
@@ -87,10 +91,13 @@ def sweep(
     configs = {name: config.replace(dict(changes)) for name, changes in named.items()}
     for each in configs.values():
         check_decoder(each.model)
+        if options.get("features") is None:
+            check_start(each, options.get("encoder"), options.get("weights"))
     if len({one.training.reward for one in (config, *configs.values())}) > 1 and config.training.monitor == "val_loss":
         raise ConfigError("--grid: other rewards are other scores; add --set training.monitor=val_clinical_f1")
     if out.is_dir() and any(out.iterdir()) and not (out / "sweep.json").is_file():
         raise ConfigError(f"{out}: is not empty and holds no sweep; choose another --out")
+    studies, _, options["split"] = provenance.open_studies(studies, options.get("split"))
     atomic_write(out / "sweep.json", "{}\n")
     runs: dict[str, list[Path]] = {}
     for number, (name, each) in enumerate(configs.items(), 1):

@@ -4,7 +4,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -140,6 +140,8 @@ def read_studies(
 def _read(origin: Path, images: Path | None, source: str | None, columns: Any, need_images: bool) -> studies.Studies:
     if source is not None and source not in READERS:
         raise ConfigError(f"source {source!r} is unknown; choose one of {', '.join(READERS)}")
+    if columns is not None and not isinstance(columns, Mapping):
+        raise ConfigError(f"columns is {columns!r:.60}; give names by role, such as {{'image': 'file'}}")
     if columns and source not in (None, "captions"):
         raise ConfigError(f"columns are those of a captions table; source {source} has its own")
     if not origin.exists():
