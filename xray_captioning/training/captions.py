@@ -1,7 +1,7 @@
 """Train a decoder on the features of a frozen encoder, or with the encoder's last block."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -37,7 +37,7 @@ SHAPES = ("decoder", "head", "normalisation", "positions", "pool")
 
 
 def train(
-    studies: Studies | str | Path,
+    studies: Studies | str | Path | Callable[[], Studies],
     config: Config,
     out: str | Path,
     encoder: Encoder | str | Path | None = None,
@@ -57,8 +57,8 @@ def train(
 
     Parameters
     ----------
-    studies : pandas.DataFrame or path
-        As :func:`xray_captioning.read_studies` returns it, or what it reads.
+    studies : pandas.DataFrame, path or callable
+        As :func:`xray_captioning.read_studies` returns it, what it reads, or what returns it.
     config : Config
         A recipe, such as :func:`xray_captioning.load_preset` returns.
     out : path

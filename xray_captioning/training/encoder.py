@@ -3,7 +3,7 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -30,7 +30,7 @@ PENALTY = 1e-3  # scikit-learn's C: the smaller, the nearer to 0 are the weights
 
 
 def train_encoder(
-    studies: Studies | str | Path,
+    studies: Studies | str | Path | Callable[[], Studies],
     config: Config,
     out: str | Path,
     weights: str | None = None,
