@@ -6,7 +6,8 @@
     xray-captioning serve --port 8080
     python tests/serving/drive_app.py --images phantoms/images/images_normalized --out pictures
 
-Chromium is looked for on the path. Each check prints a line; the first that fails ends it.
+With `npm pack axe-core`, `--axe package/axe.min.js` looks for faults of accessibility, too. Chromium is looked for on
+the path. Each check prints a line; the first that fails ends it.
 """
 
 import argparse
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--server", default="http://127.0.0.1:8080")
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--axe", type=Path, help="axe.min.js of axe-core")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     # The fifth phantom has two views and two findings.
@@ -40,6 +42,7 @@ def main() -> None:
                 page.goto(options.url)
                 upload(page, files)
                 check_width(page, f"{size}, {scheme}")
+                check_axe(page, options.axe)
                 whole(page, width, options.out / f"app_{size}_{scheme}.png")
                 page.close()
         page = browser.new_page(viewport={"width": 1400, "height": 900})
@@ -49,10 +52,25 @@ def main() -> None:
         check_downloads(page, options.out)
         check_bad_file(page)
         check_sample(page)
+        check_earlier(page)
         check_comparison(page, options.out)
+        check_axe(page, options.axe)
+        check_link(page)
         page.set_viewport_size({"width": 1000, "height": 810})
         check_server(page, options.server, files, options.out)
+        for width in (390, 1280):
+            page = browser.new_page(viewport={"width": width, "height": 900})
+            check_description(page, options.server, options.axe)
         browser.close()
+
+
+def check_axe(page: Page, script: Path | None) -> None:
+    if script is not None:
+        page.evaluate(script.read_text("utf-8"))
+        found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+        serious = [one for one in found if one["impact"] in ("serious", "critical")]
+        assert not serious, [(one["id"], one["nodes"][0]["html"]) for one in serious]
+        print("axe:", [f"{one['impact']}: {one['id']}" for one in found] or "nothing")
 
 
 def settle(page: Page) -> None:
@@ -132,11 +150,63 @@ def check_bad_file(page: Page) -> None:
 
 
 def check_sample(page: Page) -> None:
+    """Choose a sample and a word by keyboard alone."""
     page.reload()
-    page.get_by_role("radio", name="Sample 1").click()
+    page.get_by_role("radio", name="Sample 1").wait_for()
+    tab_to(page, "Sample 1")
+    page.keyboard.press("Space")
     page.wait_for_selector(".xc-caption", timeout=SLOW)
     settle(page)
     print("sample 1:", page.inner_text(".xc-caption").replace("\n", " "))
+    before = pictures(page)
+    words = page.get_by_role("radiogroup").last.get_by_role("radio")
+    tab_to(page, words.first.inner_text())
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    settle(page)
+    assert pictures(page) != before, "the second word was not chosen"
+    print("by keyboard:", page.url.partition("?")[2])
+
+
+def tab_to(page: Page, text: str) -> None:
+    for count in range(40):
+        if page.evaluate("document.activeElement.innerText") == text:
+            print(f"{text}: {count} times Tab")
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"Tab does not reach {text}")
+
+
+def check_earlier(page: Page) -> None:
+    first = page.inner_text(".xc-caption")
+    page.get_by_role("radio", name="Sample 2").click()
+    settle(page)
+    assert page.inner_text(".xc-caption") != first
+    assert "sample=Sample+2" in page.url
+    page.get_by_role("combobox", name="Or a study of before").click()
+    page.get_by_role("option", name="Study 1").click()
+    settle(page)
+    assert page.inner_text(".xc-caption") == first
+    assert "sample=Sample+1" in page.url
+    print("the study of before is back:", page.url.partition("?")[2])
+
+
+def check_link(page: Page) -> None:
+    words = page.get_by_role("radiogroup", name="or of one word").last.get_by_role("radio")
+    words.last.click()
+    settle(page)
+    parts = ".xc-caption, [data-testid=stImageCaption], .xc-beside"
+    shown, seen = page.locator(parts).all_inner_texts(), pictures(page)
+    assert page.context.browser
+    other = page.context.browser.new_page(viewport=page.viewport_size)
+    other.goto(page.url)
+    other.wait_for_selector(".xc-caption", timeout=SLOW)
+    settle(other)
+    assert other.locator(parts).all_inner_texts() == shown
+    assert pictures(other) == seen
+    assert other.url == page.url
+    other.close()
+    print("the link shows the same:", page.url.partition("?")[2])
 
 
 def check_comparison(page: Page, out: Path) -> None:
@@ -146,10 +216,21 @@ def check_comparison(page: Page, out: Path) -> None:
         return
     chooser.click()
     page.get_by_role("option").first.click()
-    page.wait_for_function("document.querySelectorAll('.xc-caption').length == 2", timeout=SLOW)
+    page.wait_for_selector(".xc-beside", timeout=SLOW)
     settle(page)
     whole(page, 1400, out / "app_compare.png")
-    print("compared:", [text.replace("\n", " ") for text in page.locator(".xc-caption").all_inner_texts()])
+    print("compared:", page.inner_text(".xc-beside").replace("\n", " "))
+
+
+def check_description(page: Page, url: str, axe: Path | None) -> None:
+    told: list[str] = []
+    page.on("console", lambda message: told.append(message.text))
+    page.goto(f"{url}/docs")
+    check_width(page, "the API's description")
+    check_axe(page, axe)
+    page.get_by_role("link", name="Answer").first.click()
+    assert page.url.endswith("#Answer")
+    assert not told, told
 
 
 def check_server(page: Page, url: str, files: list[Path], out: Path) -> None:

@@ -1,5 +1,6 @@
 """What the API's tests share: files to send, a model without weights, a server in a thread."""
 
+import base64
 import io
 import socket
 import threading
@@ -68,6 +69,18 @@ def form(images=(), **fields):
             sent = [(io.BytesIO(f), "a.png") if isinstance(f, bytes) else f for f in files]
             data[name.replace("_", ".")] = sent
     return {"data": data, "content_type": "multipart/form-data"}
+
+
+def as_json(images=(), **fields):
+    """Return the same as JSON, with files in base64."""
+    data = {}
+    for name, value in {"images": list(images), **fields}.items():
+        if isinstance(value, list):
+            sent = [base64.b64encode(one).decode() if isinstance(one, bytes) else one for one in value]
+            data |= {name.replace("_", "."): sent} if sent else {}
+        else:
+            data[name] = value
+    return {"json": data}
 
 
 def body(*files, boundary="part"):

@@ -1,5 +1,7 @@
 """What the API answers when all is well, and what it refuses."""
 
+import base64
+import hashlib
 import io
 import json
 import re
@@ -11,11 +13,11 @@ import pytest
 
 from xray_captioning.captioner.caption import Caption, Sentence
 from xray_captioning.files import sha256_file, shipped_folder
-from xray_captioning.serving import Settings
+from xray_captioning.serving import Settings, requests
 from xray_captioning.serving.answers import describe_study
 from xray_captioning.serving.engine import Prediction
 
-from .parts import GREY, Toy, black, dicom, encoded, form, toy_app
+from .parts import GREY, Toy, as_json, black, dicom, encoded, form, toy_app
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -161,7 +163,7 @@ def problem(answer, status):
     return document["detail"]
 
 
-@pytest.mark.parametrize(
+REFUSED = pytest.mark.parametrize(
     ("fields", "status", "words"),
     [
         ({}, 400, "images"),
@@ -194,8 +196,98 @@ def problem(answer, status):
         ({"images": [bytes(3 << 20)]}, 413, "too large"),
     ],
 )
+
+
+@REFUSED
 def test_what_is_refused(client, fields, status, words):
     assert words in problem(client.post("/v1/captions", **form(**fields)), status)
+
+
+@REFUSED
+def test_json_is_refused_like_a_form(client, fields, status, words):
+    # In JSON a text where a number belongs is no value out of range but another type.
+    other = any(isinstance(value, str) for value in fields.values())
+    detail = problem(client.post("/v1/captions", **as_json(**fields)), 400 if other else status)
+    assert ("no JSON object" if other else words) in detail
+
+
+def test_json_and_a_form_get_the_same_answer(client, study):
+    two = {"images_2": study[:1], "views_2": ["lateral"], "beam_size": 2, "alternatives": 1}
+    for in_form, in_json in (
+        ({}, {}),
+        (two, two),
+        ({"attention": "true", "show_unfamiliar": "false"}, {"attention": True, "show_unfamiliar": False}),
+        ({"threshold": "0.00001", "beam_size": "2"}, {"threshold": 1e-05, "beam_size": 2.0}),
+    ):
+        sent = form(study, **in_form), as_json(study, **in_json)
+        by_form, by_json = (client.post("/v1/captions", **one).json for one in sent)
+        for answer in (by_form, by_json):
+            assert answer.pop("timing")["total"] > 0
+            assert answer.pop("request_id")
+        assert by_form == by_json
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "no JSON object"),
+        (b"[]", "no JSON object"),
+        (b'{"images": "QUJD"}', "no JSON object"),
+        (b'{"images": ["QUJ"]}', "no JSON object"),  # base64 without its padding
+        (b'{"images": ["data:image/png;base64,QUJD"]}', "no JSON object"),
+        (b'{"images": [null]}', "no JSON object"),
+        (b'{"images": ["QUJD"], "beam_size": "3"}', "no JSON object"),
+        (b'{"images": ["QUJD"], "views": "frontal"}', "no JSON object"),
+        (b'{"images": ["QUJD"], "attention": NaN}', "no JSON object"),
+        (b'{"images": ["QUJD"], "views": ["\xff"]}', "no JSON object"),
+        (b'{"images": ["QUJD"], "deep": ' + b"[" * 100_000, "no JSON object"),
+        (b'{"images": ["QUJD"], "images" : ["QUJD"]}', "there twice"),
+        (b'{"images": ["QUJD"], "patient": {"name": "Doe"}}', "not known"),
+    ],
+)
+def test_what_is_no_such_json(client, body, words):
+    detail = problem(client.post("/v1/captions", data=body, content_type="application/json"), 400)
+    assert words in detail
+    assert "Doe" not in detail
+
+
+def test_values_of_json_are_bounded(client, monkeypatch):
+    monkeypatch.setattr(requests.MemoryRequest, "max_form_memory_size", 20)
+    views = {"images": [encoded()], "views": ["frontal"]}
+    assert client.post("/v1/captions", **as_json(**views)).status_code == 200
+    problem(client.post("/v1/captions", **as_json(**{**views, "views": ["frontal"] * 30})), 413)
+
+
+def test_json_is_bounded_by_its_own_bytes(client):
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 1000), dtype=np.uint8)
+    file = dicom(noise) + bytes(700_000)  # 1.7 MB, and 2.3 MB in base64, of which 2 MiB are allowed
+    problem(client.post("/v1/captions", **as_json([file])), 413)
+    assert client.post("/v1/captions", **form([file])).status_code in (200, 422)
+
+
+def test_the_attention_is_answered_on_request_of_each_word_that_is_shown(client, captioner, study):
+    assert client.post("/v1/captions", **form(study)).json["attention"] is None
+    found = client.post("/v1/captions", **form(study, attention="true")).json
+    (caption,) = captioner.caption([study])
+    places = [i for i, word in enumerate(caption.words) if any(map(str.isalnum, word))]
+    assert [one["word"] for one in found["attention"]] == [caption.words[i] for i in places]
+    maps = np.array([one["map"] for one in found["attention"]])
+    np.testing.assert_allclose(maps, caption.attention[places], atol=1e-4)
+    np.testing.assert_allclose(maps.sum(axis=(1, 2, 3)), 1, atol=1e-3)
+    for one in found["attention"]:
+        assert one["word"] in found["sentences"][one["sentence"]]["text"].lower()
+
+
+def test_the_attention_names_no_word_that_is_withheld():
+    sentences = [Sentence("Edema.", -0.1, 0.9), Sentence("Small heart.", -2.0, 0.2)]
+    maps = np.full((5, 1, 2, 2), 0.25, np.float32)
+    caption = Caption("", ["edema", ".", "small", "heart", "."], -1.0, sentences, maps, [], 0.5)
+    for threshold, words in ((0, ["edema", "small", "heart"]), (0.5, ["edema"])):
+        found = describe_study(Prediction(caption, None), threshold, maps=True).attention
+        assert [one["word"] for one in found] == words
+    unfamiliar = Prediction(caption._replace(novelty=2.0), None)
+    assert describe_study(unfamiliar, maps=True).attention is None
+    assert describe_study(unfamiliar, 0.5, anyway=True, maps=True).attention == []
 
 
 def test_a_threshold_needs_a_calibrated_model(study):
@@ -209,7 +301,8 @@ def test_other_errors_are_problems_too(client):
     answer = client.delete("/v1/model")
     problem(answer, 405)
     assert "GET" in answer.headers["Allow"]
-    problem(client.post("/v1/captions", json={}), 415)
+    problem(client.post("/v1/captions", data="images", content_type="text/plain"), 415)
+    problem(client.post("/v1/captions?beam_size=3", **as_json([encoded()])), 400)
     problem(client.post("/v1/captions?beam_size=3", **form([encoded()])), 400)
 
 
@@ -240,7 +333,7 @@ def test_a_failure_of_the_model_tells_nothing_outside(monkeypatch, capsys):
 def test_the_token(study):
     token = "a-token-of-some-length"
     client = toy_app(Settings(batch=1, token=token)).test_client()
-    for path in ("/", "/healthz", "/readyz", "/openapi.json"):
+    for path in ("/", "/docs", "/healthz", "/readyz", "/openapi.json"):
         assert client.get(path).status_code == 200
     right = {"Authorization": f"Bearer {token}"}
     for path in ("/v1/model", "/metrics"):
@@ -271,10 +364,24 @@ def test_headers_of_every_answer(client):
 def test_the_page_loads_nothing_from_elsewhere(client):
     text = client.get("/").text
     text = text.replace('createElementNS("http://www.w3.org/2000/svg"', "")  # a name; nothing is loaded
+    text = text.replace('<a href="docs">', "")  # loads nothing before it is followed
     assert not re.search(r"<[^>]*\s(src|href|style|on\w+)=|url\(|@import|https?:", text)
     policy = client.get("/").headers["Content-Security-Policy"]
     assert policy.count("sha256-") == 2
     assert "unsafe" not in policy
+
+
+def test_the_description_for_people_says_all_and_loads_nothing(client):
+    answer, described = client.get("/docs"), client.get("/openapi.json").json
+    text, schemas = answer.text, described["components"]["schemas"]
+    assert not re.search(r"<script|<[^>]*\s(src|style|on\w+)=|url\(|@import|https?:", text)
+    assert {link for link in re.findall('href="(.*?)"', text) if link[0] != "#"} == {"openapi.json", "./"}
+    assert set(re.findall('href="#(.*?)"', text)) <= set(re.findall('id="(.*?)"', text))
+    for named in (*described["paths"], *(name for schema in schemas.values() for name in schema["properties"])):
+        assert named in text
+    style = text.partition("<style>")[2].partition("</style>")[0]
+    allowed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{allowed}'" in answer.headers["Content-Security-Policy"]
 
 
 def test_logs_hold_nothing_that_was_sent(client, capsys):

@@ -8,7 +8,7 @@ import pytest
 from xray_captioning.captioner.caption import Region
 from xray_captioning.serving import Settings
 
-from .parts import Toy, encoded, form, toy_app
+from .parts import Toy, as_json, encoded, form, toy_app
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -47,10 +47,11 @@ def test_every_route_is_described_and_no_other(app, described):
 
 
 def test_answers_are_as_described(client, described, study):
-    for path in ("/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/model"):
+    for path in ("/", "/docs", "/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/model"):
         check(described, client.get(path), path, "get")
     good = [form(study), form(study, images_2=study[:1], alternatives=2), form(study, beam_size=1)]
-    bad = [form(), form([b"x"]), form([bytes(3 << 20)]), form(study, threshold=3)]
+    good += [as_json(study, attention=True), form(study, attention="true")]
+    bad = [form(), form([b"x"]), form([bytes(3 << 20)]), form(study, threshold=3), as_json([b"x"])]
     for request in good + bad:
         check(described, client.post("/v1/captions", **request), "/v1/captions", "post")
     check(described, client.post("/v1/captions", json=[]), "/v1/captions", "post")

@@ -16,7 +16,8 @@ from streamlit.testing.v1 import AppTest
 
 from xray_captioning.bundles.bundle import find_bundle
 from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.serving import app
+from xray_captioning.metrics.mentions import named_findings
+from xray_captioning.serving import app, app_parts
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -99,7 +100,10 @@ def test_a_sample_is_captioned_and_another_word_decodes_nothing(page, decoded, o
     assert not page.exception
     assert 'class="xc-caption"' in written(page)
     assert decoded == [3]
-    page = choose(page, "or of one word", 0)
+    words = labelled(page.button_group, "or of one word").options
+    named = {word for one in named_findings(words) for word in map(words.__getitem__, one.words)}
+    assert words[0] in named  # that name findings come first
+    page = choose(page, "or of one word", words[-1])
     assert decoded == [3]
     assert not page.exception
     assert len(overlays) == 4  # two views of a sentence, then of a word
@@ -148,6 +152,46 @@ def test_uploads_are_captioned_and_their_names_are_not_repeated(page, phantoms):
     for sentence in caption.sentences:
         assert sentence.text in written(page)
     assert "jane_doe" not in written(page)
+    labelled(page.button_group, "or of one word").set_value(None).run()
+    assert not page.query_params  # neither of the images nor of what was read in them
+
+
+def test_an_earlier_study_is_shown_again_without_being_read_again(page, phantoms, decoded):
+    about = [app_parts.sample(number, app.SEED).about for number in range(2)]
+    assert not [box for box in page.selectbox if box.label == "Or a study of before"]
+    labelled(page.selectbox, "Beam size").select(2).run()  # no other test has its captions in the cache
+    for number in range(2):
+        page = choose(page, "Or a sample", number)
+    page.file_uploader[0].set_value(phantom_files(phantoms)).run()
+    assert page.session_state["sample"] is None
+    assert decoded == [2, 2, 2]
+    earlier = labelled(page.selectbox, "Or a study of before")
+    assert [name.split(":")[0] for name in earlier.options] == ["Study 3", "Study 2", "Study 1"]
+    assert "jane_doe" not in "".join(earlier.options)
+    earlier.select(1).run()
+    assert about[0] in written(page)
+    assert page.session_state["sample"] == 0  # for the address
+    labelled(page.selectbox, "Or a study of before").select(3).run()
+    assert page.session_state["sample"] is None
+    labelled(page.selectbox, "Or a study of before").select(2).run()
+    assert about[1] in written(page)
+    page.file_uploader[0].set_value(phantom_files(phantoms)[:1]).run()  # another study is shown, and kept
+    assert about[1] not in written(page)
+    assert not page.exception
+    assert decoded == [2, 2, 2, 2]
+
+
+def test_a_link_says_what_is_shown_and_what_of_it_is_not_here():
+    asked = {"model": "phantom_attention", "sample": "Sample 2", "beam": "1", "confidence": "0 %", "word": "zebra"}
+    page = AppTest.from_file(ENTRY, default_timeout=120)
+    page.query_params.update(asked)
+    page.run()
+    assert app_parts.sample(1, app.SEED).about in written(page)
+    assert [labelled(page.selectbox, name).value for name in ("Beam size", "Least confidence")] == [1, 0]
+    assert "could not be followed in: model, word." in page.warning[1].value or "in: word." in page.warning[1].value
+    labelled(page.selectbox, "Beam size").select(3).run()
+    assert len(page.warning) == 1
+    assert not page.exception
 
 
 def test_a_picture_is_said_to_be_lateral(page, phantoms, decoded):
@@ -189,13 +233,24 @@ def test_bad_uploads_are_one_line(page, decoded):
 def test_the_name_of_a_bundle_is_text(tmp_path):
     pytest.importorskip("keras")  # an export is not saved under another name
     captioner = Captioner.load("phantom_attention")
-    captioner.about["name"] = "![mine](http://localhost:9/a.png) <b>"
+    captioner.about["name"] = "![mine](http:a.png) <b>"
     captioner.save(tmp_path / "named")
     code = f"from xray_captioning.serving.app import main; main(['--bundle', {str(tmp_path / 'named')!r}])"
     page = choose(AppTest.from_string(code, default_timeout=120).run(), "Or a sample", 2)
-    assert "Model: ![mine](http://localhost:9/a.png) &lt;b&gt; " in written(page)
-    assert page.header[0].value == r"\!\[mine\]\(http\:\/\/localhost\:9\/a\.png\) \<b\>"
+    assert "Model: ![mine](http:a.png) &lt;b&gt; " in written(page)
+    assert page.header[0].value == r"\!\[mine\]\(http\:a\.png\) \<b\>"
     assert not page.caption
+    assert not page.exception
+
+
+def test_two_bundles_are_compared_in_rows(tmp_path):
+    copy = shutil.copytree(find_bundle("phantom_attention"), tmp_path / "copy")
+    code = f"from xray_captioning.serving.app import main; main(['--bundle', {str(copy)!r}])"
+    page = choose(AppTest.from_string(code, default_timeout=120).run(), "Or a sample", 0)
+    assert "xc-beside" not in written(page).partition("</style>")[2]
+    labelled(page.selectbox, "Compare with").select("phantom_attention").run()
+    table = re.search('(?s)<table class="xc-table xc-beside">.*?</table>', written(page))[0]
+    assert len(re.findall("<mark", table)) == 2 * len(re.findall("both: present", table)) > 0
     assert not page.exception
 
 

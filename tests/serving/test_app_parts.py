@@ -208,6 +208,49 @@ def test_every_shade_can_be_read_on_light_and_dark_pages(text, page):
         assert (lighter + 0.05) / (darker + 0.05) >= 4.5
 
 
+def test_sentences_about_the_same_findings_stand_side_by_side():
+    texts = ["No pleural effusion or pneumothorax.", "Mild cardiomegaly.", "Compared with before."]
+    others = ["Cardiomegaly.", "No pneumothorax.", "Left pleural effusion.", "Lungs as seen."]
+    both = [result(sentences=[Sentence(text, -0.1, 0.9) for text in some]) for some in (texts, others)]
+    rows = [(names, [[one.text for one in side] for side in sides]) for names, sides in parts.aligned(both)]
+    assert rows == [
+        (["Cardiomegaly"], [["Mild cardiomegaly."], ["Cardiomegaly."]]),
+        (["Pleural Effusion"], [[texts[0]], ["Left pleural effusion."]]),
+        (["Pneumothorax"], [[texts[0]], ["No pneumothorax."]]),
+        ([""], [["Compared with before."], ["Lungs as seen."]]),
+    ]
+    table = html("comparison", both, parts.aligned(both))
+    assert "<strong>absent | present</strong>" in table
+    assert "both: absent" in table
+
+
+def test_in_rows_a_withheld_sentence_tells_no_finding():
+    hidden, shown = result(threshold=0.5), result()
+    rows = parts.aligned([hidden, shown])
+    assert [names for names, _ in rows] == [["Pleural Effusion"], ["Pneumothorax"], [""]]
+    assert [[len(side) for side in sides] for _, sides in rows] == [[1, 1], [0, 1], [1, 0]]
+    assert "says nothing of it" in html("comparison", [hidden, shown], rows)
+    alike = result(sentences=[Sentence("No pleural effusion or pneumothorax.", -0.1, 0.9)])
+    assert [names for names, _ in parts.aligned([alike, alike])] == [["Pneumothorax", "Pleural Effusion"]]
+
+
+def test_only_so_many_studies_of_a_session_are_kept(monkeypatch):
+    past, drawn = {}, [parts.sample(number, 1) for number in range(5)]
+    monkeypatch.setattr(parts, "PAST", 3)
+    for study in drawn:
+        parts.remember(past, study)
+    assert {number: one.digest for number, one in past.items()} == {n + 1: drawn[n].digest for n in (2, 3, 4)}
+    parts.remember(past, drawn[3]._replace(views=["lateral", "frontal"]))  # the same files
+    assert list(past) == [3, 4, 5]
+    assert past[4].views == ["lateral", "frontal"]
+    monkeypatch.setattr(parts, "PAST_BYTES", sum(map(len, drawn[0].files + drawn[4].files)))
+    parts.remember(past, drawn[0])
+    assert [one.digest for one in past.values()] == [drawn[4].digest, drawn[0].digest]
+    monkeypatch.setattr(parts, "PAST_BYTES", 1)
+    parts.remember(past, drawn[1])
+    assert [one.digest for one in past.values()] == [drawn[1].digest]  # the last one is always there
+
+
 def test_what_the_model_wrote_is_never_html():
     alternatives = html("alternatives", result())
     assert "&lt;b&gt;" in alternatives

@@ -5,10 +5,11 @@ from typing import Any
 from msgspec import Struct
 
 from xray_captioning.captioner.calibration import hedged, is_unfamiliar, stated, sure_labels
-from xray_captioning.captioner.caption import Region
+from xray_captioning.captioner.caption import Caption, Region
 from xray_captioning.captioner.captioner import Captioner, Prediction
 from xray_captioning.data.outlines import WHOLE
 from xray_captioning.data.resizing import seen_part
+from xray_captioning.metrics.mentions import sentence_words, spoken
 from xray_captioning.serving.settings import Settings
 
 NOTICE = "For research and teaching. Not a medical device; not for clinical use."
@@ -37,6 +38,7 @@ class Study(Struct):
     unfamiliar: bool | None
     warning: str | None
     regions: list[Region] | None  # of the sentences that are shown, as `Caption.regions`
+    attention: list[dict[str, Any]] | None = None  # of their words, where it was asked for
 
 
 def notice(captioner: Captioner) -> str:
@@ -46,10 +48,10 @@ def notice(captioner: Captioner) -> str:
 
 
 def describe_study(
-    prediction: Prediction, threshold: float | None = None, alternatives: int = 0, show_unfamiliar: bool = False
+    prediction: Prediction, threshold: float | None = None, others: int = 0, anyway: bool = False, maps: bool = False
 ) -> Study:
-    """Return a prediction as it is sent: without what is unsure or unfamiliar, unless asked for."""
-    caption, probabilities = stated(*prediction, show_unfamiliar)
+    """Return a prediction as it is sent: without what is unsure, or unfamiliar but for `anyway`."""
+    caption, probabilities = stated(*prediction, anyway)
     least, strange = threshold or 0.0, is_unfamiliar(caption)
     sentences = [
         Sentence(text, sentence.log_probability, sentence.confidence, text != sentence.text)
@@ -58,13 +60,23 @@ def describe_study(
     regions = caption.regions and [r for r in caption.regions if not sentences[r.sentence].hedged]
     labels = sure_labels(caption, least).items()
     named = {name: _LABELS[label] for name, label in labels if label is not None}
-    text, others = caption.text, [other._asdict() for other in caption.alternatives[:alternatives]]
+    text, alternatives = caption.text, [other._asdict() for other in caption.alternatives[:others]]
     if threshold is not None:
         text = " ".join(f"[{one.text}]" if one.hedged else one.text for one in sentences)
-        others = []  # nothing is known of their confidence
+        alternatives = []  # nothing is known of their confidence
     findings, novelty = {"probabilities": probabilities, "labels": named}, caption.novelty
     unfamiliar, warning = None if novelty is None else strange, UNFAMILIAR if strange else None
-    return Study(text, caption.log_probability, sentences, findings, others, novelty, unfamiliar, warning, regions)
+    said = text, caption.log_probability, sentences, findings, alternatives, novelty, unfamiliar, warning, regions
+    return Study(*said, _attention(caption, sentences) if maps else None)
+
+
+def _attention(caption: Caption, sentences: list[Sentence]) -> list[dict[str, Any]] | None:
+    """Return the words of shown sentences, each with its map (views, rows, columns), rounded to millionths."""
+    if (maps := caption.attention) is None:
+        return None
+    said = [(n, places) for n, places in enumerate(sentence_words(caption.words)) if not sentences[n].hedged]
+    words = [(n, place) for n, places in said for place in spoken(caption.words, places)]
+    return [{"word": caption.words[i], "sentence": n, "map": maps[i].astype(float).round(6).tolist()} for n, i in words]
 
 
 def describe_model(captioner: Captioner, settings: Settings) -> dict[str, Any]:

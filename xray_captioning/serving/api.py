@@ -54,20 +54,17 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> flask.
     app.after_request(lambda response: _end(response, engine))
     app.register_error_handler(Exception, _problem)
     _add_routes(app, engine)
-    _add_page(app)
+    _add_pages(app, describe_api(captioner, settings))
     return app
 
 
 def _add_routes(app: _App, engine: Engine) -> None:
     captioner, settings = engine.captioner, engine.settings
-    described = describe_api(captioner, settings)
-
     app.add_url_rule("/v1/captions", "captions", lambda: _answer(engine), methods=["POST"])
     app.add_url_rule("/v1/model", "model", lambda: answers.describe_model(captioner, settings))
     app.add_url_rule("/healthz", "health", lambda: {"status": "alive"})  # whether the process is alive
     app.add_url_rule("/readyz", "ready", lambda: _ready(engine))  # whether requests for captions are accepted
     app.add_url_rule("/metrics", "metrics", lambda: flask.Response(engine.metrics.text(), content_type=CONTENT_TYPE))
-    app.add_url_rule("/openapi.json", "description", lambda: flask.jsonify(described))
 
 
 def _answer(engine: Engine) -> dict[str, Any]:
@@ -88,7 +85,7 @@ def _captions(engine: Engine, upload: requests.Upload, begun: float) -> dict[str
         pixels.append(engine.decode(files, label, deadline, views))
     decoding = time.monotonic() - begun
     results = engine.predict(pixels, upload.beam_size, deadline, upload.context)
-    asked = upload.threshold, upload.alternatives, upload.show_unfamiliar
+    asked = upload.threshold, upload.alternatives, upload.show_unfamiliar, upload.attention
     first, *further = [answers.describe_study(result.value, *asked) for result in results]
     engine.metrics.studies.inc(len(results))
     total = time.monotonic() - begun
@@ -110,19 +107,24 @@ def _ready(engine: Engine) -> dict[str, Any]:
     return {"status": "ready"}
 
 
-def _add_page(app: _App) -> None:
+def _add_pages(app: _App, described: dict[str, Any]) -> None:
     text = Path(__file__).with_name("page.html").read_text("utf-8")
+    docs = environment().get_template("serving/docs.html").render(api=described, style=_element(text, "style"))
     own = f"script-src {_hash(text, 'script')}; style-src {_hash(text, 'style')}; img-src blob:; connect-src 'self'"
     policy = f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-
     sent: Any = {"headers": {"Content-Security-Policy": policy}, "content_type": "text/html; charset=utf-8"}
     app.add_url_rule("/", "page", lambda: flask.Response(text, **sent))
+    app.add_url_rule("/docs", "docs", lambda: flask.Response(docs, **sent))
+    app.add_url_rule("/openapi.json", "description", lambda: flask.jsonify(described))
+
+
+def _element(page: str, element: str) -> str:
+    return page.partition(f"<{element}>")[2].partition(f"</{element}>")[0]
 
 
 def _hash(page: str, element: str) -> str:
     """Return the one element of its kind as a source that a content security policy allows."""
-    text = page.partition(f"<{element}>")[2].partition(f"</{element}>")[0]
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    return f"'sha256-{base64.b64encode(hashlib.sha256(_element(page, element).encode()).digest()).decode()}'"
 
 
 def _begin(settings: Settings) -> None:

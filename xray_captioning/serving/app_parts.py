@@ -23,6 +23,8 @@ from xray_captioning.data.outlines import moved, within
 from xray_captioning.data.resizing import seen_part
 from xray_captioning.data.studies import UNKNOWN, select_images
 from xray_captioning.errors import DataError
+from xray_captioning.findings import FINDINGS
+from xray_captioning.metrics.labeler import find_mentions
 from xray_captioning.phantom.dataset import render
 from xray_captioning.phantom.studies import sample_study
 from xray_captioning.plots.charts import png
@@ -36,6 +38,7 @@ NOTICE = (
 )
 SHOWN = 560  # pixels of the longer side of an image on the page
 SAMPLES = 3
+PAST, PAST_BYTES = 8, 256 << 20  # studies of a session that can be chosen again, and their files together
 MOST = Settings.megapixels * 1e6  # pixels of an image, as for the API
 
 Array = NDArray[Any]
@@ -51,6 +54,7 @@ class Study(NamedTuple):
     digest: str  # tells it from other studies
     about: str = ""  # what is known of it; empty for a user's own
     context: Mapping[str, str] = {}  # what a bundle reads beside the images, by kind
+    sample: int | None = None  # its number as a sample
 
     def told(self, context: Mapping[str, str]) -> Self:
         """Return the study with what the user tells of it."""
@@ -93,9 +97,7 @@ class Result(NamedTuple):
 
     @property
     def sentences(self) -> list[answers.Sentence]:
-        """The sentences as they are shown. Without a confidence they have the exponential of their
-        mean log-probability, no chance of being right; none for unfamiliar images.
-        """
+        """The sentences as they are shown, without a confidence exp(mean log-probability); none if unfamiliar."""
         sentences = self.answer.sentences
         for one in sentences:
             likely = math.exp(one.log_probability) if one.confidence is None else one.confidence
@@ -151,7 +153,7 @@ def sample(index: int, seed: int) -> Study:
     truth = "; ".join(finding.detail.replace("/", ", ") for finding in drawn.findings)
     about = f"A drawing, not a patient. Drawn into it: {truth or 'nothing abnormal'}."
     pictures = [np.asarray(image, np.float32) / 255 for image in images]
-    return Study(files, ["frontal", "lateral"][: len(files)], pictures, digest(files), about)
+    return Study(files, ["frontal", "lateral"][: len(files)], pictures, digest(files), about, sample=index)
 
 
 def digest(files: Sequence[bytes]) -> str:
@@ -167,6 +169,26 @@ def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) ->
     limits = f"This model was {notice}." if notice else ""
     seen = captioner.config.image, captioner.offset, how_often(captioner.about)
     return Result(name, beam_size, caption, found or {}, limits, 0.0, *seen)
+
+
+def remember(past: dict[int, Study], study: Study) -> None:
+    """Keep a study among those of a session, by number, in place of one of the same files; the oldest leave."""
+    same = [number for number, one in past.items() if sorted(one.files) == sorted(study.files)]
+    past[same[0] if same else max(past, default=0) + 1] = study
+    while len(past) > PAST or (len(past) > 1 and sum(len(f) for one in past.values() for f in one.files) > PAST_BYTES):
+        del past[min(past)]
+
+
+def aligned(results: Sequence[Result]) -> list[tuple[list[str], list[list[answers.Sentence]]]]:
+    """Return rows of findings and of the sentences about them of each result; the last is of no finding."""
+    # Those that either asserts come first; a sentence that is withheld tells none.
+    said = [[{m.finding for m in find_mentions(s.text) if not s.hedged} or {""} for s in r.sentences] for r in results]
+    labels = [result.answer.findings["labels"] for result in results]
+    rows: dict[Any, list[str]] = {}
+    for name in [*sorted(FINDINGS, key=lambda name: all(of.get(name, "absent") == "absent" for of in labels)), ""]:
+        if any(places := tuple(tuple(i for i, names in enumerate(side) if name in names) for side in said)):
+            rows.setdefault(places, []).append(name)
+    return [(names, [[r.sentences[i] for i in of] for r, of in zip(results, places)]) for places, names in rows.items()]
 
 
 def views_of(study: Study, result: Result, words: Sequence[int], regions: Sequence[Region] = ()) -> list[View]:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 from flask import Request
@@ -21,7 +21,12 @@ from xray_captioning.serving.settings import Settings
 REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
 MOST_TEXT = 10_000  # characters of a study's context, of which a model reads the first words
 CONTEXT = ("indication", "prior")  # what a model may read beside images
-OPTIONS = ("beam_size", "alternatives", "threshold", "show_unfamiliar")  # beside files and views
+OPTIONS = ("beam_size", "alternatives", "threshold", "show_unfamiliar", "attention")  # beside files and views
+_KEYS = re.compile(rb'"([a-z_.0-9]{1,40})"\s*:')  # no text holds one: its quotation marks are escaped
+_TYPES: dict[str, Any] = {"images": list[bytes], "views": list[str], **dict.fromkeys(CONTEXT, str)}  # in JSON
+_TYPES |= dict.fromkeys(OPTIONS, bool | int | float)
+Files: TypeAlias = dict[str, list[bytes]]  # by field
+Form: TypeAlias = dict[str, list[str]]
 _WRITTEN = {int: re.compile(r"[0-9]{1,4}"), float: re.compile(r"[0-9]{1,4}(\.[0-9]{1,20})?|\.[0-9]{1,20}")}
 
 
@@ -83,6 +88,7 @@ class Upload(NamedTuple):
     alternatives: int  # to answer with, at most
     threshold: float | None  # confidence below which a sentence is withheld, in [0, 1]
     show_unfamiliar: bool  # whether to answer with the text for unfamiliar images, too
+    attention: bool  # whether to answer with the attention of each word
     context: list[dict[str, str]] | None = None  # of each study, where the model reads any
 
 
@@ -98,57 +104,80 @@ def field_beside(images: str, name: str = "views") -> str:
 
 def read_upload(request: Request, settings: Settings, views: int, calibrated: bool, kinds: Sequence[str]) -> Upload:
     """Return what a request holds; `ProblemError` refuses what is no such form."""
-    if request.mimetype != "multipart/form-data":
-        raise ProblemError(415, "send multipart/form-data with the files in the field images")
+    if request.mimetype == "application/json":
+        files, form = _read_json(request)
+    elif request.mimetype == "multipart/form-data":  # without a copy: the streams are MemoryRequest's
+        given, form = request.files.lists(), dict(request.form.lists())
+        files = {name: [cast(io.BytesIO, file.stream).getvalue() for file in own] for name, own in given}
+    else:
+        raise ProblemError(415, "send multipart/form-data with the files in the field images, or application/json")
+    if request.args:
+        raise ProblemError(400, "there are no query parameters; send fields of the form")
     names = study_fields(settings)
-    _check_names(request, names, kinds)
-    studies = _studies(request, names, views)
-    beam_size = _field(request, "beam_size", int, 1, settings.beam)
-    alternatives = _field(request, "alternatives", int, 0, settings.beam - 1) or 0
-    threshold = _field(request, "threshold", float, 0, 1)
-    flags = [value.lower() for value in request.form.getlist("show_unfamiliar")]
-    if flags not in ([], ["true"], ["false"]):
-        raise ProblemError(422, "show_unfamiliar must be one true or false")
+    _check_names(files, form, names, kinds)
+    studies = _studies(files, names, views)
+    beam_size = _field(form, "beam_size", int, 1, settings.beam)
+    alternatives = _field(form, "alternatives", int, 0, settings.beam - 1) or 0
+    threshold = _field(form, "threshold", float, 0, 1)
+    wanted = {name: [value.lower() for value in form.get(name, ["false"])] for name in ("show_unfamiliar", "attention")}
+    if wrong := [name for name, said in wanted.items() if said not in (["true"], ["false"])]:
+        raise ProblemError(422, f"{wrong[0]} must be one true or false")
     if threshold is not None and not calibrated:
         raise ProblemError(422, "this model is not calibrated; send no threshold")
     if beam_size is None and alternatives:
         beam_size = alternatives + 1
     counts = [*map(len, studies), *[0] * (len(names) - len(studies))]
-    shown = [_views(request, name, count) for name, count in zip(names, counts)][: len(studies)]
-    told = [_texts(request, images, kinds, count) for images, count in zip(names, counts)][: len(studies)]
-    return Upload(studies, shown, beam_size, alternatives, threshold, flags == ["true"], told if kinds else None)
+    shown = [_views(form, name, count) for name, count in zip(names, counts)][: len(studies)]
+    told = [_texts(form, images, kinds, count) for images, count in zip(names, counts)][: len(studies)]
+    flags = {name: said == ["true"] for name, said in wanted.items()}
+    return Upload(studies, shown, beam_size, alternatives, threshold, context=told if kinds else None, **flags)
 
 
-def _check_names(request: Request, known: list[str], kinds: Sequence[str]) -> None:
-    if request.args:
-        raise ProblemError(400, "there are no query parameters; send fields of the form")
-    if unread := [kind for kind in CONTEXT if kind not in kinds and kind in request.form]:
+def _read_json(request: Request) -> tuple[Files, Form]:
+    """Return the fields of a JSON object whose files are in base64 (RFC 4648, section 4)."""
+    body = request.get_data(cache=False)
+    if body.count(b",") > MemoryRequest.max_form_memory_size:  # base64 has none; each value takes memory
+        raise ProblemError(413, "too many values in the JSON; /v1/model says what is allowed")
+    if len(keys := _KEYS.findall(body)) != len(set(keys)):
+        raise ProblemError(400, "a field is there twice; send the images of a study as one list")
+    try:
+        given = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).items()
+        sent = {n: msgspec.json.decode(raw, type=_TYPES.get(n.partition(".")[0], msgspec.Raw)) for n, raw in given}
+    except (ValueError, RecursionError) as error:
+        lists = "images are a list of files in base64, views of texts; options are numbers, true or false"
+        raise ProblemError(400, f"this is no JSON object of the fields of the form: {lists}") from error
+    files = {name: sent.pop(name) for name in list(sent) if name.startswith("images")}
+    # As a form has them: 5.0, which is a whole number in JSON, and no exponents.
+    texts = {n: f"{v + 0.0:.20f}".rstrip("0").rstrip(".") if isinstance(v, float) else str(v) for n, v in sent.items()}
+    return files, {name: sent[name] if isinstance(sent[name], list) else [text] for name, text in texts.items()}
+
+
+def _check_names(files: Files, form: Form, known: list[str], kinds: Sequence[str]) -> None:
+    if unread := [kind for kind in CONTEXT if kind not in kinds and kind in form]:
         raise ProblemError(422, f"this model reads no {unread[0]}; send none")
     fields = {*OPTIONS, *(field_beside(images, name) for images in known for name in ("views", *kinds))}
-    if not (request.form.keys() <= fields and request.files.keys() <= set(known)):
-        files, others = " to ".join(known[:1] + known[1:][-1:]), ", ".join(OPTIONS)
-        said = f"a field is not known, or no file; files are {files}, one field per study, other fields are {others}"
+    if not (form.keys() <= fields and files.keys() <= set(known)):
+        images, others = " to ".join(known[:1] + known[1:][-1:]), ", ".join(OPTIONS)
+        said = f"a field is not known, or no file; files are {images}, one field per study, other fields are {others}"
         raise ProblemError(400, f"{said}, and {', '.join(('views', *kinds))} with a number as images have")
 
 
-def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]]:
-    given = [request.files.getlist(name) for name in names]
+def _studies(files: Files, names: list[str], views: int) -> list[list[bytes]]:
+    given = [files.get(name, []) for name in names]
     while given and not given[-1]:
         given.pop()
     if not given:
         none = "there is no file in the field images, or the form is damaged"
         raise ProblemError(400, f"{none}; send one to {views} PNG, JPEG, TIFF, BMP, WebP or DICOM files")
-    for name, files in zip(names, given):
-        if not 1 <= len(files) <= views:
-            raise ProblemError(422, f"{name}: {len(files)} files, but a study has 1 to {views}")
-    # Without a copy: the streams are MemoryRequest's.
-    return [[cast(io.BytesIO, file.stream).getvalue() for file in files] for files in given]
+    for name, study in zip(names, given):
+        if not 1 <= len(study) <= views:
+            raise ProblemError(422, f"{name}: {len(study)} files, but a study has 1 to {views}")
+    return given
 
 
-def _views(request: Request, images: str, count: int) -> list[str] | None:
+def _views(form: Form, images: str, count: int) -> list[str] | None:
     name = field_beside(images)
-    given = request.form.getlist(name)
-    if not given:
+    if not (given := form.get(name)):
         return None
     if not count:
         raise ProblemError(422, f"{name}: there are no {images}; send files in that field, too")
@@ -157,16 +186,16 @@ def _views(request: Request, images: str, count: int) -> list[str] | None:
     return given
 
 
-def _texts(request: Request, images: str, kinds: Sequence[str], count: int) -> dict[str, str]:
-    given = {kind: request.form.getlist(field_beside(images, kind)) for kind in kinds}
+def _texts(form: Form, images: str, kinds: Sequence[str], count: int) -> dict[str, str]:
+    given = {kind: form.get(field_beside(images, kind), []) for kind in kinds}
     if wrong := [kind for kind, said in given.items() if len(said) > bool(count) or len("".join(said)) > MOST_TEXT]:
         once = f"send it once, beside {images}, of at most {MOST_TEXT:,} characters"
         raise ProblemError(422, f"{field_beside(images, wrong[0])}: {once}")
     return {kind: text for kind, texts in given.items() for text in texts}
 
 
-def _field(request: Request, name: str, kind: type, least: int, most: int) -> Any:
-    if not (values := request.form.getlist(name)):
+def _field(form: Form, name: str, kind: type, least: int, most: int) -> Any:
+    if not (values := form.get(name)):
         return None
     valid = len(values) == 1 and _WRITTEN[kind].fullmatch(values[0])
     if valid and least <= kind(values[0]) <= most:
