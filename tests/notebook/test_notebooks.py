@@ -37,8 +37,8 @@ def outputs(notebook):
     return [output for cell in code(notebook) for output in cell.outputs]
 
 
-def test_all_eight_are_there():
-    assert [name[0] for name in NAMES] == list("12345678")
+def test_all_nine_are_there():
+    assert [name[0] for name in NAMES] == list("123456789")
 
 
 def test_both_forms_agree(run):
@@ -83,13 +83,13 @@ def test_outputs_come_from_phantoms(notebooks):
 
 
 def test_first_cells(run, notebooks):
+    assert set(run.EXTRAS) <= set(notebooks)
     for name, notebook in notebooks.items():
         title, install, parameters = notebook.cells[:3]
         assert title.source.startswith(f"# {name[0]}. ")
         for text in (run.badges(name), "two CPU cores", "GPU"):
             assert text in title.source, name
-        assert "%pip install" in install.source
-        assert run.REPOSITORY in install.source
+        assert install.source == run.install_cell(name).rstrip().replace("# %pip", "%pip")
         assert parameters.metadata.tags == ["parameters"]
         assert "DATA = None" in parameters.source
 
@@ -136,7 +136,11 @@ def test_forms_that_differ_are_told(run, tmp_path, monkeypatch):
     (tmp_path / "9_new.py").write_text(source.replace("a = 1", "a = 2"))
     assert run.difference("9_new") == "cell 2 differs"
     (tmp_path / "9_new.py").write_text(source.replace(run.REPOSITORY, "someone/else"))
-    assert "another repository" in run.difference("9_new")
+    assert "its badges" in run.difference("9_new")
+    (tmp_path / "9_new.py").write_text(f"{source}\n# %%\nimport importlib.util\n\n# %%\nb = 2\n")
+    assert "its install cell" in run.difference("9_new")
+    run.sync("9_new")
+    assert (tmp_path / "9_new.py").read_text() == f"{source}\n# %%\n{run.install_cell('9_new')}\n# %%\nb = 2\n"
 
 
 def test_unchanged_cells_keep_their_outputs(run, tmp_path, monkeypatch):
