@@ -9,6 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests.golden import said
+
 HERE = Path(__file__).resolve().parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in HERE.glob("[0-9]_*.ipynb"))
 LONGEST = 8  # lines of a function in a notebook
@@ -92,6 +94,23 @@ def test_first_cells(run, notebooks):
         assert install.source == run.install_cell(name).rstrip().replace("# %pip", "%pip")
         assert parameters.metadata.tags == ["parameters"]
         assert "DATA = None" in parameters.source
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        '| **constant report**, by BLEU-4 | {fixed["BLEU-1"]} | {fixed["BLEU-2"]} | {fixed["BLEU-3"]} |'
+        ' {fixed["BLEU-4"]} | {fixed["ROUGE-L"]} |',
+        '| CvT2DistilGPT2 (README) | {cvt["BLEU-1"]} | {cvt["BLEU-2"]} | {cvt["BLEU-3"]} | {cvt["BLEU-4"]} |'
+        ' {cvt["ROUGE-L"]} |',
+        "against human coding its macro F1 is {mesh[0]} (",
+        'constant caption scores {old["BLEU-1"]}/{old["BLEU-2"]}/{old["BLEU-3"]}/{old["BLEU-4"]} on {old["n"]} studies',
+    ],
+)
+def test_what_is_said_of_real_reports_is_what_the_docs_say(notebooks, sentence):
+    text = "\n".join(cell.source for cell in notebooks["7_metrics"].cells if cell.cell_type == "markdown")
+    spots = list(said.spots_of_sentence("7_metrics", text, sentence))
+    assert [spot.text for spot in spots if not spot.agrees()] == []
 
 
 def test_functions_are_short(notebooks):
