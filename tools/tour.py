@@ -40,7 +40,7 @@ ABOUT = """# A tour, from nothing
 Each command below was run by `python tools/tour.py` in a clone, a new virtual environment and an empty home, one after
 the other as they stand here, and what they print is theirs, shortened where it says `…`. Times are of {machine}. They
 vary with the machine, with what else it does, and with how fast packages come
-([how much](../benchmarks/README.md#how-much-times-vary)). The pictures show phantoms, drawn by a program, and no patient.
+([how much](../benchmarks/README.md#how-much-times-vary)). Pictures show phantoms, drawn by a program, and no patient.
 """
 
 
@@ -67,6 +67,7 @@ class Tour:
         path = f"{sys.base_prefix}/bin:/usr/local/bin:/usr/bin:/bin"
         home = self.work / "home"
         home.mkdir(parents=True, exist_ok=True)
+        kept["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
         return {**kept, "PATH": path, "HOME": str(home), "LANG": "C.UTF-8", "TERM": "dumb", **self.told}
 
     def shell(self, command: str, folder: Path | None = None) -> list[str]:
@@ -273,8 +274,8 @@ def hub(tour: Tour) -> None:
     with Hubs() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         tour.note(
-            "`tests/hub/hubs.py` speaks as much of the protocol of Hugging Face's hub as its client needs; `HF_ENDPOINT` "
-            "names it in the place of the real one, and `HF_TOKEN` is any word."
+            "`tests/hub/hubs.py` speaks as much of the protocol of Hugging Face's hub as its client needs. "
+            "`HF_ENDPOINT` names it in the place of the real one; `HF_TOKEN` is any word."
         )
         tour.told = {"HF_ENDPOINT": server.url, "HF_TOKEN": "tour", "HF_HUB_DISABLE_XET": "1", "no_proxy": "*"}
         tour.run("xray-captioning push demo/global_attention hf://visitor/chest-words", 3)
@@ -319,7 +320,7 @@ def completion(tour: Tour) -> None:
     tour.keep(f"{typed}<Tab>", "xray-captioning evaluate --protocol", None, 1)
 
 
-def typing(tour: Tour, line: str, keys: str) -> str:
+def typing(tour: Tour, line: str, keys: str, quiet: float = 20) -> str:
     """Type a line and then keys into an interactive bash, and return what the terminal shows for the keys."""
     pid, terminal = pty.fork()
     if pid == 0:
@@ -330,17 +331,17 @@ def typing(tour: Tour, line: str, keys: str) -> str:
             os.write(terminal, f"{text}; echo 'do''ne'\n".encode())
             read_until(terminal, "done")
         os.write(terminal, keys.encode())
-        return tour.clean(read_until(terminal, None))
+        return tour.clean(read_until(terminal, None, quiet))
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         os.close(terminal)
 
 
-def read_until(terminal: int, word: str | None) -> str:
-    """Read what a terminal shows until a word is there, or until nothing more comes for twenty seconds."""
+def read_until(terminal: int, word: str | None, quiet: float = LONGEST) -> str:
+    """Read what a terminal shows until a word is there, or until nothing more comes for some seconds."""
     found = ""
-    while select.select([terminal], [], [], LONGEST if word else 20)[0]:
+    while select.select([terminal], [], [], quiet)[0]:
         found += os.read(terminal, 65536).decode("utf-8", "replace")
         if word and word in found:
             break
@@ -409,7 +410,8 @@ def entry_text(entry: dict[str, Any]) -> str:
         return f"{entry['text']}\n\n"
     said = "\n".join(entry["said"])
     took = f"{entry['seconds']:.0f} seconds.\n\n" if entry["seconds"] is not None else ""
-    return f"```bash\n{entry['command']}\n```\n\n" + (f"```\n{said}\n```\n\n" if said else "") + took
+    label = "bash" if took else ""  # what is only typed is no command
+    return f"```{label}\n{entry['command']}\n```\n\n" + (f"```\n{said}\n```\n\n" if said else "") + took
 
 
 def main() -> None:
