@@ -41,7 +41,7 @@ for source in sources:
 DATA = None  # a folder of studies; None: Kaggle's input, Google Drive, else synthetic phantoms
 DOWNLOAD = False  # True: without data, kagglehub downloads the Indiana University collection (14 GB)
 WORK = "runs"  # phantoms, caches and models; the notebooks share them
-STUDIES = 2000  # phantoms to draw where there are no data
+STUDIES = 600  # phantoms to draw where there are no data
 SIZE = "auto"  # "full" (the preset itself), "small", or auto: full for real data with a GPU
 ENCODER = None  # a published one, such as "densenet121-res224-all"; None: a stand-in, without a download
 WEIGHTS = None  # its file or folder, where it is here already; None: it is downloaded
@@ -59,7 +59,7 @@ notebook.setup()
 data = notebook.find_data(DATA, WORK, STUDIES, DOWNLOAD)
 studies = notebook.usable(xc.read_studies(data.path))
 work = Path(WORK) / "published"
-work.mkdir(exist_ok=True)
+work.mkdir(parents=True, exist_ok=True)
 
 # %% [markdown]
 # ## The encoder
@@ -116,7 +116,7 @@ print(about)
 # captions images, too.
 
 # %%
-config = notebook.recipe("phantom_attention", data, studies, SIZE)
+config = notebook.recipe("chexnet_attention", data, studies, SIZE)
 split = xc.split_studies(studies, config.fractions)
 run = notebook.run_folder(config, split, work)
 if not (run / "manifest.json").is_file():
