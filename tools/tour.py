@@ -169,20 +169,27 @@ def readme_commands() -> list[str]:
     return [line for block in re.findall(r"```bash\n(.*?)```", section, re.S) for line in block.strip().splitlines()]
 
 
-def install(tour: Tour) -> None:
-    """Clone the checkout, and do what README says first."""
+def clone(tour: Tour) -> None:
+    """Clone the checkout, and install it as README says first."""
     if tour.clone.exists():
         raise SystemExit(f"{tour.clone} is there already; name a new folder, or the parts that are to be run anew")
     tour.run(f"git clone --quiet file://{ROOT} xray_captioning && cd xray_captioning", 2, tour.work)
     tour.run("python3 -m venv .venv && . .venv/bin/activate && python --version", 1)
-    first, second = readme_commands()
-    for command in first.split(" && "):
-        tour.run(command, 10 if "demo" in command else 1)
+    tour.run(readme_commands()[0].partition(" && ")[0], 1)
+
+
+def demo(tour: Tour) -> None:
+    """Run the demonstration."""
+    tour.run(readme_commands()[0].partition(" && ")[2], 10)
     tour.picture(
         "demo", "What the demonstration draws: phantoms, references, captions", tour.clone / "demo" / "panel.png"
     )
-    get, check = second.split(" && ")
-    tour.run(get, 1)
+
+
+def tests(tour: Tour) -> None:
+    """Install for work on the code, and test."""
+    install, _, check = readme_commands()[1].partition(" && ")
+    tour.run(install, 1)
     tour.run(f"{check} {tour.tests}".strip(), 1)
 
 
@@ -266,7 +273,7 @@ def api(tour: Tour) -> None:
 
 
 def hub(tour: Tour) -> None:
-    """Push the demonstration's bundle, pull it, and compare."""
+    """Push the shipped bundle, pull it, and compare."""
     sys.path.insert(0, str(ROOT))
     from tests.hub.hubs import Hubs
 
@@ -278,19 +285,17 @@ def hub(tour: Tour) -> None:
             "`HF_ENDPOINT` names it in the place of the real one; `HF_TOKEN` is any word."
         )
         tour.told = {"HF_ENDPOINT": server.url, "HF_TOKEN": "tour", "HF_HUB_DISABLE_XET": "1", "no_proxy": "*"}
-        tour.run("xray-captioning push demo/global_attention hf://visitor/chest-words", 3)
+        tour.run("xray-captioning push phantom_attention hf://visitor/chest-words", 3)
         tour.run("xray-captioning pull hf://visitor/chest-words --out pulled", 3)
-        tour.run("cmp demo/global_attention/manifest.json pulled/manifest.json && echo the same bundle", 1)
+        tour.run("cmp weights/phantom_attention/manifest.json pulled/manifest.json && echo the same bundle", 1)
         tour.told = {}
         server.shutdown()
 
 
 def paper(tour: Tour) -> None:
-    """Compare the demonstration's model with baselines, and compile the tables of it."""
+    """Compare the shipped model with baselines, and compile the tables of it."""
     tour.run("xray-captioning phantom --out unseen --studies 120 --seed 77", 1)
-    command = (
-        "xray-captioning evaluate --data unseen --bundle demo/global_attention --beam 1 --set 'fractions=[0.4,0,0.6]'"
-    )
+    command = "xray-captioning evaluate --data unseen --bundle phantom_attention --beam 1 --set 'fractions=[0.4,0,0.6]'"
     tour.run(f"{command} --out results --report results/page.html", 12)
     head = r"\documentclass{article}\usepackage[landscape,margin=1cm]{geometry}\usepackage{booktabs}"
     tour.run(rf"echo '{head}\begin{{document}}\input{{page}}\end{{document}}' > results/paper.tex", 0)
@@ -368,7 +373,9 @@ def read_json(path: Path) -> Any:
 
 
 PARTS: dict[str, tuple[str, Callable[[Tour], None]]] = {
-    "install": ("Clone, and the two commands of README", install),
+    "clone": ("Clone and install", clone),
+    "demo": ("The demonstration", demo),
+    "tests": ("The tests", tests),
     "notebook": ("A notebook in JupyterLab", notebook),
     "app": ("The app", app),
     "api": ("The API with curl", api),
