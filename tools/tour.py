@@ -127,7 +127,7 @@ class Tour:
                 yield
             finally:
                 os.killpg(process.pid, signal.SIGTERM)
-                process.wait(60)
+                process.wait(600)
 
     @contextlib.contextmanager
     def browser(self, address: str) -> Iterator[Any]:
@@ -137,7 +137,7 @@ class Tour:
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = chromium.new_page(viewport=WIDE)
-            page.set_default_timeout(1000 * LONGEST)
+            page.set_default_timeout(250 * LONGEST)
             page.goto(address)
             yield page
             chromium.close()
@@ -354,14 +354,14 @@ def read_until(terminal: int, word: str | None, quiet: float = LONGEST) -> str:
 
 
 FORM = " ".join(
-    f"-F images=@phantoms/images/images_normalized/900002_IM-0002-{view}.dcm.png" for view in ("1001", "2001")
+    f"-F images=@phantoms/images/images_normalized/900005_IM-0001-{view}.dcm.png" for view in ("1001", "2001")
 )
 
 
 def study(tour: Tour) -> tuple[list[Path], str]:
     """Draw phantoms, and return the images of one study and its caption by the command line."""
     if not (tour.clone / "phantoms").is_dir():
-        tour.run("xray-captioning phantom --out phantoms --studies 2", 1)
+        tour.run("xray-captioning phantom --out phantoms --studies 10", 1)
     images = re.findall(r"@(\S+)", FORM)
     said = tour.run(f"xray-captioning caption {','.join(images)}", 1)
     return [tour.clone / image for image in images], said.strip().splitlines()[-1].rpartition("\t")[2]
