@@ -50,7 +50,7 @@ def test_a_command_that_fails_ends_the_tour_with_what_it_said(walk):
 
 
 def test_a_terminal_is_typed_into(walk):
-    assert "xray" in tour.typing(walk, "complete -W 'xray yard' thing", "thing xr\t", 1)
+    assert "xray" in tour.typing(walk, "complete -W 'xray yard' thing", "thing xr\t", "xray")
 
 
 def test_page_names_machine_times_commands_and_pictures(walk):

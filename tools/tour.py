@@ -32,7 +32,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "tour.md"
-LONGEST = 3600.0  # seconds of a command or of a wait for a page
+LONGEST = 1800.0  # seconds of a command or of a wait for an answer
 WIDE = {"width": 1280, "height": 800}
 COLOURS = 64  # of a screenshot, which makes it a fourth of its size
 ABOUT = """# A tour, from nothing
@@ -86,7 +86,7 @@ class Tour:
         started, shell = time.monotonic(), self.shell(command, folder)
         done = subprocess.run(
             shell, env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            timeout=LONGEST, check=False,
+            timeout=2 * LONGEST, check=False,
         )  # fmt: skip
         said = self.clean(done.stdout.decode("utf-8", "replace"))
         if done.returncode:
@@ -137,7 +137,7 @@ class Tour:
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = chromium.new_page(viewport=WIDE)
-            page.set_default_timeout(250 * LONGEST)
+            page.set_default_timeout(1000 * LONGEST)
             page.goto(address)
             yield page
             chromium.close()
@@ -313,20 +313,17 @@ def completion(tour: Tour) -> None:
     """Press Tab in an interactive bash."""
     line = 'eval "$(_XRAY_CAPTIONING_COMPLETE=bash_source xray-captioning)"'
     tour.run(f"{line} && complete -p xray-captioning", 1)
-    typed, found = "xray-captioning ca", typing(tour, line, "xray-captioning ca\t\t")
-    if not {"calibrate", "caption"} <= set(found.split()):
-        raise SystemExit(f"nothing was completed: {found}")
-    tour.keep(
-        f"{typed}<Tab><Tab>", "\n".join(word for word in ("calibrate", "caption") if word in found.split()), None, 2
-    )
-    typed, found = "xray-captioning evaluate --pro", typing(tour, line, "xray-captioning evaluate --pro\t")
-    if "--protocol" not in found:
-        raise SystemExit(f"nothing was completed: {found}")
-    tour.keep(f"{typed}<Tab>", "xray-captioning evaluate --protocol", None, 1)
+    for typed, tabs, wanted in (("ca", 2, ["calibrate", "caption"]), ("evaluate --pro", 1, ["--protocol"])):
+        typed = f"xray-captioning {typed}"
+        found = typing(tour, line, typed + "\t" * tabs, wanted[0]).split()
+        if not set(wanted) <= set(found):
+            raise SystemExit(f"{typed} is not completed: {found}")
+        said = "\n".join(wanted) if tabs == 2 else f"{typed.rpartition(' ')[0]} {wanted[0]}"
+        tour.keep(f"{typed}{'<Tab>' * tabs}", said)
 
 
-def typing(tour: Tour, line: str, keys: str, quiet: float = 20) -> str:
-    """Type a line and then keys into an interactive bash, and return what the terminal shows for the keys."""
+def typing(tour: Tour, line: str, keys: str, wanted: str) -> str:
+    """Type a line and then keys into an interactive bash, and return what it shows for the keys from a word on."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve("/bin/bash", ["bash", "--norc", "--noprofile", "-i"], {**tour.environment(), "PS1": "READY "})
@@ -334,16 +331,16 @@ def typing(tour: Tour, line: str, keys: str, quiet: float = 20) -> str:
         enter = tour.shell("")[2].splitlines()[0]
         for text in (enter, line):
             os.write(terminal, f"{text}; echo 'do''ne'\n".encode())
-            read_until(terminal, "done")
+            read_until(terminal, "done", LONGEST)
         os.write(terminal, keys.encode())
-        return tour.clean(read_until(terminal, None, quiet))
+        return tour.clean(read_until(terminal, wanted, LONGEST) + read_until(terminal, None, 2))
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         os.close(terminal)
 
 
-def read_until(terminal: int, word: str | None, quiet: float = LONGEST) -> str:
+def read_until(terminal: int, word: str | None, quiet: float) -> str:
     """Read what a terminal shows until a word is there, or until nothing more comes for some seconds."""
     found = ""
     while select.select([terminal], [], [], quiet)[0]:
