@@ -96,7 +96,7 @@ class Tour:
 
     def keep(self, command: str, said: str, seconds: float | None = None, lines: int = 4) -> None:
         """Log what was run, what it said, and how long it took."""
-        shown = [line[:160] for line in said.splitlines() if line.strip()]
+        shown = [line[:200] for line in said.splitlines() if line.strip()]
         shown = [*(["…"] if len(shown) > lines > 0 else []), *shown[max(0, len(shown) - lines) :]] if lines else []
         self.log[self.part].append({"command": self.clean(command), "said": shown, "seconds": seconds})
 
@@ -245,7 +245,7 @@ def app(tour: Tour) -> None:
         page.locator("input[type=file]").first.wait_for(state="attached")
         started = time.monotonic()
         page.locator("input[type=file]").first.set_input_files(images)
-        first = " ".join(text.split(" .")[0].split()[:4])
+        first = " ".join(text.split(".")[0].split()[:4])
         page.get_by_text(re.compile(re.escape(first), re.I)).first.wait_for()
         tour.note(
             "In the browser the same two images were uploaded; the app wrote the same caption, "
@@ -260,9 +260,8 @@ def api(tour: Tour) -> None:
     address = "http://127.0.0.1:8933"
     _, text = study(tour)
     with tour.serving("xray-captioning serve --port 8933", f"{address}/readyz"):
-        said = tour.run(
-            f"curl --silent {FORM} {address}/v1/captions | python -m json.tool --no-ensure-ascii | head -n 12", 12
-        )
+        command = f"curl --silent -F images=@frontal.png -F images=@lateral.png {address}/v1/captions"
+        said = tour.run(f"{command} | python -m json.tool --no-ensure-ascii | head -n 12", 12)
         if text.split()[0].lower() not in said.lower():
             raise SystemExit(f"the API wrote another caption: {said}")
         tour.run(f"curl --silent {address}/v1/model | python -m json.tool | head -n 12", 12)
@@ -277,6 +276,7 @@ def hub(tour: Tour) -> None:
     sys.path.insert(0, str(ROOT))
     from tests.hub.hubs import Hubs
 
+    shutil.rmtree(tour.clone / "pulled", ignore_errors=True)
     tour.run("python -m pip install '.[hub]'", 1)
     with Hubs() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -294,6 +294,8 @@ def hub(tour: Tour) -> None:
 
 def paper(tour: Tour) -> None:
     """Compare the shipped model with baselines, and compile the tables of it."""
+    for made in ("unseen", "results"):  # before
+        shutil.rmtree(tour.clone / made, ignore_errors=True)
     tour.run("xray-captioning phantom --out unseen --studies 120 --seed 77", 1)
     command = "xray-captioning evaluate --data unseen --bundle phantom_attention --beam 1 --set 'fractions=[0.4,0,0.6]'"
     tour.run(f"{command} --out results --report results/page.html", 12)
@@ -350,18 +352,16 @@ def read_until(terminal: int, word: str | None, quiet: float) -> str:
     return found
 
 
-FORM = " ".join(
-    f"-F images=@phantoms/images/images_normalized/900005_IM-0001-{view}.dcm.png" for view in ("1001", "2001")
-)
-
-
 def study(tour: Tour) -> tuple[list[Path], str]:
-    """Draw phantoms, and return the images of one study and its caption by the command line."""
-    if not (tour.clone / "phantoms").is_dir():
+    """Draw phantoms, and return the two images of one and its caption by the command line."""
+    images = [tour.clone / "frontal.png", tour.clone / "lateral.png"]
+    if not images[1].is_file():
+        shutil.rmtree(tour.clone / "phantoms", ignore_errors=True)
         tour.run("xray-captioning phantom --out phantoms --studies 10", 1)
-    images = re.findall(r"@(\S+)", FORM)
-    said = tour.run(f"xray-captioning caption {','.join(images)}", 1)
-    return [tour.clone / image for image in images], said.strip().splitlines()[-1].rpartition("\t")[2]
+        for number, image in zip(("1001", "2001"), images):
+            tour.run(f"cp phantoms/images/images_normalized/900005_IM-0001-{number}.dcm.png {image.name}", 0)
+    said = tour.run("xray-captioning caption frontal.png,lateral.png", 1)
+    return images, said.strip().splitlines()[-1].rpartition("\t")[2]
 
 
 def read_json(path: Path) -> Any:
