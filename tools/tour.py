@@ -208,20 +208,17 @@ def notebook(tour: Tour) -> None:
         started = time.monotonic()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
-        seen = False
-        while True:  # busy once, then idle
+        quiet = 0
+        while quiet < 5:  # seconds without a cell that runs or waits; between two cells a kernel is idle, too
             page.wait_for_timeout(1000)
-            state = json.load(urllib.request.urlopen(f"{address}/api/kernels?token={token}"))[0]["execution_state"]
-            seen = seen or state == "busy"
-            if seen and state == "idle":
-                break
+            kernels = json.load(urllib.request.urlopen(f"{address}/api/kernels?token={token}"))
+            waiting = page.locator(".jp-InputPrompt", has_text="[*]").count()
+            quiet = quiet + 1 if kernels and kernels[0]["execution_state"] == "idle" and not waiting else 0
         page.keyboard.press("Control+s")
         page.wait_for_timeout(3000)
-        cells = [
-            one
-            for one in read_json(tour.clone / "notebooks" / "1_explore.ipynb")["cells"]
-            if one["cell_type"] == "code"
-        ]
+        tour.run("git diff --stat notebooks", 1)
+        notebook = read_json(tour.clone / "notebooks" / "1_explore.ipynb")
+        cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
         wrong = [output for cell in cells for output in cell["outputs"] if output["output_type"] == "error"]
         if wrong or not all(cell["execution_count"] for cell in cells):
             raise SystemExit(f"the notebook did not run to its end: {wrong}")
@@ -251,7 +248,10 @@ def app(tour: Tour) -> None:
             "In the browser the same two images were uploaded; the app wrote the same caption, "
             f"{time.monotonic() - started:.0f} seconds after the upload."
         )
-        page.wait_for_timeout(3000)  # pictures
+        page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+        page.wait_for_function("[...document.images].some(image => image.complete && image.naturalWidth > 100)")
+        page.set_viewport_size({**WIDE, "height": 1100})
+        page.wait_for_timeout(3000)  # until what was drawn is shown
         tour.picture("app", "The app, with the caption of two uploaded images", page)
 
 
