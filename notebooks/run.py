@@ -58,7 +58,7 @@ EXTRAS = {
 }
 HERE = Path(__file__).resolve().parent
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-PROGRESS = re.compile(r"training on .+ in \w+$|about .+ batches$|epoch \d+.*/\d+.*: |$")
+PROGRESS = re.compile(r"training on .+ in \w+$|about .+ batches$|epoch \d+.*/\d+.*: |[\w ]+: +\d+%, \d+/\d+ \[.*|$")
 # What quick mode sets, where a notebook has such a parameter.
 QUICK: dict[str, Any] = {
     "SIZE": "quick",
@@ -153,8 +153,9 @@ def execute(notebook: Any, folder: Path, parameters: dict[str, Any]) -> Any:
     run = nbformat.from_dict(notebook)
     run.cells = list(_with_parameters(run.cells, parameters))
     for cell in run.cells:
-        if cell.cell_type == "code" and re.search(r"(?m)^ *!", cell.source):
-            cell.source += "\nassert not _exit_code, 'the shell line above failed'"
+        if cell.cell_type == "code":  # behind each shell line, so that what comes last is shown
+            check = r"\1\n\2assert not _exit_code, 'the shell line above failed'"
+            cell.source = re.sub(r"(?m)^(( *)!.*)$", check, cell.source)
     options: dict[str, Any] = {"timeout": LONGEST, "kernel_name": "python3", "record_timing": False}
     options["extra_arguments"] = ["--log-level=40"]  # no remarks on how the kernel is talked to
     client = NotebookClient(run, resources={"metadata": {"path": str(folder)}}, **options)
