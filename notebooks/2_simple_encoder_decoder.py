@@ -24,9 +24,19 @@
 
 # %%
 import importlib.util
+from pathlib import Path
 
-if importlib.util.find_spec("xray_captioning") is None:
-    # %pip install --quiet "xray-captioning @ git+https://github.com/xray-captioning/xray_captioning"
+extras = ""
+address = "git+https://github.com/xray-captioning/xray_captioning"
+sources = [f'"xray-captioning{extras}"', f'"xray-captioning{extras} @ {address}"']  # PyPI; GitHub until it is there
+if Path("../setup.cfg").exists():  # a checkout
+    sources = [f'"..{extras}"', *sources]
+for wheel in Path("/kaggle/input").rglob("xray_captioning-*.whl"):  # attached on Kaggle: no internet
+    names = {path.name.split("-")[0] for path in wheel.parent.glob("*.whl")}  # what Kaggle lacks, too
+    sources = [f"--no-index --no-deps --find-links {wheel.parent} {' '.join(sorted(names))}"]
+for source in sources:
+    if importlib.util.find_spec("xray_captioning") is None:
+        # %pip install --quiet {source}
 
 # %% tags=["parameters"]
 DATA = None  # a folder of studies; None: Kaggle's input, Google Drive, else synthetic phantoms

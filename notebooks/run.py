@@ -34,9 +34,31 @@ from nbclient.exceptions import CellExecutionError
 from PIL import Image  # matplotlib brings it
 
 REPOSITORY = "xray-captioning/xray_captioning"  # on GitHub; badges and install cells are made of it
+# The second cell of every notebook. Kaggle's packages are left as they are: some are older than setup.cfg asks for.
+INSTALL = '''\
+import importlib.util
+from pathlib import Path
+
+extras = "EXTRAS"
+address = "git+https://github.com/REPOSITORY"
+sources = [f'"xray-captioning{extras}"', f'"xray-captioning{extras} @ {address}"']  # PyPI; GitHub until it is there
+if Path("../setup.cfg").exists():  # a checkout
+    sources = [f'"..{extras}"', *sources]
+for wheel in Path("/kaggle/input").rglob("xray_captioning-*.whl"):  # attached on Kaggle: no internet
+    names = {path.name.split("-")[0] for path in wheel.parent.glob("*.whl")}  # what Kaggle lacks, too
+    sources = [f"--no-index --no-deps --find-links {wheel.parent} {' '.join(sorted(names))}"]
+for source in sources:
+    if importlib.util.find_spec("xray_captioning") is None:
+        # %pip install --quiet {source}
+'''
+EXTRAS = {
+    "6_transformer_and_gpt2": "[hub]",
+    "8_your_own_data": "[dicom,serve]",
+    "9_published_encoders": "[export]",
+}
 HERE = Path(__file__).resolve().parent
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-PROGRESS = re.compile(r"training on .+ in \w+$|about .+ batches$|epoch \d+.*/\d+.*: |$")
+PROGRESS = re.compile(r"training on .+ in \w+$|about .+ batches$|epoch \d+.*/\d+.*: |[\w ]+: +\d+%, \d+/\d+ \[.*|$")
 # What quick mode sets, where a notebook has such a parameter.
 QUICK: dict[str, Any] = {
     "SIZE": "quick",
@@ -62,10 +84,16 @@ def badges(name: str) -> str:
     )
 
 
+def install_cell(name: str) -> str:
+    """Return the cell that installs the package where it is not there."""
+    return INSTALL.replace("EXTRAS", EXTRAS.get(name, "")).replace("REPOSITORY", REPOSITORY)
+
+
 def addressed(name: str, text: str) -> str:
-    """Put the repository's address into the badges and the install cell of a text form."""
+    """Put the badges and the install cell into a text form."""
     text = re.sub(r"(?m)^# \[!\[Open in Colab\].*$", lambda _: f"# {badges(name)}", text)
-    return re.sub(r'git\+https://github\.com/[^"\s]+', f"git+https://github.com/{REPOSITORY}", text)
+    cell = re.compile(r"(?<=# %%\n)import importlib\.util\n.*?(?=\n# %%)", re.S)
+    return cell.sub(lambda _: install_cell(name), text, count=1)
 
 
 def from_text(name: str) -> Any:
@@ -87,7 +115,7 @@ def difference(name: str) -> str | None:
     """Say how the two forms of a notebook, or its addresses, differ; None where they agree."""
     text, stored = (HERE / f"{name}.py").read_text("utf-8"), HERE / f"{name}.ipynb"
     if text != addressed(name, text):
-        return "its badges or its install cell name another repository"
+        return "its badges or its install cell are not what run.py makes"
     if not stored.is_file():
         return "there is no .ipynb"
     made, found = from_text(name), nbformat.read(stored, as_version=4)
@@ -125,8 +153,9 @@ def execute(notebook: Any, folder: Path, parameters: dict[str, Any]) -> Any:
     run = nbformat.from_dict(notebook)
     run.cells = list(_with_parameters(run.cells, parameters))
     for cell in run.cells:
-        if cell.cell_type == "code" and re.search(r"(?m)^ *!", cell.source):
-            cell.source += "\nassert not _exit_code, 'the shell line above failed'"
+        if cell.cell_type == "code":  # behind each shell line, so that what comes last is shown
+            check = r"\1\n\2assert not _exit_code, 'the shell line above failed'"
+            cell.source = re.sub(r"(?m)^(( *)!.*)$", check, cell.source)
     options: dict[str, Any] = {"timeout": LONGEST, "kernel_name": "python3", "record_timing": False}
     options["extra_arguments"] = ["--log-level=40"]  # no remarks on how the kernel is talked to
     client = NotebookClient(run, resources={"metadata": {"path": str(folder)}}, **options)

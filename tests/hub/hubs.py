@@ -122,6 +122,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json({"url": f"{self.server.url}/{name.removeprefix('models/')}"}, 409 if there else 200)
         if path.endswith(".git/info/lfs/objects/batch"):
             return self._json({"transfer": "basic", "objects": [self._upload(one) for one in given["objects"]]})
+        if path.count("/") < 2:  # such as what a client asks to know itself
+            return self._absent("Entry")
         kind, user, name, *rest = path.split("/")
         return self._repository(f"{kind}/{user}/{name}", rest, body, given)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests.golden import said
+
 HERE = Path(__file__).resolve().parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in HERE.glob("[0-9]_*.ipynb"))
 LONGEST = 8  # lines of a function in a notebook
@@ -37,8 +39,8 @@ def outputs(notebook):
     return [output for cell in code(notebook) for output in cell.outputs]
 
 
-def test_all_eight_are_there():
-    assert [name[0] for name in NAMES] == list("12345678")
+def test_all_nine_are_there():
+    assert [name[0] for name in NAMES] == list("123456789")
 
 
 def test_both_forms_agree(run):
@@ -83,15 +85,32 @@ def test_outputs_come_from_phantoms(notebooks):
 
 
 def test_first_cells(run, notebooks):
+    assert set(run.EXTRAS) <= set(notebooks)
     for name, notebook in notebooks.items():
         title, install, parameters = notebook.cells[:3]
         assert title.source.startswith(f"# {name[0]}. ")
         for text in (run.badges(name), "two CPU cores", "GPU"):
             assert text in title.source, name
-        assert "%pip install" in install.source
-        assert run.REPOSITORY in install.source
+        assert install.source == run.install_cell(name).rstrip().replace("# %pip", "%pip")
         assert parameters.metadata.tags == ["parameters"]
         assert "DATA = None" in parameters.source
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        '| **constant report**, by BLEU-4 | {fixed["BLEU-1"]} | {fixed["BLEU-2"]} | {fixed["BLEU-3"]} |'
+        ' {fixed["BLEU-4"]} | {fixed["ROUGE-L"]} |',
+        '| CvT2DistilGPT2 (README) | {cvt["BLEU-1"]} | {cvt["BLEU-2"]} | {cvt["BLEU-3"]} | {cvt["BLEU-4"]} |'
+        ' {cvt["ROUGE-L"]} |',
+        "against human coding its macro F1 is {mesh[0]} (",
+        'constant caption scores {old["BLEU-1"]}/{old["BLEU-2"]}/{old["BLEU-3"]}/{old["BLEU-4"]} on {old["n"]} studies',
+    ],
+)
+def test_what_is_said_of_real_reports_is_what_the_docs_say(notebooks, sentence):
+    text = "\n".join(cell.source for cell in notebooks["7_metrics"].cells if cell.cell_type == "markdown")
+    spots = list(said.spots_of_sentence("7_metrics", text, sentence))
+    assert [spot.text for spot in spots if not spot.agrees()] == []
 
 
 def test_functions_are_short(notebooks):
@@ -136,7 +155,11 @@ def test_forms_that_differ_are_told(run, tmp_path, monkeypatch):
     (tmp_path / "9_new.py").write_text(source.replace("a = 1", "a = 2"))
     assert run.difference("9_new") == "cell 2 differs"
     (tmp_path / "9_new.py").write_text(source.replace(run.REPOSITORY, "someone/else"))
-    assert "another repository" in run.difference("9_new")
+    assert "its badges" in run.difference("9_new")
+    (tmp_path / "9_new.py").write_text(f"{source}\n# %%\nimport importlib.util\n\n# %%\nb = 2\n")
+    assert "its install cell" in run.difference("9_new")
+    run.sync("9_new")
+    assert (tmp_path / "9_new.py").read_text() == f"{source}\n# %%\n{run.install_cell('9_new')}\n# %%\nb = 2\n"
 
 
 def test_unchanged_cells_keep_their_outputs(run, tmp_path, monkeypatch):
