@@ -153,6 +153,26 @@ def test_an_answer_reaches_a_client_that_has_said_all(port):
     assert exchange(port, post(body(PNG)).replace(b"Connection: close\r\n", b""), end=True)[0] == 200
 
 
+def test_a_client_that_has_gone_unnoticed_ends_its_connection_alone(monkeypatch):
+    paused, data_received = threading.Event(), _Connection.data_received
+
+    def pause(self, data):
+        data_received(self, data)
+        if self._is_receiving():  # so that the end of the connection stays unread
+            self.transport.pause_reading()
+            paused.set()
+
+    with serving(toy_app(LIMITS), LIMITS) as server:
+        monkeypatch.setattr(_Connection, "data_received", pause)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as gone:
+            gone.sendall(b"GET /he")
+            assert paused.wait(30)
+        monkeypatch.setattr(_Connection, "data_received", data_received)
+        while b'status="408"' not in exchange(server.port, b"GET /metrics HTTP/1.0\r\n\r\n")[1]:
+            time.sleep(0.01)  # it was refused
+        assert healthy(server.port)
+
+
 PAGE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 

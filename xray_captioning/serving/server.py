@@ -138,7 +138,10 @@ class _Transport:
             self._transport.close()
         elif not self.is_closing():
             self._closing = True
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the client has cut the connection, which its socket knows before asyncio does
+                self._transport.abort()
             self.resume_reading()
             asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
 
