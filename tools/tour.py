@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "tour.md"
 LONGEST = 1800.0  # seconds of a command or of a wait for an answer
 WIDE = {"width": 1280, "height": 800}
-COLOURS = 64  # of a screenshot, which makes it a fourth of its size
+COLOURS, LARGEST = 128, (1280, 1100)  # of a picture; pixels
 ABOUT = """# A tour, from nothing
 
 Each command below was run by `python tools/tour.py` in a clone, a new virtual environment and an empty home, one after
@@ -148,7 +148,9 @@ class Tour:
 
         path = self.work / f"{name}.png"
         path.write_bytes(source.read_bytes() if isinstance(source, Path) else source.screenshot(**options))
-        image = Image.open(path).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
+        image = Image.open(path).convert("RGB")
+        image.thumbnail(LARGEST)
+        image = image.quantize(COLOURS, dither=Image.Dither.NONE)
         image.save(PAGE.with_name(f"tour_{name}.png"), optimize=True)
         self.log[self.part].append({"picture": f"tour_{name}.png", "about": about})
 
@@ -226,6 +228,9 @@ def notebook(tour: Tour) -> None:
             "In the browser `1_explore.ipynb` was opened, *Run All Cells* chosen, and the notebook saved: all "
             f"{len(cells)} cells ran, without an error, in {time.monotonic() - started:.0f} seconds."
         )
+        for answer in ("Select", "No"):  # which kernel, and whether to read news
+            if (button := page.get_by_role("button", name=answer, exact=True)).count():
+                button.first.click(force=True)
         page.locator(".jp-RenderedImage img").first.scroll_into_view_if_needed()
         page.wait_for_timeout(1000)
         tour.picture("notebook", "The first notebook in JupyterLab, after all cells ran", page)
