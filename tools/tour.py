@@ -207,13 +207,17 @@ def notebook(tour: Tour) -> None:
         tour.browser(f"{address}/lab/tree/1_explore.ipynb?token={token}") as page,
     ):
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        page.wait_for_timeout(5000)
+        _answer(page)
         started = time.monotonic()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
         quiet = 0
         while quiet < 5:  # seconds without a cell that runs or waits; between two cells a kernel is idle, too
             page.wait_for_timeout(1000)
-            kernels = json.load(urllib.request.urlopen(f"{address}/api/kernels?token={token}"))
+            kernels = []
+            with contextlib.suppress(urllib.error.HTTPError):  # 500 while a kernel is about to start
+                kernels = json.load(urllib.request.urlopen(f"{address}/api/kernels?token={token}"))
             waiting = page.locator(".jp-InputPrompt", has_text="[*]").count()
             quiet = quiet + 1 if kernels and kernels[0]["execution_state"] == "idle" and not waiting else 0
         page.keyboard.press("Control+s")
@@ -228,12 +232,17 @@ def notebook(tour: Tour) -> None:
             "In the browser `1_explore.ipynb` was opened, *Run All Cells* chosen, and the notebook saved: all "
             f"{len(cells)} cells ran, without an error, in {time.monotonic() - started:.0f} seconds."
         )
-        for answer in ("Select", "No"):  # which kernel, and whether to read news
-            if (button := page.get_by_role("button", name=answer, exact=True)).count():
-                button.first.click(force=True)
+        _answer(page)
         page.locator(".jp-RenderedImage img").first.scroll_into_view_if_needed()
         page.wait_for_timeout(1000)
         tour.picture("notebook", "The first notebook in JupyterLab, after all cells ran", page)
+
+
+def _answer(page: Any) -> None:
+    """Answer what JupyterLab may ask: which kernel, and whether to read news."""
+    for answer in ("Select", "No"):
+        if (button := page.get_by_role("button", name=answer, exact=True)).count():
+            button.first.click(force=True)
 
 
 def app(tour: Tour) -> None:
