@@ -150,7 +150,7 @@ def near_misses(captioner, image, table, tmp_path):
         "explain_report": calls(xc.explain_report, *no_text),
         "label_report": [*calls(xc.label_report, *no_text), lambda: xc.label_report("clear", "chexbert")],
         "legacy": calls(xc.legacy.impression_table, "nowhere", Path("nowhere"), image.parent),
-        "load_preset": calls(xc.load_preset, "best", Path("best"), tmp_path / "mine.json"),
+        "load_preset": calls(xc.load_preset, None, "best", Path("best"), tmp_path / "mine.json"),
         "read_studies": [
             *calls(xc.read_studies, table, [str(image)], None, 3, "nowhere", image),
             *calls(lambda folder: xc.read_studies(tmp_path, folder), [str(tmp_path)], 3),

@@ -15,10 +15,11 @@ from typing import Any
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import while_loading
 
-# glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD, in bytes: the highest there are, and afterwards what it
-# comes to by itself where arrays are large
-KEPT_MEMORY, FREED_MEMORY = {-3: 1 << 25, -1: 2**31 - 1, -2: 1 << 26}, {-1: 1 << 26, -2: 1 << 17}
-TUNED = ("mmap_threshold", "trim_threshold", "top_pad")  # as variables MALLOC_..._ and GLIBC_TUNABLES call them
+# glibc's M_MMAP_MAX, a count, M_TRIM_THRESHOLD and M_TOP_PAD, in bytes: nothing comes from the system and goes back by
+# itself, and hardly anything goes back; and afterwards, with M_MMAP_THRESHOLD, what is so where arrays are large
+KEPT_MEMORY = {-4: 0, -1: 2**31 - 1, -2: 1 << 26}
+FREED_MEMORY = {-4: 1 << 16, -3: 1 << 25, -1: 1 << 26, -2: 1 << 17}
+TUNED = ("mmap_max", "mmap_threshold", "trim_threshold", "top_pad")  # as MALLOC_..._ and GLIBC_TUNABLES call them
 
 __all__ = ["compiled", "keras", "ops", "registered", "scan", "seeded", "traced"]
 
@@ -210,22 +211,45 @@ def scan(step: Callable[..., Any], state: Any, inputs: Any, counts: Any = None, 
     return state, [array.concat() if packed else array.stack() for array in arrays]
 
 
-def gradient(function: Callable[[Any], Any], x: Any) -> Any:
-    """Return the gradient, an array, of a function's number with respect to an array x."""
-    x = ops.convert_to_tensor(x)
+def gradient(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
+    """Compile the gradient of a function's number with respect to its first argument, an array."""
     if keras.backend.backend() == "jax":
         import jax
 
-        return ops.convert_to_numpy(jax.grad(function)(x))
-    with tensorflow().GradientTape() as tape:
-        tape.watch(x)
-        found = function(x)
-    return ops.convert_to_numpy(tape.gradient(found, x))
+        return compiled(jax.grad(function), model)
+
+    def found(x: Any, *given: Any) -> Any:
+        x = ops.convert_to_tensor(x)
+        with tensorflow().GradientTape() as tape:
+            tape.watch(x)
+            number = function(x, *given)
+        return tape.gradient(number, x)
+
+    return compiled(found, model)
 
 
 def shapes_vary(model: Any) -> bool:
     """Say whether shapes in a fitted model may depend on values; under XLA they may not."""
     return keras.backend.backend() == "tensorflow" and model.compiled and not model.jit_compile
+
+
+def streamed(data: Any) -> Any:
+    """Return batches of a Keras dataset as fitted models are to read them."""
+    # The thread with which TensorFlow tunes what Keras makes of them is now and then not woken when an epoch ends, and
+    # is waited for: as long as the epoch took, a minute at most. Batches are prepared ahead without it.
+    if keras.backend.backend() != "tensorflow" or not (count := data.num_batches):
+        return data
+    tf = tensorflow()
+
+    def described(first: Any, second: Any) -> Any:
+        axes = (n if n == m else None for n, m in zip(first.shape[1:], second.shape[1:]))
+        return tf.TensorSpec([None, *axes], first.dtype)
+
+    known = keras.tree.map_structure(described, data[0], data[min(1, count - 1)])
+    found = tf.data.Dataset.from_generator(lambda: (data[i] for i in range(count)), output_signature=known)
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return found.apply(tf.data.experimental.assert_cardinality(count)).prefetch(1).with_options(options)
 
 
 def tensorflow() -> Any:

@@ -277,6 +277,8 @@ def load_preset(name: str | os.PathLike[str]) -> Config:
     >>> load_preset("phantom_attention").replace({"training.epochs": 3}).training.epochs
     3
     """
+    if not isinstance(name, (str, os.PathLike)):
+        raise ConfigError(f"expected a preset's name or file, got {type(name).__name__}; see presets()")
     values = read_preset(os.fspath(name))
     values.pop("about", None)
     return Config.from_dict({"name": Path(name).stem, **values}, f"preset {name}")

@@ -355,7 +355,7 @@ def test_what_cannot_be_reported_is_one_line(phantoms, tmp_path, capfd, words, s
 def test_features_have_no_images_to_report(tmp_path, capfd):
     (features := tmp_path / "f.npz").touch()
     assert main(["caption", "--features", str(features), "--fhir", str(tmp_path / "out")]) == 2
-    assert "give --out, and no images, texts or reports" in capfd.readouterr().err
+    assert "give --out, and no images, views or reports; texts come with --data" in capfd.readouterr().err
 
 
 def test_a_run_that_was_stopped_goes_on_to_its_reports(twenty, tmp_path, monkeypatch):

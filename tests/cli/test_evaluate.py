@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from xray_captioning.cli import main
+from xray_captioning.data.splits import Split
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -131,7 +132,7 @@ def test_a_fixed_report_is_warned_of(annotation: Path, test_reports: dict[str, s
 def test_what_cannot_be_is_refused(annotation: Path, tmp_path: Path, capfd, options: list[str], message: str) -> None:
     (tmp_path / "random.txt").write_text("a\n" * 30)
     (tmp_path / "short.txt").write_text("a\n")
-    (tmp_path / "SPLIT").write_text("{}")
+    Split(("s1",), (), ("s2",)).to_json(tmp_path / "SPLIT")
     for name in ("x.csv", "y.csv"):
         (tmp_path / name).write_text("study_id,same\ns2,a\n")
     words = [tmp_path / word if (tmp_path / word).exists() else word for word in options]
@@ -389,7 +390,7 @@ def test_where_bundles_look_is_printed_where_they_name_what_is_outlined(capsys: 
     from xray_captioning.evaluation.table import SHOWN
 
     row = {"system": "mine", "method": "attention", "words": "finding", "n": 7, "hits": 0.625}
-    found = {"convention": "chexpert", "beats_every_baseline": []}
+    found = {"convention": "chexpert", "beats_every_baseline": [], "spread": {}}
     written = [dict.fromkeys(SHOWN) | {"system": "mine"}]
     for finding, said in (("all", True), ("Edema", False)):
         _show(found | {"pointing_game": {"rows": [row | {"finding": finding}], "painted": []}}, written)

@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 
+from xray_captioning.backend import keras, streamed
 from xray_captioning.data.datasets import (
     AHEAD,
     STEP,
@@ -177,3 +178,21 @@ def test_threads_end_with_the_epoch_or_with_the_dataset():
     for thread in set(batch_threads()) - before:
         thread.join(timeout=5)
     assert set(batch_threads()) <= before
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="other backends read a dataset as it is")
+def test_a_fitted_model_reads_the_same_batches_and_nothing_tunes_them():
+    tokens = np.tri(23, 20, 3, "int32")  # 3 to 20 words
+    regions = np.random.default_rng(0).random((23, 4, 8), np.float32)
+    data = BatchDataset(caption_batch(lambda chosen, rng: {"regions": regions[chosen]}, tokens), 23, 5, 1)
+    read = streamed(data)
+    assert not read.options().autotune.enabled
+    inputs, targets, _ = read.element_spec
+    assert inputs["regions"].shape == (None, 4, 8)
+    assert targets.shape.as_list() == [None, None]
+    assert int(read.cardinality()) == len(data) == 5
+    for index, batch in enumerate(read):
+        keras.tree.map_structure(np.testing.assert_array_equal, batch, data[index])
+    data.epoch = 2
+    assert [len(targets) for _, targets, _ in read] == [5, 5, 5, 5, 3]
+    keras.tree.map_structure(np.testing.assert_array_equal, next(iter(read)), data[0])  # of the new epoch

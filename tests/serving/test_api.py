@@ -242,6 +242,7 @@ def test_json_and_a_form_get_the_same_answer(client, study):
         (b'{"images": ["QUJD"], "views": ["\xff"]}', "no JSON object"),
         (b'{"images": ["QUJD"], "deep": ' + b"[" * 100_000, "no JSON object"),
         (b'{"images": ["QUJD"], "images" : ["QUJD"]}', "there twice"),
+        (b'{"images": ["QUJD"], "im\\u0061ges": ["QUJD"]}', "written as escapes"),
         (b'{"images": ["QUJD"], "patient": {"name": "Doe"}}', "not known"),
     ],
 )

@@ -36,6 +36,7 @@ def test_the_values_of_a_grid_are_read():
     [
         *("model.pool", "model.pool=", "model.units=9..3", "model.units=a..b", "model.units=1..2..3"),
         *("training.seed=1,2", "text.section=findings,impression", "encoder_training.epochs=1,2"),
+        *("training.epochs= ", "text.context=[indication,prior]", "model.pool=[1,2],[3"),
     ],
 )
 def test_what_cannot_be_compared_or_read_is_refused(text):
@@ -102,7 +103,7 @@ def stubbed(monkeypatch, tmp_path):
         intervals = {name: {"clinical_f1": [0.4, 0.8], "BLEU-4": None, "CIDEr": None} for name in names.values()}
         (out / "metrics.json").write_text(json.dumps({"rows": rows, "runs": runs, "intervals": intervals}))
 
-    monkeypatch.setattr(module.provenance, "open_studies", lambda studies, split: (studies, {}, split))
+    monkeypatch.setattr(module.provenance, "open_studies", lambda studies, split, images: (studies, {}, split))
     monkeypatch.setattr(module, "train", train)
     monkeypatch.setattr(module, "evaluate", evaluate)
     return trained
@@ -127,6 +128,15 @@ def test_a_table_has_means_deviations_and_intervals_the_best_setting_first(stubb
         lines = list(csv.DictReader(file))
     assert [line["system"] for line in lines] == [row["system"] for row in rows]
     assert shown(rows, "val_loss")[0]["clinical_f1"] == "0.600 ± 0.141 [0.400, 0.800]"
+
+
+def test_each_setting_has_a_folder_of_its_own(stubbed, tmp_path):
+    values = [[], ["indication"], ["prior"], ["indication", "prior"], ["prior", "indication"]]
+    chosen = [{"text.context": value, "model.units": units} for value in values for units in (8, 2)]
+    names = ("learning_rate", "label_smoothing", "weight_decay", "finding_weight", "scheduled_sampling")
+    chosen += [{**{f"training.{name}": 0.25 for name in names}, "model.units": units} for units in (8, 2)]
+    sweep(None, Config(), tmp_path / "out", chosen, 1)
+    assert len(stubbed) == len(chosen) == sum(path.is_dir() for path in (tmp_path / "out").iterdir())
 
 
 def test_a_sweep_goes_on_and_grows(stubbed, tmp_path):

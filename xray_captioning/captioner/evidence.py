@@ -7,6 +7,8 @@ the finding (the pointing game of Zhang et al., IJCV 2018) is measured by `compa
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -58,12 +60,24 @@ def class_activation(encoder: Any, regions: Any) -> Any:
     return ops.exp(logits - ops.max(logits, axis=1, keepdims=True)) if pooled else ops.relu(logits)
 
 
+@functools.lru_cache(maxsize=1)  # of the model in use
+def _word_gradient(model: Any) -> Any:
+    from xray_captioning.backend import gradient, ops
+
+    def log_probability(regions: Any, given: Any, words: Any, chosen: Any) -> Any:
+        logits = model({"regions": regions, **given}, training=False)
+        found = ops.take_along_axis(ops.log_softmax(logits), words[:, :, None], axis=2)
+        return ops.sum(found[..., 0] * chosen)
+
+    return gradient(log_probability, model)
+
+
 def _gradient(captioner: Any, features: Features, captions: Captions, asked: Asked, told: Any) -> Any:
     """Return the positive gradient times features of the words' log-probability, by region: as Grad-CAM (Selvaraju et
     al., arXiv:1610.02391), but of what the decoder reads.
     """
-    from xray_captioning.backend import gradient, ops
-
+    few = len(asked)  # repeated up to a power of two: each number of captions is compiled by itself
+    asked = list(itertools.islice(itertools.cycle(asked), 1 << (few - 1).bit_length()))
     texts, most = [" ".join(captions[row].words) for row, *_ in asked], captioner.config.text.maximum_length
     tokens = captioner.tokenizer.encode_batch(texts, most)
     chosen = np.zeros(tokens[:, 1:].shape, "float32")
@@ -73,13 +87,8 @@ def _gradient(captioner: Any, features: Features, captions: Captions, asked: Ask
     rows = [row for row, *_ in asked]
     regions, given = features.regions[rows], {"mask": features.mask[rows], "tokens": tokens[:, :-1]}
     given |= {} if told is None else {"context": told[rows]}
-
-    def log_probability(regions: Any) -> Any:
-        logits = captioner.model({"regions": regions, **given}, training=False)
-        found = ops.take_along_axis(ops.log_softmax(logits), ops.convert_to_tensor(tokens[:, 1:, None]), axis=2)
-        return ops.sum(found[..., 0] * chosen)
-
-    return (gradient(log_probability, regions) * regions).sum(axis=-1).clip(0)
+    found = _word_gradient(captioner.model)(regions, given, tokens[:, 1:], chosen)
+    return (np.asarray(found) * regions)[:few].sum(axis=-1).clip(0)
 
 
 METHODS: dict[str, Any] = {"attention": _attention, "class activation": _class_activation, "gradient": _gradient}

@@ -57,7 +57,7 @@ def caption(named: tuple[str, ...], source: options.Source, bundle: str, out: An
         raise ConfigError("--engine ray captions images into a file: give --out, and no --features")
     file = staged(out, resume)
     if features is not None:
-        more = bool(named or reported or told)
+        more = bool(named or reported or told or views)
         count, errors = _caption_features(features, source, bundle, file, resume, more, **asked)
     else:
         _check_options(named, source, file, resume, findings, bool(reported))
@@ -83,7 +83,8 @@ def _caption_features(
 ) -> tuple[int, int]:
     source.check()
     if out is None or more:
-        raise ConfigError("--features are captioned into a file: give --out, no images or reports, texts with --data")
+        advice = "give --out, and no images, views or reports; texts come with --data"
+        raise ConfigError(f"--features are captioned into a file: {advice}")
     import pandas as pd
 
     from xray_captioning.data.targets import contexts, with_priors

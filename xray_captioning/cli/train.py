@@ -54,13 +54,15 @@ def train(source: options.Source, out: Path, preset: str, start_from: str | None
     """Teach a decoder to write captions; the best epoch becomes a bundle in --out."""
     own, config = named(run.pop("name")), _configured(_recipe(preset, start_from), run)
     _check(out, config, run["resume"])
+    from xray_captioning.data.feature_files import open_features
     from xray_captioning.data.targets import usable_studies
     from xray_captioning.evaluation.baselines import merged_rows
     from xray_captioning.training.captions import train as fit
 
     trained = "trained on findings" if run.get("encoder") else "not trained on findings"
     trained = f"with decoder and words from {Path(start_from).resolve().name}" if start_from else trained
-    images = run["features"] is None
+    if not (images := run["features"] is None):
+        run["features"] = open_features(run["features"])  # once
 
     def load() -> Studies:
         studies = source._replace(need_images=images).load()

@@ -127,6 +127,7 @@ def evaluate(
     _check_settings(part, protocol, beams, figures, out=out, cache=cache, report=report, regions=regions)
     labeler.convention_of(convention)  # refused before anything is read
     asked_metrics = further.opened(check_names(changes := changes or {}, metrics))
+    features = features if features is None else feature_files.open_features(features)
     studies, _, split = provenance.open_studies(studies, split, features is None)
     given = features_of(features, studies)
     models, texts = _by_kind(systems, prediction, given, workers)

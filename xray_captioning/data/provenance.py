@@ -207,8 +207,8 @@ def choose_split(
 ) -> Split:
     """Return the split to use, on whose `part` the models may be tested."""
     # It is the given one, that of a model trained on these very studies, the published one, or one of the `usable`.
-    if (asked := open_split(split)) is not None:
-        check_split(found := asked, studies)
+    if found := open_split(split):
+        check_split(found, studies)
     else:
         digest = data_digest(studies) if any(models.values()) else None
         own = (model.split for model in models.values() if model and model.data == digest)

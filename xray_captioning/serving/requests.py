@@ -23,6 +23,7 @@ MOST_TEXT = 10_000  # characters of a study's context, of which a model reads th
 CONTEXT = ("indication", "prior")  # what a model may read beside images
 OPTIONS = ("beam_size", "alternatives", "threshold", "show_unfamiliar", "attention")  # beside files and views
 _KEYS = re.compile(rb'"([a-z_.0-9]{1,40})"\s*:')  # no text holds one: its quotation marks are escaped
+_ESCAPED = re.compile(rb"\\u00(2e|3[0-9]|5f|6[1-9a-f]|7[0-9a])", re.I)  # of what names of fields are made of
 _TYPES: dict[str, Any] = {"images": list[bytes], "views": list[str], **dict.fromkeys(CONTEXT, str)}  # in JSON
 _TYPES |= dict.fromkeys(OPTIONS, bool | int | float)
 Files: TypeAlias = dict[str, list[bytes]]  # by field
@@ -138,6 +139,8 @@ def _read_json(request: Request) -> tuple[Files, Form]:
     body = request.get_data(cache=False)
     if body.count(b",") > MemoryRequest.max_form_memory_size:  # base64 has none; each value takes memory
         raise ProblemError(413, "too many values in the JSON; /v1/model says what is allowed")
+    if _ESCAPED.search(body):  # as no program writes it, and no pattern finds a name
+        raise ProblemError(400, "letters, digits, dots and underscores are written as escapes; write them as they are")
     if len(keys := _KEYS.findall(body)) != len(set(keys)):
         raise ProblemError(400, "a field is there twice; send the images of a study as one list")
     try:

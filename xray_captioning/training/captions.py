@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from xray_captioning.backend import device_count, keras, ops, replicas, seeded, training_scope
+from xray_captioning.backend import device_count, keras, ops, replicas, seeded, streamed, training_scope
 from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.comparison.evaluate import measure
@@ -327,6 +327,7 @@ def fit(model: Any, data: Batches, run: RunFolder, training: Any, callbacks: Seq
             stack.callback(lambda: watcher.bar.close())
             options = {"epochs": training.epochs, "initial_epoch": done, "shuffle": False, "verbose": 0}
             options["callbacks"] = [*callbacks, watcher, *told, state]
-            model.fit(parts[0], validation_data=parts[1], **options)
+            read, watched = [part and streamed(part) for part in parts]
+            model.fit(read, validation_data=watched, **options)
     save(curves(state.history), run.out / "curves.png")
     saved.load_weights(model, run.out / run_state.BEST, "this run")

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from xray_captioning.backend import compiled, keras, ops, registered, replicas, seeded, training_scope
+from xray_captioning.backend import compiled, keras, ops, registered, replicas, seeded, streamed, training_scope
 from xray_captioning.captioner.evidence import region_offset
 from xray_captioning.config import Config
 from xray_captioning.data import datasets, outlines, provenance, targets
@@ -219,7 +219,7 @@ def _calibrated(model: Any, data: Any, given: _LabelledStudies) -> tuple[Labels,
 def _logits(model: Any, data: Any) -> Array:
     with progress(total=len(data), desc="findings", leave=False) as bar:
         moved = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: bar.update())
-        return np.asarray(model.predict(data, verbose=0, callbacks=[moved]))
+        return np.asarray(model.predict(streamed(data), verbose=0, callbacks=[moved]))
 
 
 def _shift_bias(encoder: Encoder, shift: Array) -> None:

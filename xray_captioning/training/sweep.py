@@ -1,5 +1,6 @@
 """Settings of one recipe, each trained with several seeds, compared on the validation studies."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,9 +43,11 @@ def parse_space(assignments: Iterable[str]) -> dict[str, Any]:
         name, _, values = text.partition("=")
         _, given = parse_assignment(f"{name}=[{values}]")  # values may be lists themselves
         if not isinstance(given, list):
+            if "[" in values:
+                raise ConfigError(f'--grid {text}: lists are JSON: FIELD=["a"],["a","b"]')
             parts = values.split(".." if ".." in values else ",")
             given = [parse_assignment(f"{name}={part}")[1] for part in parts]
-        if not values or name in FIXED or name.startswith("encoder_training."):
+        if not given or not values or name in FIXED or name.startswith("encoder_training."):
             raise ConfigError(f"--grid {text}: give FIELD=VALUE,VALUE…; not of {', '.join(FIXED)}")
         if ".." in values:
             numbers = len(given) == 2 and all(type(end) in (int, float) for end in given)
@@ -89,21 +92,22 @@ def sweep(
     # first, and one for each baseline.
     named = {" ".join(f"{k}={v}" for k, v in changes.items()) or "as it is": changes for changes in chosen}
     configs = {name: config.replace(dict(changes)) for name, changes in named.items()}
+    images = options.get("features") is None
     for each in configs.values():
         check_decoder(each.model)
-        if options.get("features") is None:
+        if images:
             check_start(each, options.get("encoder"), options.get("weights"))
     if len({one.training.reward for one in (config, *configs.values())}) > 1 and config.training.monitor == "val_loss":
         raise ConfigError("--grid: other rewards are other scores; add --set training.monitor=val_clinical_f1")
     if out.is_dir() and any(out.iterdir()) and not (out / "sweep.json").is_file():
         raise ConfigError(f"{out}: is not empty and holds no sweep; choose another --out")
-    studies, _, options["split"] = provenance.open_studies(studies, options.get("split"))
+    studies, _, options["split"] = provenance.open_studies(studies, options.get("split"), images)
     atomic_write(out / "sweep.json", "{}\n")
     runs: dict[str, list[Path]] = {}
     for number, (name, each) in enumerate(configs.items(), 1):
         for seed in range(config.training.seed, config.training.seed + seeds):
             say(f"{number}/{len(configs)} {name}, seed {seed}")
-            run = out / re.sub(r"[^\w.=+-]", "_", name)[:120] / f"seed-{seed}"
+            run = out / _folder(name) / f"seed-{seed}"
             try:
                 own = each.replace({"training.seed": seed})
                 train(studies, own, run, **{**options, "measured": False, "resume": True})
@@ -117,6 +121,13 @@ def sweep(
     rows = _rows(out, runs, named, config.training.watched)
     atomic_write(out / TABLE, format_csv(rows, list(rows[0])))
     return rows
+
+
+def _folder(name: str) -> str:
+    """Return a setting's folder; where its name is cut, or signs of lists are lost, a digest tells it from others."""
+    plain = re.sub(r"[^\w.=+-]", "_", name)
+    whole = len(plain) <= 120 and "[" not in name
+    return plain if whole else f"{plain[:107]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def _rows(out: Path, runs: Mapping[str, Sequence[Path]], chosen: Mapping[str, Any], monitor: str) -> list[Row]:
