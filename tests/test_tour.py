@@ -1,11 +1,13 @@
 """The script of the tour: what it runs, what it leaves out of the page, and what the page is made of."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "tour.md"
 tour = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("tour", ROOT / "tools/tour.py"))
 spec.loader.exec_module(tour)
 
@@ -59,6 +61,16 @@ def test_page_names_machine_times_commands_and_pictures(walk):
     text = tour.page(walk.log, "two cores of a machine")
     assert "two cores of a machine" in text
     assert "| [Completion in bash](#completion-in-bash) | 1 s |" in text
-    assert "```bash\nfirst\n```\n\n```\n…\nb\nc\n```\n\n1 seconds." in text
+    assert "```bash\nfirst\n```\n\n```\n…\nb\nc\n```\n\n1 second." in text
     assert "```\ntyped<Tab>\n```" in text
     assert text.index("A sentence.") < text.index("![X](tour_x.png)")
+
+
+def test_the_page_as_committed_has_all_parts_and_small_pictures():
+    text = PAGE.read_text("utf-8")
+    assert re.findall(r"(?m)^## (.*)", text) == [title for title, _ in tour.PARTS.values()]
+    pictures = re.findall(r"!\[[^\]]+\]\((tour_\w+\.png)\)", text)
+    assert len(pictures) >= 4
+    assert {path.name for path in PAGE.parent.glob("tour_*.png")} == set(pictures)
+    assert sum((PAGE.parent / name).stat().st_size for name in pictures) < 600_000
+    assert not re.search(r"/(tmp|root|work|home|Users)/|site-packages", text)

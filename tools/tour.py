@@ -33,6 +33,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "tour.md"
 LONGEST = 1800.0  # seconds of a command or of a wait for an answer
+LONG_LINE = 150  # letters of what is shown of one
 WIDE = {"width": 1280, "height": 800}
 COLOURS, LARGEST = 128, (1280, 1100)  # of a picture; pixels
 ABOUT = """# A tour, from nothing
@@ -420,14 +421,20 @@ def anchor(title: str) -> str:
     return re.sub(r"[^\w -]", "", title).lower().replace(" ", "-")
 
 
+def duration(seconds: float) -> str:
+    """Return a time as one says it."""
+    whole = round(seconds)
+    return f"{whole} seconds" if whole > 1 else "1 second" if whole else "Less than a second"
+
+
 def entry_text(entry: dict[str, Any]) -> str:
     """Return a command with what it printed, a sentence or a picture as Markdown."""
     if "picture" in entry:
         return f"![{entry['about']}]({entry['picture']})\n\n"
     if "text" in entry:
         return f"{entry['text']}\n\n"
-    said = "\n".join(entry["said"])
-    took = f"{entry['seconds']:.0f} seconds.\n\n" if entry["seconds"] is not None else ""
+    said = "\n".join(line if len(line) <= LONG_LINE else line[:LONG_LINE].rstrip() + " …" for line in entry["said"])
+    took = f"{duration(entry['seconds'])}.\n\n" if entry["seconds"] is not None else ""
     label = "bash" if took else ""  # what is only typed is no command
     return f"```{label}\n{entry['command']}\n```\n\n" + (f"```\n{said}\n```\n\n" if said else "") + took
 

@@ -220,8 +220,15 @@ def test_sentences_about_the_same_findings_stand_side_by_side():
         ([""], [["Compared with before."], ["Lungs as seen."]]),
     ]
     table = html("comparison", both, parts.aligned(both))
-    assert "<strong>absent | present</strong>" in table
+    assert "<strong>absent | present, left</strong>" in table
     assert "both: absent" in table
+
+
+def test_another_side_is_no_agreement():
+    texts = ["Right central venous catheter.", "Left central venous catheter."]
+    both = [result(sentences=[Sentence(text, -0.1, 0.9)]) for text in texts]
+    table = html("comparison", both, parts.aligned(both))
+    assert "<strong>present, right | present, left</strong>" in table
 
 
 def test_in_rows_a_withheld_sentence_tells_no_finding():

@@ -25,6 +25,7 @@ from xray_captioning.data.studies import UNKNOWN, select_images
 from xray_captioning.errors import DataError
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics.labeler import find_mentions
+from xray_captioning.metrics.mentions import asserted_details
 from xray_captioning.phantom.dataset import render
 from xray_captioning.phantom.studies import sample_study
 from xray_captioning.plots.charts import png
@@ -94,6 +95,14 @@ class Result(NamedTuple):
         return answers.describe_study(
             Prediction(self.caption, self.probabilities or None), self.threshold, self.beam_size, True
         )
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What the sentences say of each finding that they name, with its side."""
+        mentions = [mention for one in self.sentences if not one.hedged for mention in find_mentions(one.text)]
+        sides = {name: sorted(said) for name, (said, *_) in asserted_details(mentions).items()}
+        found = self.answer.findings["labels"].items()
+        return {name: ", ".join((label, *sides.get(name, ()))) for name, label in found}
 
     @property
     def sentences(self) -> list[answers.Sentence]:
