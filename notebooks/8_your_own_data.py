@@ -211,8 +211,9 @@ files = " ".join(f"--form images=@{image}" for image in shown["images"][0])
 command = ["xray-captioning", "serve", "--bundle", run, "--port=0"]  # a free port, which it prints
 server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 address = re.search(r"http://\S+", server.stdout.readline())[0]
-# While the model is compiled the answer is 503, and curl asks again.
-# !curl --silent --show-error --fail --retry 60 {files} {address}/v1/captions > {WORK}/answer.json
+# While the model is compiled the answer is 503, and curl asks again each second.
+# !curl --silent --fail --retry 900 --output {WORK}/ready.json {address}/readyz
+# !curl --silent --show-error --fail {files} {address}/v1/captions > {WORK}/answer.json
 server.terminate()
 answer = json.loads(Path(f"{WORK}/answer.json").read_text())
 print(answer["text"])
