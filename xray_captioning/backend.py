@@ -15,10 +15,10 @@ from typing import Any
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import while_loading
 
-# glibc's M_MMAP_MAX, a count, M_TRIM_THRESHOLD and M_TOP_PAD, in bytes: nothing comes from the system and goes back by
-# itself, and hardly anything goes back; and afterwards, with M_MMAP_THRESHOLD, what is so where arrays are large
-KEPT_MEMORY = {-4: 0, -1: 2**31 - 1, -2: 1 << 26}
-FREED_MEMORY = {-4: 1 << 16, -3: 1 << 25, -1: 1 << 26, -2: 1 << 17}
+# glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD, in bytes: the highest there are; with M_MMAP_MAX, a count,
+# nothing is mapped, however large; and afterwards what glibc comes to by itself where arrays are large
+KEPT_MEMORY, UNMAPPED = {-3: 1 << 25, -1: 2**31 - 1, -2: 1 << 26}, {-4: 0}
+FREED_MEMORY = {-4: 1 << 16, -1: 1 << 26, -2: 1 << 17}
 TUNED = ("mmap_max", "mmap_threshold", "trim_threshold", "top_pad")  # as MALLOC_..._ and GLIBC_TUNABLES call them
 
 __all__ = ["compiled", "keras", "ops", "registered", "scan", "seeded", "traced"]
@@ -78,9 +78,10 @@ def describe_devices() -> str:
 
 
 @contextlib.contextmanager
-def kept_memory() -> Iterator[None]:
+def kept_memory(mapped: bool = True) -> Iterator[None]:
     """Let glibc keep the memory that a step frees for the next one, instead of handing it to the system, which gives it
-    back page by page, each filled with zeros. Elsewhere, or where the environment tunes this, nothing changes.
+    back page by page, each filled with zeros; that of arrays above 32 MiB only where nothing is `mapped`, which takes
+    more memory in all. Elsewhere, or where the environment tunes this, nothing changes.
     """
     told = " ".join((*os.environ, os.environ.get("GLIBC_TUNABLES", ""))).lower()
     if not hasattr(ctypes.pythonapi, "mallopt") or any(name in told for name in TUNED):
@@ -88,7 +89,7 @@ def kept_memory() -> Iterator[None]:
         return
     option = ctypes.pythonapi.mallopt
     try:
-        list(itertools.starmap(option, KEPT_MEMORY.items()))
+        list(itertools.starmap(option, (KEPT_MEMORY | ({} if mapped else UNMAPPED)).items()))
         yield
     finally:
         list(itertools.starmap(option, FREED_MEMORY.items()))
@@ -96,10 +97,10 @@ def kept_memory() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def training_scope(devices: str, precision: str) -> Iterator[bool]:
+def training_scope(devices: str, precision: str, mapped: bool = True) -> Iterator[bool]:
     """Divide the batches of models that are made and fitted here among ``all`` devices, or leave them to one, and
     let layers that are made here compute in float32 or bfloat16. Weights are float32 and the same on all devices.
-    Yielded is whether models that were made elsewhere have to be copied to be fitted here.
+    Yielded is whether models that were made elsewhere have to be copied to be fitted here. `mapped`: see `kept_memory`.
     """
     names = _devices() if devices == "all" else ["one"]
     if not names:
@@ -112,7 +113,7 @@ def training_scope(devices: str, precision: str) -> Iterator[bool]:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
     try:
-        with scope, kept_memory():
+        with scope, kept_memory(mapped):
             yield len(names) > 1 or precision != "float32"
     finally:
         keras.config.set_dtype_policy(before)
@@ -237,9 +238,9 @@ def streamed(data: Any) -> Any:
     """Return batches of a Keras dataset as fitted models are to read them."""
     # The thread with which TensorFlow tunes what Keras makes of them is now and then not woken when an epoch ends, and
     # is waited for: as long as the epoch took, a minute at most. Batches are prepared ahead without it.
-    if keras.backend.backend() != "tensorflow" or not (count := data.num_batches):
+    if keras.backend.backend() != "tensorflow" or not isinstance(data, keras.utils.PyDataset) or not len(data):
         return data
-    tf = tensorflow()
+    tf, count = tensorflow(), len(data)
 
     def described(first: Any, second: Any) -> Any:
         axes = (n if n == m else None for n, m in zip(first.shape[1:], second.shape[1:]))
