@@ -10,13 +10,15 @@ that declare more than they send. Printed are what each phase answered, the time
 side took, and resident memory, also after a rest: in between it holds what was sent and not refused yet.
 
 The server, the good clients and the hostile ones are a process each, and share the cores. What the hostile ones send
-is made beforehand. What they take of the cores for themselves is lost to good answers, too, which no server can help:
-on a machine with cores to spare, give them some of their own.
+is made beforehand. What they take of the cores for themselves is lost to good answers, too, which no server can help.
+So there are turns in which those that wait for no answer do the same to a sink: a process that reads whatever comes and
+answers nothing. The times beside the sink are what the hostile clients and the system's part of their connections cost.
 """
 
 import argparse
 import http.client
 import json
+import selectors
 import socket
 import sys
 import tempfile
@@ -57,11 +59,15 @@ def main() -> None:
         bodies = [form(files) for files in studies(write_phantoms(Path(folder, "phantoms"), studies=32, seed=9))]
     ours, theirs = get_context("spawn").Pipe()
     attackers = get_context("spawn").Process(target=hostile, args=(theirs,), daemon=True)
+    sinks = get_context("spawn").Process(target=sink, args=(theirs,), daemon=True)
     attackers.start()
     ours.recv()  # it has made what it will send
+    sinks.start()
+    pids = {"hostile clients": attackers.pid, "sink": sinks.pid}
+    nowhere = ours.recv()
     with server("phantom_attention", CHECKOUT, []) as (port, pid):
         known = [caption(http.client.HTTPConnection("127.0.0.1", port), body)[1] for body in bodies]
-        load = Load(port, pid, bodies, known, ours, attackers.pid)
+        load = Load((port, nowhere), {"server": pid, **pids}, bodies, known, ours)
         each(load, min(given.seconds, given.turn)) if given.each else beside(load, given.seconds, given.turn)
     ours.send(None)
     attackers.join()
@@ -71,15 +77,19 @@ class Load:
     """A server, its clients, and what they have cost."""
 
     def __init__(
-        self, port: int, pid: int, bodies: list[bytes], known: list[str], attackers: Connection, attacker: int | None
+        self,
+        ports: tuple[int, int],  # of the server and of the sink
+        pids: dict[str, int | None],
+        bodies: list[bytes],
+        known: list[str],
+        attackers: Connection,
     ) -> None:
-        self.port, self.pid, self.bodies, self.known, self.attackers = port, pid, bodies, known, attackers
-        self.attacker = attacker or 0
+        self.ports, self.pids, self.bodies, self.known, self.attackers = ports, pids, bodies, known, attackers
 
-    def turn(self, good: int, attacks: list[int], seconds: float) -> tuple[Counter, list[float]]:
+    def turn(self, good: int, attacks: list[int], seconds: float, nowhere: bool = False) -> tuple[Counter, list[float]]:
         """Let clients send for some seconds; return what they got and what they cost, and the times of good answers."""
         answers, times, begun = Counter(), [], self._cpu()
-        self.attackers.send((self.port, attacks, seconds))
+        self.attackers.send((self.ports[nowhere], attacks, seconds))
         end = time.monotonic() + seconds
         threads = [threading.Thread(target=self._good, args=(n, end, answers, times)) for n in range(good)]
         for thread in threads:
@@ -91,15 +101,11 @@ class Load:
         return answers, times
 
     def _cpu(self) -> dict[str, float]:
-        return {
-            "server": cpu_seconds(self.pid),
-            "good clients": time.process_time(),
-            "hostile clients": cpu_seconds(self.attacker),
-            "seconds": time.monotonic(),
-        }
+        others = {name: cpu_seconds(pid or 0) for name, pid in self.pids.items()}
+        return {**others, "good clients": time.process_time(), "seconds": time.monotonic()}
 
     def _good(self, number: int, end: float, answers: Counter, times: list[float]) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[0], timeout=60)
         while time.monotonic() < end:
             at = (number + len(times)) % len(self.bodies)
             begun = time.monotonic()
@@ -112,40 +118,41 @@ class Load:
 
 
 def beside(load: Load, seconds: float, turn: float) -> None:
-    """Compare good clients alone with good clients beside hostile ones, in turns."""
-    everyone = list(range(len(ATTACKS)))
+    """Compare good clients alone with good clients beside hostile ones, and beside such as attack a sink, in turns."""
+    everyone, pid = list(range(len(ATTACKS))), load.pids["server"] or 0
+    phases = {"": [], " and 3 at the sink": everyone[1:], " and 4 hostile": everyone}
     load.turn(GOOD, [], turn)
-    quiet = resident(load.pid, REST)
+    quiet = resident(pid, REST)
     load.turn(GOOD, everyone, turn)  # the first DICOM file loads pydicom, the first WebP its decoder
-    first = resident(load.pid, REST)
-    found: dict[bool, list[tuple[Counter, list[float]]]] = {False: [], True: []}
-    for number in range(2 * max(1, round(seconds / turn))):
-        attacked = bool(number % 2)
-        found[attacked].append(load.turn(GOOD, everyone * attacked, turn))
-    under = resident(load.pid)
+    first = resident(pid, REST)
+    found: dict[str, list[tuple[Counter, list[float]]]] = {name: [] for name in phases}
+    for _ in range(max(1, round(seconds / turn))):
+        for name, attacks in phases.items():
+            found[name].append(load.turn(GOOD, attacks, turn, nowhere="sink" in name))
+    under, last = resident(pid), resident(pid, REST)
     columns = ["clients", "right", "503 with Retry-After", "otherwise", "hostile requests", "p50 ms", "p99 ms"]
     columns += [f"cores of {side}" for side in SIDES]
     print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
-    late = {attacked: row(attacked, turns) for attacked, turns in found.items()}
-    print(f"\np99 beside hostile ones: {late[True] / late[False]:.2f} times")
+    alone, beside_sink, attacked = (row(name, turns) for name, turns in found.items())
+    print(f"\np99 beside hostile ones: {attacked / alone:.2f} times that alone, ", end="")
+    print(f"{attacked / beside_sink:.2f} times that beside those at the sink, which is {beside_sink / alone:.2f} times")
     print(
         f"resident MiB: {quiet:.0f} after good clients alone, {first:.0f} after the first turn with hostile ones; ",
         end="",
     )
-    print(f"{under:.0f} at the end of the last, {resident(load.pid, REST):.0f} after {REST} s of rest")
+    print(f"; {under:.0f} at the end of the last, {last:.0f} after {REST} s of rest: {100 * (last / first - 1):+.1f} %")
 
 
-def row(attacked: bool, turns: list[tuple[Counter, list[float]]]) -> float:
+def row(others: str, turns: list[tuple[Counter, list[float]]]) -> float:
     """Print what good clients got; return the 99th percentile of their milliseconds."""
     answers, times = sum((counted for counted, _ in turns), Counter()), [one for _, some in turns for one in some]
     middle, late = (1000 * float(np.percentile(times, share)) for share in (50, 99))
     told = {"right", 503, "seconds", *SIDES, *(attack.__name__ for attack in ATTACKS)}
     other = {name: count for name, count in answers.items() if name not in told}
-    sent = ", ".join(f"{answers[attack.__name__]} {attack.__name__}" for attack in ATTACKS) if attacked else "0"
-    name = f"{GOOD} good{' and 4 hostile' * attacked}"
+    sent = ", ".join(f"{answers[attack.__name__]} {attack.__name__}" for attack in ATTACKS) if others else "0"
     cores = " | ".join(f"{answers[side] / answers['seconds']:.2f}" for side in SIDES)
     got = f"{answers['right']} | {answers[503]} | {other or 0} | {sent} | {middle:.0f} | {late:.0f}"
-    print(f"| {name} | {got} | {cores} |")
+    print(f"| {GOOD} good{others} | {got} | {cores} |")
     return late
 
 
@@ -187,6 +194,27 @@ def hostile(orders: Connection) -> None:
         orders.send(sent)
 
 
+def sink(orders: Connection) -> None:
+    """Say a port, and read whatever comes there until it ends."""
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as sock, selectors.DefaultSelector() as open_ones:
+        open_ones.register(sock, selectors.EVENT_READ)
+        orders.send(sock.getsockname()[1])
+        while True:
+            for key, _ in open_ones.select():
+                _read(key.fileobj, sock, open_ones)
+
+
+def _read(ready: socket.socket, sock: socket.socket, open_ones: selectors.BaseSelector) -> None:
+    if ready is sock:
+        open_ones.register(sock.accept()[0], selectors.EVENT_READ)
+        return
+    with suppress(OSError):
+        if ready.recv(1 << 20):
+            return
+    open_ones.unregister(ready)
+    ready.close()
+
+
 def _repeat(attack: Callable[[int, bytes], None], port: int, made: list[bytes], end: float, sent: Counter) -> None:
     while time.monotonic() < end:
         with suppress(OSError):  # it was cut off, as it should be
@@ -224,7 +252,7 @@ def large(port: int, body: bytes) -> None:
 
 
 ATTACKS = (damaged, cut, slow, large)
-SIDES = ("server", "good clients", "hostile clients")
+SIDES = ("server", "good clients", "hostile clients", "sink")
 
 
 def resident(pid: int, rest: float = 0) -> float:

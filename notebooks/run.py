@@ -243,6 +243,8 @@ def main() -> int:
     given = _arguments()
     # Shell lines of a notebook find the commands of this interpreter.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    if given.quick:  # what runs so short is compiled, not optimised: as in the tests
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     failed = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.work or (Path(temporary) if given.quick else HERE)
