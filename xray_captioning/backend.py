@@ -15,9 +15,9 @@ from typing import Any
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import while_loading
 
-# glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD, in bytes: the highest there are; with M_MMAP_MAX, a count,
-# nothing is mapped, however large; and afterwards what glibc comes to by itself where arrays are large
-KEPT_MEMORY, UNMAPPED = {-3: 1 << 25, -1: 2**31 - 1, -2: 1 << 26}, {-4: 0}
+# glibc's M_MMAP_MAX, a count, without which arrays above 32 MiB are mapped anew in each step, M_MMAP_THRESHOLD,
+# M_TRIM_THRESHOLD and M_TOP_PAD, in bytes; and afterwards what glibc comes to by itself where arrays are large
+KEPT_MEMORY = {-4: 0, -3: 1 << 25, -1: 2**31 - 1, -2: 1 << 26}
 FREED_MEMORY = {-4: 1 << 16, -1: 1 << 26, -2: 1 << 17}
 TUNED = ("mmap_max", "mmap_threshold", "trim_threshold", "top_pad")  # as MALLOC_..._ and GLIBC_TUNABLES call them
 
@@ -78,10 +78,9 @@ def describe_devices() -> str:
 
 
 @contextlib.contextmanager
-def kept_memory(mapped: bool = True) -> Iterator[None]:
+def kept_memory() -> Iterator[None]:
     """Let glibc keep the memory that a step frees for the next one, instead of handing it to the system, which gives it
-    back page by page, each filled with zeros; that of arrays above 32 MiB only where nothing is `mapped`, which takes
-    more memory in all. Elsewhere, or where the environment tunes this, nothing changes.
+    back page by page, each filled with zeros. Elsewhere, or where the environment tunes this, nothing changes.
     """
     told = " ".join((*os.environ, os.environ.get("GLIBC_TUNABLES", ""))).lower()
     if not hasattr(ctypes.pythonapi, "mallopt") or any(name in told for name in TUNED):
@@ -89,7 +88,7 @@ def kept_memory(mapped: bool = True) -> Iterator[None]:
         return
     option = ctypes.pythonapi.mallopt
     try:
-        list(itertools.starmap(option, (KEPT_MEMORY | ({} if mapped else UNMAPPED)).items()))
+        list(itertools.starmap(option, KEPT_MEMORY.items()))
         yield
     finally:
         list(itertools.starmap(option, FREED_MEMORY.items()))
@@ -97,10 +96,10 @@ def kept_memory(mapped: bool = True) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def training_scope(devices: str, precision: str, mapped: bool = True) -> Iterator[bool]:
+def training_scope(devices: str, precision: str) -> Iterator[bool]:
     """Divide the batches of models that are made and fitted here among ``all`` devices, or leave them to one, and
     let layers that are made here compute in float32 or bfloat16. Weights are float32 and the same on all devices.
-    Yielded is whether models that were made elsewhere have to be copied to be fitted here. `mapped`: see `kept_memory`.
+    Yielded is whether models that were made elsewhere have to be copied to be fitted here.
     """
     names = _devices() if devices == "all" else ["one"]
     if not names:
@@ -113,7 +112,7 @@ def training_scope(devices: str, precision: str, mapped: bool = True) -> Iterato
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
     try:
-        with scope, kept_memory(mapped):
+        with scope, kept_memory():
             yield len(names) > 1 or precision != "float32"
     finally:
         keras.config.set_dtype_policy(before)

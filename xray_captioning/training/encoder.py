@@ -148,7 +148,7 @@ def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Pa
         kernel, bias = logistic_regressions(_pooled(encoder, data["unvaried"], upper), labels)
         encoder.classifier.kernel.assign(kernel)
     encoder.classifier.bias.assign(bias + np.log(weights_of_present))
-    with training_scope(run.devices, options.precision, mapped=False) as anew:
+    with training_scope(run.devices, options.precision) as anew:
         own = saved.copy_encoder(encoder, encoder.pool) if anew or lower else encoder
         frozen, rest = _parts(own, run.config)
         if frozen:
