@@ -9,11 +9,13 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from xray_captioning.batch.workers import ray_workers
 from xray_captioning.cli import main
 from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.files import read_json
 
 pytest.importorskip("ray")
 
@@ -100,24 +102,28 @@ def test_prepare_reads_images_here_and_there_alike(spread, phantoms, tmp_path, m
     assert "cannot be read" not in capsys.readouterr().out
 
 
-def test_commands_write_the_same_with_and_without(phantoms, tiny_run, tmp_path):
-    # In a process of its own, because Ray has started here with other workers. One thread each: the
-    # last digits depend on their number.
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    env = os.environ | dict.fromkeys(names, "1")
-    shared = ["--data", phantoms, "--bundle", tiny_run]
-    encode = ["encode", "--data", phantoms, "--encoder", "phantom_cnn", "--weights", tiny_run]
-    for name, engine in [("here", []), ("ray", ["--engine", "ray", "--workers", str(processors)])]:
+def test_an_export_writes_the_same_captions_with_and_without(phantoms, tmp_path):
+    # In a process of its own, because Ray has started here with other workers.
+    line = [sys.executable, "-m", "xray_captioning", "caption", "--data", phantoms, "--runtime", "onnx"]
+    for name, engine in [("here.csv", []), ("ray.csv", ["--engine", "ray", "--workers", "2"])]:
+        subprocess.run([*line, "--out", tmp_path / name, *engine], check=True, capture_output=True)
+    assert (tmp_path / "here.csv").read_bytes() == (tmp_path / "ray.csv").read_bytes()
+
+
+def test_features_and_scores_are_the_same_with_and_without(spread, phantoms, tiny_run, tmp_path, monkeypatch):
+    # The last digit depends on the number of threads, which a worker has fewer of.
+    monkeypatch.setattr("xray_captioning.batch.workers.ray_workers", lambda *_: nullcontext(spread))
+    encode = ["encode", "--data", phantoms, "--encoder", "phantom_cnn", "--weights", tiny_run, "--out"]
+    evaluate = ["evaluate", "--data", phantoms, "--bundle", tiny_run, "--beam", "1", "--out"]
+    for name, engine in [("here", []), ("ray", ["--engine", "ray"])]:
         out = tmp_path / name
-        out.mkdir()
-        lines = [
-            ["caption", *shared, "--out", out / "captions.csv"],
-            [*encode, "--out", out / "features.npz"],
-            ["evaluate", *shared, "--out", out / "results", "--cache", out / "cache"],
-        ]
-        code = "import sys; from xray_captioning.cli import main; sys.exit(any(main(l) for l in eval(sys.argv[1])))"
-        given = repr([[str(word) for word in [*line, *engine]] for line in lines])
-        subprocess.run([sys.executable, "-c", code, given], check=True, capture_output=True, env=env)
-    for file in ("captions.csv", "features.npz", "results/metrics.json"):
-        assert (tmp_path / "here" / file).read_bytes() == (tmp_path / "ray" / file).read_bytes()
+        assert main([*map(str, [*encode, out / "features.npz"]), *engine]) == 0
+        assert main([*map(str, [*evaluate, out, "--cache", out / "cache"]), *engine]) == 0
+    (here, features), (ray, others) = (
+        (read_json(tmp_path / name / "metrics.json", ""), np.load(tmp_path / name / "features.npz"))
+        for name in ("here", "ray")
+    )
+    assert ray == here
+    assert set(others) == set(features)
+    np.testing.assert_allclose(others["regions"], features["regions"], atol=1e-5)
+    assert others["ids"].tolist() == features["ids"].tolist()

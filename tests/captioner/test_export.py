@@ -31,6 +31,7 @@ from xray_captioning.text.tokenizer import Tokenizer
 pytest.importorskip("tf2onnx")
 pytest.importorskip("onnxruntime")
 QUICK = "global_attention"
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 def tiny(decoder="global_attention", scheme="imagenet"):

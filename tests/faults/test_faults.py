@@ -1,15 +1,22 @@
 """Wherever writing breaks off: what was there stays, half of something is never read, and it goes on."""
 
 import errno
+import importlib
 import itertools
 import shutil
 import time
+from contextlib import suppress
 from itertools import product
 
 import pytest
 
 from tests.faults.injecting import FINE, KILLED, TOLD, count, failing, full, in_child
 from tests.faults.operations import OPERATIONS
+
+# Loaded once, before the forks whose work would load them.
+for library in ("cv2", "joblib", "pandas", "pyarrow.parquet", "tqdm", "zarr"):
+    with suppress(ImportError):
+        importlib.import_module(library)
 
 NUMBERS = (errno.ENOSPC, errno.EIO, errno.EACCES)
 
@@ -31,34 +38,35 @@ def look(operation, folder):
     return found
 
 
-def begun(operation, folder):
+def emptied(folder):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
+
+
+def begun(operation, folder):
+    emptied(folder)
     assert in_child(lambda: operation.before(folder))[0] == FINE
-
-
-def goes_well(operation, folder):
-    ended, _ = in_child(lambda: operation.work(folder) and None)
-    return ended == FINE
 
 
 def whole(operation, folder):
     """Return what is found before, and after an unbroken run with the names of its files."""
     begun(operation, folder)
     before = look(operation, folder)
-    assert goes_well(operation, folder)
+    assert in_child(lambda: operation.work(folder) and None)[0] == FINE
     return before, look(operation, folder), names(folder)
 
 
 def survives(operation, folder, begin, kill, expected):
     """Break one run off; return how it ended."""
     before, after, files = expected
-    begun(operation, folder)
-    ended, said = in_child(lambda: operation.work(folder) and None, begin)
+    emptied(folder)
+    begins = lambda: (operation.before(folder), begin())  # noqa: E731
+    ended, said = in_child(lambda: operation.work(folder) and None, begins)
     assert ended in ((FINE, KILLED) if kill else (FINE, TOLD)), f"it ended with something else than a line: {said}"
     assert look(operation, folder) in (before, after), "something else is read than what was or will be there"
-    assert goes_well(operation, folder), "it does not go on"
-    assert look(operation, folder) == after, "it did not end as an unbroken run"
+    again, found = in_child(lambda: (operation.work(folder), operation.found(folder))[1])
+    assert again == FINE, f"it does not go on: {found}"
+    assert found == after, "it did not end as an unbroken run"
     assert names(folder) == files, "files are left"
     return ended
 
