@@ -15,6 +15,7 @@ from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.stores import is_address, put, staged, those_there, versions
 from xray_captioning.errors import ConfigError, DataError, StoreError
 
+pytestmark = pytest.mark.usefixtures("eagerly")
 fsspec = pytest.importorskip("fsspec.core", reason="fsspec is of the extra scale")
 
 
@@ -90,11 +91,12 @@ def test_a_changed_folder_is_fetched_anew(server, tmp_path):
 
 
 def test_keys_that_lead_out_of_a_folder_are_left_out(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("xray_captioning.data.cache_folder.usual_cache", lambda: tmp_path)
     store, _ = fsspec.url_to_fs("memory://odd")
     for name in ("captions.csv", "../escaped.csv", "a//b.csv", "./c.csv"):
         store.store[f"/odd/{name}"] = store.store.get(f"/odd/{name}") or memory_file(store, f"/odd/{name}")
-    stores.local("memory://odd", {})
+    copy = stores.local("memory://odd", {})
+    assert [path.name for path in copy.iterdir()] == ["captions.csv"]
     assert [path.name for path in tmp_path.rglob("*.csv")] == ["captions.csv"]
 
 

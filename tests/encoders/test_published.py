@@ -24,6 +24,7 @@ from xray_captioning.encoders.torch_networks import normalised
 from xray_captioning.errors import BundleError
 from xray_captioning.hub.fetch import registry
 
+pytestmark = pytest.mark.usefixtures("eagerly")
 RNG = np.random.default_rng(0)
 
 
