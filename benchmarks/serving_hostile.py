@@ -140,7 +140,7 @@ def beside(load: Load, seconds: float, turn: float) -> None:
         f"resident MiB: {quiet:.0f} after good clients alone, {first:.0f} after the first turn with hostile ones; ",
         end="",
     )
-    print(f"; {under:.0f} at the end of the last, {last:.0f} after {REST} s of rest: {100 * (last / first - 1):+.1f} %")
+    print(f"{under:.0f} at the end of the last, {last:.0f} after {REST} s of rest: {100 * (last / first - 1):+.1f} %")
 
 
 def row(others: str, turns: list[tuple[Counter, list[float]]]) -> float:

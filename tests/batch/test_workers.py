@@ -76,6 +76,23 @@ def test_an_address_without_ray_is_one_error(address):
         pass
 
 
+def test_the_threads_that_the_environment_names_go_before_shared_ones(monkeypatch):
+    asked = {}
+
+    def init(runtime_env, **_):
+        asked.update(runtime_env["env_vars"])
+        raise ValueError("that is enough")
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(6), raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    monkeypatch.setenv("TF_NUM_INTEROP_THREADS", "1")
+    with pytest.raises(ConfigError, match="that is enough"), ray_workers(2):
+        pass
+    assert asked == {"OMP_NUM_THREADS": "4", "TF_NUM_INTRAOP_THREADS": "3", "TF_NUM_INTEROP_THREADS": "1"}
+
+
 def test_options_of_ray_need_ray(capsys, phantoms):
     assert main(["prepare", str(phantoms), "--engine", "ray"]) == 2
     assert "reads images: give --read-images" in capsys.readouterr().err

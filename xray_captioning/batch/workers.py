@@ -27,9 +27,9 @@ def ray_workers(workers: int | None = None, address: str | None = None) -> Itera
     ray = require("ray", "--engine ray", "scale")
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = "1" if address else str(max(1, processors // (workers or processors)))
-    # Where Ray is started here the threads of the processor are shared out.
+    # Where Ray is started here the threads of the processor are shared out, unless somebody says how many.
     names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    asked: dict[str, Any] = {"runtime_env": {"env_vars": dict.fromkeys(names, threads)}}
+    asked: dict[str, Any] = {"runtime_env": {"env_vars": {name: os.environ.get(name, threads) for name in names}}}
     asked |= {"address": address} if address else {"num_cpus": workers or processors, "include_dashboard": False}
     try:
         if address:  # where nobody answers Ray would try for a quarter of an hour

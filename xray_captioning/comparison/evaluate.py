@@ -148,6 +148,7 @@ def evaluate(
     provenance.warn_of_unknown(trained_on)
     split = provenance.choose_split(studies, usable, config, split, trained_on, part, cache)
     train, test = (usable[usable["study_id"].isin(split.parts[name])] for name in ("train", part))
+    del usable  # of a million studies it takes some 80 MB
     if test.empty:
         raise DataError(f"the {part} part of the split has no study with text; choose another")
     about: Row = {"part": part, "split": split.digest, "protocol": protocol or "coco", "convention": convention}
@@ -164,7 +165,7 @@ def evaluate(
             about[MEASURE] = pointing_games(models, task, captions, outlines, patients, beams[0])
         ids, shown = ngrams.kept_texts(asked.ids, len(asked.ids)), dict(zip(asked.ids, test["images"]))
         if large and not images:  # the table takes as much memory as all the rest
-            del studies, usable, train, test, task, texts, split, asked, shown
+            del studies, train, test, task, texts, split, asked, shown
         results = evaluate_systems(ids, found, reports, about, patients, quick, seed, asked_metrics)
         Path(out, f"captions{caption_files.REGIONS}").unlink(missing_ok=True)  # of other captions
         charts.save_as(None, Path(out, "panel"), ())
