@@ -119,8 +119,8 @@ def study_frame(studies: Iterable[Study], origin: Path) -> Studies:
     # Words that a program put around every text are left out; a missing text is None, never NaN.
     import pandas as pd
 
-    # By columns, and with one empty list: objects of very many studies would take more than all that is in them.
-    columns, none = {name: list[Any]() for name in COLUMNS}, list[Any]()
+    # By columns, with one empty list and one of each kind of views: of very many studies they take more than texts.
+    columns, none, kinds = {name: list[Any]() for name in COLUMNS}, list[Any](), dict[tuple[str, ...], list[str]]()
     getters = [(attrgetter(name), values.append) for name, values in columns.items()]
     for study in studies:
         for get, add in getters:
@@ -129,6 +129,7 @@ def study_frame(studies: Iterable[Study], origin: Path) -> Studies:
     if not columns["study_id"]:
         raise DataError(f"{origin}: holds no studies; check that this is the right file or folder")
     check_unique(columns["study_id"], origin)
+    columns["views"] = [kinds.setdefault(tuple(views), views) for views in columns["views"]]
     columns |= {section: without_common_marks(columns[section]) for section in SECTIONS}
     frame = pd.DataFrame(columns, dtype=object)
     frame["rendered"] = frame["rendered"].astype(bool)
