@@ -55,7 +55,9 @@ def test_a_server_keeps_what_it_loaded_while_its_bundle_is_replaced(tmp_path, st
         except XrayCaptioningError as error:  # in between two files of a bundle that is moved
             refused.append(str(error))
 
-    with serving(create_app(captioner, settings), settings) as running, ThreadPoolExecutor(6) as pool:
+    app = create_app(captioner, settings)
+    assert app.extensions["captions"].warm.wait(HANG)
+    with serving(app, settings) as running, ThreadPoolExecutor(6) as pool:
         request = post(body(*study))
         first = answer(running.port, request)
         asked = [pool.submit(answer, running.port, request) for _ in range(40)]
