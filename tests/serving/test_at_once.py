@@ -27,8 +27,8 @@ from xray_captioning.serving import Settings, create_app
 from .parts import body, exchange, post, serving
 
 GOOD, BAD = 24, 8  # clients
-REQUESTS = int(os.environ.get("LOAD_REQUESTS", "4"))  # of each in a round; some thousand take ten minutes
-HANG = 300 + REQUESTS  # seconds after which a server that still works is stopped, and says where each thread is
+REQUESTS = int(os.environ.get("LOAD_REQUESTS", "4"))  # of each client in a round
+HANG = 300 + 10 * REQUESTS  # seconds after which a server that still works is stopped, and says where each thread is
 READY = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 GROWTH = 1.25  # resident memory after three rounds, of that after the first
 

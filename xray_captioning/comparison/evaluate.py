@@ -148,7 +148,7 @@ def evaluate(
     provenance.warn_of_unknown(trained_on)
     split = provenance.choose_split(studies, usable, config, split, trained_on, part, cache)
     train, test = (usable[usable["study_id"].isin(split.parts[name])] for name in ("train", part))
-    del usable  # of a million studies it takes some 80 MB
+    del usable  # a third table of very many studies
     if test.empty:
         raise DataError(f"the {part} part of the split has no study with text; choose another")
     about: Row = {"part": part, "split": split.digest, "protocol": protocol or "coco", "convention": convention}

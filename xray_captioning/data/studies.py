@@ -119,7 +119,8 @@ def study_frame(studies: Iterable[Study], origin: Path) -> Studies:
     # Words that a program put around every text are left out; a missing text is None, never NaN.
     import pandas as pd
 
-    # By columns, with one empty list and one of each kind of views: of very many studies they take more than texts.
+    # By columns, with one empty list and one of each kind of views: objects of very many studies would take more than
+    # all that is in them.
     columns, none, kinds = {name: list[Any]() for name in COLUMNS}, list[Any](), dict[tuple[str, ...], list[str]]()
     getters = [(attrgetter(name), values.append) for name, values in columns.items()]
     for study in studies:
