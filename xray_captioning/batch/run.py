@@ -26,7 +26,7 @@ from xray_captioning.data.images import Image, arranged, read_image
 from xray_captioning.errors import DataError, StoreError, XrayCaptioningError
 
 SIZE = 64  # studies in a batch
-DIGITS = 6  # after the point, of every float
+DIGITS = 5  # of every float, of the seven that float32 holds: the last ones depend on threads and batches
 Spread = Callable[[Iterable[list[Study]]], Iterator[list[Row]]]
 Seen = tuple[list[Row], Features | None]  # of a batch; the features of those without error
 
@@ -175,7 +175,7 @@ def _result(caption: Caption, findings: dict[str, float] | None) -> Row:
         "unfamiliar": None if caption.novelty is None else is_unfamiliar(caption),
         "findings": findings,
     }
-    return dict(json.loads(json.dumps(row), parse_float=lambda digits: round(float(digits), DIGITS)))
+    return dict(json.loads(json.dumps(row), parse_float=lambda digits: round(float(f"{float(digits):.{DIGITS}g}"), 6)))
 
 
 def _digest(studies: Sequence[Study]) -> str:
