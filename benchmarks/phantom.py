@@ -51,9 +51,10 @@ from xray_captioning.config import Config, load_preset
 from xray_captioning.data.provenance import PHANTOM_NOTICE
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import split_studies
-from xray_captioning.data.targets import study_images, usable_studies
+from xray_captioning.data.targets import section_texts, study_images, usable_studies
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.encoding import cached_features
+from xray_captioning.evaluation.baselines import retrieval_captions
 from xray_captioning.files import atomic_write
 from xray_captioning.metrics.mentions import compare_mentions
 from xray_captioning.phantom.dataset import write_phantoms
@@ -112,11 +113,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "reward": {"training.finding_weight": 0.5, **_LONG, **_REWARD},
     "all means": {"training.finding_weight": 0.5, **_LONG, **_REWARD, **_ENCODER},
 }
+RETRIEVED = "retrieved report"  # of the training study that looks most alike, read as if it were the prior one
 # What is trained where it is named only: hard phantoms have indications that tell something, and patients' priors.
 NAMED: dict[str, dict[str, Any]] = {
     "indication": {"text.context": ["indication"]},
     "indication and prior": {"text.context": ["indication", "prior"]},
     "earlier context aggregation": {"model.decoder": "context_aggregation"},
+    RETRIEVED: {"text.context": ["prior"]},
 }
 
 
@@ -189,11 +192,12 @@ class Bench:
             return
         encoder = Encoder.load(self.encoder(config, seed, changes or {}))
         images = study_images(usable_studies(self.studies, config), config)
-        cached_features(images, encoder, config, self.cache)
+        maps = cached_features(images, encoder, config, self.cache)
+        studies = self.retrieved(maps, config) if name == RETRIEVED else self.studies
         started = time.perf_counter()
-        captioner = train(self.studies, config, run, encoder, **self.options(run), measured=False)
+        captioner = train(studies, config, run, encoder, **self.options(run), measured=False)
         seconds = (time.perf_counter() - started) / config.training.epochs
-        rows = measure(captioner, self.studies, run, self.cache, name)
+        rows = measure(captioner, studies, run, self.cache, name)
         _write(
             run / "result.json",
             {
@@ -203,6 +207,18 @@ class Bench:
                 "seconds_an_epoch": seconds,
             },
         )
+
+    def retrieved(self, maps: Any, config: Config) -> Any:
+        """Return the studies with the nearest training study's text as the prior one; none finds itself."""
+        images, texts = study_images(self.studies, config), np.array(section_texts(self.studies, config), object)
+        means = np.stack([np.mean([maps[path].mean((0, 1)) for path in paths if path], axis=0) for paths in images])
+        place = {name: row for row, name in enumerate(self.studies["study_id"])}
+        parts = self.split.train, self.split.val + self.split.test
+        train, others = ([place[name] for name in part] for part in parts)
+        found = np.empty(len(texts), object)
+        for asked, keys in ((train[::2], train[1::2]), (train[1::2], train[::2]), (others, train)):
+            found[asked] = retrieval_captions(means[keys], list(texts[keys]), means[asked])
+        return self.studies.assign(prior=found)
 
     def compare(self, systems: Sequence[str], seeds: Sequence[int]) -> None:
         """Evaluate all systems together, with intervals, and print the summary."""

@@ -10,13 +10,12 @@
 
 `speed` captions the same studies into a file each way: one process with all threads of the
 processor, one worker with one thread, two workers with one thread each; in turns, the best of
---turns counts. Tables are compared (with Keras the last of six digits depends on the number of
-threads). `kills` kills the driver or a worker after a random share of the time; a killed driver's
-command is repeated with --resume until the table is there. `driver` measures the largest memory of
-the process that was started, of tables that name the same few tiny images. `plan` measures what a study costs in
-each stage, checks the sum against a run with two workers, and says what --studies would take on
-nodes of so many cores (for GPUs, and so many studies a second that one encodes and captions) at
-so much an hour.
+--turns counts. Tables are compared. `kills` kills the driver or a worker after a random share of
+the time; a killed driver's command is repeated with --resume until the table is there. `driver`
+measures the largest memory of the process that was started, of tables that name the same few tiny
+images. `plan` measures what a study costs in each stage, checks the sum against a run with two
+workers, and says what --studies would take on nodes of so many cores (for GPUs, and so many
+studies a second that one encodes and captions) at so much an hour.
 """
 
 import argparse

@@ -78,10 +78,10 @@ def _exported(folder: Path) -> Any:
 
 
 KINDS = {
-    "train-encoder": (Operation(_studies, _encoder, _trained), 0.12),
-    "train": (Operation(_studies, _decoder, _trained), 0.18),
-    "export": (Operation(nothing, _export, _exported), 0.04),
-    **{name: (OPERATIONS[name], 0.06) for name in OPERATIONS if name not in ("text", "new bundle")},
+    "train-encoder": (Operation(_studies, _encoder, _trained), 0.06),
+    "train": (Operation(_studies, _decoder, _trained), 0.11),
+    "export": (Operation(nothing, _export, _exported), 0.03),
+    **{name: (OPERATIONS[name], 0.08) for name in OPERATIONS if name not in ("text", "new bundle")},
 }
 
 
