@@ -376,6 +376,23 @@ def test_very_many_studies_have_the_same_scores_and_intervals(
     assert [line.split(",")[:3] for line in written[0]] == [line.split(",")[:3] for line in written[1]]
 
 
+def test_very_many_studies_without_ids_are_named_by_their_images(
+    test_reports: dict[str, str], tmp_path: Path, few_are_many: None, capfd
+) -> None:
+    import pandas as pd
+
+    data, captions = tmp_path / "reports.csv", tmp_path / "captions.csv"
+    texts = [*test_reports.values(), *list(test_reports.values())[:6]]
+    parts = ["test"] * len(test_reports) + ["train"] * 6
+    images = [f"{'abc'[n % 3]}/film{n}.png" for n in range(len(texts))]
+    pd.DataFrame({"image": images, "split": parts, "findings": texts}).to_csv(data, index=False)
+    names = [f"film{n}" for n in range(len(test_reports))]
+    pd.DataFrame({"study_id": names, "mine": list(test_reports.values())}).to_csv(captions, index=False)
+    assert run("evaluate", "--data", data, "--captions", captions, "--out", tmp_path / "out") == 0
+    assert rows_of(tmp_path / "out")["mine"]["BLEU-4"] == pytest.approx(1)
+    assert len((tmp_path / "out" / "captions.csv").read_text().splitlines()) == 1 + len(test_reports)
+
+
 def test_partitions_with_other_columns_are_refused(test_reports: dict[str, str], tmp_path: Path, capfd) -> None:
     import pandas as pd
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # texts alone are compared without loading Keras
 
 def evaluate(
     studies: pd.DataFrame | str | Path | Callable[[], pd.DataFrame],
-    systems: Mapping[str, Given],
+    systems: Mapping[str, Given] | Callable[[], Mapping[str, Given]],
     out: str | Path = "results",
     *,
     split: Split | str | Path | None = None,
@@ -72,11 +72,11 @@ def evaluate(
     studies : pandas.DataFrame, path or callable
         As :func:`xray_captioning.read_studies` returns it, what it reads, or what returns it. Studies without a
         text and, where there is a captioner, without an image are left out.
-    systems : mapping
-        By name, a captioner; the folder of a bundle, or the name of a shipped one; or another system's texts: a file,
-        a dictionary by study id (``7`` for ``s7``, or an image's name, will do), or a list in the order of the
-        evaluated studies. A list of these (not of strings of which none is a folder: texts) is one system that was
-        trained several times, with means over the runs and intervals that are of other seeds, too.
+    systems : mapping or callable
+        By name, or what returns that: a captioner; the folder of a bundle, or the name of a shipped one; or another
+        system's texts: a file, a dictionary by study id (``7`` for ``s7``, or an image's name, will do), or a list in
+        the order of the evaluated studies. A list of these (not of strings of which none is a folder: texts) is one
+        system that was trained several times, with means over the runs and intervals that are of other seeds, too.
     out, cache : path
         The folder for results, and one where features are kept between runs, if not in the usual one.
     split : Split or path, optional
@@ -130,7 +130,7 @@ def evaluate(
     features = features if features is None else feature_files.open_features(features)
     studies, _, split = provenance.open_studies(studies, split, features is None)
     given = features_of(features, studies)
-    models, texts = _by_kind(systems, prediction, given, workers)
+    models, texts = _by_kind(systems() if callable(systems) else systems, prediction, given, workers)
     every, outlines = [run for runs in models.values() for run in runs], read_outlines(studies, regions)
     config = _configuration(every, changes, protocol, studies)
     images = any(run.features is None for run in every)

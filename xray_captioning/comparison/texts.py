@@ -145,17 +145,13 @@ def runs_of(name: str, given: Any) -> list[Any]:
 
 
 def system_texts(
-    task: Task, models: Mapping[str, list[CaptioningSystem]], texts: Mapping[str, list[Texts]], beams: Sequence[int]
+    task: Task, models: Mapping[str, list[CaptioningSystem]], texts: dict[str, list[Texts]], beams: Sequence[int]
 ) -> tuple[list[System], dict[str, list[Caption]]]:
     """Return what all systems and baselines wrote, and the captions of each model's first run and search."""
     first: dict[str, list[Caption]] = {}
     said: list[tuple[str, str | None, Sequence[Sequence[str]]]] = []
-    for name, runs in texts.items():
-        given = [in_order(name, run, task.studies) for run in runs]
-        if not task.protocol:
-            given = [scored_section(name, run, task.config.text.section) for run in given]
-        cleaning = task.config.text.cleaning
-        said.append((name, None, [kept_texts((clean(t, cleaning) for t in run), len(run)) for run in given]))
+    for name in list(texts):
+        said.append((name, None, list(_cleaned(name, texts.pop(name), task))))  # as they were written no more
     for name, captioners in models.items():
         from xray_captioning.captioner.calibration import warn_if_unfamiliar
 
@@ -168,6 +164,15 @@ def system_texts(
     systems = [System(name, search, runs[0], "system", runs[1:]) for name, search, runs in said]
     ablated = [] if task.quick else [one for n, runs in models.items() for one in _ablated(n, runs, task)]
     return [*systems, *_baselines(task, models), *ablated], first
+
+
+def _cleaned(name: str, runs: list[Texts], task: Task) -> Iterator[Sequence[str]]:
+    """Yield a system's texts, as they are scored, run by run, and let go what was written."""
+    while runs:
+        texts = in_order(name, runs.pop(0), task.studies)
+        if not task.protocol:
+            texts = scored_section(name, texts, task.config.text.section)
+        yield kept_texts((clean(text, task.config.text.cleaning) for text in texts), len(texts))
 
 
 def _scored(captions: Sequence[Caption], run: CaptioningSystem, task: Task) -> list[str]:

@@ -141,6 +141,12 @@ def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Stati
     return {name: _narrow(np.add.reduceat(of[order], starts, 0, kinds[name])) for name, of in statistics.items()}
 
 
+def _taken_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Statistics:
+    sums = patient_sums(statistics, patients)
+    statistics.clear()  # as much memory again, and needed no more
+    return sums
+
+
 def _narrow(counts: NDArray[Any]) -> NDArray[Any]:
     """Return counts in as few bytes as they fit in, other numbers as they are."""
     whole = counts.dtype.kind == "i" and counts.size
@@ -211,7 +217,7 @@ def jackknife(
     several = chain.from_iterable(statistics_of_runs(count, batch, references, reports) for batch in batches)
     asked = zip(several, progress(runs, "metrics", leave=False) if more else runs, strict=True)
     counted = (own | more(run) if more else own for own, run in asked)
-    return jackknife_sums(zip(systems, (patient_sums(run, patients) for run in counted), strict=True), findings)
+    return jackknife_sums(zip(systems, (_taken_sums(run, patients) for run in counted), strict=True), findings)
 
 
 def statistics_of_runs(
@@ -222,7 +228,7 @@ def statistics_of_runs(
     windows = (slice(start, start + WINDOW) for start in range(0, len(columns[0]), WINDOW))
     parts = [_of_window(count, [column[part] for column in (*columns, *runs)], len(runs)) for part in windows]
     for own in zip(*parts, strict=True):
-        yield {name: np.concatenate([part[name] for part in own]) for name in own[0]}
+        yield {name: np.concatenate([part.pop(name) for part in own]) for name in list(own[0])}
 
 
 def _of_window(count: Callable[..., Statistics], columns: Sequence[Sequence[str]], runs: int) -> list[Statistics]:
