@@ -135,16 +135,18 @@ def study_statistics(
 
 def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Statistics:
     """Add up the statistics of each patient's studies, by `patient_numbers`: (patients, ...)."""
-    order = np.argsort(patients, kind="stable")
-    starts = np.flatnonzero(np.diff(patients[order], prepend=-1))
-    kinds = {name: float if values.dtype.kind == "f" else np.int32 for name, values in statistics.items()}
-    return {name: _narrow(np.add.reduceat(of[order], starts, 0, kinds[name])) for name, of in statistics.items()}
+    return _taken_sums(dict(statistics), patients)
 
 
 def _taken_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Statistics:
-    sums = patient_sums(statistics, patients)
-    statistics.clear()  # as much memory again, and needed no more
-    return sums
+    order = np.argsort(patients, kind="stable")
+    starts = np.flatnonzero(np.diff(patients[order], prepend=-1))
+
+    def add(of: NDArray[Any]) -> NDArray[Any]:
+        return _narrow(np.add.reduceat(of[order], starts, 0, float if of.dtype.kind == "f" else np.int32))
+
+    # Each is let go when it is added up: of very many studies they take as much memory as all the rest.
+    return {name: add(statistics.pop(name)) for name in list(statistics)}
 
 
 def _narrow(counts: NDArray[Any]) -> NDArray[Any]:
