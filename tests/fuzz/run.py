@@ -21,7 +21,7 @@ from tests.fuzz.harnesses import HARNESSES, refused
 from tests.fuzz.inputs import MOST, inputs
 
 MEMORY = 6 << 30  # bytes a process may have
-HANG = 60  # seconds after which one of the last hundred inputs is taken to hang
+HANG = 60  # seconds after which one of the last inputs, a hundred of a quick harness, is taken to hang
 
 
 def run(name: str, seconds: float, most: int, seed: int, keep: Path, traces: TextIO) -> dict[str, object]:
@@ -37,7 +37,7 @@ def run(name: str, seconds: float, most: int, seed: int, keep: Path, traces: Tex
         if tried >= most or time.monotonic() - begun > seconds:
             break
         held[: len(data) + 8] = len(data).to_bytes(8, "little") + data
-        if not tried % 100:
+        if not tried % max(1, round(100 / harness.cost)):
             faulthandler.dump_traceback_later(HANG, exit=True, file=traces)
         before = time.perf_counter()
         try:
