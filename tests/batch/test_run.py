@@ -71,7 +71,7 @@ def test_a_folder_of_images(folder: Path, tiny_run: Path, tmp_path: Path, capfd:
         [caption] = captioner.caption([[image]])
         assert (row["images"], row["error"]) == ([image], None)
         assert row["caption"] == caption.text
-        assert row["log_probability"] == pytest.approx(caption.log_probability, rel=2e-5)
+        assert row["log_probability"] == pytest.approx(caption.log_probability, rel=6e-5)
         assert [s["text"] for s in row["sentences"]] == [s.text for s in caption.sentences]
     assert rows[0]["findings"] == pytest.approx(chances, abs=1e-5)
     assert not list(out.parent.glob("*.part"))
@@ -163,11 +163,11 @@ def strange(monkeypatch: pytest.MonkeyPatch) -> Captioner:
 
 
 def test_captions_without_a_word_are_warned_of() -> None:
-    read = [("", None), ("", 0.5), ("Edema.", 0.5), (None, None)]
+    read = [("", None), ("", False), ("Edema.", False), (None, None)]
     with pytest.warns(UserWarning, match="wrote nothing about 2 of 4 studies"):
         batch.warn_of_empty(read, show_unfamiliar=False)
     with pytest.warns() as warned:
-        batch.warn_of_empty([("", 1.5)], show_unfamiliar=False)  # another reason
+        batch.warn_of_empty([("", True)], show_unfamiliar=False)  # another reason
     assert [found.category for found in warned] == [UnfamiliarImageWarning]
 
 
@@ -231,12 +231,12 @@ def test_views_are_said_on_the_command_line(
     for name, views in (("unsaid", None), ("lateral", ["lateral"])):
         (expected,) = captioner.caption([[str(image)]], views=views)
         (row,) = read(out[name])
-        assert row["log_probability"] == pytest.approx(expected.log_probability, rel=2e-5)
+        assert row["log_probability"] == pytest.approx(expected.log_probability, rel=6e-5)
     pair = [f"{image},{other}", "--views", "lateral,frontal", "--out", out["both"]]
     assert run("caption", "--bundle", tiny_run, *pair) == 0
     (expected,) = captioner.caption([[str(other), str(image)]])
     (row,) = read(out["both"])
-    assert row["log_probability"] == pytest.approx(expected.log_probability, rel=2e-5)
+    assert row["log_probability"] == pytest.approx(expected.log_probability, rel=6e-5)
     assert row["study"] == f"{image},{other}"
     capfd.readouterr()
     for line, words in (
@@ -267,9 +267,9 @@ def test_a_lone_lateral_is_read_in_its_own_place(folder: Path, tiny_run: Path) -
     ((row,),) = batch.captioned(captioner, iter([[Study("1", [None, path])]]))
     (expected,) = captioner.caption([[path]], views=["lateral"])
     assert (row["images"], row["caption"]) == ([path], expected.text)
-    assert row["log_probability"] == pytest.approx(expected.log_probability, rel=2e-5)
+    assert row["log_probability"] == pytest.approx(expected.log_probability, rel=6e-5)
     (frontal,) = captioner.caption([[path]])
-    assert row["log_probability"] != pytest.approx(frontal.log_probability, rel=2e-5)
+    assert row["log_probability"] != pytest.approx(frontal.log_probability, rel=6e-5)
 
 
 class Killed(BaseException):

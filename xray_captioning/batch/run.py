@@ -26,7 +26,7 @@ from xray_captioning.data.images import Image, arranged, read_image
 from xray_captioning.errors import DataError, StoreError, XrayCaptioningError
 
 SIZE = 64  # studies in a batch
-DIGITS = 5  # of every float, of the seven that float32 holds: the last ones depend on threads and batches
+DIGITS = 5  # of a float, six places at most: float32 holds seven, of which the last depend on threads and batches
 Spread = Callable[[Iterable[list[Study]]], Iterator[list[Row]]]
 Seen = tuple[list[Row], Features | None]  # of a batch; the features of those without error
 
@@ -71,17 +71,17 @@ def caption_to_file(
                 bar.update(len(rows))
         table.write_rows(table.read_rows(file), out, findings)
         errors = sum(row["error"] is not None for row in table.read_rows(file))
-        warn_of_empty(((row["caption"], row["novelty"]) for row in table.read_rows(file)), show_unfamiliar)
+        warn_of_empty(((row["caption"], row["unfamiliar"]) for row in table.read_rows(file)), show_unfamiliar)
         if report:  # while the journal is there, which says what wrote the rows, and after a kill goes on here
             errors += report(zip(studies, table.read_rows(file)))
     table.part_of(out).unlink()
     return errors
 
 
-def warn_of_empty(found: Iterable[tuple[str | None, float | None]], show_unfamiliar: bool) -> None:
-    """Warn of studies, by caption and novelty, of which nothing is said, and say why; once each."""
+def warn_of_empty(found: Iterable[tuple[str | None, bool | None]], show_unfamiliar: bool) -> None:
+    """Warn of studies, by caption and whether it is unfamiliar, of which nothing is said, and say why; once each."""
     # Counted, because there may be millions. The caption of a study that cannot be read is None.
-    seen = Counter(((novelty or 0) > 1, text == "") for text, novelty in found)
+    seen = Counter((bool(unfamiliar), text == "") for text, unfamiliar in found)
     left, shown = "their captions are left empty; --show-unfamiliar writes them", "their sentences have no confidence"
     warn_if_unfamiliar((1 + strange for strange, _ in seen.elements()), 4, shown if show_unfamiliar else left)
     if silent := seen[False, True] + show_unfamiliar * seen[True, True]:

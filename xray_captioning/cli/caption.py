@@ -261,19 +261,19 @@ def _captions(
     bundle: Bundle, studies: list[Study], beam: int | None, show_unfamiliar: bool, runtime: str | None
 ) -> Iterator[Printed]:
     from xray_captioning.batch.run import warn_of_empty
-    from xray_captioning.captioner.calibration import stated
+    from xray_captioning.captioner.calibration import is_unfamiliar, stated
     from xray_captioning.captioner.captioner import predict
     from xray_captioning.runtime import open_captioner
 
     captioner = open_captioner(bundle.folder, runtime)
-    written: list[tuple[str, float | None]] = []
+    written: list[tuple[str, bool]] = []
     for start in range(0, len(studies), BATCH):
         batch = studies[start : start + BATCH]
         features = captioner.features([s.images for s in batch], [s.views for s in batch])
         told = [s.context for s in batch] if bundle.config.text.context else None
         for found in predict(captioner, features, beam, told):
             said, known = stated(*found, show_unfamiliar)
-            written.append((said.text, said.novelty))
+            written.append((said.text, is_unfamiliar(said)))
             yield [said.text], known
     warn_of_empty(written, show_unfamiliar)
 

@@ -39,11 +39,11 @@ def evaluate(source: options.Source, out: Path, bundles: tuple[str, ...], engine
     named = bundles if bundles or files or protocol else [options.DEFAULT]
     read = [read_systems(named, files, prediction)]
     bundled = any(isinstance(one[0] if isinstance(one, list) else one, Path) for one in read[0].values())
-    large = given["features"] is None and not bundled and source.is_large()
-    source = source.of_texts() if large else source._replace(need_images=given["features"] is None)
+    images = given["features"] is None and (bundled or not source.is_large())
     given |= {"changes": changes, "beams": tuple(dict.fromkeys(beams)) or (1, 3)}
-    with engine.spread() as workers:  # not the table, nor the texts, which would be kept until the end
-        written = compare(source.load, read.pop, out, workers=workers, **given)
+    load = source._replace(need_images=images).load  # not its table, nor the texts, which would be kept until the end
+    with engine.spread() as workers:
+        written = compare(load, read.pop, out, workers=workers, **given)
     _show(json.loads((out / "metrics.json").read_text("utf-8")), written)
     click.echo(f"results in {out}{f', report in {report}' if report else ''}")
 

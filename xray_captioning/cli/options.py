@@ -118,14 +118,6 @@ class Source(NamedTuple):
         table = not is_zip(self.data) and (self.columns or _is_table(self.data))
         return bool(table) and captions.longer_than(self.data, LARGE)
 
-    def of_texts(self) -> Self:
-        """Return it without images, and without their names, which take as much memory, where studies have ids."""
-        from xray_captioning.data.sources import captions
-
-        named = "study" in captions.columns_of(self.data, self.columns)[0]
-        columns = {**(self.columns or {}), "image": None} if named else self.columns
-        return self._replace(need_images=False, columns=columns)
-
     def load(self) -> Studies:
         """Return the studies, and say once how many images are missing."""
         if not self.need_images:

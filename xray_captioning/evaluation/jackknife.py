@@ -218,8 +218,8 @@ def jackknife(
     batches = [runs] if len(runs) * len(references) <= TOGETHER else [[run] for run in runs]
     several = chain.from_iterable(statistics_of_runs(count, batch, references, reports) for batch in batches)
     asked = zip(several, progress(runs, "metrics", leave=False) if more else runs, strict=True)
-    counted = (own | more(run) if more else own for own, run in asked)
-    return jackknife_sums(zip(systems, (_taken_sums(run, patients) for run in counted), strict=True), findings)
+    sums = (_taken_sums({**own, **more(run)} if more else own, patients) for own, run in asked)
+    return jackknife_sums(zip(systems, sums, strict=True), findings)
 
 
 def statistics_of_runs(

@@ -40,7 +40,7 @@ def read(path: Path, finder: lookup.ImageFinder, columns: Columns | None = None)
         for table in _tables(path):
             yield from rows(_opened(table.path), layout.USUAL, columns, table.part, table.folder)
 
-    if not (columns or {"image": "?"}).get("image", "?"):  # of one row each very many studies fit in memory
+    if (columns or {}).get("image") == "":  # of one row each very many studies fit in memory
         ids = [row.study for row in found()]
         if all(ids) and len(set(ids)) == len(ids):
             return (one_study(row.study, [row], finder.find) for row in found())
