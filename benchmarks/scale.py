@@ -12,8 +12,8 @@
 processor, one worker with one thread, two workers with one thread each; in turns, the best of
 --turns counts. Tables are compared. `kills` kills the driver or a worker after a random share of
 the time; a killed driver's command is repeated with --resume until the table is there. `driver`
-measures the largest memory of the process that was started, of tables that name the same few tiny
-images. `plan` measures what a study costs in each stage, checks the sum against a run with two
+measures the largest memory of the process that was started, of tables that name a tiny image a
+study. `plan` measures what a study costs in each stage, checks the sum against a run with two
 workers, and says what --studies would take on nodes of so many cores (for GPUs, and so many
 studies a second that one encodes and captions) at so much an hour.
 """
@@ -190,7 +190,7 @@ def driver(given: argparse.Namespace, folder: Path) -> None:
     print("| studies | driver, MB | s |\n| --- | --- | --- |")
     for size in given.sizes:
         table = folder / f"{size}.csv"
-        rows = (f"s{number},{images[number % len(images)]},clear\n" for number in range(size))
+        rows = (f"s{number},{named(images, number)},clear\n" for number in range(size))
         table.write_text("study_id,image,caption\n" + "".join(rows))
         line = [*command(given, table), *WAYS["two workers"], "--out", str(folder / f"{size}.out.csv")]
         begun, most = time.monotonic(), 0
@@ -199,6 +199,15 @@ def driver(given: argparse.Namespace, folder: Path) -> None:
                 most = max(most, status(process.pid, "VmHWM"))
                 time.sleep(0.2)
         print(f"| {size} | {most / 2**20:.0f} | {time.monotonic() - begun:.0f} |", flush=True)
+
+
+def named(images: list[Path], number: int) -> Path:
+    """Return the path of one of few images under a name of its own."""
+    path = images[0].parents[2] / f"p{number // 1000:05}" / f"study{number:08}_frontal.png"
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        path.hardlink_to(images[number % len(images)])
+    return path
 
 
 def status(pid: int | str, name: str) -> int:

@@ -3,6 +3,7 @@
 How far work is shows a bar where a terminal listens, elsewhere a line a minute.
 """
 
+import ctypes
 import errno
 import hashlib
 import io
@@ -31,6 +32,7 @@ _HOST = os.uname().nodename if os.name == "posix" else ""
 _LEFTOVER = re.compile(rf"\.{re.escape(_HOST[:40])}-([0-9]+)-[a-z0-9_]{{8}}(\.|$)")
 # What `zipfile` raises of an archive that is damaged, or packed as it cannot unpack.
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, IndexError, UnicodeDecodeError, RuntimeError)
+trim_memory = getattr(ctypes.pythonapi, "malloc_trim", lambda _: 0)  # gives freed memory back; only glibc has it
 MISSING = ("", "nan", "none", "null", "<na>")  # as Python, JSON and pandas write a missing value
 
 

@@ -3,8 +3,10 @@ import json
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from xray_captioning.batch.caption_table import COLUMNS, check_out, write_rows
+from xray_captioning.batch.caption_table import COLUMNS, PACK, PackedStudies, Study, check_out, write_rows
 from xray_captioning.errors import ConfigError, MissingExtraError
 
 MEASURED = {"method": "attention", "words": "edema", "hits": 0.8, "chance": 0.2}
@@ -22,6 +24,21 @@ SOUND = {
 }
 FAILED = {**dict.fromkeys(COLUMNS), "study": "x", "images": [], "error": "x: is empty"}
 ROWS = [SOUND, FAILED]
+WORDS = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.just("\udc80")))  # a path may be no UTF-8
+STUDIES = st.builds(
+    Study,
+    WORDS,
+    st.lists(st.none() | WORDS, max_size=3),
+    st.none() | st.lists(WORDS, max_size=3),
+    st.dictionaries(st.sampled_from(["indication", "prior"]), st.none() | WORDS),
+)
+
+
+@given(st.lists(STUDIES, max_size=4), st.sampled_from([1, PACK]))
+def test_packed_studies_are_what_they_were(studies, times):
+    packed = PackedStudies(studies * times)
+    assert len(packed) == len(studies) * times
+    assert list(packed) == list(packed) == studies * times
 
 
 def test_csv(tmp_path):

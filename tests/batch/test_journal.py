@@ -7,34 +7,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xray_captioning.batch.caption_table import COLUMNS, append, begin, open_journal, read_rows
+from xray_captioning.batch.caption_table import COLUMNS, PackedStudies, Study, append, begin, open_journal, read_rows
 from xray_captioning.errors import ConfigError
 
 RUN = {"bundle": "abc", "beam size": 3}
 NAMES = ["1", "2", "3"]
+STUDIES = PackedStudies(Study(name, []) for name in NAMES)
 ROWS = [{**dict.fromkeys(COLUMNS), "study": name, "caption": "Über\nall\u2028"} for name in NAMES]
 
 
 def write(path: Path, rows: list[dict[str, Any]] = ROWS) -> bytes:
     with open_journal(path, resume=False) as file:
-        assert begin(file, RUN, NAMES, 2) == 0
+        assert begin(file, RUN, STUDIES, 2) == 0
         append(file, rows)
     return path.read_bytes()
 
 
 def resumed(path: Path, run: dict[str, Any] = RUN) -> int:
     with open_journal(path, resume=True) as file:
-        return begin(file, run, NAMES, 2)
+        return begin(file, run, STUDIES, 2)
 
 
 def test_a_journal_goes_on(tmp_path: Path) -> None:
     assert resumed(tmp_path / "j") == 0
     with open_journal(tmp_path / "j", resume=True) as file:
-        assert begin(file, RUN, NAMES, 2) == 0
+        assert begin(file, RUN, STUDIES, 2) == 0
         append(file, ROWS[:2])
         assert list(read_rows(file)) == ROWS[:2]
     with open_journal(tmp_path / "j", resume=True) as file:
-        assert begin(file, RUN, NAMES, 2) == 2
+        assert begin(file, RUN, STUDIES, 2) == 2
         append(file, ROWS[2:])
         assert list(read_rows(file)) == ROWS
     assert resumed(tmp_path / "j") == 3
@@ -51,7 +52,7 @@ def test_whatever_a_kill_cuts_short_is_dropped(
     kept = whole[:cut]
     path.write_bytes(kept + (noise if cut >= header else b""))
     with open_journal(path, resume=True) as file:
-        done = begin(file, RUN, NAMES, 2)
+        done = begin(file, RUN, STUDIES, 2)
         rows = max(kept.count(b"\n") - 1, 0)
         assert done == (rows if rows == 3 else rows - rows % 2)  # a batch is done as a whole
         append(file, ROWS[done:])

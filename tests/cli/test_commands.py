@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,9 @@ import numpy as np
 import pytest
 
 from xray_captioning.cli import COMMANDS, main
+from xray_captioning.cli.caption import source_studies
+from xray_captioning.cli.options import Source
+from xray_captioning.config import Config
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 
@@ -27,6 +31,27 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert not error
         named = ["--seed"] if command else COMMANDS
         assert all(name in output for name in named), command
+
+
+def test_many_studies_take_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run holds of a study's name and paths, of which there may be millions."""
+    monkeypatch.setattr("xray_captioning.data.sources.reading.PART", 256)
+    for number in range(5000):
+        (tmp_path / f"study{number}.png").touch()
+
+    def most(count: int) -> int:
+        table = tmp_path / f"{count}.csv"
+        rows = (f"{number},study{number}.png,Clear lungs.\n" for number in range(count))
+        table.write_text("study_id,image,caption\n" + "".join(rows))
+        tracemalloc.start()
+        try:
+            assert len(source_studies(Source(table), Config())) == count
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    most(500)
+    assert most(5000) - most(1000) < 4000 * 200  # bytes; a table of objects takes six times as many
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

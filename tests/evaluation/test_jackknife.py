@@ -70,6 +70,12 @@ def paired_differences(references, first, second):
     return {name: found.compare("first", "second", name) for name in found.scores["first"]}
 
 
+@pytest.mark.parametrize("values", [np.ones(1000, bool), np.full((1000, 2), 120, np.uint8), np.full(1000, 2.5)])
+def test_sums_of_many_studies_fit(values):
+    found = patient_sums({"x": values}, np.repeat([0, 1], [999, 1]))["x"]
+    assert found.tolist() == [values[:999].sum(0).tolist(), values[0].tolist()]
+
+
 @given(PAIRS)
 @settings(deadline=None, max_examples=20)
 def test_the_sample_itself_has_the_scores_of_every_other_function(pairs) -> None:

@@ -298,7 +298,7 @@ def journal(data: bytes) -> None:
 
     path = _file("it.part", data)
     with caption_table.open_journal(path, True) as file:
-        done = caption_table.begin(file, _RUN, _NAMES, 2)
+        done = caption_table.begin(file, _RUN, [caption_table.Study(name, []) for name in _NAMES], 2)
         rows = list(caption_table.read_rows(file))
     assert len(rows) == done <= len(_NAMES)
 

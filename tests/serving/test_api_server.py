@@ -117,7 +117,7 @@ def test_a_refusal_is_one_packet_and_waits_for_nobody(port, monkeypatch):
 
 def test_what_uploads_took_goes_back_to_the_system(monkeypatch):
     trimmed = threading.Event()
-    monkeypatch.setattr("xray_captioning.serving.server._trim", lambda _: trimmed.set())
+    monkeypatch.setattr("xray_captioning.serving.server.trim_memory", lambda _: trimmed.set())
     monkeypatch.setattr("xray_captioning.serving.server.TRIM", 1)
     with serving(toy_app(LIMITS), LIMITS):
         assert trimmed.wait(30)

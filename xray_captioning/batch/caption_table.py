@@ -5,6 +5,8 @@ lines, of one process: the first says which run it is, each further one is a stu
 import csv
 import json
 import os
+import zlib
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -19,8 +21,9 @@ from xray_captioning.files import atomic_path, naming
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 PARQUET = ("Parquet files", "parquet")  # what needs an extra, and its name
 ADVICE = "choose another --out, or remove it"
-FORMAT = 5  # of the journal
+FORMAT = 6  # of the journal
 GROUP = 1 << 14  # rows that Parquet is given at a time
+PACK = 256  # studies that are packed together
 Row = dict[str, Any]
 _FOUND = ("caption", "log_probability", "sentences", "regions", "novelty", "unfamiliar", "findings", "error")
 COLUMNS = ("study", "images", *_FOUND)
@@ -34,6 +37,22 @@ class Study(NamedTuple):
     images: Sequence[str | None]
     views: Sequence[str] | None = None  # of each image, where somebody said so
     context: Context | None = None  # what a model reads beside them
+
+
+class PackedStudies:
+    """Studies in their order, packed: there may be millions, and objects would take a kilobyte each."""
+
+    def __init__(self, studies: Iterable[Study]) -> None:
+        self._count, self._packs, left = 0, list[bytes](), iter(studies)
+        while pack := list(islice(left, PACK)):
+            self._count += len(pack)
+            self._packs.append(zlib.compress(json.dumps(pack).encode(), 1))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Study]:
+        return (Study(*row) for pack in self._packs for row in json.loads(zlib.decompress(pack)))
 
 
 def printable(text: str) -> str:
@@ -56,7 +75,7 @@ def is_whole(out: Path) -> bool:
     return out.exists() and not part_of(out).exists()
 
 
-def check_whole(out: Path, studies: Sequence[Study]) -> int:
+def check_whole(out: Path, studies: PackedStudies) -> int:
     """Count the rows with an error in a finished table, which must be of these studies."""
     try:
         found = [(row["study"], row["error"]) for row in Table(out)]
@@ -135,8 +154,8 @@ def open_journal(path: Path, resume: bool) -> Iterator[BinaryIO]:
             file.close()
 
 
-def begin(file: BinaryIO, run: dict[str, Any], names: Sequence[str], batch_size: int) -> int:
-    """Return how many of the studies, by names in order, are done, and drop what a kill left half-written."""
+def begin(file: BinaryIO, run: dict[str, Any], studies: PackedStudies, batch_size: int) -> int:
+    """Return how many of the studies, in their order, are done, and drop what a kill left half-written."""
     # A batch is done as a whole: the last digits of a study's numbers depend on the rest of it.
     run = {"format": FORMAT, **run}
     file.seek(0)
@@ -146,14 +165,13 @@ def begin(file: BinaryIO, run: dict[str, Any], names: Sequence[str], batch_size:
         append(file, [run])
         return 0
     _check_run(file.name, first, run)
-    ends = [len(first)]
+    ends, names = array("Q", [len(first)]), (printable(study.name) for study in studies)
     for row in read_rows(file):
-        name = names[len(ends) - 1 : len(ends)]
-        if not isinstance(row, dict) or tuple(row) != COLUMNS or [row["study"]] != name:
+        if not isinstance(row, dict) or tuple(row) != COLUMNS or row["study"] != next(names, None):
             raise ConfigError(f"{file.name}: is damaged; remove it to start anew")
         ends.append(file.tell())
     done = len(ends) - 1
-    done -= done % batch_size if done < len(names) else 0
+    done -= done % batch_size if done < len(studies) else 0
     file.truncate(ends[done])
     return done
 

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from xray_captioning import __version__
-from xray_captioning.batch.caption_table import Row, Study, printable
+from xray_captioning.batch.caption_table import PackedStudies, Row, Study, printable
 from xray_captioning.data.dicom.reading import quiet, read_header
 from xray_captioning.data.sources.folders import is_dicom_tree
 from xray_captioning.errors import DataError, require
@@ -23,7 +23,7 @@ TEXTS = read_toml(__file__, "reports.toml")
 
 
 def report_writer(
-    model: dict[str, str], studies: Sequence[Study], dicom: Path | None, fhir: Path | None, keep_patient: bool
+    model: dict[str, str], studies: PackedStudies, dicom: Path | None, fhir: Path | None, keep_patient: bool
 ) -> Callable[[Iterable[tuple[Study, Row]]], int]:
     """Return what writes a report of each captioned study into these folders, and counts where that fails."""
     # Of a model there are `name`, `digest`, `section` (what it writes) and, of its own, a `notice`.

@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -16,7 +17,7 @@ from msgspec import to_builtins
 
 from xray_captioning import __version__, config, files
 from xray_captioning.batch import caption_table as table
-from xray_captioning.batch.caption_table import Row, Study
+from xray_captioning.batch.caption_table import PackedStudies, Row, Study
 from xray_captioning.captioner.calibration import is_unfamiliar, stated, warn_if_unfamiliar
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner, predict
@@ -34,7 +35,7 @@ Seen = tuple[list[Row], Features | None]  # of a batch; the features of those wi
 def caption_to_file(
     captioner: Any,
     bundle: str,
-    studies: Sequence[Study],
+    studies: PackedStudies,
     out: Path,
     beam_size: int | None = None,
     resume: bool = False,
@@ -45,9 +46,8 @@ def caption_to_file(
     findings: Sequence[str] = (),
 ) -> int:
     """Write a row for each study, its caption or why it has none, and count those with an error."""
-    # A resumed run writes the same bytes as one that was never stopped. `bundle` is a digest; with `given` features no
-    # image is read, with `spread` other processes caption the batches, and of the captioner, None then, its encoder's
-    # `findings` are enough; in the end `report` gets the rows.
+    # A resumed run writes the same bytes. `bundle` is a digest; with `given` features no image is read, with `spread`
+    # other processes caption, and of the captioner, None then, its `findings` are enough; in the end `report` has it.
     table.check_out(out, resume)
     if captioner is not None:
         findings = captioner.encoder.findings
@@ -61,10 +61,11 @@ def caption_to_file(
     run["set of studies or images"] = f"{given.digest()}{texts}" if given else _digest(studies)
     out.parent.mkdir(parents=True, exist_ok=True)
     with table.open_journal(table.part_of(out), resume) as file:
-        done = table.begin(file, run, [table.printable(study.name) for study in studies], SIZE)
+        done = table.begin(file, run, studies, SIZE)
         with files.progress(total=len(studies), desc="caption", unit="study") as bar:
             bar.update(done)
-            batches = (list(studies[start : start + SIZE]) for start in range(done, len(studies), SIZE))
+            left = islice(studies, done, None)
+            batches = iter(lambda: list(islice(left, SIZE)), [])
             here = captioned(captioner, batches, beam_size, show_unfamiliar, given)
             for rows in spread(batches) if spread else here:
                 table.append(file, rows)
@@ -178,12 +179,13 @@ def _result(caption: Caption, findings: dict[str, float] | None) -> Row:
     return dict(json.loads(json.dumps(row), parse_float=lambda digits: round(float(f"{float(digits):.{DIGITS}g}"), 6)))
 
 
-def _digest(studies: Sequence[Study]) -> str:
+def _digest(studies: PackedStudies) -> str:
     """Return the SHA-256 of names, paths, views, and what tells the files there from others."""
-    stored = stores.versions(path for s in studies for path in s.images if path)
-    told = {path: [path, *(stored.get(path or "", "").split() or _state(path))] for s in studies for path in s.images}
-    listed = [[s.name, [told[path] for path in s.images], s.views, *filter(None, [s.context])] for s in studies]
-    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+    stored, digest = stores.versions(path for s in studies for path in s.images if path), hashlib.sha256()
+    for study in studies:
+        told = [[path, *(stored.get(path or "", "").split() or _state(path))] for path in study.images]
+        digest.update(json.dumps([study.name, told, study.views, *filter(None, [study.context])]).encode())
+    return digest.hexdigest()
 
 
 def _state(path: str | None) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from xray_captioning.batch.caption_table import Study, check_out, check_whole, is_whole
+from xray_captioning.batch.caption_table import PackedStudies, Study, check_out, check_whole, is_whole
 from xray_captioning.bundles.bundle import find_bundle, identity, read_bundle
 from xray_captioning.cli import options
 from xray_captioning.config import Config, parse_assignment
@@ -64,7 +64,7 @@ def caption(named: tuple[str, ...], source: options.Source, bundle: str, out: An
         shown = _named_views(views, source)
         model = read_named_bundle(bundle, findings)
         count = model.config.image.views
-        studies = source_studies(source, model.config) if source.data else named_studies(named, count, shown)
+        studies = PackedStudies(named_studies(named, count, shown)) if named else source_studies(source, model.config)
         studies = _told(studies, told, model, source) if told else studies
         if not (file or reported):
             _print(model, studies, findings, **asked)
@@ -99,7 +99,7 @@ def _caption_features(
     given: Any = features_of(opened, table)
     table = given.there(table) if source.data else table
     told = contexts(table, model.config) or [{}] * len(table)
-    studies = [Study(name, [], None, own) for name, own in zip(table["study_id"], told)]
+    studies = PackedStudies(Study(name, [], None, own) for name, own in zip(table["study_id"], told))
     return _write_file(model, studies, out, resume, options.Engine("local", None, None), given=given, **asked)
 
 
@@ -149,13 +149,13 @@ def named_studies(images: Sequence[str], count: int, views: list[str] | None) ->
     return [Study(_name(paths), paths, views) for paths in found]
 
 
-def _told(studies: list[Study], told: dict[str, str], model: Bundle, source: options.Source) -> list[Study]:
+def _told(studies: PackedStudies, told: dict[str, str], model: Bundle, source: options.Source) -> PackedStudies:
     """Return the one study with what the command line tells of it."""
     kinds = model.config.text.context
     if source.data or len(studies) != 1 or not set(told) <= set(kinds):
         reads = f"{model.folder} reads {' and '.join(kinds) or 'nothing'} beside images"
         raise ConfigError(f"--indication and --prior are of one study, for a bundle that reads them; {reads}")
-    return [studies[0]._replace(context=told)]
+    return PackedStudies(study._replace(context=told) for study in studies)
 
 
 def _note_laterals(studies: list[list[str]]) -> None:
@@ -190,21 +190,26 @@ def _name(paths: Sequence[str | None]) -> str:
     return ",".join(click.format_filename(path) for path in paths if path is not None)
 
 
-def source_studies(source: options.Source, config: Config) -> list[Study]:
+def source_studies(source: options.Source, config: Config) -> PackedStudies:
     """Return each study of a data source with those of its images that the model looks at."""
+    from xray_captioning.data.sources.reading import read_in_parts
     from xray_captioning.data.targets import contexts, study_images, with_priors
 
-    studies = source.read()
-    present = with_images(studies)
-    there = dict(zip(present["study_id"], study_images(present, config)))
-    told = contexts(with_priors(studies, config), config) or [{}] * len(studies)
-    # One image that stands in for two views is named once.
-    named = [list(dict.fromkeys(there.get(name, ()))) for name in studies["study_id"]]
-    return [Study(name, images, None, own) for name, images, own in zip(studies["study_id"], named, told)]
+    def chosen(studies: Any) -> Iterator[Study]:
+        present = with_images(studies)
+        there = dict(zip(present["study_id"], study_images(present, config)))
+        told = contexts(with_priors(studies, config), config) or [{}] * len(studies)
+        # One image that stands in for two views is named once.
+        named = [list(dict.fromkeys(there.get(name, ()))) for name in studies["study_id"]]
+        return (Study(name, images, None, own) for name, images, own in zip(studies["study_id"], named, told))
+
+    # What is told beside images may stand with another study of the patient.
+    parts = [source.read()] if config.text.context else read_in_parts(source.data, source.images, source.columns)
+    return PackedStudies(chain.from_iterable(map(chosen, parts)))
 
 
 def _write_file(
-    bundle: Bundle, studies: list[Study], out: Path, resume: bool, engine: options.Engine, **asked: Any
+    bundle: Bundle, studies: PackedStudies, out: Path, resume: bool, engine: options.Engine, **asked: Any
 ) -> tuple[int, int]:
     """Write the file, or check the one that is there; count the studies, and those with an error."""
     runtime, reported, given = asked["runtime"], asked.get("reported"), asked.get("given")
@@ -229,7 +234,7 @@ def _write_file(
     return len(studies), errors
 
 
-def _print(bundle: Bundle, studies: list[Study], findings: bool, **asked: Any) -> None:
+def _print(bundle: Bundle, studies: PackedStudies, findings: bool, **asked: Any) -> None:
     there = [study for study in studies if study.images]
     if absent := len(studies) - len(there):
         click.echo(f"note: {absent} of {len(studies)} studies have no image there", err=True)

@@ -39,9 +39,8 @@ def evaluate(source: options.Source, out: Path, bundles: tuple[str, ...], engine
     named = bundles if bundles or files or protocol else [options.DEFAULT]
     read = [read_systems(named, files, prediction)]
     bundled = any(isinstance(one[0] if isinstance(one, list) else one, Path) for one in read[0].values())
-    images = given["features"] is None and (bundled or not source.is_large())
     given |= {"changes": changes, "beams": tuple(dict.fromkeys(beams)) or (1, 3)}
-    load = source._replace(need_images=images).load  # not its table, nor the texts, which would be kept until the end
+    load = source._replace(need_images=bundled and given["features"] is None).load  # its table would be kept, and texts
     with engine.spread() as workers:
         written = compare(load, read.pop, out, workers=workers, **given)
     _show(json.loads((out / "metrics.json").read_text("utf-8")), written)

@@ -97,9 +97,11 @@ class Source(NamedTuple):
     def beside(self, *paths: Path | None) -> list[Self]:
         """Return this source and further ones; --columns is for those that are captions tables."""
         # Collections have columns of their own. --images is for this source alone.
+        from xray_captioning.data.sources.reading import CAPTIONS, detect
+
         places = [self, *(self._replace(data=path, images=None) for path in paths)]
         there = [place for place in places if self.columns and place.data is not None]
-        tables = [p for p in there if is_address(p.data) or is_zip(p.data) or _is_table(p.data)]
+        tables = [p for p in there if is_address(p.data) or is_zip(p.data) or detect(p.data).source is CAPTIONS]
         own = tables or [self]
         return [place if place in own else place._replace(columns=None) for place in places]
 
@@ -110,29 +112,13 @@ class Source(NamedTuple):
         studies = reading.read_studies(self.data, self.images, None, self.columns, self.need_images)
         return published.render_captions(studies) if self.captions_from_labels else studies
 
-    def is_large(self) -> bool:
-        """Whether it is a table of so many studies that it is read without images where texts are enough."""
-        from xray_captioning.data.sources import captions
-        from xray_captioning.metrics.ngrams import LARGE
-
-        table = not is_zip(self.data) and (self.columns or _is_table(self.data))
-        return bool(table) and captions.longer_than(self.data, LARGE)
-
     def load(self) -> Studies:
         """Return the studies, and say once how many images are missing."""
-        if not self.need_images:
-            return self.read()
-        summary = summarise(studies := self.read())
-        if missing := summary["images_missing"]:  # not on standard error, where only errors are written
-            there = f"{missing} of {summary['images_named']} images are not there"
-            click.echo(f"note: {there}; see xray-captioning prepare {self.data}")
+        studies = self.read()
+        if self.need_images and (missing := (found := summarise(studies))["images_missing"]):
+            there = f"{missing} of {found['images_named']} images are not there"
+            click.echo(f"note: {there}; see xray-captioning prepare {self.data}")  # standard error is for errors
         return studies
-
-
-def _is_table(path: Any) -> bool:
-    from xray_captioning.data.sources import reading
-
-    return reading.detect(path).source is reading.CAPTIONS
 
 
 def source(where: Decorator | str | None = None, labels: bool = True) -> Decorator:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from xray_captioning.errors import DataError
-from xray_captioning.files import progress
+from xray_captioning.files import progress, trim_memory
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics import bleu, calibration, cider, classification, clinical, further, mentions
 from xray_captioning.metrics.ngrams import BLOCK, LARGE, checked_texts, paired
@@ -134,25 +134,22 @@ def study_statistics(
 
 
 def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Statistics:
-    """Add up the statistics of each patient's studies, by `patient_numbers`: (patients, ...)."""
-    return _taken_sums(dict(statistics), patients)
-
-
-def _taken_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Statistics:
+    """Add up the statistics of each patient's studies, by `patient_numbers`: (patients, ...); it takes them out."""
     order = np.argsort(patients, kind="stable")
     starts = np.flatnonzero(np.diff(patients[order], prepend=-1))
+    most = int(np.diff(starts, append=len(order)).max())
 
     def add(of: NDArray[Any]) -> NDArray[Any]:
-        return _narrow(np.add.reduceat(of[order], starts, 0, float if of.dtype.kind == "f" else np.int32))
+        rows = _narrow(of, most)[order]
+        return _narrow(np.add.reduceat(rows, starts, 0, rows.dtype))  # of another type all would be copied
 
-    # Each is let go when it is added up: of very many studies they take as much memory as all the rest.
     return {name: add(statistics.pop(name)) for name in list(statistics)}
 
 
-def _narrow(counts: NDArray[Any]) -> NDArray[Any]:
-    """Return counts in as few bytes as they fit in, other numbers as they are."""
-    whole = counts.dtype.kind == "i" and counts.size
-    return counts.astype(np.min_scalar_type(-1 - int(counts.max()))) if whole else counts
+def _narrow(counts: NDArray[Any], times: int = 1) -> NDArray[Any]:
+    """Return counts in as few bytes as so many times the largest fits in, other numbers as they are."""
+    whole = counts.dtype.kind != "f" and counts.size
+    return counts.astype(np.min_scalar_type(-1 - times * int(counts.max())), copy=False) if whole else counts
 
 
 def scores_from_sums(sums: Statistics, findings: clinical.Findings = None) -> dict[str, NDArray[Any]]:
@@ -218,7 +215,7 @@ def jackknife(
     batches = [runs] if len(runs) * len(references) <= TOGETHER else [[run] for run in runs]
     several = chain.from_iterable(statistics_of_runs(count, batch, references, reports) for batch in batches)
     asked = zip(several, progress(runs, "metrics", leave=False) if more else runs, strict=True)
-    sums = (_taken_sums({**own, **more(run)} if more else own, patients) for own, run in asked)
+    sums = (patient_sums({**own, **more(run)} if more else own, patients) for own, run in asked)
     return jackknife_sums(zip(systems, sums, strict=True), findings)
 
 
@@ -229,6 +226,7 @@ def statistics_of_runs(
     # No row depends on another: equal ones near each other are counted once.
     windows = (slice(start, start + WINDOW) for start in range(0, len(columns[0]), WINDOW))
     parts = [_of_window(count, [column[part] for column in (*columns, *runs)], len(runs)) for part in windows]
+    trim_memory(0)  # what was there for a moment may be as much as what stays
     for own in zip(*parts, strict=True):
         yield {name: np.concatenate([part.pop(name) for part in own]) for name in list(own[0])}
 

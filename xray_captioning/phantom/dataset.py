@@ -20,7 +20,7 @@ from xray_captioning.data.studies import SECTIONS
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import new_folder, progress
 from xray_captioning.phantom.hard import share_of, study_at
-from xray_captioning.phantom.studies import TABLES, Finding, PhantomStudy
+from xray_captioning.phantom.studies import TABLES, PhantomStudy
 from xray_captioning.phantom.wording import report
 
 FIRST_UID = 900001  # far above the uids of the Indiana University collection
@@ -125,7 +125,11 @@ def write_study(
     names = [f"{uid}_IM-0001-{number}.dcm.png" for _, number in views]
     drawn = list(zip(names, draw(study, size)))
     _write_images(images, {name: image for name, (image, _) in drawn})
-    regions = [_region(uid, name, *region) for name, (_, found) in drawn for region in found]
+    regions = [
+        {"study": str(uid), "finding": f.name, "side": f.side, "image": name, "polygon": o.clip(0, 1).round(3).tolist()}
+        for name, (_, found) in drawn
+        for f, o in found
+    ]
     mesh = ";".join(finding.detail for finding in study.findings) or "normal"
     problems = ";".join(dict.fromkeys(finding.name for finding in study.findings)) or "normal"
     texts, what = report(study, rng), "portable AP" if bed else "PA and lateral"
@@ -133,11 +137,6 @@ def write_study(
     if difficulty:
         about += (FIRST_UID + study.patient, date.fromordinal(FIRST_DAY + index).isoformat())
     return about, [(uid, name, view) for name, (view, _) in zip(names, views)], regions
-
-
-def _region(uid: int, name: str, finding: Finding, outline: Any) -> dict[str, Any]:
-    about = {"study": str(uid), "finding": finding.name, "side": finding.side, "image": name}
-    return {**about, "polygon": outline.clip(0, 1).round(3).tolist()}
 
 
 def _write_images(folder: Path, views: dict[str, _Image]) -> None:

@@ -6,7 +6,6 @@ read is answered with a problem document. RFC 9112, sections 6.1 (two lengths) a
 """
 
 import asyncio
-import ctypes
 import io
 import signal
 import socket
@@ -23,7 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from werkzeug import Response
 
 from xray_captioning.errors import XrayCaptioningError
-from xray_captioning.files import read_toml
+from xray_captioning.files import read_toml, trim_memory
 from xray_captioning.serving.api import DETAILS, HEADERS, check_token
 from xray_captioning.serving.engine import Engine
 from xray_captioning.serving.requests import ProblemError, log, problem_response, request_id, trace
@@ -36,8 +35,6 @@ READ_BODY = 1 << 17  # the same of a body whose length is known: few reads, so t
 READ_CHUNKED = 1 << 11  # the same of a chunked body: many tiny chunks keep other clients waiting
 LINGER = 2.0  # seconds in which a client may go on sending after its last answer
 TRIM = 100  # ticks, ten a second, after which what uploads took goes back to the system; glibc would keep it
-
-_trim = getattr(ctypes.pythonapi, "malloc_trim", lambda _: 0)  # only glibc has it
 
 
 class Gateway:
@@ -262,7 +259,7 @@ class Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.check_time(now)
         if counter % TRIM == 0:
-            _trim(0)
+            trim_memory(0)
         return await super().on_tick(counter) or self._engine.failed
 
     async def shutdown(self, sockets: Any = None) -> None:

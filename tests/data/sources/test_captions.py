@@ -9,7 +9,7 @@ import pytest
 
 from tests.data.test_table import FORMATS
 from xray_captioning.data.sources.openi import match_ids
-from xray_captioning.data.sources.reading import read_studies
+from xray_captioning.data.sources.reading import read_in_parts, read_studies
 from xray_captioning.data.splits import split_studies
 from xray_captioning.errors import ConfigError, DataError
 
@@ -289,13 +289,45 @@ def test_different_reports_of_one_study_are_not_one_report(tmp_path, rows):
     assert read_studies(path)["findings"].tolist() == ["Clear. Effusion."]
 
 
-def test_a_row_a_study_without_images_is_read_alike(tmp_path):
-    """Rows of one study are gathered first; where each is of another the table is read row by row."""
-    head, rows = (
-        "study,image,findings,patient,split\n",
-        ["s1,a.png,start Clear lungs. end,p,train\n", "s2,b.png,,,test\n"],
-    )
+@pytest.mark.parametrize("need_images", [True, False])
+def test_rows_of_a_study_are_read_alike_wherever_they_stand(tmp_path, need_images):
+    """Where they stand together studies are made one after the other, elsewhere they are gathered first."""
+    head = "study,image,findings,patient,split\n"
+    rows = ["s1,a.png,start Clear lungs. end,p,train\n", "s2,b.png,,,test\n", "s2,c.png,,,test\n"]
     write(tmp_path, "captions.csv", head + "".join(rows))
-    alone = read_studies(tmp_path, need_images=False)
-    write(tmp_path, "captions.csv", head + "".join([*rows, rows[1]]))
-    pd.testing.assert_frame_equal(alone, read_studies(tmp_path, need_images=False))
+    together = read_studies(tmp_path, need_images=need_images)
+    assert names(together) == [["a.png"], ["b.png", "c.png"]]
+    write(tmp_path, "captions.csv", head + "".join([*rows, rows[0]]))
+    pd.testing.assert_frame_equal(together, read_studies(tmp_path, need_images=need_images))
+
+
+TABLES = {
+    "together": "study,image,findings\n1,a.png,Clear.\n2,b.png,x\n2,c.png,x\n3,d.png,y\n4,e.png,\n5,f.png,z\n",
+    "apart": "study,image,findings\n1,a.png,Clear.\n2,b.png,x\n3,d.png,y\n2,c.png,x\n5,f.png,z\n",
+    "without ids": "image,caption\na.png,Clear.\nb.png,x\nc.png,y\n",
+    "with ids of some": "study,image,findings\n0,a.png,Clear.\n00,b.png,x\n",
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_parts_are_the_whole(tmp_path, monkeypatch, table):
+    monkeypatch.setattr("xray_captioning.data.sources.reading.PART", 2)
+    path = write(tmp_path, "captions.csv", table)
+    parts, whole = list(read_in_parts(path)), read_studies(path)
+    assert len(parts) == (3 if "4,e" in table else 1)
+    joined = pd.concat(parts, ignore_index=True)
+    joined.attrs = whole.attrs
+    pd.testing.assert_frame_equal(joined, whole)
+
+
+def test_parts_of_nothing(tmp_path):
+    with pytest.raises(DataError, match="holds no studies"):
+        list(read_in_parts(write(tmp_path, "captions.csv", "study,image,findings\n")))
+
+
+def test_addresses_are_not_looked_for_part_by_part(tmp_path, monkeypatch):
+    """A store lists the whole folder each time that it is asked."""
+    monkeypatch.setattr("xray_captioning.data.sources.reading.PART", 2)
+    rows = "".join(f"{number},memory://bucket/{number}.png,x\n" for number in range(5))
+    (part,) = read_in_parts(write(tmp_path, "captions.csv", "study,image,findings\n" + rows))
+    assert part["images"].tolist() == [[f"memory://bucket/{number}.png"] for number in range(5)]

@@ -7,9 +7,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import chain, groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from xray_captioning.data import opening, records
 from xray_captioning.data.sources import layout, lookup
@@ -36,21 +39,15 @@ def read(path: Path, finder: lookup.ImageFinder, columns: Columns | None = None)
     """Read a table of images and captions, or tables that are the parts of a split."""
     # In a folder: ``captions.*``, ``train.csv`` and its like, ``train/metadata.csv`` and its like, or the only table.
 
-    def found() -> Iterator[StudyRow]:
-        for table in _tables(path):
-            yield from rows(_opened(table.path), layout.USUAL, columns, table.part, table.folder)
+    def found() -> Iterator[tuple[str, Iterator[StudyRow]]]:
+        tables = (rows(_opened(at.path), layout.USUAL, columns, at.part, at.folder) for at in _tables(path))
+        return groupby(chain.from_iterable(tables), attrgetter("study"))
 
-    if (columns or {}).get("image") == "":  # of one row each very many studies fit in memory
-        ids = [row.study for row in found()]
-        if all(ids) and len(set(ids)) == len(ids):
-            return (one_study(row.study, [row], finder.find) for row in found())
-    return make_studies(found(), finder.find)
-
-
-def longer_than(path: Path, number: int) -> bool:
-    """Whether the tables of a path have more rows than this."""
-    found = chain.from_iterable(islice(_opened(table.path).records(), 1, None) for table in _tables(path))
-    return next(islice(found, number, None), None) is not None
+    # Where the rows of each study stand together very many are made one after the other.
+    ids = np.fromiter((hash(name) if name else 0 for name, _ in found()), np.int64)
+    if ids.all() and np.unique(ids).size == ids.size:
+        return (one_study(name, list(group), finder.find) for name, group in found())
+    return make_studies(chain.from_iterable(group for _, group in found()), finder.find)
 
 
 def columns_of(path: Path, columns: Columns | None = None) -> tuple[dict[str, str], list[str]]:

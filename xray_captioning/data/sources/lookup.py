@@ -36,7 +36,8 @@ class ImageFinder:
         # Relative image paths start from these folders; the first is where they are expected.
         self._roots = [os.path.join(root, "") for root in roots]
         self._places: dict[str, list[str]] = {}  # the folders of names: where these may lie
-        self._given: dict[str, str] = {}  # file: the path it was found for
+        # The path that a file was found for, by the file's hash, or how long that is where it ends the file's own.
+        self._given: dict[int, str | int] = {}
 
     def by_key(self, name: str, home: str) -> str:
         """Find an image under any of its unique names, at best this or a converted one; else its path in `home`."""
@@ -64,7 +65,10 @@ class ImageFinder:
         found = self._there(name) or (self._there(spelled) if spelled != name else None)
         if found is None:
             found = next(filter(None, (index.best(spelled) for index in self._indexes)), None)
-        before = self._given.setdefault(found, spelled) if found and "/" in spelled else spelled
+        before = spelled
+        if found and "/" in spelled:
+            given = self._given.setdefault(hash(found), len(spelled) if found.endswith(spelled) else spelled)
+            before = found[-given:] if isinstance(given, int) else given
         if before != spelled and _agreeing(_folders(before), _folders(spelled)) is None:
             raise DataError(f"{found}: is the only image for both {before!r} and {spelled!r}; put both there")
         return found

@@ -4,9 +4,10 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,6 +74,7 @@ _ALL = (
 READERS = {source.name: source for source in _ALL}
 _DEPTH = 3  # of folders below the one given, in which an unpacked archive may have put its own
 _MOST_FOLDERS = 30  # of one level; more are patients or studies
+PART = 4096  # studies
 
 
 class DetectedSource(NamedTuple):
@@ -129,15 +131,34 @@ def read_studies(
     known: dict[str, str] = {}  # the addresses of folders that were fetched
     origin = stores.local(path, known)
     images = None if image_dir is None else stores.local(image_dir, known, tables=False)
-    with stores.naming(known):
-        frame = _read(origin, images, source, columns, need_images)
+    with stores.naming(known), studies.collected_seldom():
+        found, attrs = _read(origin, images, source, columns, need_images)
+        frame = studies.study_frame(found, origin)
+    frame.attrs.update(attrs)
     outlines.note_outlines(frame, origin)
     if known:
         frame["images"] = [[stores.addressed(image, known) for image in row] for row in frame["images"]]
     return frame
 
 
-def _read(origin: Path, images: Path | None, source: str | None, columns: Any, need_images: bool) -> studies.Studies:
+def read_in_parts(path: Any, image_dir: Any = None, columns: layout.Columns | None = None) -> Iterator[studies.Studies]:
+    """Yield what `read_studies` returns in parts of 4,096 studies, where the rows of each stand together in a table."""
+    if any(map(stores.is_address, (path, image_dir))):
+        yield read_studies(path, image_dir, None, columns)
+        return
+    found, _ = _read(Path(path), image_dir, None, columns, True)
+    left = iter(found)
+    part = list(left if isinstance(found, list) else islice(left, PART))
+    if any(stores.is_address(image) for study in part for image in study.images):
+        part.extend(left)  # because whether they are there is asked folder by folder
+    while True:
+        yield studies.study_frame(part, path)
+        if not (part := list(islice(left, PART))):
+            return
+
+
+def _read(origin: Path, images: Path | None, source: str | None, columns: Any, need_images: bool) -> tuple[Any, Any]:
+    """Return the studies, which may be read as they are asked for, and what their table says of itself."""
     if source is not None and source not in READERS:
         raise ConfigError(f"source {source!r} is unknown; choose one of {', '.join(READERS)}")
     if columns is not None and not isinstance(columns, Mapping):
@@ -152,11 +173,8 @@ def _read(origin: Path, images: Path | None, source: str | None, columns: Any, n
     finder = lookup.ImageFinder(root if root.is_dir() else root.parent, images)
     if not need_images and found.source is CAPTIONS:
         columns = {"image": "", **(columns or {})}
-    with studies.collected_seldom():
-        more = (columns,) if columns else ()
-        frame = studies.study_frame(found.source.read(found.source.to_open(found.path), finder, *more), origin)
-    frame.attrs.update(source=found.source.name, other_sources=list(found.others), path=str(found.path))
-    return frame
+    attrs = {"source": found.source.name, "other_sources": list(found.others), "path": str(found.path)}
+    return found.source.read(found.source.to_open(found.path), finder, *([columns] if columns else [])), attrs
 
 
 def _found(path: Path, source: Source | None) -> tuple[Path, DetectedSource]:

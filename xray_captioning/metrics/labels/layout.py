@@ -20,8 +20,7 @@ _BULLET = r"(?:[-*#\u2022\u2013+>]|\(?\d{1,2}[.)])"
 _ITEM = re.compile(rf"\s*\n\s*{_BULLET}\s+|^\s*{_BULLET}\s+")
 _LINE_END = re.compile(r"[ \t\r]*\n[ \t]*")
 _INLINE_ITEM = re.compile(
-    r"(?:^|(?<=[\s.:]))(?:[*\u2022]\s|-(?=[A-Z][a-z]+ )|\(?(?:\d{1,2}|[a-eA-E])\)\s?|\d{1,2}\.)"
-    r"\s*(?=[A-Za-z])"
+    r"(?:^|(?<=[\s.:]))(?:[*\u2022]\s|-(?=[A-Z][a-z]+ )|\(?(?:\d{1,2}|[a-eA-E])\)\s?|\d{1,2}\.)\s*(?=[A-Za-z])"
 )
 # A line that ends or begins with one of these is wrapped, not finished.
 _OPEN_END = re.compile(rf"(?:[,/&-]|\b(?:{alternatives('open end')}))$")
@@ -44,8 +43,7 @@ _ANSWERED = re.compile(rf"\s?\?\s*(?={alternatives('answer')})")
 _QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=[\s.,;)]|$)")
 # "rib #", "# left clavicle": fractures.
 _BROKEN = re.compile(
-    r"(?<=rib |ibs |cle )#|(?<=no )#"
-    r"|#(?=s\b|\s?(?:left |right |of )*(?:ribs?|clavicle|humerus|sternum)\b)"
+    r"(?<=rib |ibs |cle )#|(?<=no )#|#(?=s\b|\s?(?:left |right |of )*(?:ribs?|clavicle|humerus|sternum)\b)"
 )
 _NOT = re.compile(r"n['\u2019]t\b")
 
