@@ -233,7 +233,7 @@ def stages(given: argparse.Namespace, folder: Path) -> None:
     from xray_captioning.runtime import open_captioner
 
     captioner = open_captioner(find_bundle(given.bundle), given.runtime)
-    studies = source_studies(Source(phantoms(given, folder, given.studies)), captioner.config)
+    studies = list(source_studies(Source(phantoms(given, folder, given.studies)), captioner.config))
     batches = [studies[start : start + run.SIZE] for start in range(0, len(studies), run.SIZE)]
     list(run.captioned(captioner, iter(batches[:1])))  # compiles
     took, clock = dict.fromkeys(("decode", "encode", "search", "write"), 0.0), time.process_time

@@ -20,7 +20,6 @@ from xray_captioning.data.stores import put, staged, those_there
 from xray_captioning.data.studies import LATERAL, UNKNOWN, VIEWS, with_images
 from xray_captioning.errors import ConfigError, DataError
 
-BATCH = 64
 CHECKED = 16
 
 # A study's caption, if any, and its findings, None where nothing can be said of them.
@@ -265,15 +264,15 @@ def _check_images(studies: list[Study]) -> None:
 def _captions(
     bundle: Bundle, studies: list[Study], beam: int | None, show_unfamiliar: bool, runtime: str | None
 ) -> Iterator[Printed]:
-    from xray_captioning.batch.run import warn_of_empty
+    from xray_captioning.batch.run import SIZE, warn_of_empty
     from xray_captioning.captioner.calibration import is_unfamiliar, stated
     from xray_captioning.captioner.captioner import predict
     from xray_captioning.runtime import open_captioner
 
     captioner = open_captioner(bundle.folder, runtime)
     written: list[tuple[str, bool]] = []
-    for start in range(0, len(studies), BATCH):
-        batch = studies[start : start + BATCH]
+    for start in range(0, len(studies), SIZE):
+        batch = studies[start : start + SIZE]
         features = captioner.features([s.images for s in batch], [s.views for s in batch])
         told = [s.context for s in batch] if bundle.config.text.context else None
         for found in predict(captioner, features, beam, told):

@@ -115,9 +115,9 @@ class Source(NamedTuple):
     def load(self) -> Studies:
         """Return the studies, and say once how many images are missing."""
         studies = self.read()
-        if self.need_images and (missing := (found := summarise(studies))["images_missing"]):
-            there = f"{missing} of {found['images_named']} images are not there"
-            click.echo(f"note: {there}; see xray-captioning prepare {self.data}")  # standard error is for errors
+        if self.need_images and (missing := (found := summarise(studies))["images_missing"]):  # which is no error
+            named = found["images_named"]
+            click.echo(f"note: {missing} of {named} images are not there; see xray-captioning prepare {self.data}")
         return studies
 
 

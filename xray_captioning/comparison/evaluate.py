@@ -160,7 +160,7 @@ def evaluate(
     task = Task(train, test, config, protocol, cache, seed, quick or large, asked)
     with labeler.read_by(convention):
         found, captions = system_texts(task, models, texts, beams)
-        reports, patients = task.texts, factorize(np.array(group_ids(test), dtype=object), sort=True)[0].tolist()
+        reports, patients = task.texts, factorize(np.array(group_ids(test), dtype=object), sort=True)[0]
         if outlines and models:
             about[MEASURE] = pointing_games(models, task, captions, outlines, patients, beams[0])
         ids, shown = ngrams.kept_texts(asked.ids, len(asked.ids)), dict(zip(asked.ids, test["images"]))

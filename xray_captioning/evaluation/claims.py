@@ -111,7 +111,7 @@ def collapse_alarm(system: str, spread: Spread, test: ShuffleTest | None, consta
     return Alarm(system, kind, message, test, [constant] if constant else [])
 
 
-def shuffled_orders(patients: Sequence[Hashable], number: int, seed: int) -> Iterator[Array]:
+def shuffled_orders(patients: Sequence[Hashable] | Array, number: int, seed: int) -> Iterator[Array]:
     """Yield, `number` times, which study's caption each study gets: int64, (studies,)."""
     # All of a patient get captions of one drawn at random, in their order and from the start again where he has fewer.
     codes = np.unique(np.asarray(patients), return_inverse=True)[1]
@@ -128,7 +128,7 @@ def shuffled_orders(patients: Sequence[Hashable], number: int, seed: int) -> Ite
 def shuffle_test(
     reports: Any,
     runs: Sequence[Any],
-    patients: Sequence[Hashable],
+    patients: Sequence[Hashable] | Array,
     seed: int = 0,
     shuffles: int = SHUFFLES,
     findings: Sequence[str] | None = None,
@@ -136,7 +136,7 @@ def shuffle_test(
     """Test whether captions go better with their own studies than with others'; all are texts, or all labels."""
     # `runs` are shuffled alike and averaged; `findings` are those of ``clinical_f1``. ``least_p`` bounds ``p`` where
     # all patients have equally many studies; else captions unlike the references may come a little below it.
-    if len(set(patients)) < 2:
+    if len(np.unique(np.asarray(patients))) < 2:
         raise DataError("captions of one patient cannot be given to others; give at least two")
     present = clinical.asserted(reports)
     counted = present & clinical.finding_columns(findings)

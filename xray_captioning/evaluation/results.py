@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain, cycle, product
@@ -19,7 +19,7 @@ from xray_captioning.evaluation.jackknife import Jackknife
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, LEFT_OUT, SHOWN, TEXT_COLUMNS, finite
 from xray_captioning.files import atomic_path, atomic_write
 from xray_captioning.findings import SHUFFLED
-from xray_captioning.metrics import cider, clinical, further, mentions, ngrams
+from xray_captioning.metrics import cider, classification, clinical, further, mentions, ngrams
 from xray_captioning.metrics.scores import word_statistics
 
 Row = dict[str, Any]
@@ -102,12 +102,12 @@ def evaluate_systems(
     systems: Sequence[System],
     texts: ReportTexts,
     about: Mapping[str, Any],
-    groups: Sequence[Hashable] | None = None,
+    groups: Any = None,
     quick: bool = False,
     seed: int = 0,
     metrics: Mapping[str, further.Metric] | None = None,
 ) -> Results:
-    """Score systems, then baselines; all studies of one of the `groups`, patients, are one observation."""
+    """Score systems, then baselines; all studies of one of the `groups`, patients of any type, are one observation."""
     # `about` goes to ``metrics.json``. A row has the columns of `SHOWN` and, unless quick, every score of `jackknife`,
     # ``distinct-1``, ``distinct-2`` and a `Spread`, means over runs. Quick, or with more than `LARGE` studies, there
     # are no rows for shuffled systems; all tests are the same. Further `metrics` have `METRIC_SHUFFLES`.
@@ -115,8 +115,8 @@ def evaluate_systems(
     labelled = cache(clinical.label_matrix)
     systems = [s._replace(texts=_key(s.texts), others=list(map(_key, s.others))) for s in systems]
     texts = texts._replace(reports=_key(texts.reports))
-    groups = list(studies if groups is None else groups)
-    own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]
+    groups = classification.patient_numbers(groups, len(studies))
+    own = [s for s in systems if s.kind == "system" and groups.max() > 0]
     findings, reports = clinical.counted_findings(texts.training), labelled(texts.reports)
     supported = clinical.supported_findings(reports, findings)
     # Without a finding it is words that are compared.

@@ -63,12 +63,13 @@ def classification_table(
     return [*rows, {**mean, "positives": None, "n": len(truth)}]
 
 
-def patient_numbers(patients: Sequence[Hashable] | None, studies: int) -> NDArray[np.int64]:
+def patient_numbers(patients: Sequence[Hashable] | NDArray[Any] | None, studies: int) -> NDArray[np.int64]:
     """Number the patient of each study, from 0 by first appearance: (studies,). Each unknown one is another."""
-    if patients is None:
-        return np.arange(studies)
+    patients = np.arange(studies) if patients is None else patients
     if len(patients) != studies:
         raise DataError(f"{len(patients)} patients but {studies} studies: give each study its own")
+    if isinstance(patients, np.ndarray) and patients.dtype.kind == "i":  # numbers already
+        return patients
     number: dict[Hashable, int] = {}
     known = (object() if is_missing(patient) else patient for patient in patients)
     return np.array([number.setdefault(patient, len(number)) for patient in known], np.int64)
