@@ -187,7 +187,7 @@ def driver(given: argparse.Namespace, folder: Path) -> None:
     if not (data := folder / "tiny").exists():
         write_phantoms(data, studies=50, seed=5, size=64)
     images = sorted(data.glob("images/*/*.png"))
-    print("| studies | driver, MB | s |\n| --- | --- | --- |")
+    print("| studies | driver, MiB | s |\n| --- | --- | --- |")
     for size in given.sizes:
         table = folder / f"{size}.csv"
         rows = (f"s{number},{named(images, number)},clear\n" for number in range(size))

@@ -72,7 +72,7 @@ def write(folder: Path, rows: int) -> list[str]:
 
 def scale(rows: int) -> None:
     """Print how long `evaluate` takes of a tenth of the rows and of all, and its memory."""
-    print("| rows | s of a processor | µs a row | peak memory, MB |\n| --- | --- | --- | --- |")
+    print("| rows | s of a processor | µs a row | peak memory, MiB |\n| --- | --- | --- | --- |")
     each = []
     for number in (rows // 10, rows):
         with tempfile.TemporaryDirectory() as name:

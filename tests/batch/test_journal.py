@@ -76,7 +76,7 @@ def test_another_run_is_named(tmp_path: Path) -> None:
 
 def test_rows_of_something_else_are_damage(tmp_path: Path) -> None:
     renamed = {("imagos" if key == "images" else key): value for key, value in ROWS[0].items()}
-    others = [ROWS[1:], [*ROWS, ROWS[2]], [renamed], [list(COLUMNS)], [3], [None]]
+    others = [ROWS[1:], [*ROWS, ROWS[2]], [*ROWS, {**ROWS[2], "study": None}], [renamed], [list(COLUMNS)], [3], [None]]
     for number, rows in enumerate(others):
         path = tmp_path / str(number)
         before = write(path, rows)  # type: ignore[arg-type]

@@ -70,6 +70,19 @@ def paired_differences(references, first, second):
     return {name: found.compare("first", "second", name) for name in found.scores["first"]}
 
 
+@pytest.mark.parametrize("names", [[-1, -1, 0, 1, 2, 3], [19_000_000, 19_000_000, 7, 8, 9, 10], list("aabcde")])
+def test_patients_may_be_any_numbers(names):
+    references, hypotheses = ["no effusion"] * 6, ["no effusion", "mild edema", *["no effusion"] * 4]
+    found = [jackknife(references, {"x": hypotheses}, of) for of in (names, np.array(names))]
+    assert found[0].scores["x"] == pytest.approx(found[1].scores["x"], nan_ok=True)
+    assert found[0].support == found[1].support
+    assert found[0].support["x"]["BLEU-1"] == 5
+
+
+def test_sums_of_nobody():
+    assert patient_sums({"x": np.zeros((0, 2), np.int8)}, np.zeros(0, int))["x"].shape == (0, 2)
+
+
 @pytest.mark.parametrize("values", [np.ones(1000, bool), np.full((1000, 2), 120, np.uint8), np.full(1000, 2.5)])
 def test_sums_of_many_studies_fit(values):
     found = patient_sums({"x": values}, np.repeat([0, 1], [999, 1]))["x"]

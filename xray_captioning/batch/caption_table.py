@@ -167,7 +167,7 @@ def begin(file: BinaryIO, run: dict[str, Any], studies: PackedStudies, batch_siz
     _check_run(file.name, first, run)
     ends, names = array("Q", [len(first)]), (printable(study.name) for study in studies)
     for row in read_rows(file):
-        if not isinstance(row, dict) or tuple(row) != COLUMNS or row["study"] != next(names, None):
+        if not isinstance(row, dict) or tuple(row) != COLUMNS or row["study"] != next(names, ...):
             raise ConfigError(f"{file.name}: is damaged; remove it to start anew")
         ends.append(file.tell())
     done = len(ends) - 1

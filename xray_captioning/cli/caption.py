@@ -197,10 +197,9 @@ def source_studies(source: options.Source, config: Config) -> PackedStudies:
     def chosen(studies: Any) -> Iterator[Study]:
         present = with_images(studies)
         there = dict(zip(present["study_id"], study_images(present, config)))
-        told = contexts(with_priors(studies, config), config) or [{}] * len(studies)
+        rows = zip(studies["study_id"], contexts(with_priors(studies, config), config) or [{}] * len(studies))
         # One image that stands in for two views is named once.
-        named = [list(dict.fromkeys(there.get(name, ()))) for name in studies["study_id"]]
-        return (Study(name, images, None, own) for name, images, own in zip(studies["study_id"], named, told))
+        return (Study(name, list(dict.fromkeys(there.get(name, ()))), None, own) for name, own in rows)
 
     # What is told beside images may stand with another study of the patient.
     parts = [source.read()] if config.text.context else read_in_parts(source.data, source.images, source.columns)

@@ -115,9 +115,10 @@ class Source(NamedTuple):
     def load(self) -> Studies:
         """Return the studies, and say once how many images are missing."""
         studies = self.read()
-        if self.need_images and (missing := (found := summarise(studies))["images_missing"]):  # which is no error
-            named = found["images_named"]
-            click.echo(f"note: {missing} of {named} images are not there; see xray-captioning prepare {self.data}")
+        if self.need_images and (missing := (n := summarise(studies))["images_missing"]):  # which is no error
+            click.echo(
+                f"note: {missing} of {n['images_named']} images are not there; see xray-captioning prepare {self.data}"
+            )
         return studies
 
 

@@ -115,7 +115,7 @@ def evaluate_systems(
     labelled = cache(clinical.label_matrix)
     systems = [s._replace(texts=_key(s.texts), others=list(map(_key, s.others))) for s in systems]
     texts = texts._replace(reports=_key(texts.reports))
-    groups = classification.patient_numbers(groups, len(studies))
+    groups = classification.patient_numbers(studies if groups is None else groups, len(studies))
     own = [s for s in systems if s.kind == "system" and groups.max() > 0]
     findings, reports = clinical.counted_findings(texts.training), labelled(texts.reports)
     supported = clinical.supported_findings(reports, findings)

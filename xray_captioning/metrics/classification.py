@@ -68,8 +68,8 @@ def patient_numbers(patients: Sequence[Hashable] | NDArray[Any] | None, studies:
     patients = np.arange(studies) if patients is None else patients
     if len(patients) != studies:
         raise DataError(f"{len(patients)} patients but {studies} studies: give each study its own")
-    if isinstance(patients, np.ndarray) and patients.dtype.kind == "i":  # numbers already
-        return patients
+    if isinstance(patients, np.ndarray) and patients.dtype.kind == "i":  # without an object for each
+        return np.unique(patients, return_inverse=True)[1]
     number: dict[Hashable, int] = {}
     known = (object() if is_missing(patient) else patient for patient in patients)
     return np.array([number.setdefault(patient, len(number)) for patient in known], np.int64)

@@ -320,6 +320,28 @@ def test_parts_are_the_whole(tmp_path, monkeypatch, table):
     pd.testing.assert_frame_equal(joined, whole)
 
 
+@pytest.mark.parametrize("need_images", [True, False])
+def test_images_instead_of_ids_are_images_whoever_reads(tmp_path, need_images):
+    """Else ids, and with them the split, were others where images are not needed."""
+    (tmp_path / "captions.csv").write_text("id,caption\nx/a.png,Clear.\ny/b.png,Small effusion.\n")
+    found = read_studies(tmp_path, need_images=need_images)
+    assert found["study_id"].tolist() == ["a", "b"]
+    assert names(found) == [["a.png"], ["b.png"]]
+
+
+@pytest.mark.parametrize("how", [{"need_images": False}, {"columns": {"image": None}}])
+def test_neither_ids_nor_images(tmp_path, how):
+    with pytest.raises(DataError, match=r"captions.csv: lacks a column for study .*--columns study=NAME"):
+        read_studies(write(tmp_path, "captions.csv", "caption,split\nClear.,test\n"), **how)
+
+
+def test_parts_of_folders_named_as_text(tmp_path):
+    (tmp_path / "images").mkdir()
+    path = write(tmp_path, "captions.csv", "study,image,findings\n1,a.png,x\n")
+    (part,) = read_in_parts(str(path), str(tmp_path / "images"))
+    assert part["images"].tolist() == [[str(tmp_path / "images" / "a.png")]]
+
+
 def test_parts_of_nothing(tmp_path):
     with pytest.raises(DataError, match="holds no studies"):
         list(read_in_parts(write(tmp_path, "captions.csv", "study,image,findings\n")))
@@ -329,5 +351,6 @@ def test_addresses_are_not_looked_for_part_by_part(tmp_path, monkeypatch):
     """A store lists the whole folder each time that it is asked."""
     monkeypatch.setattr("xray_captioning.data.sources.reading.PART", 2)
     rows = "".join(f"{number},memory://bucket/{number}.png,x\n" for number in range(5))
-    (part,) = read_in_parts(write(tmp_path, "captions.csv", "study,image,findings\n" + rows))
-    assert part["images"].tolist() == [[f"memory://bucket/{number}.png"] for number in range(5)]
+    first, rest = read_in_parts(write(tmp_path, "captions.csv", "study,image,findings\na,a.png,x\nb,b.png,x\n" + rows))
+    assert first["study_id"].tolist() == ["a", "b"]
+    assert rest["images"].tolist() == [[f"memory://bucket/{number}.png"] for number in range(5)]

@@ -70,12 +70,14 @@ def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[st
         if column is not None and column not in taken:
             found[role] = column
     missing: dict[str, list[str]] = {}
-    lacks_image = bool(layout.get("image")) and "image" not in {*found, *asked}
-    first = next(iter(table), None) if lacks_image and "study" in found.keys() - asked.keys() else None
+    lacks = bool(layout.get("image")) and "image" not in found
+    first = (
+        next(iter(table), None) if lacks and asked.get("image", "") == "" and "study" in {*found} - {*asked} else None
+    )
     if first and tables.is_image_name(str(first[found["study"]])):  # as in {"a.png": "Clear lungs."}
         found["image"] = found.pop("study")
-    elif lacks_image:
-        missing["image"] = layout["image"]
+    elif lacks and ("image" not in asked or "study" not in found):
+        missing |= {"study": layout["study"]} if "image" in asked else {"image": layout["image"]}
     told = [role for role in (*TEXTS, "labels") if layout.get(role)]
     if told and "coded" not in layout and not found.keys() & set(told):
         missing["caption"] = [*layout["caption"], *layout["findings"], *layout["impression"]]

@@ -36,8 +36,7 @@ class ImageFinder:
         # Relative image paths start from these folders; the first is where they are expected.
         self._roots = [os.path.join(root, "") for root in roots]
         self._places: dict[str, list[str]] = {}  # the folders of names: where these may lie
-        # The path that a file was found for, by the file's hash, or how long that is where it ends the file's own.
-        self._given: dict[int, str | int] = {}
+        self._given: dict[int, str | int] = {}  # by a file's hash the path it was found for, or its length, at the end
 
     def by_key(self, name: str, home: str) -> str:
         """Find an image under any of its unique names, at best this or a converted one; else its path in `home`."""

@@ -146,15 +146,15 @@ def read_in_parts(path: Any, image_dir: Any = None, columns: layout.Columns | No
     if any(map(stores.is_address, (path, image_dir))):
         yield read_studies(path, image_dir, None, columns)
         return
-    found, _ = _read(Path(path), image_dir, None, columns, True)
-    left = iter(found)
-    part = list(left if isinstance(found, list) else islice(left, PART))
-    if any(stores.is_address(image) for study in part for image in study.images):
-        part.extend(left)  # because whether they are there is asked folder by folder
-    while True:
-        yield studies.study_frame(part, path)
-        if not (part := list(islice(left, PART))):
-            return
+    with studies.collected_seldom():
+        found, _ = _read(stores.local(path), image_dir and stores.local(image_dir), None, columns, True)
+        left, size, frame, found = iter(found), None if isinstance(found, list) else PART, None, None
+        while (part := list(islice(left, size))) or frame is None:
+            if any(stores.is_address(image) for study in part for image in study.images):
+                part.extend(left)  # because whether they are there is asked folder by folder
+            frame = studies.study_frame(part, path)
+            part.clear()
+            yield frame
 
 
 def _read(origin: Path, images: Path | None, source: str | None, columns: Any, need_images: bool) -> tuple[Any, Any]:
