@@ -9,6 +9,7 @@
     python benchmarks/phantom.py --out hard --difficulty hard --presets --options indication "indication and prior"
                                                                 # what is read beside the images
     python benchmarks/phantom.py --out results --table-only     # the table of what is there
+    python benchmarks/phantom.py --out results --table-only --compare   # and differences, with intervals
     python benchmarks/phantom.py --out real --data Data_Entry.csv --captions-from-labels --seeds 0
                                                                 # real pixels
     python benchmarks/phantom.py --out own --data FOLDER --columns image=file,caption=note \
@@ -229,6 +230,26 @@ class Bench:
         evaluate(self.studies, runs, page.parent, split=self.split, cache=self.cache, report=page)
         print(page.with_suffix(".md").read_text("utf-8"))
 
+    def compare_texts(self, systems: Sequence[str], seeds: Sequence[int], section: str) -> None:
+        """Print the differences in clinical F1 of what systems wrote, greedily, over seeds and patients."""
+        folders = {name: [self.out / f"seed-{seed}" / name for seed in seeds] for name in systems}
+        done = {name: runs for name, runs in folders.items() if all((run / "result.json").is_file() for run in runs)}
+        runs = {name: list(map(self.texts, own)) for name, own in done.items()}
+        changes = {"text.section": section}
+        evaluate(self.studies, runs, self.out / "compared", split=self.split, changes=changes, quick=True)
+        found = json.loads((self.out / "compared" / "metrics.json").read_text("utf-8"))
+        print("| system | other | difference in clinical F1 | 95 % interval | p (Holm) |\n| --- | --- | --- | --- | --- |")
+        for row in (row for row in found["differences"] if row["metric"] == "clinical_f1" and row["rival"] in runs):
+            interval = f"{row['low']:.3f} to {row['high']:.3f}"
+            print(f"| {row['system']} | {row['rival']} | {row['difference']:.3f} | {interval} | {row['p_holm']:.2g} |")
+
+    def texts(self, run: Path) -> dict[str, str]:
+        """Return what a run wrote greedily, by study."""
+        import pandas as pd
+
+        found = pd.read_csv(run / "captions.csv", keep_default_na=False, dtype=str)
+        return dict(zip(found["study_id"], found[f"{run.name} greedy"]))
+
     def agreement(self, run: Path, row: dict[str, Any]) -> dict[str, float | None]:
         """Return the share of same sides among the findings that both texts name."""
         import pandas as pd
@@ -260,6 +281,7 @@ def main() -> None:
     parser.add_argument("--section", choices=LENGTHS, default="impression", help="to write")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="more, where studies are few")
     parser.add_argument("--table-only", action="store_true")
+    parser.add_argument("--compare", action="store_true", help="what is named, when it is finished")
     given = parser.parse_args()
     if given.data and RETRIEVED in (given.options or ()):
         parser.error(f"{RETRIEVED!r} is measured on phantoms")
@@ -287,6 +309,9 @@ def main() -> None:
                 bench.decoder(name, small("chexnet_attention", seed, {**changes, **own}), seed, own)
         if given.data:
             bench.compare([*given.presets, *options], given.seeds)
+    if given.compare:
+        bench = Bench.of_phantoms(given.out, given.studies, given.difficulty)
+        bench.compare_texts([*given.presets, *options], given.seeds, given.section)
     write_results(given.out, PRESETS, (*OPTIONS, *NAMED))
 
 
