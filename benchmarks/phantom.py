@@ -238,7 +238,7 @@ class Bench:
         changes = {"text.section": section}
         evaluate(self.studies, runs, self.out / "compared", split=self.split, changes=changes, quick=True)
         found = json.loads((self.out / "compared" / "metrics.json").read_text("utf-8"))
-        print("| system | other | difference in clinical F1 | 95 % interval | p (Holm) |\n| --- | --- | --- | --- | --- |")
+        print("| system | other | difference in clinical F1 | 95 % interval | p |\n| --- | --- | --- | --- | --- |")
         for row in (row for row in found["differences"] if row["metric"] == "clinical_f1" and row["rival"] in runs):
             interval = f"{row['low']:.3f} to {row['high']:.3f}"
             print(f"| {row['system']} | {row['rival']} | {row['difference']:.3f} | {interval} | {row['p_holm']:.2g} |")
