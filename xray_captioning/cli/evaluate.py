@@ -40,7 +40,7 @@ def evaluate(source: options.Source, out: Path, bundles: tuple[str, ...], engine
     read = [read_systems(named, files, prediction)]
     bundled = any(isinstance(one[0] if isinstance(one, list) else one, Path) for one in read[0].values())
     given |= {"changes": changes, "beams": tuple(dict.fromkeys(beams)) or (1, 3)}
-    load = source._replace(need_images=bundled and given["features"] is None).load  # its table would be kept, and texts
+    load = source._replace(need_images=bundled and given["features"] is None).load  # here the table would stay
     with engine.spread() as workers:
         written = compare(load, read.pop, out, workers=workers, **given)
     _show(json.loads((out / "metrics.json").read_text("utf-8")), written)

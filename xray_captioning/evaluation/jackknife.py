@@ -137,9 +137,10 @@ def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Stati
     """Add up the statistics of each patient's studies, by `patient_numbers`: (patients, ...); it takes them out."""
     order = np.argsort(patients, kind="stable")
     starts = np.flatnonzero(np.diff(patients[order], prepend=-1))
+    most = int(np.diff(starts, append=len(order)).max(initial=0))
 
     def add(of: NDArray[Any]) -> NDArray[Any]:
-        rows = _narrow(of, int(np.diff(starts, append=len(order)).max(initial=0)))[order]
+        rows = _narrow(of, most)[order]
         return _narrow(np.add.reduceat(rows, starts, 0, rows.dtype))  # of another type all would be copied
 
     return {name: add(statistics.pop(name)) for name in list(statistics)}

@@ -71,9 +71,8 @@ def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[st
             found[role] = column
     missing: dict[str, list[str]] = {}
     lacks = bool(layout.get("image")) and "image" not in found
-    first = (
-        next(iter(table), None) if lacks and asked.get("image", "") == "" and "study" in {*found} - {*asked} else None
-    )
+    maybe = lacks and asked.get("image", "") == "" and "study" in found.keys() - asked.keys()
+    first = next(iter(table), None) if maybe else None
     if first and tables.is_image_name(str(first[found["study"]])):  # as in {"a.png": "Clear lungs."}
         found["image"] = found.pop("study")
     elif lacks and ("image" not in asked or "study" not in found):
