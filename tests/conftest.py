@@ -12,12 +12,12 @@ import pytest
 from filelock import FileLock
 
 from xray_captioning.config import Config, load_preset
-from xray_captioning.files import load_quietly
+from xray_captioning.files import load_as_program
 
 # XLA compiles what it compiles for users, but does not optimise the machine code, which would
 # take longer than a test runs it. TensorFlow and JAX read this when they are loaded.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-load_quietly()  # tests read what commands write to standard error; whichever loads TensorFlow first
+load_as_program()  # tests read what commands write to standard error; whichever loads TensorFlow first
 
 
 TINY = load_preset("phantom_attention").replace(

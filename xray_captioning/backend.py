@@ -1,6 +1,6 @@
 """The only door to Keras, and the only place that asks which backend runs. It changes nothing of the process: no
 environment variable, file descriptor, logger or random state, and of glibc's memory only what training needs
-(`kept_memory`); a program may ask for silence (`files.load_quietly`).
+(`kept_memory`); a program may ask for silence (`files.load_as_program`).
 """
 
 import contextlib

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import platform
 import re
 import shutil
 import sys
@@ -200,10 +201,12 @@ def load_onnxruntime(purpose: str, extra: str) -> Any:
 _quiet = False  # whether notices are held back while Keras is imported
 
 
-def load_quietly() -> None:
-    """Let Keras and OpenCV, not imported yet, give no notices: for a process of its own, not a library."""
+def load_as_program() -> None:
+    """Let Keras and OpenCV, not imported yet, give no notices, and TensorFlow use oneDNN: for a process of its own."""
     global _quiet
     _quiet = True
+    if platform.machine() in ("x86_64", "AMD64"):  # elsewhere it uses that only with AVX-512, or not well
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # of damaged TIFF files
 

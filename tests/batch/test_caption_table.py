@@ -41,6 +41,14 @@ def test_packed_studies_are_what_they_were(studies, times):
     assert list(packed) == list(packed) == studies * times
 
 
+@given(st.lists(STUDIES, max_size=9), st.integers(1, 5))
+def test_parts_of_studies_are_all_of_them_in_their_order(studies, size):
+    parts = [list(part) for part in PackedStudies(studies).in_parts(size)]
+    assert [study for part in parts for study in part] == studies
+    assert [len(part) for part in parts[:-1]] == [size] * (len(parts) - 1)
+    assert len(parts) == max(1, -(-len(studies) // size))
+
+
 def test_csv(tmp_path):
     write_rows(ROWS, tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,7 @@ def _one_captioner() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "SIZE", 2)
+    monkeypatch.setattr(batch, "SHARE", 1)
 
 
 @pytest.fixture
@@ -163,11 +165,11 @@ def strange(monkeypatch: pytest.MonkeyPatch) -> Captioner:
 
 
 def test_captions_without_a_word_are_warned_of() -> None:
-    read = [("", None), ("", False), ("Edema.", False), (None, None)]
+    read = [("", None), ("", False), ("Edema.", False)]
     with pytest.warns(UserWarning, match="wrote nothing about 2 of 4 studies"):
-        batch.warn_of_empty(read, show_unfamiliar=False)
+        batch.warn_of_empty(Counter(["error", *(batch.kind(*one) for one in read)]), show_unfamiliar=False)
     with pytest.warns() as warned:
-        batch.warn_of_empty([("", True)], show_unfamiliar=False)  # another reason
+        batch.warn_of_empty(Counter([batch.kind("", True)]), show_unfamiliar=False)  # another reason
     assert [found.category for found in warned] == [UnfamiliarImageWarning]
 
 

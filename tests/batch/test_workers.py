@@ -8,6 +8,7 @@ import sys
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -79,21 +80,25 @@ def test_an_address_without_ray_is_one_error(address):
         pass
 
 
-def test_the_threads_that_the_environment_names_go_before_shared_ones(monkeypatch):
+@pytest.mark.parametrize("address", [None, "127.0.0.1:6379"])
+def test_the_threads_that_the_environment_names_go_before_shared_ones(monkeypatch, address):
     asked = {}
 
-    def init(runtime_env, **_):
-        asked.update(runtime_env["env_vars"])
+    def init(runtime_env=None, **_):
+        asked.update(runtime_env["env_vars"] if address else {name: os.environ[name] for name in ONE_THREAD})
         raise ValueError("that is enough")
 
     monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("socket.create_connection", lambda *_, **__: SimpleNamespace(close=int))
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(6), raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
-    monkeypatch.setenv("TF_NUM_INTEROP_THREADS", "1")
-    with pytest.raises(ConfigError, match="that is enough"), ray_workers(2):
+    monkeypatch.setenv("TF_NUM_INTEROP_THREADS", "2")
+    with pytest.raises(ConfigError, match="that is enough"), ray_workers(2, address):
         pass
-    assert asked == {"OMP_NUM_THREADS": "4", "TF_NUM_INTRAOP_THREADS": "3", "TF_NUM_INTEROP_THREADS": "1"}
+    shared = "1" if address else "3"  # of a cluster each worker has one processor
+    assert asked == {"OMP_NUM_THREADS": "4", "TF_NUM_INTRAOP_THREADS": shared, "TF_NUM_INTEROP_THREADS": "2"}
+    assert "TF_NUM_INTRAOP_THREADS" not in os.environ
 
 
 def test_options_of_ray_need_ray(capsys, phantoms):

@@ -181,6 +181,32 @@ def test_captions_of_a_store_are_sent_there(server, kaggle, phantoms, tiny_run, 
     assert "mine" in (tmp_path / "results" / "metrics.json").read_text()
 
 
+@pytest.mark.parametrize("protocol", ["s3", "memory"])
+def test_a_folder_of_partitions_is_sent_and_its_manifest_says_so_last(
+    server, kaggle, tiny_run, tmp_path, monkeypatch, capsys, protocol
+):
+    import fsspec
+
+    monkeypatch.setattr("xray_captioning.batch.partitions.STUDIES", 10)
+    out, store = f"{protocol}://bucket/parts/", fsspec.filesystem(protocol)
+    line = ["caption", "--bundle", str(tiny_run), "--data", kaggle, "--out"]
+    assert main([*line, str(tmp_path / "parts")]) == 0
+    sent, original = [], store.put_file
+    monkeypatch.setattr(store, "put_file", lambda file, name, **how: (sent.append(name), original(file, name, **how)))
+    assert main([*line, out]) == 0
+    assert [name.rpartition("/")[2] for name in sent] == [
+        "_manifest.jsonl.part",
+        *(f"part-{n:05}.parquet" for n in range(3)),
+    ]
+    found = {name.rpartition("/")[2]: store.cat_file(name) for name in store.ls("bucket/parts", detail=False)}
+    assert found == {path.name: path.read_bytes() for path in (tmp_path / "parts").iterdir()}
+    capsys.readouterr()
+    assert main([*line, out]) == 2
+    assert "bucket/parts: is there already" in capsys.readouterr().err
+    assert main([*line, out, "--resume"]) == 0
+    assert "24 studies, 0 of them with an error" in capsys.readouterr().err
+
+
 def test_a_run_that_was_stopped_is_resumed_and_then_sent(server, kaggle, tiny_run, monkeypatch, capsys):
     from xray_captioning.batch import run
 

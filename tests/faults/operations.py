@@ -17,12 +17,13 @@ import pyarrow.parquet  # noqa: F401
 
 from tests.fuzz.inputs import images
 from tests.serving.parts import Toy
-from xray_captioning.batch import caption_table, run
+from xray_captioning.batch import caption_table, partitions, run
 from xray_captioning.bundles.bundle import bundle_files, read_bundle, rewrite_bundle, write_bundle
 from xray_captioning.data import cache_folder
 from xray_captioning.data.feature_files import open_features, write_features
 from xray_captioning.data.features import ArrayCache
 from xray_captioning.data.opening import unpacked
+from xray_captioning.data.table import Table
 from xray_captioning.files import atomic_write, shipped_folder
 from xray_captioning.hub.fetch import RemoteFile, fetch_file
 from xray_captioning.phantom.dataset import write_phantoms
@@ -142,13 +143,21 @@ class Reading(Toy):
 def captions(name: str) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
 
-        run.SIZE = 2
+        run.SIZE = partitions.STUDIES = 2
+        run.SHARE = 1
         studies = [caption_table.Study(path, (path,), [path]) for path in _paths(folder)]
         out = folder / name
         if not caption_table.is_whole(out):
-            run.caption_to_file(Reading(), "digest", studies, out, 1, resume=True)
+            run.caption_to_file(Reading(), "digest", caption_table.PackedStudies(studies), out, 1, resume=True)
 
     return write
+
+
+def partitioned(folder: Path) -> Any:
+    rows = [dict(row) for row in Table(folder / "out")]
+    if not rows:
+        raise FileNotFoundError(errno.ENOENT, "nothing is there", folder / "out")
+    return rows
 
 
 def content(name: str) -> Callable[[Path], Any]:
@@ -228,6 +237,7 @@ OPERATIONS = {
     "captions.jsonl": Operation(some_images, captions("out.jsonl"), content("out.jsonl")),
     "captions.csv": Operation(some_images, captions("out.csv"), content("out.csv")),
     "captions.parquet": Operation(some_images, captions("out.parquet"), content("out.parquet")),
+    "captions": Operation(some_images, captions("out"), partitioned),
     "phantoms": Operation(nothing, phantoms, tree("phantoms")),
     "archive": Operation(archive, unpack, read_unpacked),
     "download": Operation(nothing, download, content("fetched/weights.bin")),

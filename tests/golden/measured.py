@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from xray_captioning.files import load_quietly
+from xray_captioning.files import load_as_program
 
 HERE = Path(__file__).parent
 SEED, STUDIES, SIZE = 28, 12, 224
@@ -172,7 +172,7 @@ def moved(before: Any, now: Any, tolerance: float, where: str = "") -> Iterator[
 
 def main(renew: bool) -> int:
     """Say what moved; return the number of lines."""
-    load_quietly()
+    load_as_program()
     count = 0
     for kind, measure in KINDS.items():
         now, file = plain(measure()), HERE / f"{kind}.json"

@@ -23,8 +23,8 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from xray_captioning.config import Config
-from xray_captioning.files import load_quietly
-load_quietly()
+from xray_captioning.files import load_as_program
+load_as_program()
 if sys.argv[1] == "tensorflow":
     import tensorflow as tf
     two = [tf.config.LogicalDeviceConfiguration()] * 2

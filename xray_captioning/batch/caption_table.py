@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from xray_captioning.data.records import MANIFEST
 from xray_captioning.data.studies import Context
 from xray_captioning.data.table import Table
 from xray_captioning.errors import ConfigError, DataError, require
@@ -54,6 +55,11 @@ class PackedStudies:
     def __iter__(self) -> Iterator[Study]:
         return (Study(*row) for pack in self._packs for row in json.loads(zlib.decompress(pack)))
 
+    def in_parts(self, size: int) -> Iterator["PackedStudies"]:
+        """Yield so many studies at a time; at least one part, which may be empty."""
+        left = iter(self)
+        return (PackedStudies(islice(left, size)) for _ in range(0, max(1, len(self)), size))
+
 
 def printable(text: str) -> str:
     """Return a path or name as text that can be written: its bytes may be no UTF-8."""
@@ -62,17 +68,23 @@ def printable(text: str) -> str:
 
 def check_out(out: Path, resume: bool) -> None:
     """Refuse an output file that cannot be written, or should not be, before anything is done."""
-    if out.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"--out {out}: let its name end in {', '.join(SUFFIXES[:-1])} or .jsonl")
-    if out.exists() and (is_whole(out) or not resume):
+    if not is_folder(out) and out.suffix.lower() not in SUFFIXES:
+        advice = f"{', '.join(SUFFIXES[:-1])} or .jsonl, or in nothing for a folder of Parquet partitions"
+        raise ConfigError(f"--out {out}: let its name end in {advice}")
+    if is_whole(out) or (out.is_file() and not resume):
         raise ConfigError(f"{out}: is there already; {ADVICE}")
-    if out.suffix.lower() == ".parquet":
+    if is_folder(out) or out.suffix.lower() == ".parquet":
         require("pyarrow.parquet", *PARQUET)
 
 
+def is_folder(out: Path) -> bool:
+    """Whether an output is a folder of partitions."""
+    return not out.suffix
+
+
 def is_whole(out: Path) -> bool:
-    """Whether an output file is there and no unfinished run of it."""
-    return out.exists() and not part_of(out).exists()
+    """Whether an output is there, which may be no empty folder, and no unfinished run of it."""
+    return (any(out.iterdir()) if out.is_dir() else out.exists()) and not part_of(out).exists()
 
 
 def check_whole(out: Path, studies: PackedStudies) -> int:
@@ -87,8 +99,9 @@ def check_whole(out: Path, studies: PackedStudies) -> int:
 
 
 def part_of(out: Path) -> Path:
-    """Return the path of the rows of an unfinished run."""
-    return out.with_name(f"{out.name}.part")
+    """Return the path of the rows of an unfinished run, or of the manifest of its partitions."""
+    whole = out / MANIFEST if is_folder(out) else out
+    return whole.with_name(f"{whole.name}.part")
 
 
 def write_rows(rows: Iterable[Row], out: Path, findings: Sequence[str] = ()) -> None:
@@ -157,15 +170,7 @@ def open_journal(path: Path, resume: bool) -> Iterator[BinaryIO]:
 def begin(file: BinaryIO, run: dict[str, Any], studies: PackedStudies, batch_size: int) -> int:
     """Return how many of the studies, in their order, are done, and drop what a kill left half-written."""
     # A batch is done as a whole: the last digits of a study's numbers depend on the rest of it.
-    run = {"format": FORMAT, **run}
-    file.seek(0)
-    first = file.readline()
-    if not first.endswith(b"\n") and json_line(run).startswith(first):  # new, or killed at once
-        file.truncate(0)
-        append(file, [run])
-        return 0
-    _check_run(file.name, first, run)
-    ends, names = array("Q", [len(first)]), (printable(study.name) for study in studies)
+    ends, names = array("Q", [begin_run(file, run)]), (printable(study.name) for study in studies)
     for row in read_rows(file):
         if not isinstance(row, dict) or tuple(row) != COLUMNS or row["study"] != next(names, ...):
             raise ConfigError(f"{file.name}: is damaged; remove it to start anew")
@@ -174,6 +179,19 @@ def begin(file: BinaryIO, run: dict[str, Any], studies: PackedStudies, batch_siz
     done -= done % batch_size if done < len(studies) else 0
     file.truncate(ends[done])
     return done
+
+
+def begin_run(file: BinaryIO, run: dict[str, Any]) -> int:
+    """Return the length of the first line, which says what run this is; it is written, or must say the same."""
+    run = {"format": FORMAT, **run}
+    file.seek(0)
+    first, whole = file.readline(), json_line(run)
+    if not first.endswith(b"\n") and whole.startswith(first):  # new, or killed at once
+        file.truncate(0)
+        append(file, [run])
+        return len(whole)
+    _check_run(file.name, first, run)
+    return len(first)
 
 
 def append(file: BinaryIO, values: Iterable[Any]) -> None:

@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from msgspec import to_builtins
 from xray_captioning import __version__, config, files
 from xray_captioning.batch import caption_table as table
 from xray_captioning.batch.caption_table import PackedStudies, Row, Study
+from xray_captioning.batch.partitions import write_partitions
 from xray_captioning.captioner.calibration import is_unfamiliar, stated, warn_if_unfamiliar
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner, predict
@@ -26,7 +28,7 @@ from xray_captioning.data.features import Features, one_ahead
 from xray_captioning.data.images import Image, arranged, read_image
 from xray_captioning.errors import DataError, StoreError, XrayCaptioningError
 
-SIZE = 64  # studies in a batch
+SIZE, SHARE = 64, 8  # studies in a batch, and how many such batches are enough to share out evenly over workers
 DIGITS = 5  # of a float, six places at most: float32 holds seven, of which the last depend on threads and batches
 Spread = Callable[[Iterable[list[Study]]], Iterator[list[Row]]]
 Seen = tuple[list[Row], Features | None]  # of a batch; the features of those without error
@@ -60,33 +62,58 @@ def caption_to_file(
     texts = f" {_digest(studies)}" if any(study.context for study in studies) else ""
     run["set of studies or images"] = f"{given.digest()}{texts}" if given else _digest(studies)
     out.parent.mkdir(parents=True, exist_ok=True)
+    here = partial(captioned, captioner, beam_size=beam_size, show_unfamiliar=show_unfamiliar, given=given)
+    with files.progress(total=len(studies), desc="caption", unit="study") as bar:
+        size = SIZE if len(studies) >= SHARE * SIZE else max(1, SIZE // 4)
+        write = partial(_write_table, spread or here, run, findings, report, bar, size)
+        if table.is_folder(out):
+            counts = write_partitions(write, run, studies, out, resume)
+        else:
+            counts = write(studies, out, resume)
+            table.part_of(out).unlink()
+    warn_of_empty(counts, show_unfamiliar)
+    return counts["error"] + counts["no report"]
+
+
+def _write_table(
+    captions: Spread,
+    run: dict[str, Any],
+    findings: Sequence[str],
+    report: Callable[[Iterable[tuple[Study, Row]]], int] | None,
+    bar: Any,
+    size: int,
+    studies: PackedStudies,
+    out: Path,
+    resume: bool,
+) -> Counter[str]:
+    """Write one table, whose journal stays, and count its rows by their kind, and those that have no report."""
     with table.open_journal(table.part_of(out), resume) as file:
-        done = table.begin(file, run, studies, SIZE)
-        with files.progress(total=len(studies), desc="caption", unit="study") as bar:
-            bar.update(done)
-            left = islice(studies, done, None)
-            batches = iter(lambda: list(islice(left, SIZE)), [])
-            here = captioned(captioner, batches, beam_size, show_unfamiliar, given)
-            for rows in spread(batches) if spread else here:
-                table.append(file, rows)
-                bar.update(len(rows))
+        done = table.begin(file, run, studies, size)
+        bar.update(done)
+        left = islice(studies, done, None)
+        for batch in captions(iter(lambda: list(islice(left, size)), [])):
+            table.append(file, batch)
+            bar.update(len(batch))
         table.write_rows(table.read_rows(file), out, findings)
-        errors = sum(row["error"] is not None for row in table.read_rows(file))
-        warn_of_empty(((row["caption"], row["unfamiliar"]) for row in table.read_rows(file)), show_unfamiliar)
+        every = table.read_rows(file)
+        counts = Counter("error" if row["error"] else kind(row["caption"], row["unfamiliar"]) for row in every)
         if report:  # while the journal is there, which says what wrote the rows, and after a kill goes on here
-            errors += report(zip(studies, table.read_rows(file)))
-    table.part_of(out).unlink()
-    return errors
+            counts["no report"] = report(zip(studies, table.read_rows(file)))
+    return counts
 
 
-def warn_of_empty(found: Iterable[tuple[str | None, bool | None]], show_unfamiliar: bool) -> None:
-    """Warn of studies, by caption and whether it is unfamiliar, of which nothing is said, and say why; once each."""
-    # Counted, because there may be millions. The caption of a study that cannot be read is None.
-    seen = Counter((bool(unfamiliar), text == "") for text, unfamiliar in found)
+def kind(caption: str, unfamiliar: bool | None) -> str:
+    """Return what is counted of a caption: whether its images are unfamiliar, and nothing is said of them."""
+    return ", ".join(["unfamiliar"] * bool(unfamiliar) + ["empty"] * (caption == "")) or "captioned"
+
+
+def warn_of_empty(counts: Counter[str], show_unfamiliar: bool) -> None:
+    """Warn of the studies, by their kind, of which nothing is said, and say why; once each."""
     left, shown = "their captions are left empty; --show-unfamiliar writes them", "their sentences have no confidence"
-    warn_if_unfamiliar((1 + strange for strange, _ in seen.elements()), 4, shown if show_unfamiliar else left)
-    if silent := seen[False, True] + show_unfamiliar * seen[True, True]:
-        said = f"the model wrote nothing about {silent} of {seen.total()} studies, so their captions are empty"
+    strange = {name: "unfamiliar" in name for name in counts}
+    warn_if_unfamiliar((1 + strange[name] for name in counts.elements()), 4, shown if show_unfamiliar else left)
+    if silent := counts["empty"] + show_unfamiliar * counts["unfamiliar, empty"]:
+        said = f"the model wrote nothing about {silent} of {counts.total()} studies, so their captions are empty"
         warnings.warn(f"{said}; train it longer, or try another --beam", stacklevel=2)
 
 

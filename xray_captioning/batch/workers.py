@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 from xray_captioning.errors import ConfigError, XrayCaptioningError, in_one_line, require
 
 AHEAD = 2  # batches that are sent for each worker: while one is worked on the next one is there
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 RETRIES = 1  # a batch whose worker dies is sent once more, then in halves
 Answer = Callable[[list[Any]], list[Any]]  # of a batch
 Make = Callable[[], Answer]
@@ -26,16 +28,20 @@ def ray_workers(workers: int | None = None, address: str | None = None) -> Itera
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use to its makers
     ray = require("ray", "--engine ray", "scale")
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = "1" if address else str(max(1, processors // (workers or processors)))
     # Where Ray is started here the threads of the processor are shared out, unless somebody says how many.
-    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    asked: dict[str, Any] = {"runtime_env": {"env_vars": {name: os.environ.get(name, threads) for name in names}}}
-    asked |= {"address": address} if address else {"num_cpus": workers or processors, "include_dashboard": False}
+    threads = "1" if address else str(max(1, processors // (workers or processors)))
+    told = {name: os.environ.get(name, threads) for name in THREADS}
+    asked: dict[str, Any] = {"num_cpus": workers or processors, "include_dashboard": False}
+    if address:
+        asked = {"address": address, "runtime_env": {"env_vars": told}}
     try:
         if address:  # where nobody answers Ray would try for a quarter of an hour
             host, _, port = address.removeprefix("ray://").rpartition(":")
             socket.create_connection((host, int(port)), timeout=5).close()
-        ray.init(log_to_driver=False, logging_level="ERROR", **asked)
+        with patch.dict(
+            os.environ, {} if address else told
+        ):  # its processes have that of this one: sooner than by Ray's means
+            ray.init(log_to_driver=False, logging_level="ERROR", **asked)
     except (OSError, ValueError, RuntimeError) as error:
         advice = "give HOST:PORT of its head" if address else "look at the space in /tmp and /dev/shm"
         said = f"no Ray there ({in_one_line(error, 200)}); {advice}"

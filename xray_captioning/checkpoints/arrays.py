@@ -127,8 +127,7 @@ def entries(archive: zipfile.ZipFile) -> Members:
 
 def entry(archive: zipfile.ZipFile, members: Members, name: str, budget: Budget) -> bytes:
     """Return a member's bytes, or refuse one that is damaged or larger than the budget."""
-    info = members.get(name)
-    if info is None:
+    if (info := members.get(name)) is None:
         raise RefusedError(f"has no {name[:60]!r} inside; truncated, download or copy it again")
     if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise RefusedError(f"its {name[:60]!r} is encrypted or packed in a rare way; save it again")

@@ -159,8 +159,7 @@ def _datasets(file: Any) -> list[tuple[str, str, Any]]:
     for group in (items.get("model_weights"), file):  # the file's own list comes first
         if group is not None and (layers := _listed(group, "layer_names")) is not None:
             found = list(_of_layers(_items(group), layers))
-    found = [one for one in found if isinstance(one[2], h5py.Dataset)]
-    if not found:
+    if not (found := [one for one in found if isinstance(one[2], h5py.Dataset)]):
         raise RefusedError("an HDF5 file without arrays; give the file of the weights")
     return found
 

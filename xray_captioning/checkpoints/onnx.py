@@ -31,8 +31,7 @@ def read_onnx(path: Path, budget: Budget) -> dict[str, Array]:
     if any(_SPARSE in graph for graph in graphs):
         raise RefusedError("sparse weights are not read; export the model with dense ones")
     weights = (fields(weight) for graph in graphs for weight in graph.get(_INITIALISER, []))
-    arrays = once(_tensor(weight, path, budget) for weight in weights)
-    if not arrays:
+    if not (arrays := once(_tensor(weight, path, budget) for weight in weights)):
         raise RefusedError("an ONNX model without weights, or no ONNX model; get it again")
     return arrays
 

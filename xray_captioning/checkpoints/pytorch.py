@@ -163,8 +163,7 @@ def _kind(name: Any) -> str:
 
 def collected(value: Any) -> dict[str, Tensor]:
     """Return the tensors of a state dict, a checkpoint (without its optimiser's) or a module, as in its state dict."""
-    tensors = arrays.once(_walked(_weights(value), "", (), count(1)))
-    if not tensors:
+    if not (tensors := arrays.once(_walked(_weights(value), "", (), count(1)))):
         raise RefusedError("holds no tensors; give the file of the weights, or of the whole model")
     return tensors
 
@@ -190,8 +189,7 @@ def _walked(value: Any, name: str, above: tuple[int, ...], visits: Iterator[int]
         yield name, value
     elif id(value) not in above:
         for key, part in _parts(value):
-            inside = f"{name}.{key}" if name else str(key)
-            yield from _walked(part, inside, (*above, id(value)), visits)
+            yield from _walked(part, f"{name}.{key}" if name else str(key), (*above, id(value)), visits)
 
 
 def _parts(value: Any) -> Iterator[tuple[Any, Any]]:

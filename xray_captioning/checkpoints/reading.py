@@ -116,10 +116,8 @@ def _of_parts(path: Path, budget: Budget) -> dict[str, Array]:
 
 
 def _in_folder(folder: Path) -> Path:
-    for name in _KNOWN["in_folders"]:
-        if (folder / name).is_file():
-            return folder / name
-    found = sorted(p for p in folder.iterdir() if p.suffix in _KNOWN["suffixes"] and p.is_file())
+    found = [folder / name for name in _KNOWN["in_folders"] if (folder / name).is_file()][:1]
+    found = found or sorted(p for p in folder.iterdir() if p.suffix in _KNOWN["suffixes"] and p.is_file())
     if len(found) == 1:
         return found[0]
     if (folder / "saved_model.pb").is_file():

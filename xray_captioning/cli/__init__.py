@@ -12,7 +12,7 @@ import click
 
 from xray_captioning import __version__
 from xray_captioning.errors import XrayCaptioningError
-from xray_captioning.files import begin, load_quietly, read_toml
+from xray_captioning.files import begin, load_as_program, read_toml
 
 COMPLETE = "_XRAY_CAPTIONING_COMPLETE"
 SHOWN = 3  # warnings of one kind about images
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return shell_complete(cli, {}, "xray-captioning", COMPLETE, completing)
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    load_quietly()
+    load_as_program()
     begin()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a user cannot act on the warnings of other packages

@@ -1,6 +1,7 @@
 """Commands that write captions, and an encoder's features."""
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -263,20 +264,20 @@ def _check_images(studies: list[Study]) -> None:
 def _captions(
     bundle: Bundle, studies: list[Study], beam: int | None, show_unfamiliar: bool, runtime: str | None
 ) -> Iterator[Printed]:
-    from xray_captioning.batch.run import SIZE, warn_of_empty
+    from xray_captioning.batch.run import SIZE, kind, warn_of_empty
     from xray_captioning.captioner.calibration import is_unfamiliar, stated
     from xray_captioning.captioner.captioner import predict
     from xray_captioning.runtime import open_captioner
 
     captioner = open_captioner(bundle.folder, runtime)
-    written: list[tuple[str, bool]] = []
+    written = Counter[str]()
     for start in range(0, len(studies), SIZE):
         batch = studies[start : start + SIZE]
         features = captioner.features([s.images for s in batch], [s.views for s in batch])
         told = [s.context for s in batch] if bundle.config.text.context else None
         for found in predict(captioner, features, beam, told):
             said, known = stated(*found, show_unfamiliar)
-            written.append((said.text, is_unfamiliar(said)))
+            written[kind(said.text, is_unfamiliar(said))] += 1
             yield [said.text], known
     warn_of_empty(written, show_unfamiliar)
 

@@ -43,7 +43,7 @@ new_file = _Place(dir_okay=False)
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 _DECLARED: dict[str, dict[str, dict[str, Any]]] = read_toml(__file__, "options.toml")
 _PATHS = {"existing": existing, "here": _Place(exists=True), "folder": folder, "file": file, "new_file": new_file}
-_PATHS |= {"copied": _Place(local, exists=True), "sent_file": _Place(str, dir_okay=False), "sent": _Place(str)}
+_PATHS |= {"copied": _Place(local, exists=True), "sent": _Place(str)}
 _TYPES: dict[str, Callable[[Any], Any]] = {
     "path": _PATHS.__getitem__,
     "choice": click.Choice,

@@ -219,6 +219,7 @@ def _is_list_of(kind: type, entry: Any) -> bool:
 # --- Parquet and Excel, each read by a package that is an extra ---
 
 PARQUET, PARTITION = b"PAR1", ".parquet"
+MANIFEST = "_manifest.jsonl"  # of the partitions of `caption`; other readers take no name with "_" for one
 BATCH = 10_000  # rows in memory at a time
 DAMAGED = "({error}); copy it again"
 
@@ -226,7 +227,7 @@ DAMAGED = "({error}); copy it again"
 def parquet(path: Path) -> Rows:
     """Yield the rows of a Parquet file, or of all in a folder of partitions, which have the same columns."""
     package, known, done = require("pyarrow.parquet", f"the Parquet file {path}", "parquet"), None, 0
-    for part in sorted(path.glob(f"*{PARTITION}")) if path.is_dir() else [path]:
+    for part in _partitions(path) if path.is_dir() else [path]:
         with opening.open_bytes(part) as stream, one_error(DataError, f"{part}: is not a whole Parquet file {DAMAGED}"):
             file = package.ParquetFile(stream)
             names = [name.strip() for name in file.schema_arrow.names]
@@ -238,6 +239,19 @@ def parquet(path: Path) -> Rows:
             rows = (list(values) for batch in batches for values in zip(*batch, strict=True))
             yield from enumerate(rows, done + 1)
             known, done = names, done + file.metadata.num_rows
+
+
+def _partitions(folder: Path) -> list[Path]:
+    """Return the partitions of a folder, all those that its manifest names, if it has one."""
+    if (folder / f"{MANIFEST}.part").exists():
+        raise DataError(f"{folder}: holds an unfinished run; end it with caption --resume")
+    found, manifest = sorted(folder.glob(f"*{PARTITION}")), folder / MANIFEST
+    rows = [row for _, row in _lines(opening.read_text(manifest), manifest)] if manifest.exists() else []
+    named = {row["partition"] for row in rows if "partition" in row}
+    if wrong := named and named ^ {part.name for part in found}:
+        advice = "copy the folder again, or caption it again"
+        raise DataError(f"{folder / min(wrong)}: is not both there and named in {MANIFEST}; {advice}")
+    return found
 
 
 def workbook(path: Path) -> Rows:

@@ -125,23 +125,28 @@ def staged(out: Any, resume: bool) -> Any:
     """Return where a file is written that goes to an address, taken only where a run is resumed; others as they are."""
     if not is_address(out):
         return out
+    out = out.rstrip("/")
     file = usual_cache() / "outgoing" / hashlib.sha256(out.encode()).hexdigest()[:16] / out.rpartition("/")[2]
     with _store(out) as (store, path), suppress(FileNotFoundError):
-        store.info(path)
+        about = store.info(path)
         if not resume:
             raise ConfigError(f"{out}: is there already; choose another --out, or remove it")
         file.parent.mkdir(parents=True, exist_ok=True)
-        store.get_file(path, str(file))
+        store.get(path, str(file), recursive=about["type"] != "file")
     return file
 
 
 def put(file: Path, out: Any) -> None:
-    """Move a file to the address that it was `staged` for: all of it is there or nothing."""
+    """Move a file, or a folder with a manifest, to the address that it was `staged` for: all is there or nothing."""
     if not is_address(out):
         return
-    with _store(out) as (store, path):
-        aside = path if out.partition(":")[0] in _WHOLE_PUTS else f"{path}.part"
-        store.put_file(str(file), aside)
-        if aside != path:
-            store.mv(aside, path)
+    with _store(out.rstrip("/")) as (store, path):
+        first, *others = sorted(file.iterdir()) if file.is_dir() else [file]  # the manifest is the first
+        target = f"{path}/{first.name}" if others else path
+        aside = target if out.partition(":")[0] in _WHOLE_PUTS and not others else f"{target}.part"
+        store.put_file(str(first), aside)  # as that of an unfinished run, until the others are there
+        for other in others:
+            store.put_file(str(other), f"{path}/{other.name}")
+        if aside != target:
+            store.mv(aside, target)
     shutil.rmtree(file.parent)

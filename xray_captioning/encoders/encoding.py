@@ -25,6 +25,7 @@ from xray_captioning.files import sha256_file
 
 BATCH = 32  # studies
 Folder = str | Path | None  # of a cache; None is the usual one
+Placed = Sequence[Sequence[Image | None]]  # the images of studies, each in its place
 
 
 def cached_pixels(images: Images, config: Config, folder: Folder) -> ArrayCache:
@@ -86,9 +87,7 @@ def study_regions(
     return features.image_regions(cached_features(images, encoder, config, cache, spread), images, config.image.views)
 
 
-def classify_studies(
-    encoder: Encoder, config: Config, studies: Sequence[Sequence[Image | None]]
-) -> Iterator[dict[str, float]]:
+def classify_studies(encoder: Encoder, config: Config, studies: Placed) -> Iterator[dict[str, float]]:
     """Yield what `finding_probabilities` returns, study by study, from images in their places."""
     encode = compiled(encoder.encode, encoder)
     for start in range(0, len(studies), BATCH):
@@ -125,7 +124,7 @@ def encoder_config(name: str, views: int, changes: dict[str, Any] | None = None,
 
 def study_encoder(
     views: int, name: str, weights: str | None = None, changes: dict[str, Any] | None = None, layer: str | None = None
-) -> tuple[Callable[[Sequence[Sequence[Image | None]]], dict[str, Array]], dict[str, Any]]:
+) -> tuple[Callable[[Placed], dict[str, Array]], dict[str, Any]]:
     """Return what encodes a batch of studies of so many views, each in its place, and what is to be said of it."""
     # Encoded are ``regions`` (studies, views, rows, columns, channels), float32, zero where ``views`` (studies, views)
     # is False, and what a published classifier says of each view. An ONNX file has weights of its own, and perhaps
@@ -151,7 +150,7 @@ def study_encoder(
     classify, outputs = saved.classifier_of(name, weights, encoder.channels)
     about |= {"outputs": outputs} if outputs else {}
 
-    def encoded(studies: Sequence[Sequence[Image | None]]) -> dict[str, Array]:
+    def encoded(studies: Placed) -> dict[str, Array]:
         placed = [[*study, *[None] * (views - len(study))] for study in studies]
         regions, mask = encode_studies(encode, config, placed)
         maps = regions.reshape(len(mask), views, *encoder.grid, encoder.channels)

@@ -16,6 +16,7 @@ from xray_captioning.errors import BundleError
 from xray_captioning.files import read_toml
 
 Shapes = Mapping[str, tuple[int, ...]]
+Found = dict[str, StoredArray]
 _PYTORCH: dict[str, str] = read_toml(__file__, "layouts.toml")["pytorch"]
 
 
@@ -24,8 +25,7 @@ def load_pytorch(
 ) -> None:
     """Fill a network whose layers have the names of PyTorch's modules in a file, or raise a BundleError."""
     # `what` names it in messages, `left_out` is a regular expression of names that it does not need.
-    pairs = [(layer, variable) for layer in model.layers for variable in layer.weights]
-    layers = {f"{layer.name}.{_PYTORCH.get(v.name, v.name)}": (layer, v) for layer, v in pairs}
+    layers = {f"{own.name}.{_PYTORCH.get(v.name, v.name)}": (own, v) for own in model.layers for v in own.weights}
     variables = {name: variable for name, (_, variable) in layers.items()}
     skipped = re.compile(rf"(?:{left_out})|(?:.*\.)?num_batches_tracked")
     found, extra = {}, []
@@ -57,9 +57,7 @@ def _turned(values: NDArray[Any], layer: Any, variable: Any) -> NDArray[Any]:
     return values.T if isinstance(layer, keras.layers.Dense) else values
 
 
-def check(
-    path: str | os.PathLike[str], what: str, shapes: Shapes, found: Mapping[str, StoredArray], extra: list[StoredArray]
-) -> None:
+def check(path: str | os.PathLike[str], what: str, shapes: Shapes, found: Found, extra: list[StoredArray]) -> None:
     """Raise a BundleError that says which arrays are missing, misshapen or unknown; of another model, its layers."""
     clauses = mismatches(shapes, found, extra)
     if clauses and len(found) < len(shapes) / 2:
@@ -103,20 +101,15 @@ def load_densenet121(
 
 def densenet121_variables(encoder: Any) -> dict[str, Any]:
     """Return the variables of a DenseNet121 by their Keras 2 names, such as ``conv1/bn/gamma``."""
-    return {
-        f"{re.sub('^conv1_', 'conv1/', layer.name)}/{variable.name}": variable
-        for layer in encoder.backbone.layers
-        for variable in layer.weights
-    }
+    pairs = ((re.sub("^conv1_", "conv1/", layer.name), v) for layer in encoder.backbone.layers for v in layer.weights)
+    return {f"{name}/{variable.name}": variable for name, variable in pairs}
 
 
-def match_densenet121(
-    arrays: Iterable[StoredArray], names: Collection[str]
-) -> tuple[dict[str, StoredArray], list[StoredArray]]:
+def match_densenet121(arrays: Iterable[StoredArray], names: Collection[str]) -> tuple[Found, list[StoredArray]]:
     """Return the arrays of a DenseNet121 by their whole names, which are Keras 2's, and the others."""
     # Never by the end of a name: ``bn`` would be confused with ``conv1/bn``.
     wanted = {_joined(*name.rsplit("/", 1)): name for name in names}
-    found: dict[str, StoredArray] = {}
+    found: Found = {}
     rest = []
     for _, group in groupby(arrays, key=lambda array: array.layer):
         members = list(group)
@@ -133,10 +126,8 @@ def _best_keys(members: list[StoredArray], wanted: Collection[str]) -> list[str]
     # As they are, without a prefix that all share (an encoder's own name), or below that layer's name.
     owners = {array.owner for array in members}
     shared = list(takewhile(lambda parts: len(set(parts)) == 1, zip(*owners)))
-    readings = [
-        [_joined("/".join(a.owner[depth:]), a.leaf) for a in members]
-        for depth in range(len(shared) + 1 if len(owners) > 1 else 1)
-    ]
+    depths = range(len(shared) + 1 if len(owners) > 1 else 1)
+    readings = [[_joined("/".join(a.owner[depth:]), a.leaf) for a in members] for depth in depths]
     if len(owners) == 1:
         readings.append([_joined(a.layer, a.leaf) for a in members])
     return max(readings, key=lambda keys: sum(key in wanted for key in keys))
@@ -147,7 +138,7 @@ def _joined(layer: str, leaf: str) -> str:
     return re.sub(r"_\d+$", "", layer.replace("/", "_")) + f"/{leaf}"
 
 
-def _classifier(rest: list[StoredArray]) -> tuple[dict[str, StoredArray], list[StoredArray]]:
+def _classifier(rest: list[StoredArray]) -> tuple[Found, list[StoredArray]]:
     """Take the one dense layer, whatever its name, that stands on top of the network."""
     layers = {array.layer: [a for a in rest if a.layer == array.layer] for array in rest}
     dense = [name for name, members in layers.items() if {a.leaf for a in members} <= {"kernel", "bias"}]

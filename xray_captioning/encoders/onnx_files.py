@@ -43,8 +43,7 @@ class OnnxEncoder:
         except Exception as error:  # onnxruntime has many, and no family of them
             raise BundleError(f"{self.path}: {in_one_line(error, 200)}; set image.size to its own") from error
         values = np.concatenate(found).astype("float32")
-        regions = regions_of(values, self.first)
-        if regions is None:
+        if (regions := regions_of(values, self.first)) is None:
             shape = f"{values.shape}, which is no map, no square of tokens and no vector"
             raise ConfigError(f"{self.path}: {self.layer} has the shape {shape}; name another value by --layer")
         return regions

@@ -22,7 +22,7 @@ from xray_captioning.data import provenance, resizing
 from xray_captioning.data.images import SCHEMES
 from xray_captioning.encoders import backbones, filling, torch_networks, vision_transformers
 from xray_captioning.encoders.encoder import Encoder
-from xray_captioning.errors import BundleError, ConfigError, in_one_line
+from xray_captioning.errors import BundleError, ConfigError, one_error
 from xray_captioning.hub.fetch import registered_name, registry
 
 PIXELS = ("size", "resize", "normalisation")  # of a configuration: what an encoder is shown
@@ -241,21 +241,15 @@ def adopted(config: Config, weights: str | Path | None = None, own: Collection[s
         if said != usual or (row and row.published):  # an unpublished one may say of itself
             values[f"image.{field}"] = said
     if weights is not None and is_saved_model(folder):
-        try:
+        with one_error(BundleError, f"{folder}: its JSON files are damaged ({{error}}); get them again"):
             values |= _said(folder, name, row)
-        except (BundleError, ConfigError):
-            raise
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise BundleError(f"{folder}: its JSON files are damaged ({in_one_line(error)}); get them again") from error
     return config.replace({field: value for field, value in values.items() if field not in own})
 
 
 def _said(folder: Path, name: str, row: backbones.Backbone | None) -> dict[str, Any]:
     """Return fields by dotted names as the files of a folder have them."""
-    model, images, open_clip = (
-        files.read_json(folder / file, "save it again") if (folder / file).is_file() else {}
-        for file in ("config.json", "preprocessor_config.json", "open_clip_config.json")
-    )
+    paths = [folder / name for name in ("config.json", "preprocessor_config.json", "open_clip_config.json")]
+    model, images, open_clip = (files.read_json(p, "save it again") if p.is_file() else {} for p in paths)
     values: dict[str, Any] = {}
     published = registry().get(registered_name(name))
     if model.get("model_type") and (published is None or published.tower):

@@ -41,8 +41,7 @@ def resnet50(size: int, channels: int = 3) -> Any:
     x = _stem(image[..., :channels], "conv1", "bn1")
     for stage, count in enumerate((3, 4, 6, 3), 1):
         for number in range(count):
-            stride = 2 if stage > 1 and number == 0 else 1
-            x = _bottleneck(x, 32 * 2**stage, stride, f"layer{stage}.{number}")
+            x = _bottleneck(x, 32 * 2**stage, 2 if stage > 1 and number == 0 else 1, f"layer{stage}.{number}")
     return keras.Model(image, x, name="resnet50")
 
 
@@ -154,8 +153,7 @@ def build(name: str, size: int, published: bool) -> Any:
 
 def published_file(name: str) -> Path:
     """Return the published weights, which are downloaded if they are not there yet."""
-    one = registry()[name]
-    if one.file is None:
+    if (one := registry()[name]).file is None:
         raise ConfigError(f"{name} has no address to load from; get it from {one.page}")
     folder = Path.home() / ".cache" / "xray-captioning" / "encoders"
     if not (folder / one.file.name).exists():
@@ -165,8 +163,7 @@ def published_file(name: str) -> Path:
 
 def load(name: str, model: Any, path: Path) -> None:
     """Fill the network of a published encoder with the weights of a file or folder."""
-    one = registry()[name]
-    if one.tower:
+    if (one := registry()[name]).tower:
         vision_transformers.load_tower(vision_transformers.tower_of(one.tower, name), model, path, name)
     else:
         filling.load_pytorch(model, path, name, rf"{NETWORKS[one.network].classifier}\..*|op_threshs")

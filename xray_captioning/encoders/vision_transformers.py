@@ -45,8 +45,7 @@ class Tokens(keras.layers.Layer):
         normal = keras.initializers.TruncatedNormal(stddev=0.02)
         if self.classes:
             self.class_token = self.add_weight((1, 1, width), normal, name="class_token")
-        count = self.classes + rows * columns
-        self.positions = self.add_weight((count, width), normal, name="positions")
+        self.positions = self.add_weight((self.classes + rows * columns, width), normal, name="positions")
         if self.register_count:
             self.registers = self.add_weight((1, self.register_count, width), normal, name="registers")
 

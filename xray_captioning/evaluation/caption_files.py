@@ -111,8 +111,7 @@ def _written(
 def _ids(path: Path, columns: roles.Columns) -> roles.Columns:
     """Return the columns that may name the study, the surest first: by name, or by their values."""
     # One without a name is an index where it counts the rows from 0, else pandas' index of ids.
-    ranks = {name: rank for name in columns if (rank := roles.id_rank(name)) is not None}
-    if ranks:
+    if ranks := {name: rank for name in columns if (rank := roles.id_rank(name)) is not None}:
         return {name: columns[name] for name in sorted(ranks, key=ranks.__getitem__)}
     if likely := roles.likely_ids(columns):
         return {name: columns[name] for name in likely}

@@ -104,7 +104,6 @@ def contradiction_summary(results: Results, texts: Texts, found: Sequence[clinic
     # Examples are of as many different findings as possible.
     numbers: dict[str, Iterator[int]] = defaultdict(count)  # of a finding's contradictions
     ranked = sorted((next(numbers[one.finding]), place, one) for place, one in enumerate(found))
-    reports = results.reports
     return {
         "count": len(found),
         "studies": len({contradiction.row for contradiction in found}),
@@ -113,7 +112,7 @@ def contradiction_summary(results: Results, texts: Texts, found: Sequence[clinic
             {
                 "study": results.studies[row],
                 "finding": name,
-                "sides": (_statement(reports[row], name, label), _statement(texts[row], name, other)),
+                "sides": (_statement(results.reports[row], name, label), _statement(texts[row], name, other)),
             }
             for *_, (row, name, label, other) in ranked[:EXAMPLES]
         ],
@@ -122,8 +121,7 @@ def contradiction_summary(results: Results, texts: Texts, found: Sequence[clinic
 
 def _statement(text: str, finding: str, label: int) -> tuple[str, str]:
     """Return whether a text asserts or denies a finding, and the sentence that does."""
-    found = labeler.find_mentions(text)
-    said = [m.sentence for m in found if m.finding == finding and m.label == label]
+    said = [m.sentence for m in labeler.find_mentions(text) if m.finding == finding and m.label == label]
     return "present" if label == labeler.PRESENT else "denied", _cut(prettify(said[0] if said else text))
 
 

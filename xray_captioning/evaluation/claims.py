@@ -184,8 +184,7 @@ def _word_f1(reports: Sequence[str], texts: Sequence[str]) -> Callable[[Array], 
     (wanted, row), (said, column) = (_words(column) for column in (reports, texts))
     words = sorted(frozenset().union(*wanted, *said))
     one, other = (np.array([[word in own for word in words] for own in sets], np.float32) for sets in (wanted, said))
-    total = one.sum(axis=1)[:, None] + other.sum(axis=1)
-    pairs = 2 * (one @ other.T) / np.maximum(total, 1)
+    pairs = 2 * (one @ other.T) / np.maximum(one.sum(axis=1)[:, None] + other.sum(axis=1), 1)
     return lambda order: float(pairs[row, column[order]].mean(dtype=np.float64))
 
 
@@ -219,9 +218,7 @@ def paired_tests(systems: Sequence[System], found: Jackknife) -> list[Row]:
     pairs += [(*pair, metric) for pair in combinations(names, 2) for metric in found.compared]
     rows = [(name, found.compare(name, rival, m)) for name, rival, m in pairs if rival is not None]
     corrected = {metric: iter(holm([one.p for _, one in rows if one.metric == metric])) for metric in found.compared}
-    return [
-        {"system": name, **comparison_values(one), "p_holm": finite(next(corrected[one.metric]))} for name, one in rows
-    ]
+    return [{"system": n, **comparison_values(one), "p_holm": finite(next(corrected[one.metric]))} for n, one in rows]
 
 
 def beats_every_baseline(systems: Sequence[System], found: Jackknife) -> list[Row]:
@@ -229,11 +226,8 @@ def beats_every_baseline(systems: Sequence[System], found: Jackknife) -> list[Ro
     rivals = [s.column for s in systems if s.kind == "baseline" and s.name != ORACLE]
     names = [system.column for system in systems if system.kind == "system"]
     tests = [(n, m, [found.compare(n, rival, m) for rival in rivals]) for n, m in product(names, found.compared)]
-    return [
-        {"system": name, "metric": metric, "rivals": rivals, "p": max(one.p for one in every), "level": LEVEL}
-        for name, metric, every in tests
-        if every and all(one.clear for one in every)
-    ]
+    won = [(n, m, max(one.p for one in every)) for n, m, every in tests if every and all(one.clear for one in every)]
+    return [{"system": name, "metric": metric, "rivals": rivals, "p": p, "level": LEVEL} for name, metric, p in won]
 
 
 def beaten(row: Row) -> str:

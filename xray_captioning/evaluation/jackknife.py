@@ -172,10 +172,8 @@ def _finding_support(counts: Any, columns: NDArray[np.bool_]) -> dict[str, int]:
     positive = counts[..., [0, 2]].any(-1)
     patients = positive.sum(0)
     averaged = patients[columns & counts.any((0, 2))]
-    counted = {
-        "clinical_f1": int(np.median(averaged)) if averaged.size else 0,
-        "micro_f1": int(positive[:, clinical.IS_FINDING].any(1).sum()),
-    }
+    counted = {"clinical_f1": int(np.median(averaged)) if averaged.size else 0}
+    counted["micro_f1"] = int(positive[:, clinical.IS_FINDING].any(1).sum())
     for name, group in clinical.GROUPS.items():
         counted[f"macro_f1_{name}"] = int(patients[group].min())
         counted[f"micro_f1_{name}"] = int(positive[:, group].any(1).sum())
@@ -234,10 +232,8 @@ def statistics_of_runs(
 def _of_window(count: Callable[..., Statistics], columns: Sequence[Sequence[str]], runs: int) -> list[Statistics]:
     number: dict[tuple[str, ...], int] = {}
     # Study by study, so that what is counted of a reference serves all runs.
-    rows = [
-        [number.setdefault((row[0], text, *row[1:-runs]), len(number)) for text in row[-runs:]]
-        for row in zip(*columns, strict=True)
-    ]
+    studies = zip(*columns, strict=True)
+    rows = [[number.setdefault((row[0], text, *row[1:-runs]), len(number)) for text in row[-runs:]] for row in studies]
     pairs = list(number)
     starts = progress(range(0, len(pairs), BLOCK), "scores", leave=False)
     parts = [count(*zip(*pairs[start : start + BLOCK], strict=True)) for start in starts]
@@ -273,8 +269,7 @@ def _leave_one_out(sums: Statistics, findings: Sequence[str] | None) -> tuple[di
     """Return the scores of all patients, and each patient's pseudo-values: (patients,)."""
     total = {name: values.sum(0, keepdims=True, dtype=np.float64) for name, values in sums.items()}
     scores = {name: float(values[0]) for name, values in scores_from_sums(total, findings).items()}
-    number = len(sums["n"])
-    if number == 1:
+    if (number := len(sums["n"])) == 1:
         return scores, {name: np.array([score]) for name, score in scores.items()}
     pseudo: dict[str, Any] = {name: np.empty(number) for name in scores}
     for part in (slice(start, start + WINDOW) for start in range(0, number, WINDOW)):

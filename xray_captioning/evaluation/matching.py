@@ -75,12 +75,8 @@ class Studies:
     @cached_property
     def _images(self) -> dict[tuple[str, ...], int | None]:
         rows = [*enumerate(self.images), *((_OTHER, paths) for paths in self.other_images)]
-        return _unambiguous(
-            (parts[start:], row)
-            for row, paths in rows
-            for parts in {_parts(path) for path in paths}
-            for start in range(len(parts))
-        )
+        known = ((parts, row) for row, paths in rows for parts in {_parts(path) for path in paths})
+        return _unambiguous((parts[start:], row) for parts, row in known for start in range(len(parts)))
 
     def _evaluated_image(self, value: str) -> int | None:
         return row if (row := self._image(value)) != _OTHER else None
@@ -102,8 +98,7 @@ def features_of(given: Any, studies: Table) -> feature_files.StudyFeatures | Non
     if twice := [name for name, times in Counter(names).items() if times > 1]:
         what = f"has {len(twice)} studies twice, such as {', '.join(twice[:3])}"
         raise DataError(f"{features.source}: {what}; keep one row of each")
-    known = {name: place for place, name in enumerate(names) if rows[place] is not None}
-    if not known:
+    if not (known := {name: place for place, name in enumerate(names) if rows[place] is not None}):
         what = f"none of its {len(rows)} ids, such as {', '.join(features.ids[:3])}, is that of a study"
         raise DataError(f"{features.source}: {what}; the data has {', '.join(ids[:3])} and so on")
     return replace(features, places=known)
@@ -118,8 +113,7 @@ def later_id(value: Any) -> str:
 
 def _parts(path: str) -> tuple[str, ...]:
     """Return a path in lower case without the suffix of a file, part by part."""
-    parts = PurePosixPath(path.strip().lower().replace("\\", "/")).parts
-    if not parts:
+    if not (parts := PurePosixPath(path.strip().lower().replace("\\", "/")).parts):
         return ()
     name = PurePosixPath(parts[-1])
     while name.suffix in _SUFFIXES:
@@ -210,8 +204,7 @@ def common_rows(texts: Mapping[str, Sequence[Texts]], studies: Studies) -> list[
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResultsWarning)  # said again when the texts are taken
         found = [by_row(name, run, studies).keys() for name, runs in texts.items() for run in runs]
-    common = set(range(len(studies.ids))).intersection(*found)
-    if not common:
+    if not (common := set(range(len(studies.ids))).intersection(*found)):
         raise DataError("no study has a text of every system; evaluate the systems one by one")
     return sorted(common)
 
@@ -222,8 +215,7 @@ def _as_written(system: str, given: Texts) -> TextColumn:
     if isinstance(given, Mapping):
         texts = [checked_text(t, f"system {system}, study", key) for key, t in given.items()]
         return TextColumn(texts, {"id": list(given)})
-    texts = [checked_text(t, f"system {system}, text", n) for n, t in enumerate(given, 1)]
-    return TextColumn(texts)
+    return TextColumn([checked_text(t, f"system {system}, text", n) for n, t in enumerate(given, 1)])
 
 
 def best_column(written: TextColumn, studies: Studies) -> tuple[str, list[int | None], int]:
@@ -285,6 +277,5 @@ def _grouped(ids: Sequence[object], texts: Sequence[str | list[str]]) -> dict[st
     """Return the different texts of each id."""
     found: dict[str, dict[str, None]] = {}
     for study, text in zip(ids, texts):
-        several = text if isinstance(text, list) else [text]
-        found.setdefault(str(study), {}).update(dict.fromkeys(several))
+        found.setdefault(str(study), {}).update(dict.fromkeys(text if isinstance(text, list) else [text]))
     return {study: list(group) for study, group in found.items()}

@@ -49,12 +49,8 @@ def write_report(
     ``-untruncated.csv``, and a chart, ``-scores``, in the formats of `figures`. `images` are paths by study.
     """
     target = Path(path)
-    labels = {
-        name: clinical.label_matrix(texts)
-        for system in results.systems
-        if system.kind != SHUFFLED
-        for name, texts in system.columns.items()
-    }
+    read = {name: texts for s in results.systems if s.kind != SHUFFLED for name, texts in s.columns.items()}
+    labels = {name: clinical.label_matrix(texts) for name, texts in read.items()}
     reference = clinical.label_matrix(results.reports)
     findings = {name: clinical.finding_table(reference, said) for name, said in labels.items()}
     systems = [s for s in results.systems if s.kind == "system"]
@@ -65,12 +61,8 @@ def write_report(
     pooled = zip(*(_pooled(reference, labels, system) for _, system in drawn))
     shown = [scores for scores in pooled if any(s.support or s.predicted for s in scores)]
     values["findings"] = sorted(shown, key=lambda scores: -scores[0].support)
-    values["cases"] = {
-        name: case_cards(results, runs[name], reference, labels[name], images or {})
-        for _, system in drawn
-        for name in system.columns
-        if name in runs
-    }
+    columns = [name for _, system in drawn for name in system.columns if name in runs]
+    values["cases"] = {n: case_cards(results, runs[n], reference, labels[n], images or {}) for n in columns}
     values["contradictions"] = {name: contradiction_summary(results, runs[name], opposed[name]) for name in runs}
     atomic_write(target, render("evaluation/report.html", **values))
     values |= {"table": table, "scores": _finding_rows(findings, list(runs))}
@@ -80,8 +72,7 @@ def write_report(
     charted = [row for row in values["marked"] if row["kind"] in PLAIN]
     ends = [{m: [row[f"{m}_low"], row[f"{m}_high"]] for m in COMPARED if f"{m}_low" in row} for row in charted]
     names = [" ".join(filter(None, (row["system"], row["search"]))) for row in charted]
-    chart = scores(charted, COMPARED, dict(zip(names, ends)))
-    save_as(chart, target.with_name(f"{target.stem}-scores"), figures)
+    save_as(scores(charted, COMPARED, dict(zip(names, ends))), target.with_name(f"{target.stem}-scores"), figures)
 
 
 def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
@@ -169,11 +160,8 @@ def _finding_rows(findings: Scores, columns: Sequence[str]) -> list[Row]:
 def _write_tables(
     target: Path, results: Results, findings: Scores, opposed: Mapping[str, Sequence[Contradiction]]
 ) -> None:
-    lines = [
-        {"system": name, "study_id": results.studies[one.row]} | one._asdict()
-        for name, found in opposed.items()
-        for one in found
-    ]
+    every = ((name, one) for name, found in opposed.items() for one in found)
+    lines = [{"system": name, "study_id": results.studies[one.row]} | one._asdict() for name, one in every]
     tables: dict[str, tuple[list[Row], Sequence[str]]] = {
         "": (summary_rows(results), ()),
         "-differences": (results.paired_tests, ["system"]),
@@ -212,16 +200,14 @@ def tex(text: str) -> str:
 
 def number(name: str, value: Any) -> str:
     """Return a score as text, with the digits that its metric has in tables."""
-    short = name == "mean_length" and value is not None
-    return f"{value:.1f}" if short else table.format_cell(value)
+    return f"{value:.1f}" if name == "mean_length" and value is not None else table.format_cell(value)
 
 
 def drawn_systems(results: Results) -> tuple[list[System], list[str]]:
     """Return the systems that the page draws, best by clinical F1 or BLEU-4, and names of the others."""
     own = [(s, row) for s, row in zip(results.systems, results.rows) if s.kind == "system"]
     metric = "clinical_f1" if all(row["clinical_f1"] is not None for _, row in own) else "BLEU-4"
-    best = sorted(own, key=lambda pair: -pair[1][metric])[:DRAWN]
-    names = [system.column for system, _ in best]
+    names = [system.column for system, _ in sorted(own, key=lambda pair: -pair[1][metric])[:DRAWN]]
     drawn = [system for system, _ in own if system.column in names]
     return drawn, [system.column for system, _ in own if system.column not in names]
 

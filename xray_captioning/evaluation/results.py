@@ -121,10 +121,8 @@ def evaluate_systems(
     supported = clinical.supported_findings(reports, findings)
     # Without a finding it is words that are compared.
     read, metric = (labelled, "clinical_f1") if any(supported.values()) else (list, "BLEU-4")
-    tests = {
-        s.column: claims.shuffle_test(read(texts.reports), list(map(read, s.runs)), groups, seed, shuffles, findings)
-        for s in own
-    }
+    test = partial(claims.shuffle_test, patients=groups, seed=seed, shuffles=shuffles, findings=findings)
+    tests = {s.column: test(read(texts.reports), list(map(read, s.runs))) for s in own}
     orders = [] if quick else list(claims.shuffled_orders(groups, claims.METRIC_SHUFFLES if metrics else DRAWS, seed))
     shuffled = {s.column: _shuffled(s, orders, bool(metrics)) for s in own if orders}
     shown = [*systems, *shuffled.values()]
@@ -175,8 +173,7 @@ def _row(run: Any, texts: ReportTexts, alone: Jackknife, number: str, labelled: 
     row |= {f"{kind}_support": support[f"{kind}_agreement"] for kind in mentions.DETAILS}
     distinct = {f"distinct-{n}": ngrams.distinct_ngrams(run, n) for n in (1, 2)}
     spread = claims.caption_spread(labelled(texts.reports), run, texts.training, labelled(run))
-    more = {**found, **spread._asdict()}
-    return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}
+    return row | distinct | {n: finite(v) for n, v in {**found, **spread._asdict()}.items() if n not in row}
 
 
 def _whole_rows(whole: list[str], rows: Mapping[Any, Row]) -> dict[Any, Row]:

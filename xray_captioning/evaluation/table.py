@@ -44,8 +44,7 @@ def plain(text: str) -> str:
 def format_csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     """Return rows as CSV with full precision, a header even where there is no row."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([names, *([row.get(name) for name in names] for row in rows)])
+    csv.writer(text, lineterminator="\n").writerows([names, *([row.get(name) for name in names] for row in rows)])
     return text.getvalue()
 
 

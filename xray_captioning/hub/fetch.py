@@ -69,8 +69,7 @@ class PublishedEncoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def address(self) -> str:
         """Its name on Hugging Face's hub, or ''."""
-        _, hub, name = self.page.partition("https://huggingface.co/")
-        return name if hub else ""
+        return self.page.partition("https://huggingface.co/")[2]
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,8 +122,7 @@ def fetch_file(file: RemoteFile, folder: Path) -> Path:
             return target
         _from_first(file, part := Part.beside(target), target)
         try:
-            advice = f"it was not kept; see whether {file.urls[0]} still is that file"
-            check_file(part.content, file, advice)
+            check_file(part.content, file, f"it was not kept; see whether {file.urls[0]} still is that file")
         except DataError:
             part.remove()  # or every later call would continue it
             raise

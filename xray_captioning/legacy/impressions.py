@@ -41,11 +41,9 @@ def pair_table(reports_dir: str | os.PathLike[str]) -> Studies:
     """Return `impression_table` before rows are dropped: 4,169 of the whole collection."""
     import pandas as pd
 
-    path = Path(reports_dir)
-    if not path.exists():
+    if not (path := Path(reports_dir)).exists():
         raise DataError(f"{path}: does not exist; give a folder of Open-i XML reports or a .tgz")
-    reports = [read_report(content, name) for name, content in openi.read_contents(path)]
-    if not reports:
+    if not (reports := [read_report(content, name) for name, content in openi.read_contents(path)]):
         raise DataError(f"{path}: holds no XML report; give the folder with 1.xml or the .tgz")
     numbers = (PurePath(str(rows[0]["xml"])).stem for rows in reports)
     # 2.xml comes before 10.xml, and names without a number last.

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xray_captioning.files import load_quietly, read_toml
+from xray_captioning.files import load_as_program, read_toml
 
-load_quietly()  # a notebook is a program; TensorFlow's notices would stand in its first output
+load_as_program()  # a notebook is a program; TensorFlow's notices would stand in its first output
 
 from xray_captioning.config import Config, load_preset
 from xray_captioning.data.provenance import describe_data, is_phantom
@@ -61,8 +61,7 @@ class Data:
     @property
     def about(self) -> dict[str, Any]:
         """What a bundle's model card says of where its studies came from."""
-        about = describe_data(self.path)
-        return {**about, "source": "phantom"} if self.phantoms else about
+        return describe_data(self.path) | ({"source": "phantom"} if self.phantoms else {})
 
 
 def setup() -> None:
@@ -115,8 +114,7 @@ def find_data(path: Place | None = None, work: Place = "runs", studies: int = 20
 
 def usable(studies: Studies) -> Studies:
     """Return the studies that have an image on disk; a note tells how many have none."""
-    found = with_images(studies)
-    if found.empty:
+    if (found := with_images(studies)).empty:
         raise DataError(f"none of {len(studies)} studies has an image on disk; check the folder")
     if len(found) < len(studies):
         few = " Training on so few only shows that everything runs." if len(found) < FEW else ""
@@ -138,8 +136,7 @@ def _find(path: Place | None, work: Path, studies: int, download: bool) -> Data:
         if (found := _kaggle_folder(place)) is None:
             raise DataError(f"{place}: holds no Kaggle tables; remove it and download again")
         return Data(found, "kagglehub")
-    folder = work / f"phantoms-{studies}"
-    if not folder.is_dir():
+    if not (folder := work / f"phantoms-{studies}").is_dir():
         work.mkdir(parents=True, exist_ok=True)
         write_phantoms(folder, studies, SEED)
     return Data(folder, "phantoms")
@@ -147,8 +144,7 @@ def _find(path: Place | None, work: Path, studies: int, download: bool) -> Data:
 
 def _kaggle_folder(root: Path) -> Path | None:
     """Return the folder at or below a root that holds the Kaggle tables, the nearest of several."""
-    levels = (sorted(root.glob("*/" * depth + TABLES[0])) for depth in range(DEPTH + 1))
-    folders = (table.parent for level in levels for table in level)
+    folders = (table.parent for depth in range(DEPTH + 1) for table in sorted(root.glob("*/" * depth + TABLES[0])))
     return next((f for f in folders if all((f / name).is_file() for name in TABLES)), None)
 
 
@@ -161,8 +157,7 @@ def recipe(preset: str, data: Data, studies: Studies, size: str = "auto", sectio
     if size == "auto":
         from xray_captioning.backend import keras
 
-        has_gpu = bool(keras.distribution.list_devices("gpu"))
-        size = "full" if has_gpu and not data.phantoms else "small"
+        size = "full" if keras.distribution.list_devices("gpu") and not data.phantoms else "small"
     config = load_preset(preset)
     section = section or config.text.section
     changes: dict[str, Any] = {"text.section": section}

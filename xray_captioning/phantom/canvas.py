@@ -88,8 +88,7 @@ class Canvas:
         if isinstance(shapes, np.ndarray):
             return list(self.pixels(shapes))
         pixels = self.pixels(np.concatenate(shapes))
-        ends = list(accumulate(map(len, shapes)))
-        return [pixels[start:end] for start, end in pairwise([0, *ends])]
+        return [pixels[start:end] for start, end in pairwise(accumulate(map(len, shapes), initial=0))]
 
     def ellipse(self, centre: npt.ArrayLike, radii: npt.ArrayLike) -> Points:
         """Outline of an ellipse, or one for each centre (n, 2); radii in fractions of the image."""
@@ -125,22 +124,16 @@ def film(density: Field, gain: float, contrast: float, noise: float, rng: np.ran
 
 def grain(size: int, rng: np.random.Generator) -> Field:
     """Fine noise (size, size) around 0 with a standard deviation near 1, alike in neighbouring pixels."""
-    return _window(_grain(), size, rng)
+    tile = _grain()
+    side = min(size, len(tile) // 2)
+    row, column = rng.integers(0, len(tile) - side, 2)
+    part = tile[row : row + side, column : column + side]
+    return part if side == size else cv2.resize(part, (size, size), interpolation=cv2.INTER_NEAREST)
 
 
 def mottle(size: int, rng: np.random.Generator) -> Field:
     """Smooth irregular field around 0 with a standard deviation near 1."""
-    small = _window(_grain(), max(8, size // 14), rng)
-    return cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC)
-
-
-def _window(tile: Field, size: int, rng: np.random.Generator) -> Field:
-    side = min(size, len(tile) // 2)
-    row, column = rng.integers(0, len(tile) - side, 2)
-    part = tile[row : row + side, column : column + side]
-    if side < size:
-        part = cv2.resize(part, (size, size), interpolation=cv2.INTER_NEAREST)
-    return part
+    return cv2.resize(grain(max(8, size // 14), rng), (size, size), interpolation=cv2.INTER_CUBIC)
 
 
 @lru_cache(1)
@@ -160,11 +153,10 @@ def _spline_basis(knots: int, closed: bool) -> npt.NDArray[np.float64]:
     weights = np.concatenate([t**0, t, t**2, t**3], axis=1) @ cubic
     segments = knots if closed else knots - 1
     basis = np.zeros((segments * steps + (not closed), knots))
-    for segment in range(segments):
-        for tap in range(4):
-            knot = segment + tap - 1
-            knot = knot % knots if closed else min(max(knot, 0), knots - 1)
-            basis[segment * steps : (segment + 1) * steps, knot] += weights[:, tap]
+    for segment, tap in np.ndindex(segments, 4):
+        knot = segment + tap - 1
+        knot = knot % knots if closed else min(max(knot, 0), knots - 1)
+        basis[segment * steps : (segment + 1) * steps, knot] += weights[:, tap]
     if not closed:
         basis[-1, -1] = 1
     return basis

@@ -79,8 +79,7 @@ def write_phantoms(
     Beside the tables lies ``regions.json``, a list with a row for each outline of a finding, ``{"study", "finding",
     "side", "image", "polygon": [[x, y], ...]}`` with x and y in shares of width and height; a finding may have several.
     """
-    limits = (("studies", studies, 1), ("seed", seed, 0), ("size", size, SMALLEST))
-    for name, value, least in limits:
+    for name, value, least in (("studies", studies, 1), ("seed", seed, 0), ("size", size, SMALLEST)):
         if value < least:
             raise ConfigError(f"phantom {name} is {value}: choose at least {least}")
     difficulty = share_of(difficulty)

@@ -29,8 +29,7 @@ def draw_frontal(study: PhantomStudy, size: int) -> tuple[Layer, list[Region]]:
     canvas = Canvas("frontal", size, origin, (body.half_width, body.height), body.rotation)
     rng = study.stream("frontal")
     density = _soft_tissue(canvas, study, body, rng)
-    air = _air(canvas, study, body, rng)
-    density -= np.float32(0.90 * shared.by_disease(study, 1.0, 1.10 / 0.90)) * air
+    density -= np.float32(0.90 * shared.by_disease(study, 1.0, 1.10 / 0.90)) * _air(canvas, study, body, rng)
     density += _bones(canvas, study, body)
     shared.add_hernia(canvas, study, density)
     rng_of_devices = study.stream("Support Devices")
@@ -69,8 +68,7 @@ def _soft_tissue(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.ran
     layer = cv2.addWeighted(tissue, 0.56, cv2.bitwise_and(shade, tissue), 1, 0)
     bubble = rng.uniform((0.42, 1.05), (0.58, 1.09))
     radii = rng.uniform(0.6 * 0.06, 0.06), rng.uniform(0.02, 0.55 * 0.06)
-    bubbles = canvas.fill(canvas.layer(), [canvas.ellipse(bubble, radii)], 85)
-    layer = cv2.subtract(layer, bubbles)
+    layer = cv2.subtract(layer, canvas.fill(canvas.layer(), [canvas.ellipse(bubble, radii)], 85))
     return exposure.rounded(canvas, study, layer, 0.010) * np.float32(1.70 + 0.45 * body.build)
 
 
@@ -104,12 +102,10 @@ def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Gene
         canvas.mark(leak, canvas.fill(free, solid, 0))
     layer = cv2.min(layer, vessels)
     canvas.fill(layer, solid, 0)
-    bronchi = [_bent(_SHAPES[f"{side}_bronchus"], body) for side in SIGN]
-    canvas.stroke(layer, bronchi, (0.016, 60))
+    canvas.stroke(layer, [_bent(_SHAPES[f"{side}_bronchus"], body) for side in SIGN], (0.016, 60))
     canvas.stroke(layer, [_bent(_SHAPES["trachea"], body)], (0.032, 130))
-    air = exposure.rounded(canvas, study, layer, 0.0045)
     kinds = {"Pleural Effusion": _effusion, "Lung Lesion": _nodule, "Atelectasis": _atelectasis}
-    return shared.let_through(canvas, study, air, kinds)
+    return shared.let_through(canvas, study, exposure.rounded(canvas, study, layer, 0.0045), kinds)
 
 
 def _bent(line: Points, body: Anatomy) -> Points:
@@ -127,8 +123,7 @@ def _nodule(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Genera
     radius = rng.uniform(0.036, 0.044) if finding.size == "small" else rng.uniform(0.062, 0.078)
     shape = canvas.ellipse(shared.zone_point(canvas, finding, sign, rng), radius)
     shape += rng.normal(0, 0.04 * radius, shape.shape)
-    layer = canvas.fill(canvas.layer(), [shape])
-    return np.float32(rng.uniform(0.85, 1.0)) * canvas.blur(layer, 0.008)
+    return np.float32(rng.uniform(0.85, 1.0)) * canvas.blur(canvas.fill(canvas.layer(), [shape]), 0.008)
 
 
 def _atelectasis(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generator) -> Field:
@@ -152,8 +147,7 @@ def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> L
         angle = _FAN + rng.uniform(-0.15, 0.15, 13)
         reach = rng.uniform(0.3, 0.75, 13)
         heading = np.stack([sign * np.cos(angle), 0.72 * np.sin(angle)], -1) * reach[:, None]
-        sway = rng.normal(0, 0.035, (9, 13, 2)).cumsum(0)
-        lines = (root + _ALONG * (heading + sway)).swapaxes(0, 1)
+        lines = (root + _ALONG * (heading + rng.normal(0, 0.035, (9, 13, 2)).cumsum(0))).swapaxes(0, 1)
         canvas.stroke(layer, lines[:, 3:], (0.004, small))
         canvas.stroke(layer, lines[:, :4], (0.008, large))
         canvas.fill(layer, [canvas.ellipse(root, (0.024, 0.05))], large)

@@ -12,6 +12,7 @@ from xray_captioning.phantom.studies import LEFT, RIGHT, Anatomy, Finding, Phant
 TABLES = read_toml(__file__, "hard.toml")
 CHANCES: dict[str, float] = TABLES["chances"]
 _SERIES = 4  # studies of one patient at most
+Findings = tuple[Finding, ...]
 Random = np.random.Generator
 
 
@@ -37,13 +38,12 @@ def _harder(study: PhantomStudy, seed: int, difficulty: float) -> PhantomStudy:
     rng = np.random.default_rng([seed, study.number, 1])
     follows = rng.random() < CHANCES["follow_up"] * difficulty and study.number % _SERIES
     findings = tuple(_faint(finding, rng, difficulty) for finding in _crowd(study, rng, difficulty))
-    resolved: tuple[Finding, ...] = ()
+    resolved: Findings = ()
     if follows:
         before, _ = study_at(seed, study.number - 1, difficulty)
         study = _same_patient(study, before)
         findings, resolved = _course(before.findings, findings, rng)
-    scene = _scene(rng, difficulty)
-    scene = replace(scene, prior=bool(follows), resolved=resolved)
+    scene = replace(_scene(rng, difficulty), prior=bool(follows), resolved=resolved)
     findings = in_order([*findings, *_devices(findings, scene, rng)])
     lateral = study.lateral and not scene.portable
     if not lateral:  # nothing is seen in a view that there is not
@@ -94,7 +94,7 @@ def _together(one: Finding, other: Finding) -> bool:
     return not excluded(one, other) and (one.name != other.name or alike)
 
 
-def _devices(findings: tuple[Finding, ...], scene: Scene, rng: Random) -> list[Finding]:
+def _devices(findings: Findings, scene: Scene, rng: Random) -> list[Finding]:
     often = CHANCES["device_in_bed" if scene.portable else "device"] * scene.difficulty
     there, found = {finding.kind for finding in (*findings, *scene.resolved)}, []
     for kind in rng.permutation(list(TABLES["devices"]))[:2]:
@@ -115,9 +115,7 @@ def _same_patient(study: PhantomStudy, before: PhantomStudy) -> PhantomStudy:
     return replace(study, anatomy=body, seed=before.seed, patient=before.patient)
 
 
-def _course(
-    before: tuple[Finding, ...], own: tuple[Finding, ...], rng: Random
-) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
+def _course(before: Findings, own: Findings, rng: Random) -> tuple[Findings, Findings]:
     """What there is now, and what has resolved: old findings run their course, and one at most is new."""
     present, resolved = [], []
     for finding in before:

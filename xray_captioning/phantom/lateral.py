@@ -33,8 +33,7 @@ def draw_lateral(study: PhantomStudy, size: int) -> tuple[Layer, list[Region]]:
     canvas = Canvas("lateral", size, origin, (body.depth, body.height * 1.03), 0.8 * body.rotation)
     rng = study.stream("lateral")
     density = _soft_tissue(canvas, study, body)
-    air = _air(canvas, study, body, rng)
-    density -= np.float32(0.85 * shared.by_disease(study, 1.0, 1.05 / 0.85)) * air
+    density -= np.float32(0.85 * shared.by_disease(study, 1.0, 1.05 / 0.85)) * _air(canvas, study, body, rng)
     density += _bones(canvas, study)
     shared.add_hernia(canvas, study, density)
     shared.add_devices(canvas, study, density, partial(_device, canvas))
@@ -79,25 +78,21 @@ def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Gene
     canvas.mark(study.find("Emphysema"), layer)
     canvas.mark(study.find("Cardiomegaly"), canvas.fill(canvas.layer(), [_heart(body)]))
     canvas.fill(layer, [_lungs(body, 0.035)])  # the far lung lies within the near one
-    solid = canvas.fill(_vessels(canvas, study, rng), [_heart(body)], 70)
-    layer = cv2.min(layer, solid)
+    layer = cv2.min(layer, canvas.fill(_vessels(canvas, study, rng), [_heart(body)], 70))
     layer = cv2.max(layer, canvas.stroke(canvas.layer(), [_SHAPES["trachea"]], (0.032, 130)))
-    air = exposure.rounded(canvas, study, layer, 0.0045)
     kinds = {"Pleural Effusion": _effusion, "Lung Lesion": _nodule, "Atelectasis": _atelectasis}
-    return shared.let_through(canvas, study, air, kinds)
+    return shared.let_through(canvas, study, exposure.rounded(canvas, study, layer, 0.0045), kinds)
 
 
 def _effusion(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generator) -> Field:
     level = _SHAPES["fluid"][finding.size] + rng.uniform(-0.03, 0.03)
     surface = [(1.1, level - 0.05), (0.95, level + 0.05), (0.75, level + 0.1), (0, level + 0.14)]
-    strength = np.float32(0.9 if finding.side == BILATERAL else 0.65)
-    return strength * shared.fluid(canvas, curve(surface), sign)
+    return np.float32(0.9 if finding.side == BILATERAL else 0.65) * shared.fluid(canvas, curve(surface), sign)
 
 
 def _nodule(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generator) -> Field:
     centre, radius = shared.zone_point(canvas, finding, sign, rng), _SHAPES["nodule"][finding.size]
-    layer = canvas.fill(canvas.layer(), [canvas.ellipse(centre, radius)])
-    return np.float32(0.75) * canvas.blur(layer, 0.008)
+    return np.float32(0.75) * canvas.blur(canvas.fill(canvas.layer(), [canvas.ellipse(centre, radius)]), 0.008)
 
 
 def _atelectasis(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generator) -> Field:
@@ -113,8 +108,7 @@ def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> L
     broad, large, small = (max(0, int(255 - strength * value)) for value in (60, 95, 100))
     angle = rng.uniform(0, 2 * np.pi, 18)
     heading = np.stack([np.cos(angle), np.sin(angle)], -1) * rng.uniform(0.12, 0.42, 18)[:, None]
-    sway = rng.normal(0, 0.02, (8, 18, 2)).cumsum(0)
-    lines = (_SHAPES["root"] + _ALONG * (heading + sway)).swapaxes(0, 1)
+    lines = (_SHAPES["root"] + _ALONG * (heading + rng.normal(0, 0.02, (8, 18, 2)).cumsum(0))).swapaxes(0, 1)
     canvas.stroke(layer, [_SHAPES["aorta"]], (0.045, broad))
     canvas.stroke(layer, lines[:, 3:], (0.005, small))
     canvas.stroke(layer, lines[:, :4], (0.009, large))

@@ -120,17 +120,12 @@ class PhantomStudy:
             ratio = self._drawn(heart)
             body = replace(body, heart=ratio - (1 - heart.strength) * (ratio - 0.5))
         if air := self.find("Emphysema"):
-            wide, high = min(0.41, body.half_width * 1.04), min(0.77, body.height * 1.13)
-            large = replace(
-                body, half_width=wide, height=high, depth=body.depth * 1.13, heart=body.heart * 0.82, dome=0.03
-            )
-            lengths: dict[str, Any] = {}
-            for name in ("half_width", "height", "depth", "heart", "dome"):
-                lengths[name] = toward(getattr(body, name), getattr(large, name), air.strength)
+            large = {"half_width": min(0.41, body.half_width * 1.04), "height": min(0.77, body.height * 1.13)}
+            large |= {"depth": body.depth * 1.13, "heart": body.heart * 0.82, "dome": 0.03}
+            lengths: Any = {name: toward(getattr(body, name), end, air.strength) for name, end in large.items()}
             body = replace(body, **lengths)
         if curve := self.find("Scoliosis"):
-            bend = self._drawn(curve) * curve.strength
-            body = replace(body, bend=bend * (1 if curve.side == LEFT else -1))
+            body = replace(body, bend=self._drawn(curve) * curve.strength * (1 if curve.side == LEFT else -1))
         return body
 
     def _drawn(self, finding: Finding) -> float:
@@ -151,8 +146,7 @@ def sample_study(rng: np.random.Generator) -> PhantomStudy:
         values[name] = 0.0 if absent else rng.uniform(*limits)
     anatomy = Anatomy(shift=(values.pop("right"), values.pop("down")), **values)
     findings = _sample_findings(rng)
-    lateral = bool(rng.random() >= TABLES["frontal_only"])
-    return PhantomStudy(anatomy, findings, lateral, int(rng.integers(2**31)))
+    return PhantomStudy(anatomy, findings, bool(rng.random() >= TABLES["frontal_only"]), int(rng.integers(2**31)))
 
 
 def _sample_findings(rng: np.random.Generator) -> tuple[Finding, ...]:
@@ -211,6 +205,5 @@ def excluded(one: Finding, other: Finding) -> bool:
 
 def _occupied(finding: Finding) -> set[tuple[str, str]]:
     """The (side, zone) parts of the lungs which a finding needs for itself."""
-    needed = FINDINGS[finding.name].get("occupies", {})
-    zones = needed.get(finding.size or finding.kind, [finding.place])
+    zones = FINDINGS[finding.name].get("occupies", {}).get(finding.size or finding.kind, [finding.place])
     return {(side, zone) for side in finding.sides for zone in zones if zone}

@@ -111,8 +111,7 @@ def scores(
     figure, axes = _figure(len(metrics), 0.9 + ROW * len(rows), shared=True)
     for axis, metric in zip(axes, metrics):
         for place, (name, row) in enumerate(zip(names, rows)):
-            interval = intervals.get(name, {}).get(metric)
-            _point(axis, row.get(metric), place, interval, _colour(str(row["system"])))
+            _point(axis, row.get(metric), place, intervals.get(name, {}).get(metric), _colour(str(row["system"])))
         axis.set_xlabel(METRIC_NAMES.get(metric, metric))
         axis.set_xlim(left=0)
         axis.xaxis.get_major_locator().set_params(nbins=4)

@@ -96,8 +96,7 @@ def _coloured(rgb: Array, heat: Array) -> Array:
 
     colour = colormaps[COLOUR_MAP](LOWEST + (1 - LOWEST) * heat)[..., :3]
     opacity = OPACITY * heat[..., None]
-    coloured: Array = (1 - opacity) * rgb + opacity * colour
-    return coloured
+    return (1 - opacity) * rgb + opacity * colour
 
 
 def _bytes(unit: Array) -> Array:
@@ -106,8 +105,7 @@ def _bytes(unit: Array) -> Array:
 
 def render(template: str, **values: Any) -> str:
     """Fill a template of the package, escaping texts; control characters and lone surrogates are replaced."""
-    page: str = environment().get_template(template).render(values)
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", page)
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", environment().get_template(template).render(values))
 
 
 @cache

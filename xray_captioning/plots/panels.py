@@ -137,8 +137,7 @@ def _draw_words(axis: Any, example: Example, places: Sequence[int]) -> None:
     view = max(views := example.attended_views(places), key=lambda view: view.share)
     axis.imshow(overlay(view, strongest(views)))
     said = _cut(" ".join(example.words[place] for place in places), 0.9 * SIDE)
-    title = f"“{said}”\n{view.name}, {100 * view.share:.0f} %"
-    axis.set_title(title, fontsize=FONT, pad=4, parse_math=False)
+    axis.set_title(f"“{said}”\n{view.name}, {100 * view.share:.0f} %", fontsize=FONT, pad=4, parse_math=False)
 
 
 def _draw_word_over_views(axes: Sequence[Any], example: Example, word: int, named: bool) -> None:

@@ -89,10 +89,9 @@ def draw_cases(studies: Sequence[str], systems: Pair, repeats: int, rng: np.rand
     """Draw what a reader sees: all studies in any order, `repeats` of them twice, each system first in half."""
     order = rng.permutation(len(studies))
     shown = [*order, *rng.permutation(order[:repeats])]
-    swapped = rng.permutation(np.arange(len(shown)) % 2)
     return [
         Case(studies[i], systems[::-1] if swap else systems, repeat=place >= len(order))
-        for place, (i, swap) in enumerate(zip(shown, swapped))
+        for place, (i, swap) in enumerate(zip(shown, rng.permutation(np.arange(len(shown)) % 2)))
     ]
 
 
@@ -122,8 +121,7 @@ def export_study(
     """
     files.check_new_folder(out)
     texts = read_texts(captions, systems, views)
-    usable = [study for study in texts if views is None or views.get(study)]
-    if not usable:
+    if not (usable := [study for study in texts if views is None or views.get(study)]):
         raise DataError(f"{captions}: no study there has an image on disk; check the data")
     digest = files.sha256_file(captions)
     rng = np.random.default_rng([seed, int(digest, 16)])
@@ -201,10 +199,7 @@ def sheet_files(sheet: Sheet, systems: Pair, texts: Texts, pictures: Pictures | 
 
 def _pictures(views: Views) -> Pictures:
     bar = files.progress(views.items(), desc="images", unit="study")
-    return {
-        study: [{"view": v, "uri": data_uri(read_image(p, LONGEST, "shrink"))} for p, v in found]
-        for study, found in bar
-    }
+    return {s: [{"view": v, "uri": data_uri(read_image(p, LONGEST, "shrink"))} for p, v in found] for s, found in bar}
 
 
 def _table(name: str, cases: list[dict[str, Any]]) -> bytes:

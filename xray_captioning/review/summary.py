@@ -5,7 +5,7 @@ taken as they are; how others would rate, no interval here says. Sources: ``docs
 """
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -33,11 +33,8 @@ def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
     first, again = (_cube(key, readers, ratings, repeat) for repeat in (False, True))
     differences = first[:, :, 0] - first[:, :, 1]
     differences = np.concatenate([differences, differences.sum(axis=-1, keepdims=True)], axis=-1)
-    means = [
-        {"system": system, "criterion": name, **_mean(first[:, :, i, j], (LOWEST, HIGHEST))}
-        for i, system in enumerate(key.systems)
-        for j, name in enumerate(CRITERIA)
-    ]
+    cells = product(enumerate(key.systems), enumerate(CRITERIA))
+    means = [{"system": s, "criterion": n, **_mean(first[:, :, i, j], (LOWEST, HIGHEST))} for (i, s), (j, n) in cells]
     pairs = [(one, other, values, others) for (one, values), (other, others) in combinations(zip(readers, first), 2)]
     twice, bounds = list(zip(readers, readers, first, again)), (LOWEST - HIGHEST, HIGHEST - LOWEST)
     found = {"systems": list(key.systems), "studies": len(key.studies), "identical": key.identical}
@@ -87,8 +84,7 @@ def _signs(values: Array) -> dict[str, int]:
 def _agreements(pairs: Sequence[tuple[str, str, Array, Array]]) -> Rows:
     return [
         {"readers": [one, other], "criterion": name, **_agreement(first[..., j], second[..., j])}
-        for one, other, first, second in pairs
-        for j, name in enumerate(CRITERIA)
+        for (one, other, first, second), (j, name) in product(pairs, enumerate(CRITERIA))
     ]
 
 
@@ -102,7 +98,6 @@ def _agreement(first: Array, second: Array) -> dict[str, Any]:
 
 
 def _count(key: Key, reader: str, ratings: Sequence[Rating]) -> dict[str, Any]:
-    """Count the ratings that a reader gave, and those that are missing."""
     asked = 2 * next(len(sheet.cases) for sheet in key.sheets if sheet.reader == reader)
     given = np.isfinite([r.values for r in ratings if r.reader == reader]).sum(axis=0)
     missing = {name: int(asked - count) for name, count in zip(CRITERIA, given)}

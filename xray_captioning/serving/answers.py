@@ -53,13 +53,10 @@ def describe_study(
     """Return a prediction as it is sent: without what is unsure, or unfamiliar but for `anyway`."""
     caption, probabilities = stated(*prediction, anyway)
     least, strange = threshold or 0.0, is_unfamiliar(caption)
-    sentences = [
-        Sentence(text, sentence.log_probability, sentence.confidence, text != sentence.text)
-        for sentence, text in zip(caption.sentences, hedged(caption, least))
-    ]
+    shown = zip(caption.sentences, hedged(caption, least))
+    sentences = [Sentence(text, own.log_probability, own.confidence, text != own.text) for own, text in shown]
     regions = caption.regions and [r for r in caption.regions if not sentences[r.sentence].hedged]
-    labels = sure_labels(caption, least).items()
-    named = {name: _LABELS[label] for name, label in labels if label is not None}
+    named = {name: _LABELS[label] for name, label in sure_labels(caption, least).items() if label is not None}
     text, alternatives = caption.text, [other._asdict() for other in caption.alternatives[:others]]
     if threshold is not None:
         text = " ".join(f"[{one.text}]" if one.hedged else one.text for one in sentences)
@@ -89,6 +86,5 @@ def describe_model(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     told: dict[str, Any] = {**captioner.identity._asdict(), "preset": config.name, "image": seen}
     told |= {"encoder": model.encoder, "decoder": model.decoder}
     told |= {"findings": list(captioner.encoder.findings), "beam_size": config.decoding.beam_size}
-    calibrated = captioner.calibration is not None
-    told |= {"calibrated": calibrated, "context": list(config.text.context)}
+    told |= {"calibrated": captioner.calibration is not None, "context": list(config.text.context)}
     return told | {"limits": limits, "notice": notice(captioner)}

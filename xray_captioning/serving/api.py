@@ -81,8 +81,7 @@ def _answer(engine: Engine) -> dict[str, Any]:
 def _captions(engine: Engine, upload: requests.Upload, begun: float) -> dict[str, Any]:
     deadline, pixels = begun + engine.settings.seconds, []
     for number, (files, views) in enumerate(zip(upload.studies, upload.views), 1):
-        label = f"study {number}, " if number > 1 else ""
-        pixels.append(engine.decode(files, label, deadline, views))
+        pixels.append(engine.decode(files, f"study {number}, " if number > 1 else "", deadline, views))
     decoding = time.monotonic() - begun
     results = engine.predict(pixels, upload.beam_size, deadline, upload.context)
     asked = upload.threshold, upload.alternatives, upload.show_unfamiliar, upload.attention
@@ -182,5 +181,4 @@ def describe_api(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     limits = {"settings": settings, "names": requests.study_fields(settings), "views": captioner.config.image.views}
     own = {"version": __version__, "token": settings.token is not None, "calibrated": captioner.calibration is not None}
     own |= {"context": captioner.config.text.context, "most_text": requests.MOST_TEXT}
-    document: dict[str, Any] = json.loads(environment().get_template("serving/openapi.jinja").render(limits | own))
-    return document
+    return json.loads(environment().get_template("serving/openapi.jinja").render(limits | own))

@@ -154,8 +154,7 @@ def _show_all(study: parts.Study, bundles: list[str], beam_size: int, threshold:
                 kinds = captioner.config.text.context
                 # Images of another study come with nothing that was told of this one.
                 keys = {kind: f"{kind}-{bundle}-{parts.digest(sorted(study.files))}" for kind in kinds}
-                told: dict[str, str] = {k: st.text_input(k.capitalize(), key=key, **KEPT) for k, key in keys.items()}
-                own = study.told(told)
+                own = study.told({k: st.text_input(k.capitalize(), key=key, **KEPT) for k, key in keys.items()})
                 called = captioner.identity.name
                 name = called if called == name or len(places) == 1 else f"{called} ({name})"  # two may be of one name
                 result = _read(bundle, name, beam_size, own.digest, captioner, own)

@@ -92,9 +92,8 @@ class Result(NamedTuple):
     @property
     def answer(self) -> answers.Study:
         """What the API answers at this least confidence; None leaves nothing out."""
-        return answers.describe_study(
-            Prediction(self.caption, self.probabilities or None), self.threshold, self.beam_size, True
-        )
+        said = Prediction(self.caption, self.probabilities or None)
+        return answers.describe_study(said, self.threshold, self.beam_size, True)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -219,8 +218,7 @@ def views_of(study: Study, result: Result, words: Sequence[int], regions: Sequen
 
 def html(part: str, *values: Any) -> str:
     """Return a part of the page: a macro of ``app.html`` filled with values, which it escapes."""
-    template = environment().get_template("serving/app.html")
-    return str(getattr(template.module, part)(*values)).strip()
+    return str(getattr(environment().get_template("serving/app.html").module, part)(*values)).strip()
 
 
 def title(view: View) -> str:

@@ -160,9 +160,7 @@ class Engine:
         """Whether the model has been compiled and requests are accepted."""
         return self.warm.is_set() and not self.draining
 
-    def decode(
-        self, files: Sequence[bytes], name: str, deadline: float, views: Sequence[str] | None = None
-    ) -> list[Pixels | None]:
+    def decode(self, files: Sequence[bytes], name: str, deadline: float, views: Sequence[str] | None = None) -> Study:
         """Return a study's pixels, placed by their views; BusyError if no decoder is free by the deadline."""
         image, most = self.captioner.config.image, self.settings.megapixels * 1e6
         pixels: dict[int | None, Pixels] = {}
@@ -218,7 +216,7 @@ class Engine:
         sizes = [*(2**i for i in range((batch - 1).bit_length())), batch]
         return [*((own, size) for size in sizes), *((other, batch) for other in others)]
 
-    def _blank(self) -> list[Pixels | None]:
+    def _blank(self) -> Study:
         # Arrays of their own: the same one twice would be encoded once. Not of one value, which no image may have.
         image = self.captioner.config.image
         grey = np.linspace(0, 1, image.size, dtype=np.float32)

@@ -200,7 +200,6 @@ def _texts(form: Form, images: str, kinds: Sequence[str], count: int) -> dict[st
 def _field(form: Form, name: str, kind: type, least: int, most: int) -> Any:
     if not (values := form.get(name)):
         return None
-    valid = len(values) == 1 and _WRITTEN[kind].fullmatch(values[0])
-    if valid and least <= kind(values[0]) <= most:
+    if len(values) == 1 and _WRITTEN[kind].fullmatch(values[0]) and least <= kind(values[0]) <= most:
         return kind(values[0])
     raise ProblemError(422, f"{name} must be one {'whole ' * (kind is int)}number from {least} to {most}")

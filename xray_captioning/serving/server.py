@@ -215,7 +215,6 @@ class _Connection(H11Protocol):
             self.transport.close()
 
     def _is_receiving(self) -> bool:
-        """Return whether a request has begun and not ended."""
         begun = self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]
         return bool(begun or self.conn.their_state is h11.SEND_BODY)
 

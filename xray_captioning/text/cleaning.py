@@ -81,8 +81,7 @@ def clean_r2gen(text: str) -> str:
 def clean_legacy(text: str) -> str:
     """Clean the raw text of one section as the older Keras project did, for its weights only."""
     # Lower-case letters and full stops; each digit is deleted together with the character after it.
-    text = re.sub(r"\d.", "", text)
-    text = re.sub(r"X+", "", text).replace(" .", "")
+    text = re.sub(r"\d.", "", text).replace("X", "").replace(" .", "")
     text = re.sub(r"[^A-Za-z.]", " ", text)
     return " ".join(text.replace(".", " .").lower().split())
 
@@ -111,8 +110,7 @@ def clean(text: str, protocol: str) -> str:
     'no effusion . heart size normal .'
     """
     if protocol not in PROTOCOLS:
-        names = ", ".join(PROTOCOLS)
-        raise ConfigError(f"unknown cleaning protocol {protocol!r}: choose one of {names}")
+        raise ConfigError(f"unknown cleaning protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
     if not isinstance(text, str):
         raise DataError(f"a report is not text but {type(text).__name__}; drop it or use ''")
     return PROTOCOLS[protocol](text)
@@ -165,5 +163,4 @@ def sentences(text: str) -> list[str]:
 
 def prettify(text: str) -> str:
     """Write a cleaned text for display, "no effusion ." as "No effusion."; ordinary ones stay."""
-    attached = re.sub(r"\s+([,%])", r"\1", text)
-    return " ".join(f"{part[0].upper()}{part[1:]}." for part in sentences(attached))
+    return " ".join(f"{part[0].upper()}{part[1:]}." for part in sentences(re.sub(r"\s+([,%])", r"\1", text)))

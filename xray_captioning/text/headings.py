@@ -31,9 +31,8 @@ def kind_of(heading: tuple[str, ...]) -> str | None:
         return "impression" if "of" in heading else BOTH
     if "compared" in heading and kinds[0] in ("view", "exam"):
         return kinds[0]  # "PA and lateral chest compared to ___: The lungs are clear."
-    for kind in (*_FIRST, *_THEN):
-        if kind in found:
-            return kind
+    if decisive := next((kind for kind in (*_FIRST, *_THEN) if kind in found), None):
+        return decisive
     if "report" in found:
         return "findings" if found == {"report"} else "banner"
     if heading == ("chest",):
@@ -100,8 +99,7 @@ BARE_WORDS = frozenset(form + end for form in _BARE for end in ("", "."))
 def headings(text: str) -> Iterator[Heading]:
     """Yield the headings of a text in their order; time grows with its length."""
     marks = {match.start(): match[0] for match in _MARK.finditer(text)}
-    opening = re.compile(r"\b[A-Za-z]{7,16}\b")
-    found = (match for match in opening.finditer(text) if match[0] in _BARE)
+    found = (match for match in re.finditer(r"\b[A-Za-z]{7,16}\b", text) if match[0] in _BARE)
     marks.update((m.end(), "") for m in found if m.end() not in marks and _opens(text, m))
     contrast = not (text.islower() or text.isupper())
     floor = 0
@@ -113,8 +111,7 @@ def headings(text: str) -> Iterator[Heading]:
 
 def _opens(text: str, match: re.Match[str]) -> bool:
     """Tell whether what follows such a word can be what stands below it."""
-    following = _FOLLOWING.match(text, match.end())
-    if following is None:
+    if (following := _FOLLOWING.match(text, match.end())) is None:
         return False
     heading, word = match[0], following[1]
     if word.lower() in WORDS["predicate"] or word.lower() in BARE_WORDS:
@@ -222,8 +219,7 @@ def _inside(text: str, mark: str, lowered: bool) -> int | None:
 def _first_of(name: list[str]) -> int | None:
     """Return where the heading begins in words whose first may end what stands above."""
     # "PRIOR CHEST X-RAY FINDINGS:" has the heading "FINDINGS", "REASON FOR CHEST X-RAY:" is whole.
-    heads = [n for n, word in enumerate(name) if kind_of((word,)) in _INSIDE]
-    if not heads:
+    if not (heads := [n for n, word in enumerate(name) if kind_of((word,)) in _INSIDE]):
         return None
     first = last = heads[-1]
     while first and (kind_of((name[first - 1],)) in _BESIDE or name[first - 1] in WORDS["filler"]):

@@ -187,8 +187,7 @@ def _kind_of_paragraph(text: str, kind: str = _BODY) -> str:
     """Tell whether a paragraph below no section's heading is asked, a title, or what is seen."""
     if any(phrase in text[:_OPENING].lower() for phrase in headings.PHRASES["asked"]):
         return "indication"
-    prose = [line for line in text.splitlines() if not headings.is_title(line)]
-    if not prose:
+    if not (prose := [line for line in text.splitlines() if not headings.is_title(line)]):
         return "exam"
     if kind == "view":
         return "findings"
@@ -209,8 +208,6 @@ def _sum(*texts: str | None) -> str | None:
 def _flowing(text: str) -> str:
     """Return a section without its line breaks, except before the items of a list."""
     lines = [" ".join(line.split()) for line in text.strip(" \n*#:|>").splitlines()]
-    flowing = ""
-    for line in filter(None, lines):
-        flowing += ("\n" if _ITEM.match(line) else " ") + line
+    flowing = "".join(("\n" if _ITEM.match(line) else " ") + line for line in lines if line)
     bare = " ".join(re.sub("[^a-z ]+", " ", flowing.lower()).split())
     return "" if bare in headings.PHRASES["pointer"] else flowing.strip()

@@ -69,8 +69,7 @@ class TokenIds(ABC):
             raise DataError(f"{path}: not a tokenizer of this package; give its tokenizer.json")
         if content.get("version") != HEADER["version"]:
             raise DataError(f"{path}: written by a newer xray-captioning; update this one")
-        kind = content.get("kind", "words")
-        if kind != cls.KIND:
+        if (kind := content.get("kind", "words")) != cls.KIND:
             raise DataError(f"{path}: holds {kind!r:.40}, not {cls.KIND!r}")
         try:
             return cls._from_checked(content)

@@ -162,8 +162,7 @@ PAIRS, PLAIN_PAIRS, _UNKNOWNS, PADS = read_toml(__file__, "tokenizer.toml").valu
 def _from_keras(content: Any, path: FilePath, start: str | None, end: str | None) -> Any:
     """Return the content of a ``tokenizer.json``, of a Keras tokenizer in any form; anything else as it is."""
     config = _config(content)
-    index = _word_index(config)
-    if index is None:
+    if (index := _word_index(config)) is None:
         return content
     words = _words_by_id(index, config.get("num_words"), path)
     if config.get("char_level"):

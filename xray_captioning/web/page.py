@@ -53,10 +53,10 @@ def integrity(path: Path, algorithm: str) -> str:
 def _write_graphs(bundle: Path, folder: Path) -> None:
     """Copy the bundle's export where it has one of its present state, else make one."""
     found = find_export(bundle)
-    if not found or read_bundle(found, "captioner", exported=True)["export"]["format"] != "onnx":
+    if found and read_bundle(found, "captioner", exported=True)["export"]["format"] == "onnx":
+        copy_files(found, folder)
+    else:
         Captioner.load(bundle).export(folder)
-        return
-    copy_files(found, folder)
 
 
 def _described(folder: Path) -> dict[str, Any]:
