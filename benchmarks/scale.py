@@ -3,6 +3,7 @@
     python benchmarks/scale.py speed                        # 2,000 phantom studies of two views
     python benchmarks/scale.py speed --untrained chexnet_attention --studies 200
     python benchmarks/scale.py kills --count 10 --seed 0 --studies 1000 --runtime onnx
+    python benchmarks/scale.py kills --partition 128        # a folder of partitions of so many studies
     python benchmarks/scale.py driver --sizes 1000 10000 100000
     python benchmarks/scale.py evaluate --rows 1000000      # of texts: see scale_evaluate.py
     python benchmarks/scale.py evaluate --peers
@@ -11,11 +12,12 @@
 `speed` captions the same studies into a file each way: one process with all threads of the
 processor, one worker with one thread, two workers with one thread each; in turns, the best of
 --turns counts. Tables are compared. `kills` kills the driver or a worker after a random share of
-the time; a killed driver's command is repeated with --resume until the table is there. `driver`
-measures the largest memory of the process that was started, of tables that name a tiny image a
-study. `plan` measures what a study costs in each stage, checks the sum against a run with two
-workers, and says what --studies would take on nodes of so many cores (for GPUs, and so many
-studies a second that one encodes and captions) at so much an hour.
+the time; a killed driver's command is repeated with --resume until the table, or the folder, is
+there. `driver` measures the largest memory of the process that was started, of tables that name a
+tiny image a study, captioned into a folder of partitions. `plan` measures what a study costs in each
+stage, checks the sum against a run with two workers, and says what --studies would take on nodes of
+so many cores (for GPUs, and so many studies a second that one encodes and captions) at so much an
+hour.
 """
 
 import argparse
@@ -64,6 +66,7 @@ def main() -> None:
         if run is kills:
             command.add_argument("--count", type=int, default=10)
             command.add_argument("--seed", type=int, default=0)
+            command.add_argument("--partition", type=int, help="studies of each; without it a .csv is written")
         if run is driver:
             command.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000])
         if run is evaluate:
@@ -92,7 +95,11 @@ def phantoms(given: argparse.Namespace, folder: Path, studies: int) -> Path:
 
 def command(given: argparse.Namespace, data: Path) -> list[str]:
     """Return the command that captions data, but for --out."""
-    line = [sys.executable, "-m", "xray_captioning", "caption", "--data", str(data)]
+    program = ["-m", "xray_captioning"]
+    if size := getattr(given, "partition", None):
+        set_size = f"from xray_captioning.batch import partitions; partitions.STUDIES = {size}"
+        program = ["-c", f"{set_size}; import sys; from xray_captioning.cli import main; sys.exit(main())"]
+    line = [sys.executable, *program, "caption", "--data", str(data)]
     return [*line, "--bundle", str(given.bundle), "--runtime", given.runtime]
 
 
@@ -138,14 +145,22 @@ def compared(tables: list[bytes]) -> str:
 def kills(given: argparse.Namespace, folder: Path) -> None:
     """Kill runs at random moments, go on with them, and compare their tables with a whole one."""
     line = command(given, phantoms(given, folder, given.studies))
-    captioned(line, "one process", whole := folder / "whole.csv")
-    usual = captioned(line, "two workers", folder / "usual.csv")
+    ending = "" if given.partition else ".csv"
+    captioned(line, "one process", whole := folder / f"whole{ending}")
+    usual = captioned(line, "two workers", folder / f"usual{ending}")
     for number in range(given.count):
-        kill(line, folder / f"killed{number}.csv", random.Random(f"{given.seed} {number}"), usual, whole.read_bytes())
+        kill(line, folder / f"killed{number}{ending}", random.Random(f"{given.seed} {number}"), usual, content(whole))
 
 
-def kill(line: list[str], out: Path, draw: random.Random, usual: float, expected: bytes) -> None:
-    """Kill the driver or a worker; print how the table compares with that of one process."""
+def content(out: Path) -> dict[str, bytes]:
+    """Return what a file, or each of a folder, holds."""
+    return {path.name: path.read_bytes() for path in out.iterdir()} if out.is_dir() else {"": out.read_bytes()}
+
+
+def kill(line: list[str], out: Path, draw: random.Random, usual: float, expected: dict[str, bytes]) -> None:
+    """Kill the driver or a worker; print how the result compares with that of one process."""
+    from xray_captioning.batch.caption_table import is_whole
+
     whom, after = draw.choice(["driver", "worker"]), draw.uniform(0.2, 0.9) * usual
     line = [*line, *WAYS["two workers"], "--out", str(out)]
     with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -154,10 +169,11 @@ def kill(line: list[str], out: Path, draw: random.Random, usual: float, expected
             os.kill(pid, signal.SIGKILL)
         process.wait()
     runs = 1
-    while not out.exists() or out.with_name(f"{out.name}.part").exists():
+    while not is_whole(out):
         subprocess.run([*line, "--resume"], capture_output=True)
         runs += 1
-    print(f"{whom} after {after:.1f} s, {runs} runs, {compared([out.read_bytes(), expected])}", flush=True)
+    same = "the same" if content(out) == expected else "ANOTHER RESULT"
+    print(f"{whom} after {after:.1f} s, {runs} runs, {len(expected)} files: {same}", flush=True)
 
 
 def workers(driver: int) -> list[int]:
@@ -192,7 +208,7 @@ def driver(given: argparse.Namespace, folder: Path) -> None:
         table = folder / f"{size}.csv"
         rows = (f"s{number},{named(images, number)},clear\n" for number in range(size))
         table.write_text("study_id,image,caption\n" + "".join(rows))
-        line = [*command(given, table), *WAYS["two workers"], "--out", str(folder / f"{size}.out.csv")]
+        line = [*command(given, table), *WAYS["two workers"], "--out", str(folder / f"out{size}")]
         begun, most = time.monotonic(), 0
         with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             while process.poll() is None:

@@ -118,7 +118,7 @@ class Toy:
         self.batches.append(len(studies))
         return studies
 
-    def write_captions(self, studies, beam_size):
+    def write_captions(self, studies, beam_size, total=None):
         return [self._caption(study, beam_size) for study in studies]
 
     def _caption(self, study, beam_size):

@@ -62,10 +62,10 @@ def caption_to_file(
     texts = f" {_digest(studies)}" if any(study.context for study in studies) else ""
     run["set of studies or images"] = f"{given.digest()}{texts}" if given else _digest(studies)
     out.parent.mkdir(parents=True, exist_ok=True)
-    here = partial(captioned, captioner, beam_size=beam_size, show_unfamiliar=show_unfamiliar, given=given)
+    how: Any = {"beam_size": beam_size, "show_unfamiliar": show_unfamiliar, "given": given, "total": len(studies)}
     with files.progress(total=len(studies), desc="caption", unit="study") as bar:
         size = SIZE if len(studies) >= SHARE * SIZE else max(1, SIZE // 4)
-        write = partial(_write_table, spread or here, run, findings, report, bar, size)
+        write = partial(_write_table, spread or partial(captioned, captioner, **how), run, findings, report, bar, size)
         if table.is_folder(out):
             counts = write_partitions(write, run, studies, out, resume)
         else:
@@ -123,9 +123,10 @@ def captioned(
     beam_size: int | None = None,
     show_unfamiliar: bool = False,
     given: feature_files.StudyFeatures | None = None,
+    total: int | None = None,
 ) -> Iterator[list[Row]]:
     """Yield a row of JSON values a study, batch by batch; ``error`` says why one has no caption."""
-    # While a batch is captioned the next one is encoded.
+    # While a batch is captioned the next one is encoded. Of few studies in `total` no search is compiled by XLA.
 
     def following() -> tuple[list[Row], Features | None, Any] | None:
         if (batch := next(batches, None)) is None:
@@ -136,7 +137,7 @@ def captioned(
 
     for rows, features, told in one_ahead(following):
         readable = [row for row in rows if row["error"] is None]
-        found = () if features is None else predict(captioner, features, beam_size, told)
+        found = () if features is None else predict(captioner, features, beam_size, told, total)
         for row, prediction in zip(readable, found, strict=True):
             row.update(_result(*stated(*prediction, show_unfamiliar)))
         yield rows
@@ -173,13 +174,13 @@ def _read(study: Study, image: config.ImageConfig) -> tuple[list[Image | None], 
 
 
 def batch_captioner(
-    folder: Path, runtime: str | None, beam_size: int | None, show_unfamiliar: bool
+    folder: Path, runtime: str | None, beam_size: int | None, show_unfamiliar: bool, total: int
 ) -> Callable[[list[Study]], list[Row]]:
     """Return what makes the rows of a batch, with a captioner of its own: for another process."""
     from xray_captioning.runtime import open_captioner
 
     captioner = open_captioner(folder, runtime)
-    return lambda batch: next(captioned(captioner, iter([batch]), beam_size, show_unfamiliar))
+    return lambda batch: next(captioned(captioner, iter([batch]), beam_size, show_unfamiliar, None, total))
 
 
 def lost_row(study: Study) -> Row:

@@ -386,9 +386,12 @@ class Prediction(NamedTuple):
     probabilities: dict[str, float] | None  # of findings, in [0, 1]; None without a classifier
 
 
-def predict(captioner: Captioner, features: Features, beam_size: Size = None, context: Told = None) -> list[Prediction]:
-    """Return what a captioner says of studies whose features are known; nothing is warned of."""
+def predict(
+    captioner: Captioner, features: Features, beam_size: Size = None, context: Told = None, total: Size = None
+) -> list[Prediction]:
+    """Return what a captioner says of studies, of so many in all, whose features are known; nothing is warned of."""
     told: dict[str, Any] = {} if context is None else {"context": context}
+    told |= {} if total is None else {"total": total}
     captions = captioner.write_captions(features, beam_size, **told)
     found = finding_probabilities(captioner.encoder, *features) if captioner.encoder.findings else repeat(None)
     return list(map(Prediction, captions, found))

@@ -225,7 +225,7 @@ def _write_file(
         digest, known = own.digest, {**own._asdict(), "section": bundle.config.text.section}
         report = report_writer({**bundle.values["about"], **known}, studies, *reported) if reported else None
         how = asked["beam"], resume, asked["show_unfamiliar"], given
-        make = partial(batch_captioner, bundle.folder, runtime, asked["beam"], asked["show_unfamiliar"])
+        make = partial(batch_captioner, bundle.folder, runtime, asked["beam"], asked["show_unfamiliar"], len(studies))
         with engine.spread() as spread:
             captioner = None if spread else open_captioner(bundle.folder, runtime)
             over = spread and partial(spread, make, lost=lost_row)
