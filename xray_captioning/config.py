@@ -173,8 +173,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         """Return JSON values by dotted name, such as ``training.epochs``."""
         flat: dict[str, Any] = {}
         for group, values in self.to_dict().items():
-            nested = isinstance(values, dict)
-            flat |= {f"{group}.{n}": v for n, v in values.items()} if nested else {group: values}
+            flat |= {f"{group}.{n}": v for n, v in values.items()} if isinstance(values, dict) else {group: values}
         return flat
 
     @classmethod

@@ -15,7 +15,8 @@ from xray_captioning.batch import run as batch
 from xray_captioning.batch.caption_table import PackedStudies, Study
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.cli import main
-from xray_captioning.data.records import MANIFEST
+from xray_captioning.data.opening import MANIFEST
+from xray_captioning.data.sources.captions import CaptionsTable, tables_of
 from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 
@@ -89,7 +90,7 @@ def test_kills_change_nothing(phantoms, tiny_run, tmp_path, monkeypatch):
             killed_writing(patch, rng.randrange(3), rng.random())
             batch.caption_to_file(captioner, "digest", studies, out, resume=True)
             break
-        kills += 1
+        assert (kills := kills + 1) < 100
         with pytest.raises(DataError, match="holds an unfinished run; end it with caption --resume"):
             Table(out)
     assert kills > 10
@@ -111,41 +112,76 @@ def test_a_kill_between_any_two_steps(line, tmp_path, monkeypatch):
 def test_finished_partitions_are_neither_written_again_nor_believed_blindly(line, tmp_path, monkeypatch, capsys):
     out, second = tmp_path / "captions", tmp_path / "captions" / "part-00001.parquet"
     assert main([*line, str(out)]) == 0
-    whole = content(out)
-    assert main([*line, str(out), "--resume"]) == 0
-    assert "there is nothing to resume" in capsys.readouterr().err
+    whole, written = content(out), []
+    kept = caption_table.write_rows
+    monkeypatch.setattr(caption_table, "write_rows", lambda *given: (written.append(given[1]), kept(*given)))
     assert main([*line, str(out)]) == 2
     assert "is there already" in capsys.readouterr().err
+    assert main([*line, str(out), "--resume"]) == 0
+    assert f"{out}: 9 studies, 0 of them with an error" in capsys.readouterr().err
+    assert (content(out), written) == (whole, [])
 
-    (out / MANIFEST).rename(caption_table.part_of(out))  # as a kill before the last step leaves it
-    assert main([*line, str(out)]) == 2
-    assert "holds an unfinished run; go on with --resume" in capsys.readouterr().err
     second.write_bytes(whole["part-00000.parquet"])
     assert main([*line, str(out), "--resume"]) == 2
     assert f"{second}: is not what its manifest says; remove it, and --resume" in capsys.readouterr().err
     second.unlink()
-    written = []
-    monkeypatch.setattr(
-        caption_table, "write_rows", lambda *a, kept=caption_table.write_rows: (written.append(a[1]), kept(*a))
-    )
+    with pytest.raises(DataError, match=r"part-00001\.parquet: is not both there and named in _manifest\.jsonl; go on"):
+        Table(out)
     assert main([*line, str(out), "--resume"]) == 0
     assert written == [second]
     assert {**content(out), MANIFEST: b""} == {**whole, MANIFEST: b""}
+    assert rows(out)
+
+    (out / MANIFEST).rename(caption_table.part_of(out))  # as a kill before the last step leaves it
+    assert main([*line, str(out)]) == 2
+    assert "holds an unfinished run; go on with --resume, or remove its folder" in capsys.readouterr().err
+    assert main([*line, str(out), "--resume"]) == 0
+    assert written == [second]
+    assert rows(out)
 
 
-def test_a_folder_that_lost_a_partition_or_got_one_is_refused(line, tmp_path):
+def test_what_is_not_the_folder_that_the_manifest_names_is_refused(line, tmp_path):
     out = tmp_path / "captions"
     assert main([*line, str(out)]) == 0
+    text = (out / MANIFEST).read_text()
+    (out / ".part-00002.elsewhere-1-abcdefgh.parquet").write_text("what a killed run of another machine left")
+    assert len(rows(out)) == 9
     shutil.copy(out / "part-00000.parquet", out / "part-00007.parquet")
     with pytest.raises(DataError, match=r"part-00007\.parquet: is not both there and named in _manifest\.jsonl"):
         Table(out)
-    for name in ("part-00007.parquet", "part-00001.parquet"):
-        (out / name).unlink()
-    with pytest.raises(DataError, match=r"part-00001\.parquet: is not both there"):
+    (out / "part-00007.parquet").unlink()
+    for cut in ("", text.partition("\n")[0] + "\n", text.partition("\n")[0] + '\n{"partition": []}\n'):
+        (out / MANIFEST).write_text(cut)
+        with pytest.raises(DataError, match="is not both there and named"):
+            Table(out)
+    (out / MANIFEST).unlink()
+    (out / "part-00003.parquet.part").write_text("{}\n")
+    with pytest.raises(DataError, match="holds an unfinished run"):
         Table(out)
 
 
-@pytest.mark.parametrize("wrong", ["{}", "[]", '{"partition": "part-00000.parquet"}'])
+def test_a_folder_is_data_too_once_it_is_whole(line, tmp_path):
+    out = tmp_path / "captions"
+    assert main([*line, str(out)]) == 0
+    assert tables_of(out) == [CaptionsTable(out)]
+    (out / MANIFEST).rename(caption_table.part_of(out))
+    for name in ("part-00001.parquet", "part-00002.parquet"):
+        (out / name).unlink()
+    with pytest.raises(DataError, match="holds an unfinished run"):
+        [Table(table.path) for table in tables_of(out)]
+
+
+NAMED = '{"partition": "part-00000.parquet"'
+WRONG = [
+    "{}",
+    "[]",
+    f"{NAMED}}}",
+    f'{NAMED}, "sha256": "", "rows": 5}}',
+    f'{NAMED}, "sha256": "", "rows": {{"a": ""}}}}',
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_a_damaged_manifest_is_one_error(line, tmp_path, capsys, wrong):
     out = tmp_path / "captions"
     assert main([*line, str(out)]) == 0
@@ -155,7 +191,7 @@ def test_a_damaged_manifest_is_one_error(line, tmp_path, capsys, wrong):
     capsys.readouterr()
     assert main([*line, str(out), "--resume"]) == 2
     error = capsys.readouterr().err
-    assert "_manifest.jsonl.part: is damaged; remove its folder to start anew" in error
+    assert "_manifest.jsonl.part: is damaged (" in error
     assert error.count("\n") == 1
 
 
@@ -168,6 +204,12 @@ def test_other_studies_or_another_bundle_do_not_go_on(line, tmp_path, capsys):
     assert main([*line, str(out), "--resume"]) == 2
     assert "was begun with another set of studies or images" in capsys.readouterr().err
     assert content(out) == before
+
+
+def test_a_folder_called_like_a_file_is_refused_first(line, tmp_path, capsys):
+    (tmp_path / "captions.csv").mkdir()
+    assert main([*line, str(tmp_path / "captions.csv")]) == 2
+    assert "captions.csv: is there already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("there", ["file", "folder"])
@@ -188,3 +230,5 @@ def test_reports_of_all_partitions_are_written(line, tmp_path):
     line[3] = "phantom_attention"  # which says something of each
     assert main([*line, str(tmp_path / "captions"), "--fhir", str(tmp_path / "fhir")]) == 0
     assert len(list((tmp_path / "fhir").iterdir())) == 9
+    assert main([*line, str(tmp_path / "captions"), "--resume", "--fhir", str(tmp_path / "later")]) == 0
+    assert content(tmp_path / "later").keys() == content(tmp_path / "fhir").keys()

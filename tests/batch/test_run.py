@@ -165,11 +165,15 @@ def strange(monkeypatch: pytest.MonkeyPatch) -> Captioner:
 
 
 def test_captions_without_a_word_are_warned_of() -> None:
-    read = [("", None), ("", False), ("Edema.", False)]
+    def counted(*read: tuple[str | None, bool | None, str | None]) -> Counter[str]:
+        return Counter(batch.kind(dict(zip(("caption", "unfamiliar", "error"), row))) for row in read)
+
+    counts = counted(("", None, None), ("", False, None), ("Edema.", False, None), (None, None, ""))
     with pytest.warns(UserWarning, match="wrote nothing about 2 of 4 studies"):
-        batch.warn_of_empty(Counter(["error", *(batch.kind(*one) for one in read)]), show_unfamiliar=False)
+        batch.warn_of_empty(counts, show_unfamiliar=False)
+    assert counts["error"] == 1
     with pytest.warns() as warned:
-        batch.warn_of_empty(Counter([batch.kind("", True)]), show_unfamiliar=False)  # another reason
+        batch.warn_of_empty(counted(("", True, None)), show_unfamiliar=False)  # another reason
     assert [found.category for found in warned] == [UnfamiliarImageWarning]
 
 

@@ -13,6 +13,7 @@ from xray_captioning.data.features import ArrayCache
 from xray_captioning.data.images import read_image
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.stores import is_address, put, staged, those_there, versions
+from xray_captioning.data.table import Table
 from xray_captioning.errors import ConfigError, DataError, StoreError
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -202,9 +203,46 @@ def test_a_folder_of_partitions_is_sent_and_its_manifest_says_so_last(
     assert found == {path.name: path.read_bytes() for path in (tmp_path / "parts").iterdir()}
     capsys.readouterr()
     assert main([*line, out]) == 2
-    assert "bucket/parts: is there already" in capsys.readouterr().err
+    assert "bucket/parts/: is there already" in capsys.readouterr().err
     assert main([*line, out, "--resume"]) == 0
     assert "24 studies, 0 of them with an error" in capsys.readouterr().err
+    assert len(sent) == 4  # nothing again
+
+
+@pytest.mark.parametrize("protocol", ["s3", "memory"])
+def test_a_folder_that_was_sent_in_part_is_sent_to_its_end(server, kaggle, tiny_run, monkeypatch, capsys, protocol):
+    import fsspec
+
+    def cut(file, name, **how):
+        if name.endswith("part-00001.parquet"):
+            raise ConnectionError("cut")
+        return original(file, name, **how)
+
+    monkeypatch.setattr("xray_captioning.batch.partitions.STUDIES", 10)
+    out, store = f"{protocol}://bucket/2026", fsspec.filesystem(protocol)  # sorts before "_"
+    line = ["caption", "--bundle", str(tiny_run), "--data", kaggle, "--out", out]
+    original = store.put_file
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "put_file", cut)
+        assert main(line) == 2
+    assert "the store cannot be used (cut)" in capsys.readouterr().err
+    with pytest.raises(DataError, match="holds an unfinished run"):
+        Table(stores.local(out))
+    assert main([*line, "--resume"]) == 0
+    names = {name.rpartition("/")[2] for name in store.ls("bucket/2026", detail=False)}
+    assert names == {"_manifest.jsonl", *(f"part-{n:05}.parquet" for n in range(3))}
+    assert len(list(Table(stores.local(out)))) == 24
+
+
+def test_a_name_that_looks_like_a_pattern_is_a_name(server, kaggle, tiny_run, capsys):
+    server.pipe("bucket/results/caps[1].csv", b"mine\n")
+    line = ["caption", "--bundle", str(tiny_run), "--data", kaggle, "--out", "s3://bucket/results/caps[1].csv"]
+    assert main([*line, "--resume"]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert server.cat_file("bucket/results/caps[1].csv") == b"mine\n"
+    for nowhere in ("memory://", "s3:///"):
+        assert main([*line[:-1], nowhere]) == 2
+        assert "names no file or folder of the store" in capsys.readouterr().err
 
 
 def test_a_run_that_was_stopped_is_resumed_and_then_sent(server, kaggle, tiny_run, monkeypatch, capsys):

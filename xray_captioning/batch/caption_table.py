@@ -7,13 +7,13 @@ import json
 import os
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from xray_captioning.data.records import MANIFEST
+from xray_captioning.data.opening import MANIFEST
 from xray_captioning.data.studies import Context
 from xray_captioning.data.table import Table
 from xray_captioning.errors import ConfigError, DataError, require
@@ -22,7 +22,7 @@ from xray_captioning.files import atomic_path, naming
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 PARQUET = ("Parquet files", "parquet")  # what needs an extra, and its name
 ADVICE = "choose another --out, or remove it"
-FORMAT = 6  # of the journal
+FORMAT = 7  # of the journal
 GROUP = 1 << 14  # rows that Parquet is given at a time
 PACK = 256  # studies that are packed together
 Row = dict[str, Any]
@@ -38,6 +38,9 @@ class Study(NamedTuple):
     images: Sequence[str | None]
     views: Sequence[str] | None = None  # of each image, where somebody said so
     context: Context | None = None  # what a model reads beside them
+
+
+Report = Callable[[Iterable[tuple[Study, Row]]], int]  # writes reports, and counts those that it cannot
 
 
 class PackedStudies:
@@ -71,7 +74,8 @@ def check_out(out: Path, resume: bool) -> None:
     if not is_folder(out) and out.suffix.lower() not in SUFFIXES:
         advice = f"{', '.join(SUFFIXES[:-1])} or .jsonl, or in nothing for a folder of Parquet partitions"
         raise ConfigError(f"--out {out}: let its name end in {advice}")
-    if is_whole(out) or (out.is_file() and not resume):
+    goes_on = resume and (out / MANIFEST).exists()  # with a whole folder, which may have lost a partition
+    if (is_whole(out) and not goes_on) or (out.is_file() and not resume) or (out.is_dir() and not is_folder(out)):
         raise ConfigError(f"{out}: is there already; {ADVICE}")
     if is_folder(out) or out.suffix.lower() == ".parquet":
         require("pyarrow.parquet", *PARQUET)
@@ -150,7 +154,8 @@ def _write_parquet(rows: Iterable[Row], path: Path, findings: Sequence[str]) -> 
 def open_journal(path: Path, resume: bool) -> Iterator[BinaryIO]:
     """Open the journal of an unfinished run, or of a new one, for this process alone."""
     if path.exists() and not resume:
-        raise ConfigError(f"{path}: holds an unfinished run; go on with --resume, or remove it to start anew")
+        advice = f"go on with --resume, or remove {_home(path)} to start anew"
+        raise ConfigError(f"{path}: holds an unfinished run; {advice}")
     file = open(path, "a+b")  # noqa: SIM115
     try:
         with suppress(ImportError):  # not every system has it
@@ -214,6 +219,10 @@ def read_rows(file: BinaryIO) -> Iterator[Row]:
         yield row
 
 
+def _home(path: str | Path) -> str:
+    return "its folder" if Path(path).name.startswith(MANIFEST) else "it"
+
+
 def _check_run(path: str, first: bytes, run: dict[str, Any]) -> None:
     found = None
     with suppress(ValueError, RecursionError):
@@ -221,5 +230,5 @@ def _check_run(path: str, first: bytes, run: dict[str, Any]) -> None:
     if not isinstance(found, dict) or found.keys() != run.keys():
         raise ConfigError(f"{path}: is no journal of a run; move it or choose another --out")
     if other := [name for name, value in run.items() if found[name] != value]:
-        advice = "resume with the same, or remove it to start anew"
+        advice = f"resume with the same, or remove {_home(path)} to start anew"
         raise ConfigError(f"{path}: was begun with another {other[0]}; {advice}")

@@ -3,49 +3,78 @@ lines are JSON: what run this is, and of each partition its name, SHA-256, and h
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
+
 from xray_captioning.batch import caption_table as table
-from xray_captioning.data.records import MANIFEST, PARTITION
+from xray_captioning.data import opening, records
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import sha256_file
 
 STUDIES = table.GROUP  # of a partition: whole batches, so that their rows are those of one table
 
 
+class Partition(msgspec.Struct, forbid_unknown_fields=True):
+    """What the manifest says of a partition."""
+
+    partition: str
+    rows: dict[str, int]
+    sha256: str
+
+
 def write_partitions(
-    write: Callable[[table.PackedStudies, Path, bool], Counter[str]],
+    write: Callable[[table.PackedStudies, Path, bool], tuple[Counter[str], int]],
     run: dict[str, Any],
     studies: table.PackedStudies,
     out: Path,
     resume: bool,
-) -> Counter[str]:
-    """Write with `write` each partition that is not finished, and count the rows of all by their kind."""
+    bar: Any,
+    report: table.Report | None,
+) -> tuple[Counter[str], int]:
+    """Write with `write` each partition that is not finished; count the rows of all by their kind, and reports that
+    could not be written.
+    """
     out.mkdir(exist_ok=True)
-    counts = Counter[str]()
-    with table.open_journal(table.part_of(out), resume) as manifest:
+    unfinished, whole, counts = table.part_of(out), out / opening.MANIFEST, Counter[str]()
+    with table.open_journal(whole if resume and whole.exists() else unfinished, resume) as manifest:
         finished = _finished(manifest, {**run, "studies of a partition": STUDIES})
         for number, part in enumerate(studies.in_parts(STUDIES)):
-            path = out / f"part-{number:05}{PARTITION}"
-            if path.name not in finished or not path.exists():
-                finished[path.name] = {"rows": write(part, path, True), "sha256": sha256_file(path)}
-                table.append(manifest, [{"partition": path.name, **finished[path.name]}])
-            elif finished[path.name]["sha256"] != sha256_file(path):
-                raise ConfigError(f"{path}: is not what its manifest says; remove it, and --resume writes it again")
+            path = out / f"part-{number:05}{opening.PARTITION}"
+            if path.name in finished and path.exists():
+                if finished[path.name].sha256 != sha256_file(path):
+                    raise ConfigError(f"{path}: is not what its manifest says; remove it, and --resume writes it again")
+                bar.update(len(part))
+            else:
+                if whole.exists():  # it lost this one
+                    whole.replace(unfinished)
+                finished[path.name] = Partition(path.name, write(part, path, True)[0], sha256_file(path))
+                table.append(manifest, [msgspec.to_builtins(finished[path.name])])
             table.part_of(path).unlink(missing_ok=True)
-            counts += Counter(finished[path.name]["rows"])
-    table.part_of(out).replace(out / MANIFEST)
-    return counts
+            counts += Counter(finished[path.name].rows)
+        failed = report(zip(studies, _rows(out))) if report else 0
+    if unfinished.exists():
+        unfinished.replace(whole)
+    return counts, failed
 
 
-def _finished(manifest: BinaryIO, run: dict[str, Any]) -> dict[str, Any]:
+def _finished(manifest: BinaryIO, run: dict[str, Any]) -> dict[str, Partition]:
     """Return what the manifest says of each partition, without what a kill left half-written."""
     end, found = table.begin_run(manifest, run), {}
     for line in table.read_rows(manifest):
-        if not isinstance(line, dict) or line.keys() != {"partition", "rows", "sha256"}:
-            raise ConfigError(f"{manifest.name}: is damaged; remove its folder to start anew")
-        end, found[line["partition"]] = manifest.tell(), line
+        try:
+            one = msgspec.convert(line, Partition)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{manifest.name}: is damaged ({error}); remove its folder to start anew") from error
+        end, found[one.partition] = manifest.tell(), one
     manifest.truncate(end)
     return found
+
+
+def _rows(out: Path) -> Iterator[table.Row]:
+    for path in opening.partitions(out):
+        rows = records.parquet(path)
+        _, names = next(rows)
+        yield from (dict(zip(names, values)) for _, values in rows)

@@ -44,7 +44,7 @@ def caption_to_file(
     show_unfamiliar: bool = False,
     given: feature_files.StudyFeatures | None = None,
     spread: Spread | None = None,
-    report: Callable[[Iterable[tuple[Study, Row]]], int] | None = None,
+    report: table.Report | None = None,
     findings: Sequence[str] = (),
 ) -> int:
     """Write a row for each study, its caption or why it has none, and count those with an error."""
@@ -63,30 +63,30 @@ def caption_to_file(
     run["set of studies or images"] = f"{given.digest()}{texts}" if given else _digest(studies)
     out.parent.mkdir(parents=True, exist_ok=True)
     how: Any = {"beam_size": beam_size, "show_unfamiliar": show_unfamiliar, "given": given, "total": len(studies)}
-    with files.progress(total=len(studies), desc="caption", unit="study") as bar:
-        size = SIZE if len(studies) >= SHARE * SIZE else max(1, SIZE // 4)
-        write = partial(_write_table, spread or partial(captioned, captioner, **how), run, findings, report, bar, size)
+    size = SIZE if len(studies) >= SHARE * SIZE else max(1, SIZE // 4)
+    with files.progress(total=len(studies), desc="caption", unit="study", delay=0.5) as bar:
+        write = partial(_write_table, spread or partial(captioned, captioner, **how), run, findings, size, bar)
         if table.is_folder(out):
-            counts = write_partitions(write, run, studies, out, resume)
+            counts, failed = write_partitions(write, run, studies, out, resume, bar, report)
         else:
-            counts = write(studies, out, resume)
+            counts, failed = write(studies, out, resume, report)
             table.part_of(out).unlink()
     warn_of_empty(counts, show_unfamiliar)
-    return counts["error"] + counts["no report"]
+    return counts["error"] + failed
 
 
 def _write_table(
     captions: Spread,
     run: dict[str, Any],
     findings: Sequence[str],
-    report: Callable[[Iterable[tuple[Study, Row]]], int] | None,
-    bar: Any,
     size: int,
+    bar: Any,
     studies: PackedStudies,
     out: Path,
     resume: bool,
-) -> Counter[str]:
-    """Write one table, whose journal stays, and count its rows by their kind, and those that have no report."""
+    report: table.Report | None = None,
+) -> tuple[Counter[str], int]:
+    """Write one table, whose journal stays, and count its rows by their kind, and those without a report."""
     with table.open_journal(table.part_of(out), resume) as file:
         done = table.begin(file, run, studies, size)
         bar.update(done)
@@ -95,16 +95,16 @@ def _write_table(
             table.append(file, batch)
             bar.update(len(batch))
         table.write_rows(table.read_rows(file), out, findings)
-        every = table.read_rows(file)
-        counts = Counter("error" if row["error"] else kind(row["caption"], row["unfamiliar"]) for row in every)
-        if report:  # while the journal is there, which says what wrote the rows, and after a kill goes on here
-            counts["no report"] = report(zip(studies, table.read_rows(file)))
-    return counts
+        counts = Counter(map(kind, table.read_rows(file)))
+        # While the journal is there, which says what wrote the rows, and after a kill goes on here.
+        return counts, report(zip(studies, table.read_rows(file))) if report else 0
 
 
-def kind(caption: str, unfamiliar: bool | None) -> str:
-    """Return what is counted of a caption: whether its images are unfamiliar, and nothing is said of them."""
-    return ", ".join(["unfamiliar"] * bool(unfamiliar) + ["empty"] * (caption == "")) or "captioned"
+def kind(row: Row) -> str:
+    """Return what is counted of a row: an error, or whether images are unfamiliar, and nothing is said of them."""
+    if row["error"] is not None:
+        return "error"
+    return ", ".join(["unfamiliar"] * bool(row["unfamiliar"]) + ["empty"] * (row["caption"] == "")) or "captioned"
 
 
 def warn_of_empty(counts: Counter[str], show_unfamiliar: bool) -> None:
@@ -170,7 +170,7 @@ def _read(study: Study, image: config.ImageConfig) -> tuple[list[Image | None], 
     except StoreError:  # of all the studies that are left
         raise
     except (XrayCaptioningError, OSError) as error:
-        return [], table.printable(" ".join(str(error).split()))
+        return [], table.printable(" ".join(str(error).split()) or type(error).__name__)
 
 
 def batch_captioner(

@@ -3,6 +3,7 @@ tasks are used and not Ray Data: results are needed in the order of the batches,
 says which study it is of, and Ray Data gives blocks as they finish.
 """
 
+import hashlib
 import os
 import socket
 from collections import deque
@@ -10,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 from xray_captioning.errors import ConfigError, XrayCaptioningError, in_one_line, require
 
@@ -33,14 +33,13 @@ def ray_workers(workers: int | None = None, address: str | None = None) -> Itera
     told = {name: os.environ.get(name, threads) for name in THREADS}
     asked: dict[str, Any] = {"num_cpus": workers or processors, "include_dashboard": False}
     if address:
-        asked = {"address": address, "runtime_env": {"env_vars": told}}
+        more = {name: os.environ[name] for name in ("TF_ENABLE_ONEDNN_OPTS",) if name in os.environ}
+        asked = {"address": address, "runtime_env": {"env_vars": told | more}}
     try:
         if address:  # where nobody answers Ray would try for a quarter of an hour
             host, _, port = address.removeprefix("ray://").rpartition(":")
             socket.create_connection((host, int(port)), timeout=5).close()
-        with patch.dict(
-            os.environ, {} if address else told
-        ):  # its processes have that of this one: sooner than by Ray's means
+        with _environment({} if address else told):  # its processes have this: sooner than by Ray's means
             ray.init(log_to_driver=False, logging_level="ERROR", **asked)
     except (OSError, ValueError, RuntimeError) as error:
         advice = "give HOST:PORT of its head" if address else "look at the space in /tmp and /dev/shm"
@@ -55,12 +54,24 @@ def ray_workers(workers: int | None = None, address: str | None = None) -> Itera
         ray.shutdown()
 
 
+@contextmanager
+def _environment(told: dict[str, str]) -> Iterator[None]:
+    added = {name: value for name, value in told.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
 def map_ordered(
     ray: Any, work: Any, workers: int, make: Make, batches: Iterable[list[Any]], lost: Callable[[Any], Any]
 ) -> Iterator[list[Any]]:
     """Yield what ``make()``, called once in each worker, says of each batch, in order; or raises."""
     # A batch whose workers die is sent again in halves; what then ends them again is `lost`.
-    made, token = ray.put(make), os.urandom(8).hex()
+    # The same `make`, as of another partition, is not called again.
+    made, token = ray.put(make), hashlib.sha256(ray.cloudpickle.dumps(make)).hexdigest()
     sent: deque[tuple[list[Any], Any]] = deque()
 
     def answer(batch: list[Any], found: Any) -> list[Any]:

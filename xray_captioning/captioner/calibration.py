@@ -48,8 +48,7 @@ class Calibration:
 
     def confidence(self, log_probability: float, search: Search = None) -> float | None:
         """Return the probability in [0, 1] that a sentence is right, None for a search that it was not fitted for."""
-        line = self.lines.get(search, self.lines.get(None))
-        if line is None:
+        if (line := self.lines.get(search, self.lines.get(None))) is None:
             return None
         return 1 / (1 + math.exp(-max(line[0] * log_probability + line[1], -700.0)))
 
@@ -123,15 +122,13 @@ def pooled_views(regions: Array, mask: Array, views: int) -> tuple[Array, Array]
     # channels) float32, and what is there (studies, views) bool.
     studies = len(mask)
     each = regions.reshape(studies, views, -1, regions.shape[-1])
-    pooled = each.mean(axis=2, dtype="float32")
-    return pooled, mask.reshape(studies, views, -1)[..., 0]
+    return each.mean(axis=2, dtype="float32"), mask.reshape(studies, views, -1)[..., 0]
 
 
 def distances(pooled: Array, present: Array, centre: Array, precision: Array) -> Array:
     """Return the Mahalanobis distance of the most distant image of each study, (studies,) float."""
     away = (pooled - centre).astype("float64")
-    squares = (away @ precision * away).sum(axis=-1)
-    return np.asarray(np.sqrt(np.where(present, squares.clip(0), 0).max(axis=1)))
+    return np.asarray(np.sqrt(np.where(present, (away @ precision * away).sum(axis=-1).clip(0), 0).max(axis=1)))
 
 
 def hedged(caption: Any, threshold: float) -> list[str]:

@@ -85,14 +85,12 @@ class _Compiled:
 
     def _search(self, numbers: Any, regions: Any, mask: Any, *more: Any) -> SearchResult:
         rules, step, width = self.rules, self.model.step, self.width
-        context = more if width is None else more[:-1]
-        state = self.model.start(Features(regions, mask), *context)
+        state = self.model.start(Features(regions, mask), *(more if width is None else more[:-1]))
         ops = array_namespace(state)
         # Padding has no region; it is finished before it begins.
         real = ops.any(ops.cast(mask, "bool"), axis=1)
         if width is not None:
-            sampling = Sampling(*numbers)
-            return sample_search(state, step, real, rules, sampling, more[-1], width)
+            return sample_search(state, step, real, rules, Sampling(*numbers), more[-1], width)
         if self.beam_size == 1:
             return greedy_search(state, step, real, rules)
         return beam_search(state, step, real, rules, self.beam_size, *numbers)

@@ -152,8 +152,7 @@ def _decoder(captioner: Any) -> dict[str, Network]:
         return {"logits": logits, **dict(leaves(after, "next"))}
 
     # One step of one study tells the names and shapes of a state, and what of it a step changes.
-    one = {n: ops.ones((1, *axes[1:]), dtype=kind) for n, (kind, axes) in known.items()}
-    state = start(one)
+    state = start({n: ops.ones((1, *axes[1:]), dtype=kind) for n, (kind, axes) in known.items()})
     after = step({"token": ops.ones((1,), dtype="int32"), **state})
     kinds = {name: np.dtype(as_array(leaf).dtype).name for name, leaf in state.items()}
     inputs = {name: (kinds[name], _axes(name, leaf.shape)) for name, leaf in state.items()}

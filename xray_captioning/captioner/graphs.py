@@ -23,8 +23,7 @@ def _onnxruntime(path: Path, outputs: list[str], precision: str) -> Callable[[Ar
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is said by errors
     options.intra_op_num_threads = 1  # `BATCH`
-    providers = runtime.get_available_providers()
-    session = runtime.InferenceSession(str(path), options, providers=providers)
+    session = runtime.InferenceSession(str(path), options, providers=runtime.get_available_providers())
     return lambda arrays: session.run(outputs, arrays)
 
 
@@ -32,8 +31,7 @@ def _openvino(path: Path, outputs: list[str], precision: str) -> Callable[[Array
     # Without it OpenVINO takes bfloat16 by itself where it can.
     kind = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
     settings = {**kind, "PERFORMANCE_HINT": "THROUGHPUT"}  # `BATCH`
-    core = require("openvino", "exported bundles", "openvino").Core()
-    model = core.compile_model(str(path), "CPU", settings)
+    model = require("openvino", "exported bundles", "openvino").Core().compile_model(str(path), "CPU", settings)
 
     def run(arrays: Arrays) -> list[Array]:
         request = model.create_infer_request()  # one of its own for every thread

@@ -174,8 +174,7 @@ def _weights(value: Any) -> Any:
         holder = isinstance(value, dict) and not isinstance(value, pickles.Record)
         if not holder or any(isinstance(v, Tensor) for v in value.values()):
             break
-        inner = [value[key] for key in _KNOWN["wrappers"] if isinstance(value.get(key), dict)]
-        if not inner:
+        if not (inner := [value[key] for key in _KNOWN["wrappers"] if isinstance(value.get(key), dict)]):
             return {k: v for k, v in value.items() if not str(k).startswith(tuple(_KNOWN["no_weights"]))}
         value = inner[0]
     return value

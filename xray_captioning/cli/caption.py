@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from xray_captioning.batch.caption_table import PackedStudies, Study, check_out, check_whole, is_whole
+from xray_captioning.batch.caption_table import PackedStudies, Study, check_out, check_whole, is_folder, is_whole
 from xray_captioning.bundles.bundle import find_bundle, identity, read_bundle
 from xray_captioning.cli import options
 from xray_captioning.config import Config, parse_assignment
@@ -111,7 +111,7 @@ def _check_options(
         raise ConfigError("--resume goes on with a run to a file; give its --out, too")
     if (out or reported) and findings:
         raise ConfigError("a file of --out holds the findings anyway; leave out --findings")
-    if reported and resume and out is not None and is_whole(out):
+    if reported and resume and out is not None and is_whole(out) and not is_folder(out):
         raise ConfigError(f"{out}: is there already, whole, and does not say which model wrote it; give another --out")
     if out is not None and not (resume and is_whole(out)):
         check_out(out, resume)
@@ -174,8 +174,7 @@ def _image_paths(given: str, views: int) -> list[list[str]]:
     """Return the images of each study that one argument names."""
     path = Path(given)
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        if not found:
+        if not (found := sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())):
             raise DataError(f"{given}: holds no {', '.join(IMAGE_SUFFIXES)} image; give another folder")
         return [[str(p)] for p in found]
     names = [given] if path.exists() else given.split(",")
@@ -212,7 +211,7 @@ def _write_file(
 ) -> tuple[int, int]:
     """Write the file, or check the one that is there; count the studies, and those with an error."""
     runtime, reported, given = asked["runtime"], asked.get("reported"), asked.get("given")
-    if resume and is_whole(out):
+    if resume and is_whole(out) and not is_folder(out):
         errors = check_whole(out, studies)
         click.echo(f"{out}: is there already, whole; there is nothing to resume", err=True)
     else:
@@ -277,7 +276,7 @@ def _captions(
         told = [s.context for s in batch] if bundle.config.text.context else None
         for found in predict(captioner, features, beam, told):
             said, known = stated(*found, show_unfamiliar)
-            written[kind(said.text, is_unfamiliar(said))] += 1
+            written[kind({"error": None, "caption": said.text, "unfamiliar": is_unfamiliar(said)})] += 1
             yield [said.text], known
     warn_of_empty(written, show_unfamiliar)
 
@@ -288,8 +287,7 @@ def _finding_rows(bundle: Bundle, studies: list[Study]) -> Iterator[Printed]:
     from xray_captioning.encoders.encoding import classify_studies
 
     encoder, count = Encoder.load(bundle.folder), bundle.config.image.views
-    views = [study.views for study in studies]
-    placed = list(arranged_studies([study.images for study in studies], count, views))
+    placed = list(arranged_studies([study.images for study in studies], count, [study.views for study in studies]))
     return (([], found) for found in classify_studies(encoder, bundle.config, placed))
 
 
@@ -326,8 +324,7 @@ def encode(named: tuple[str, ...], source: options.Source, encoder: str, out: An
         raise ConfigError(f"--set {min(wrong)}: encode has image.size, .resize, .normalisation")
     config = encoder_config(encoder, 2, changes, given["weights"])
     asked = source_studies(source, config) if source.data else named_studies(named, 2, None)
-    studies = [study for study in asked if any(study.images)]
-    if not studies:
+    if not (studies := [study for study in asked if any(study.images)]):
         raise DataError(f"{source.data}: none of its images is there; give --images")
     views = max(len(study.images) for study in studies)
     placed = list(arranged_studies([study.images for study in studies], views))

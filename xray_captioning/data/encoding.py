@@ -29,8 +29,7 @@ def encode_images(encode: Any, config: Config, images: Sequence[Image], batch: i
         padded = pad_rows(normalise(pixels, image.normalisation), len(part) if batch else power_of_two(len(part)))
         return as_array(encode(padded))[: len(part)]
 
-    decoded = all(isinstance(source, np.ndarray) for source in images)
-    size = batch or (DECODED if decoded else BATCH)
+    size = batch or (DECODED if all(isinstance(source, np.ndarray) for source in images) else BATCH)
     return np.concatenate(list(map_batches(maps, images, size)))
 
 

@@ -232,7 +232,6 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
         yield marker, at + 4
         at += 2 + struct.unpack_from(">H", data, at + 2)[0]
         if marker == _SCAN:
-            found = _AFTER_SCAN.search(data, at)
-            if found is None:
+            if (found := _AFTER_SCAN.search(data, at)) is None:
                 raise ValueError("its end is missing")
             at = found.end() - 2

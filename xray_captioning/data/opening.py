@@ -24,6 +24,7 @@ GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _BOMS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF8: "utf-8-sig"}
 _BOMS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # in this order: one begins as another
 _NO_TABLES = read_toml(__file__, "no_tables.toml")
+MANIFEST, PARTITION = "_manifest.jsonl", ".parquet"  # of a folder that `caption` writes
 
 
 @contextmanager
@@ -183,8 +184,7 @@ def _members(archive: zipfile.ZipFile) -> Iterator[zipfile.ZipInfo]:
 
 def kept_folder(origin: object, listed: Any, size: int, count: int, fill: Callable[[Path], Any]) -> Path:
     """Return the folder of caches that `fill` fills once, whole or not at all, for what is `listed` (JSON)."""
-    digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
-    settings = json.dumps({"archive": digest, "bytes": size})
+    settings = json.dumps({"archive": hashlib.sha256(json.dumps(listed).encode()).hexdigest(), "bytes": size})
     home = home_of(settings)
     if not (home / FILES).is_dir():
         if size > (most := size_limit()) or count > MAX_MEMBERS:
@@ -199,3 +199,8 @@ def kept_folder(origin: object, listed: Any, size: int, count: int, fill: Callab
                 temporary.rename(home / FILES)
     note_use(home / FILES)
     return home / FILES
+
+
+def partitions(folder: Path) -> list[Path]:
+    """Return the partitions of a folder; other readers, too, take no name with a dot or "_" before it for one."""
+    return sorted(path for path in folder.glob(f"*{PARTITION}") if path.name[0] not in "._")

@@ -218,8 +218,7 @@ def _is_list_of(kind: type, entry: Any) -> bool:
 
 # --- Parquet and Excel, each read by a package that is an extra ---
 
-PARQUET, PARTITION = b"PAR1", ".parquet"
-MANIFEST = "_manifest.jsonl"  # of the partitions of `caption`; other readers take no name with "_" for one
+PARQUET = b"PAR1"
 BATCH = 10_000  # rows in memory at a time
 DAMAGED = "({error}); copy it again"
 
@@ -227,7 +226,7 @@ DAMAGED = "({error}); copy it again"
 def parquet(path: Path) -> Rows:
     """Yield the rows of a Parquet file, or of all in a folder of partitions, which have the same columns."""
     package, known, done = require("pyarrow.parquet", f"the Parquet file {path}", "parquet"), None, 0
-    for part in _partitions(path) if path.is_dir() else [path]:
+    for part in _whole_partitions(path) if path.is_dir() else [path]:
         with opening.open_bytes(part) as stream, one_error(DataError, f"{part}: is not a whole Parquet file {DAMAGED}"):
             file = package.ParquetFile(stream)
             names = [name.strip() for name in file.schema_arrow.names]
@@ -241,16 +240,17 @@ def parquet(path: Path) -> Rows:
             known, done = names, done + file.metadata.num_rows
 
 
-def _partitions(folder: Path) -> list[Path]:
+def _whole_partitions(folder: Path) -> list[Path]:
     """Return the partitions of a folder, all those that its manifest names, if it has one."""
-    if (folder / f"{MANIFEST}.part").exists():
+    if any(folder.glob(f"*{opening.PARTITION}.part")) or (folder / f"{opening.MANIFEST}.part").exists():
         raise DataError(f"{folder}: holds an unfinished run; end it with caption --resume")
-    found, manifest = sorted(folder.glob(f"*{PARTITION}")), folder / MANIFEST
-    rows = [row for _, row in _lines(opening.read_text(manifest), manifest)] if manifest.exists() else []
-    named = {row["partition"] for row in rows if "partition" in row}
-    if wrong := named and named ^ {part.name for part in found}:
-        advice = "copy the folder again, or caption it again"
-        raise DataError(f"{folder / min(wrong)}: is not both there and named in {MANIFEST}; {advice}")
+    found, manifest = opening.partitions(folder), folder / opening.MANIFEST
+    if manifest.exists():
+        rows = [row for _, row in _lines(opening.read_text(manifest), manifest)]
+        named = {str(row["partition"]) for row in rows if "partition" in row}
+        if wrong := named ^ {part.name for part in found}:
+            advice = "go on with caption --resume, or copy the folder again"
+            raise DataError(f"{folder / min(wrong)}: is not both there and named in {manifest.name}; {advice}")
     return found
 
 

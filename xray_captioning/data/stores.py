@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xray_captioning.data.cache_folder import usual_cache
-from xray_captioning.data.opening import is_image, kept_folder
+from xray_captioning.data.opening import MANIFEST, is_image, kept_folder, partitions
 from xray_captioning.errors import ConfigError, DataError, StoreError, one_error, require
 from xray_captioning.hub.repositories import is_hub, pull
 
@@ -125,14 +125,18 @@ def staged(out: Any, resume: bool) -> Any:
     """Return where a file is written that goes to an address, taken only where a run is resumed; others as they are."""
     if not is_address(out):
         return out
-    out = out.rstrip("/")
-    file = usual_cache() / "outgoing" / hashlib.sha256(out.encode()).hexdigest()[:16] / out.rpartition("/")[2]
+    if not (name := out.rstrip("/").partition("://")[2].rpartition("/")[2]):
+        raise ConfigError(f"--out {out}: names no file or folder of the store; give one")
+    file = usual_cache() / "outgoing" / hashlib.sha256(out.rstrip("/").encode()).hexdigest()[:16] / name
     with _store(out) as (store, path), suppress(FileNotFoundError):
         about = store.info(path)
         if not resume:
             raise ConfigError(f"{out}: is there already; choose another --out, or remove it")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        store.get(path, str(file), recursive=about["type"] != "file")
+        for one in [path] if about["type"] == "file" else store.ls(path, detail=False):
+            copy = file if one == path else file / one.rpartition("/")[2]
+            if one == path or not copy.exists():  # those of a folder may have been sent in part
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                store.get_file(one, str(copy))
     return file
 
 
@@ -141,12 +145,31 @@ def put(file: Path, out: Any) -> None:
     if not is_address(out):
         return
     with _store(out.rstrip("/")) as (store, path):
-        first, *others = sorted(file.iterdir()) if file.is_dir() else [file]  # the manifest is the first
-        target = f"{path}/{first.name}" if others else path
-        aside = target if out.partition(":")[0] in _WHOLE_PUTS and not others else f"{target}.part"
-        store.put_file(str(first), aside)  # as that of an unfinished run, until the others are there
-        for other in others:
-            store.put_file(str(other), f"{path}/{other.name}")
-        if aside != target:
-            store.mv(aside, target)
+        if file.is_dir():
+            _put_partitions(store, file, path)
+        elif out.partition(":")[0] in _WHOLE_PUTS:
+            store.put_file(str(file), path)
+        else:
+            with _aside(store, file, path):
+                pass
     shutil.rmtree(file.parent)
+
+
+def _put_partitions(store: Any, folder: Path, path: str) -> None:
+    # The manifest has its name when all that it names are there; a folder that is whole in the store stays as it is.
+    sizes = {name.rpartition("/")[2]: about["size"] for name, about in store.find(path, detail=True).items()}
+    own = [folder / MANIFEST, *partitions(folder)]
+    if missing := [one for one in own if sizes.get(one.name) != one.stat().st_size]:
+        with _aside(store, own[0], f"{path}/{MANIFEST}"):
+            for one in missing[missing[0] == own[0] :]:
+                store.put_file(str(one), f"{path}/{one.name}")
+
+
+@contextmanager
+def _aside(store: Any, file: Path, path: str) -> Iterator[None]:
+    """Put a file under another name first, and, when the block has ended well, under its own."""
+    store.put_file(str(file), f"{path}.part")
+    yield
+    if store.exists(path):  # not every store renames onto a file
+        store.rm_file(path)
+    store.mv(f"{path}.part", path)

@@ -79,8 +79,7 @@ class Table:
 
     def asked(self, role: str, name: str) -> str:
         """Return the column that the user asked for; its absence is a DataError."""
-        found = [name] if name in self.columns else self.named(name)
-        if not found:
+        if not (found := [name] if name in self.columns else self.named(name)):
             raise DataError(f"{self.path}: has no column {name!r} for {role}; {self.found()}")
         return self.only(role, found)
 

@@ -22,8 +22,7 @@ def pool_and_spread(length: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
     members = (cell == np.arange(cell[-1] + 1)[:, None]).astype(float)
     pool = members / members.sum(axis=1, keepdims=True)
     centres = pool @ np.arange(length)
-    spread = [np.interp(np.arange(length), centres, one) for one in np.eye(len(centres))]
-    return pool, np.stack(spread, axis=1)
+    return pool, np.stack([np.interp(np.arange(length), centres, one) for one in np.eye(len(centres))], axis=1)
 
 
 @registered
@@ -125,8 +124,7 @@ class ContextAggregation(keras.layers.Layer):
         self.norms = [keras.layers.LayerNormalization(name=name, dtype=dtype) for name in names]
         for layer in (self.overall, *self.flows, self.fusion, self.selection, *self.norms):
             layer.build(maps)
-        start = keras.initializers.Constant(0.1)
-        self.gain = self.add_weight(shape=(channels,), initializer=start, name="gain")
+        self.gain = self.add_weight(shape=(channels,), initializer=keras.initializers.Constant(0.1), name="gain")
 
     def call(self, features: Features) -> Features:
         """Return features of the same shape and mask; a view is masked whole or not at all."""

@@ -103,8 +103,7 @@ class TiedLogits(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> TiedLogits:
-        embedding = keras.saving.deserialize_keras_object(config["embedding"])
-        return cls(**{**config, "embedding": embedding})
+        return cls(**{**config, "embedding": keras.saving.deserialize_keras_object(config["embedding"])})
 
     def build(self, hidden_shape: Any) -> None:
         self.projected = hidden_shape[-1] != self.embedding.output_dim

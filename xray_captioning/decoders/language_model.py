@@ -42,8 +42,7 @@ def resolve_language_model(config: Config) -> tuple[Config, LanguageModel | None
     None. A model that cannot be had or does not fit is a ConfigError, a damaged folder a BundleError, a missing package
     a MissingExtraError.
     """
-    name = config.model.language_model
-    if not name:
+    if not (name := config.model.language_model):
         return config, None
     if config.model.decoder != DECODER:
         used = f"model.language_model is {name!r}, which the decoder {config.model.decoder!r} cannot use"

@@ -117,8 +117,7 @@ class RegionHead(keras.layers.Layer):
         self.project.build(features_shape[0])
         self.norm.build((None, regions, self.channels))
         if self.positions:
-            shape = regions, self.channels
-            self.position = self.add_weight(shape, "random_normal", name="position")
+            self.position = self.add_weight((regions, self.channels), "random_normal", name="position")
 
     def call(self, features: Features, training: bool | None = None) -> Features:
         """Return features of regions (batch, regions, channels) and the same mask."""

@@ -24,8 +24,7 @@ class Words:
     def __init__(self, tokens: Any, packed: bool = False) -> None:
         self.counts = None
         if packed:
-            places = ops.arange(1, ops.shape(tokens)[1] + 1)
-            lengths = ops.max(ops.where(tokens > 0, places, 1), axis=1)
+            lengths = ops.max(ops.where(tokens > 0, ops.arange(1, ops.shape(tokens)[1] + 1), 1), axis=1)
             self.order = ops.argsort(-lengths)
             self.real = ops.arange(ops.max(lengths))[:, None] < ops.take(lengths, self.order)
             self.counts = ops.sum(ops.cast(self.real, "int32"), axis=1)
@@ -143,8 +142,7 @@ class AttentiveGru(Gru):
 
     def forward(self, product: Any, x: Any, before: Any) -> Any:
         studies, query = ops.shape(x)[0], product[:, x.shape[-1] :]
-        energies = ops.matmul(self._inner(query), self.energy)[..., 0]
-        weights = masked_softmax(energies, self.mask[:studies] > 0.5)
+        weights = masked_softmax(ops.matmul(self._inner(query), self.energy)[..., 0], self.mask[:studies] > 0.5)
         context = ops.matmul(weights[:, None], self.regions[:studies])[:, 0]
         context = context if self.kernel is None else multiply(context, self.kernel)
         states, kept = super().forward(product, x + context, before)

@@ -36,11 +36,9 @@ class CachedAttention(keras.layers.Layer):
         """
         keys, values = memory
         query = self._split(self.query(x), words) * (self.width // self.heads) ** -0.5
-        energy = ops.einsum("bhtd,bhsd->bhts", query, keys)
-        weights = masked_softmax(energy, mask[:, None])
+        weights = masked_softmax(ops.einsum("bhtd,bhsd->bhts", query, keys), mask[:, None])
         mixed = ops.einsum("bhts,bhsd->bthd", ops.cast(weights, values.dtype), values)
-        shape = (-1, mixed.shape[1] or ops.shape(mixed)[1], self.width)
-        mixed = ops.reshape(mixed, shape)
+        mixed = ops.reshape(mixed, (-1, mixed.shape[1] or ops.shape(mixed)[1], self.width))
         mixed = words.rows(mixed) if words else mixed
         return self.output_layer(mixed), ops.mean(weights, axis=1)
 
@@ -194,8 +192,7 @@ class Transformer(WordDecoder):
         causal = (ops.arange(time)[:, None] >= ops.arange(time)[None])[None]
         mask = ops.cast(features.mask, "bool")[:, None]
         for block, image in zip(self.blocks, self._images(features)):
-            past = block.past(x, words)
-            x, _ = block(x, past, causal, image, mask, training=training, words=words)
+            x, _ = block(x, block.past(x, words), causal, image, mask, training=training, words=words)
         return self.norm(x)
 
     def _images(self, features: Features) -> list[Pair]:

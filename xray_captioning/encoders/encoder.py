@@ -71,8 +71,7 @@ class Encoder(keras.Model):
             raise ConfigError(f"findings is {findings!r}, one text; give a list of names")
         if weights not in ("random", "imagenet"):
             raise ConfigError(f"weights are {weights!r}; give random or imagenet, or load a bundle: Encoder.load")
-        make = _new if weights == "random" else _published
-        self.backbone = make(name_of_backbone, self.row, size)
+        self.backbone = (_new if weights == "random" else _published)(name_of_backbone, self.row, size)
         rows, columns, self.channels = self.backbone.output_shape[1:]
         if min(rows, columns) < pool:
             has = f"{rows}x{columns}; choose a smaller pool or larger images"

@@ -52,8 +52,7 @@ def _turned(values: NDArray[Any], layer: Any, variable: Any) -> NDArray[Any]:
     if values.shape == (1, *variable.shape):
         return values[0]
     if values.ndim == 4:
-        each_channel = isinstance(layer, keras.layers.DepthwiseConv2D)
-        return values.transpose((2, 3, 0, 1) if each_channel else (2, 3, 1, 0))
+        return values.transpose((2, 3, 0, 1) if isinstance(layer, keras.layers.DepthwiseConv2D) else (2, 3, 1, 0))
     return values.T if isinstance(layer, keras.layers.Dense) else values
 
 

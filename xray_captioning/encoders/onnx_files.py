@@ -64,8 +64,7 @@ def _session(path: Path, layer: str | None) -> Any:
     runtime = load_onnxruntime("encoders that are ONNX files", "onnx")
     options, providers = runtime.SessionOptions(), runtime.get_available_providers()
     options.log_severity_level = 4  # what is wrong is said by the errors below
-    folder = "session.model_external_initializers_file_folder_path"
-    options.add_session_config_entry(folder, str(path.parent))
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     try:
         model = path.read_bytes()
         session = runtime.InferenceSession(model, options, providers=providers)

@@ -22,7 +22,7 @@ from xray_captioning.data import provenance, resizing
 from xray_captioning.data.images import SCHEMES
 from xray_captioning.encoders import backbones, filling, torch_networks, vision_transformers
 from xray_captioning.encoders.encoder import Encoder
-from xray_captioning.errors import BundleError, ConfigError, one_error
+from xray_captioning.errors import BundleError, ConfigError, in_one_line
 from xray_captioning.hub.fetch import registered_name, registry
 
 PIXELS = ("size", "resize", "normalisation")  # of a configuration: what an encoder is shown
@@ -241,8 +241,12 @@ def adopted(config: Config, weights: str | Path | None = None, own: Collection[s
         if said != usual or (row and row.published):  # an unpublished one may say of itself
             values[f"image.{field}"] = said
     if weights is not None and is_saved_model(folder):
-        with one_error(BundleError, f"{folder}: its JSON files are damaged ({{error}}); get them again"):
+        try:
             values |= _said(folder, name, row)
+        except (BundleError, ConfigError):
+            raise
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise BundleError(f"{folder}: its JSON files are damaged ({in_one_line(error)}); get them again") from error
     return config.replace({field: value for field, value in values.items() if field not in own})
 
 

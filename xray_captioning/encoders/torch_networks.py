@@ -195,5 +195,4 @@ def normalised(shares: Any, points: Any) -> Any:
     if not points.size:
         return shares.astype(np.float32)
     below, above = shares / (2 * points), 1 - (1 - shares) / (2 * (1 - points))
-    bent = np.where(shares < points, below, above)
-    return np.where(np.isnan(points), 0.5, bent).astype(np.float32)
+    return np.where(np.isnan(points), 0.5, np.where(shares < points, below, above)).astype(np.float32)

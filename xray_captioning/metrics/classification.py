@@ -176,8 +176,7 @@ def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
     counts = _patients(present, patients)
     fewest = min(counts)
     # Each class is averaged over its own patients (Bessel's correction).
-    share = np.where(present, _bessel(counts[1]) / positives, _bessel(counts[0]) / negatives)
-    single = (side - area) * share
+    single = (side - area) * np.where(present, _bessel(counts[1]) / positives, _bessel(counts[0]) / negatives)
     influence = np.bincount(patients, single)
     ratio = cluster = 1.0
     if fewest < LEAST:
@@ -209,8 +208,7 @@ def f1(present: Array, said: Array, patients: Array) -> Estimate:
 def mean_over_prevalence(present: Array, probabilities: Array, patients: Array) -> Estimate:
     """Measure the mean probability over the share present, 1 if calibrated; Student's interval of the logarithm."""
     value = float(probabilities.sum() / present.sum())
-    single = probabilities / probabilities.sum() - present / present.sum()
-    influence = np.bincount(patients, single)
+    influence = np.bincount(patients, probabilities / probabilities.sum() - present / present.sum())
     fewest = min(_patients(present, patients))
     if fewest < LEAST:
         return Estimate(value, np.nan, np.nan, influence)
@@ -260,5 +258,4 @@ def _solved(area: float, positives: int, negatives: int, factor: float) -> tuple
 
     near = 1e-9  # at the area itself both terms may be 0
     low = brentq(excess, 0, area - near) if area > near else 0.0
-    high = brentq(excess, area + near, 1) if area < 1 - near else 1.0
-    return float(low), float(high)
+    return float(low), float(brentq(excess, area + near, 1) if area < 1 - near else 1.0)

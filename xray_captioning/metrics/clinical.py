@@ -216,8 +216,7 @@ def clinical_f1_of_constants(references: Texts, candidates: Texts, findings: Fin
     """Return the ``clinical_f1`` of :func:`clinical_scores` for each fixed text: (candidates,)."""
     said, present = asserted(candidates), asserted(references).sum(axis=0)
     hits, false = said * present, said * (len(references) - present)
-    counts = np.stack([hits, false, ~said * present], axis=-1)
-    return scores_from_counts(counts, findings)["clinical_f1"]
+    return scores_from_counts(np.stack([hits, false, ~said * present], axis=-1), findings)["clinical_f1"]
 
 
 def finding_table(references: Texts, hypotheses: Texts) -> list[FindingScore]:

@@ -62,8 +62,7 @@ class _WordOrder:
             matched = row & places
             row = (row + matched | row - matched) & everywhere
         data = np.frombuffer(row.to_bytes(len(real) // 8 + 1, "little"), np.uint8)
-        ones = np.add.reduceat(np.unpackbits(data, bitorder="little"), self.starts, dtype=np.int64)
-        return self.lengths - ones
+        return self.lengths - np.add.reduceat(np.unpackbits(data, bitorder="little"), self.starts, dtype=np.int64)
 
 
 def _as_integer(bits: NDArray[np.bool_]) -> int:

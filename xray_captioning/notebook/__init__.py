@@ -131,8 +131,7 @@ def _find(path: Place | None, work: Path, studies: int, download: bool) -> Data:
         if (found := _kaggle_folder(root)) is not None:
             return Data(found, origin)
     if download:
-        kagglehub = require("kagglehub", "downloading the data set", "notebooks")
-        place = Path(kagglehub.dataset_download(KAGGLE_DATASET))
+        place = Path(require("kagglehub", "downloading the data set", "notebooks").dataset_download(KAGGLE_DATASET))
         if (found := _kaggle_folder(place)) is None:
             raise DataError(f"{place}: holds no Kaggle tables; remove it and download again")
         return Data(found, "kagglehub")

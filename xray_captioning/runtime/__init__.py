@@ -39,8 +39,7 @@ def load(name: str | Path, runtime: str | None = None) -> Captioner:
         The runtime is not installed.
     """
     folder = find_bundle(name)
-    found = find_export(folder)
-    if found is None:
+    if (found := find_export(folder)) is None:
         write = f"xray-captioning export --bundle {folder} --out {folder / 'export'}"
         raise ConfigError(f"{folder}: holds no export of its present state; write one: {write}")
     whole = read_bundle(folder, "captioner", exported=True)  # not altered either

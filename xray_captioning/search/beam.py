@@ -26,8 +26,7 @@ def beam_search(state: Any, step: Step, real: Any, rules: Rules, beams: int, len
     scores = search.normalised(totals, rules.maximum_length)
     captions, totals, scores = search.merge(found["pool"], (found["captions"], totals, scores))
     # Where the best caption was among the beams when each of its tokens was chosen.
-    slots = captions["slots"][:, 0, :, None]
-    attention = ops.take_along_axis(found["attention"], slots[:, None], axis=1)[:, 0]
+    attention = ops.take_along_axis(found["attention"], captions["slots"][:, 0, :, None][:, None], axis=1)[:, 0]
     return SearchResult(captions["tokens"], totals, scores, captions["gains"], attention)
 
 
@@ -87,8 +86,7 @@ class _Search:
         # The 2K best continuations: at most K of them end, so K can always go on. They are among
         # the 2K best of each beam.
         captions, width = carried["captions"], min(2 * self.beams, logits.shape[1])
-        before = _flat(captions["tokens"])
-        gains, tokens = loop.continuations(logits, before, time, self.rules, width)
+        gains, tokens = loop.continuations(logits, _flat(captions["tokens"]), time, self.rules, width)
         gains, tokens = (ops.reshape(x, (-1, self.beams * width)) for x in (gains, tokens))
         totals = ops.maximum(ops.repeat(carried["totals"], width, axis=1) + gains, IMPOSSIBLE)
         totals, chosen = loop.largest(totals, 2 * self.beams)

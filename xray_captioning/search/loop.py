@@ -84,8 +84,7 @@ def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int)
     forbidden = _forbidden(tokens, time, rules)
     wanted = min(width + forbidden.shape[1], logits.shape[1])
     values, candidates = largest(logits, wanted)
-    hits = ops.any(candidates[:, :, None] == forbidden[:, None, :], axis=-1)
-    gains = ops.where(hits, IMPOSSIBLE, values - total)
+    gains = ops.where(ops.any(candidates[:, :, None] == forbidden[:, None, :], axis=-1), IMPOSSIBLE, values - total)
     if wanted == width:
         return gains, candidates
     gains, chosen = largest(gains, width)
@@ -102,16 +101,14 @@ def largest(values: Any, k: int) -> tuple[Any, Any]:
         found, where = ops.top_k(values, k)
         return found, ops.cast(where, "int32")
     if columns % _BLOCK:
-        padding = [(0, 0), (0, blocks * _BLOCK - columns)]
-        values = ops.pad(values, padding, constant_values=2 * IMPOSSIBLE)
+        values = ops.pad(values, [(0, 0), (0, blocks * _BLOCK - columns)], constant_values=2 * IMPOSSIBLE)
     values = ops.reshape(values, (rows * blocks, _BLOCK))
     maxima = ops.reshape(ops.max(values, axis=1), (rows, blocks))
     chosen = ops.sort(ops.cast(ops.top_k(maxima, k)[1], "int32"), axis=1)
     lines = ops.take(values, ops.arange(rows)[:, None] * blocks + chosen, axis=0)
     found, where = ops.top_k(ops.reshape(lines, (rows, k * _BLOCK)), k)
     where = ops.cast(where, "int32")
-    block = ops.take_along_axis(chosen, where // _BLOCK, axis=1)
-    return found, block * _BLOCK + where % _BLOCK
+    return found, ops.take_along_axis(chosen, where // _BLOCK, axis=1) * _BLOCK + where % _BLOCK
 
 
 def write_at(kept: Any, new: Any, time: Any, axis: int) -> Any:
@@ -122,8 +119,7 @@ def write_at(kept: Any, new: Any, time: Any, axis: int) -> Any:
         return kept
     ops, shape = array_namespace(kept), [1] * len(kept.shape)
     shape[axis] = kept.shape[axis]
-    here = ops.reshape(ops.arange(kept.shape[axis]) == time, shape)
-    return ops.where(here, ops.expand_dims(new, axis), kept)
+    return ops.where(ops.reshape(ops.arange(kept.shape[axis]) == time, shape), ops.expand_dims(new, axis), kept)
 
 
 def _forbidden(tokens: Any, time: Any, rules: Rules) -> Any:

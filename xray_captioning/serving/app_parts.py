@@ -229,8 +229,7 @@ def title(view: View) -> str:
 def as_text(result: Result) -> str:
     """Return the caption and what to know of it, for a text file."""
     search = "greedy" if result.beam_size == 1 else f"beam size {result.beam_size}"
-    lines = [result.answer.text, "", f"Written by {result.bundle}, {search}.", *result.cautions]
-    return "\n".join(lines) + "\n"
+    return "\n".join([result.answer.text, "", f"Written by {result.bundle}, {search}.", *result.cautions]) + "\n"
 
 
 def as_json(result: Result) -> str:

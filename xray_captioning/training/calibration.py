@@ -86,8 +86,7 @@ def calibrate(
 def drawn_studies(studies: Studies, count: int, seed: int) -> Studies:
     """Draw up to `count` studies at random, the same for the same ids and seed in any order."""
     keys = [sha256(f"{seed} {name}".encode()).digest() for name in studies["study_id"]]
-    rows = sorted(range(len(keys)), key=keys.__getitem__)[:count]
-    return studies.iloc[sorted(rows)].reset_index(drop=True)
+    return studies.iloc[sorted(sorted(range(len(keys)), key=keys.__getitem__)[:count])].reset_index(drop=True)
 
 
 def _line(search: DecodingConfig, written: Sentences, allow_worse: bool) -> tuple[float, float]:
@@ -110,8 +109,7 @@ def cross_fitted(written: Sentences) -> Array:
 
     found, right, studies = written
     folds = min(FOLDS, len(np.unique(studies)))
-    everything = [(np.arange(len(right)),) * 2]
-    parts = GroupKFold(folds).split(found, groups=studies) if folds > 1 else everything
+    parts = GroupKFold(folds).split(found, groups=studies) if folds > 1 else [(np.arange(len(right)),) * 2]
     stated = np.empty(len(right))
     for kept, left in parts:
         slope, intercept = fit_confidence(found[kept], right[kept])
@@ -140,8 +138,7 @@ def caption_outcomes(
     # Of these beam sizes, or else of the bundle's own and `BEAM_SIZES`; without `captions` of none.
     config, plain = captioner.config, copy(captioner)
     plain.calibration = None  # an older one has no say
-    own = config.decoding.beam_size
-    sizes = list(dict.fromkeys(beams or [own, *BEAM_SIZES])) if captions else []
+    sizes = list(dict.fromkeys(beams or [config.decoding.beam_size, *BEAM_SIZES])) if captions else []
     references, told = targets.reference_texts(studies, config), targets.contexts(studies, config)
     if given is None:
         images = targets.study_images(studies, config)
@@ -200,8 +197,7 @@ def fit_familiar(features: Array) -> tuple[Array, Array]:
     exact = features.astype("float64")
     centre, scale = exact.mean(axis=0), exact.std(axis=0) + 1e-6
     fitted = LedoitWolf(assume_centered=True).fit((exact - centre) / scale)
-    precision = fitted.precision_ / np.outer(scale, scale)
-    return centre.astype("float32"), precision.astype("float32")
+    return centre.astype("float32"), (fitted.precision_ / np.outer(scale, scale)).astype("float32")
 
 
 def usual_radius(found: Array) -> tuple[float, float]:

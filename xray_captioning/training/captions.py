@@ -140,8 +140,7 @@ def train(
             config, language = language_model.resolve_language_model(config)
         run.claim(usable, split, digest)
         with seeded(config.training.seed):
-            material = _Material(config, start, cache, language, given, first)
-            captioner = _trained(usable, material, run, split)
+            captioner = _trained(usable, _Material(config, start, cache, language, given, first), run, split)
         described |= about or {}
         data = {"digest": data_digest(studies), "read_as": studies.attrs.get("source")}
         captioner.about = {**described, "data": data | captioner.about}
@@ -272,8 +271,7 @@ def _fit(captioner: Captioner, data: Batches, run: RunFolder, findings: int, wri
             tuned = saved.copy_encoder(encoder, encoder.pool) if tuned and several else tuned
         model = teacher_forcing.TeacherForcing(fitted, options, tuned, findings)
         compile_captions(model, options, len(data["train"]), run.start)
-        rising = keras.callbacks.LambdaCallback(on_epoch_begin=model.begin_epoch)
-        fit(model, data, run, options, [rising, *written])
+        fit(model, data, run, options, [keras.callbacks.LambdaCallback(on_epoch_begin=model.begin_epoch), *written])
     captions.set_weights(fitted.get_weights())
     if tuned and tuned is not encoder:
         encoder.set_weights(tuned.get_weights())

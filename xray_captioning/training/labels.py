@@ -56,16 +56,14 @@ def rarity(labels: Labels) -> Labels:
     # A study counts by its rarest finding, none being one of its own: the inverse square root of its frequency.
     present = np.nan_to_num(labels) > 0
     present = np.column_stack([present, ~present.any(axis=1)])
-    weights = np.maximum(present.sum(axis=0), 1) ** -0.5
-    return (present * weights).max(axis=1).astype("float32")
+    return (present * np.maximum(present.sum(axis=0), 1) ** -0.5).max(axis=1).astype("float32")
 
 
 def prevalence(labels: Labels) -> Floats:
     """Return the share of known labels (studies, findings) that are present, above 0, below 1."""
     # A finding that all or none of the studies has counts as half a study away from that.
     known = np.maximum(np.isfinite(labels).sum(axis=0), 1)
-    present = np.clip(np.nansum(labels, axis=0, dtype=np.float64), 0.5, known - 0.5)
-    return present / known
+    return np.clip(np.nansum(labels, axis=0, dtype=np.float64), 0.5, known - 0.5) / known
 
 
 def intercept_shift(logits: NDArray[Any], labels: Labels, shares: NDArray[Any]) -> Floats:
@@ -94,8 +92,7 @@ def _shift_to(logits: Floats, share: float) -> float:
         return float(expit(logits + shift).mean() - share)
 
     # One study's probability would be the share at the one end, and another's at the other.
-    ends = logit(share) - logits.max() - 1, logit(share) - logits.min() + 1
-    return float(brentq(excess, *ends))
+    return float(brentq(excess, logit(share) - logits.max() - 1, logit(share) - logits.min() + 1))
 
 
 def _from_problems(studies: Studies, names: list[str]) -> Labels:
@@ -105,8 +102,7 @@ def _from_problems(studies: Studies, names: list[str]) -> Labels:
     for row, unsure, problems in zip(rows, uncertain, studies["problems"]):
         for value, found in ((np.nan, unsure), (1, problems)):
             for problem in found:
-                name = problem if problem in names else MESH_FINDINGS.get(problem.lower())
-                if name is not None:
+                if (name := problem if problem in names else MESH_FINDINGS.get(problem.lower())) is not None:
                     row[names.index(name)] = value
     return rows
 

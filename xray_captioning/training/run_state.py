@@ -34,8 +34,7 @@ class RunState(keras.callbacks.Callback):
     def best(self) -> int:
         """Index of the best epoch so far, -1 before the first."""
         values = [row[self.monitor] for row in self.history]
-        best = np.argmin if self.monitor.endswith("loss") else np.argmax
-        return int(best(values)) if values else -1
+        return int((np.argmin if self.monitor.endswith("loss") else np.argmax)(values)) if values else -1
 
     @property
     def finished(self) -> bool:

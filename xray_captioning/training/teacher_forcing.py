@@ -53,8 +53,7 @@ class TeacherForcing(Averaged):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         names = ("captions", "encoder")
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in names}
-        options = msgspec.convert(config["options"], CaptionTrainingConfig)
-        return cls(**{**config, **parts, "options": options})
+        return cls(**{**config, **parts, "options": msgspec.convert(config["options"], CaptionTrainingConfig)})
 
     def compute_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, training: bool = True) -> Any:
         y, sample_weight = _packed(y_pred, x, y, sample_weight)
@@ -92,8 +91,7 @@ class TeacherForcing(Averaged):
         if self.encoder is None:
             return Features(inputs["regions"], inputs["mask"])
         # Batch statistics of a few fine-tuning images would be worse than those it has.
-        regions = self.encoder(inputs["images"], training=False)
-        return Features(regions, self.encoder.region_mask(inputs["mask"]))
+        return Features(self.encoder(inputs["images"], training=False), self.encoder.region_mask(inputs["mask"]))
 
     def begin_epoch(self, epoch: int, logs: Any = None) -> None:
         """Raise the share of the model's own words from 0 to its last value; where captions are its own it is 0."""
@@ -106,8 +104,7 @@ class TeacherForcing(Averaged):
         said = 1 + ops.cast(ops.argmax(said[..., 1:], axis=-1), tokens.dtype)  # never padding
         said = ops.concatenate([tokens[:, :1], said[:, :-1]], axis=1)
         chance = keras.random.uniform(ops.shape(tokens), seed=self.seeds)
-        swapped = ops.logical_and(chance < self.share, tokens > 0)
-        return ops.where(swapped, said, tokens)
+        return ops.where(ops.logical_and(chance < self.share, tokens > 0), said, tokens)
 
 
 def _packed(logits: Any, x: Any, y: Any, weights: Any) -> Any:
@@ -126,8 +123,7 @@ class TokenAccuracy(keras.metrics.SparseCategoricalAccuracy):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Count words (batch, time) by their weights, and logits (batch, time, vocabulary)."""
         weights = None if sample_weight is None else ops.reshape(sample_weight, (-1,))
-        logits = ops.reshape(y_pred, (-1, y_pred.shape[-1]))
-        super().update_state(ops.reshape(y_true, (-1,)), logits, weights)
+        super().update_state(ops.reshape(y_true, (-1,)), ops.reshape(y_pred, (-1, y_pred.shape[-1])), weights)
 
 
 @registered
@@ -162,8 +158,7 @@ class TwoRates(keras.optimizers.AdamW):
         return [g / devices for g in super()._clip_gradients(summed(grads))]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        rate = self.rates[self._get_variable_index(variable)]
-        super().update_step(gradient, variable, learning_rate * rate)
+        super().update_step(gradient, variable, learning_rate * self.rates[self._get_variable_index(variable)])
 
 
 @registered

@@ -82,8 +82,7 @@ def _described(folder: Path) -> dict[str, Any]:
 def _evidence(values: dict[str, Any], vocabulary: set[str]) -> dict[str, Any] | None:
     """Return what regions of captions are made of, None where a bundle's measure allows none."""
     outputs = values["export"]["graphs"].get("classifier", {}).get("outputs", ())
-    best = best_methods(values["about"], ["attention", *["class activation"] * ("activation" in outputs)])
-    if not best:
+    if not (best := best_methods(values["about"], ["attention", *["class activation"] * ("activation" in outputs)])):
         return None
     named = {finding: {name: row[name] for name in ("method", "hits", "chance")} for finding, row in best.items()}
     spelled = {word: list(rules.rules("chexpert").spelling[word]) for word in sorted(vocabulary)}

@@ -232,8 +232,7 @@ def coloured(stored: NDArray[Any], dataset: Any) -> NDArray[np.float32]:
 
 def _padding(stored: NDArray[Any], dataset: Any) -> Mask:
     """Mark the pixels outside the exposed field, which no transformation applies to."""
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
+    if (value := dataset.get("PixelPaddingValue")) is None:
         return np.zeros(stored.shape, bool)
     limit = dataset.get("PixelPaddingRangeLimit")
     # Some files write a negative value as an unsigned one.

@@ -70,7 +70,8 @@ def tables_of(folder: Path) -> list[CaptionsTable]:
     plain = [path for path in there if not path.name.lower().endswith(".txt")]
     tables = usual or [path for path in plain if path.name.lower().endswith(_OWN_FORMAT)] or plain
     parts = [] if usual else _parts(tables)
-    if len(tables) > 1 and not parts and all(path.suffix == records.PARTITION for path in tables):
+    partitions = len(tables) > 1 and not parts and all(path.suffix == opening.PARTITION for path in tables)
+    if partitions or any(folder.glob(f"{opening.MANIFEST}*")):
         return [CaptionsTable(folder)]
     if found := parts if parts or usual else _part_folders(folder):
         return sorted(found, key=lambda table: PARTS.index(table.part or "test"))
@@ -82,7 +83,7 @@ def tables_of(folder: Path) -> list[CaptionsTable]:
 def is_table(path: Path) -> bool:
     """Tell by its name whether a file may be a table."""
     name = path.name.lower()
-    return name.endswith(_ENDINGS) and not name.startswith(".") and path.is_file()
+    return name.endswith(_ENDINGS) and not name.startswith((".", opening.MANIFEST)) and path.is_file()
 
 
 def _parts(tables: list[Path]) -> list[CaptionsTable]:

@@ -44,8 +44,7 @@ def read_reports(path: Path, finder: ImageFinder) -> list[Study]:
     for image in images:
         named.setdefault(_stem(os.path.basename(image)), []).append(image)
     inside = {folder.path: folder.images for folder in folders}
-    reports = [(folder, report) for folder in folders for report in folder.reports]
-    if not reports:
+    if not (reports := [(folder, report) for folder in folders for report in folder.reports]):
         raise DataError(f"{path}: holds no report that ends in .txt; check the folder")
     studies = [_study(path, folder, report, named, inside) for folder, report in reports]
     taken = {image for study in studies for image in study.images}

@@ -65,8 +65,7 @@ def _by_path(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
     """Name the study, a folder as patient00001/study1, and the patient by the image's path."""
     for row in found:
         row.images = [_ROOT.sub("", name.replace("\\", "/")) for name in row.images]
-        place = _STUDY.search(row.images[0])
-        if not place:
+        if not (place := _STUDY.search(row.images[0])):
             raise DataError(f"{row.where}: {row.images[0][:80]!r} names no study, as patient1/study1/a.jpg does")
         row.study, row.patient = f"{place[1]}/{place[2]}", row.patient or place[1]
         yield row

@@ -57,8 +57,7 @@ class State(dict[str, Any]):
         """Return the state behind a word, None where no line goes on with it."""
         found = self.get(word)
         if found is None:
-            like = sum([1 << i for i, pattern in enumerate(self._likes) if pattern.fullmatch(word)])
-            if not like:
+            if not (like := sum([1 << i for i, pattern in enumerate(self._likes) if pattern.fullmatch(word)])):
                 return None
             found = int(self._behind[like - 1])
             if len(self) >= 1 << 9:  # words of patterns are without end
