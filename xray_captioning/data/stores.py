@@ -147,29 +147,22 @@ def put(file: Path, out: Any) -> None:
     with _store(out.rstrip("/")) as (store, path):
         if file.is_dir():
             _put_partitions(store, file, path)
-        elif out.partition(":")[0] in _WHOLE_PUTS:
-            store.put_file(str(file), path)
         else:
-            with _aside(store, file, path):
-                pass
+            aside = path if out.partition(":")[0] in _WHOLE_PUTS else f"{path}.part"
+            store.put_file(str(file), aside)
+            if aside != path:
+                if store.exists(path):  # onto which not every store renames
+                    store.rm_file(path)
+                store.mv(aside, path)
     shutil.rmtree(file.parent)
 
 
 def _put_partitions(store: Any, folder: Path, path: str) -> None:
-    # The manifest has its name when all that it names are there; a folder that is whole in the store stays as it is.
+    # Unfinished until all that the manifest names is there. `mv` would take "[1]" in a name for a pattern.
     sizes = {name.rpartition("/")[2]: about["size"] for name, about in store.find(path, detail=True).items()}
-    own = [folder / MANIFEST, *partitions(folder)]
-    if missing := [one for one in own if sizes.get(one.name) != one.stat().st_size]:
-        with _aside(store, own[0], f"{path}/{MANIFEST}"):
-            for one in missing[missing[0] == own[0] :]:
-                store.put_file(str(one), f"{path}/{one.name}")
-
-
-@contextmanager
-def _aside(store: Any, file: Path, path: str) -> Iterator[None]:
-    """Put a file under another name first, and, when the block has ended well, under its own."""
-    store.put_file(str(file), f"{path}.part")
-    yield
-    if store.exists(path):  # not every store renames onto a file
-        store.rm_file(path)
-    store.mv(f"{path}.part", path)
+    first, *others = [folder / MANIFEST, *partitions(folder)]
+    missing = [(one, one.name) for one in (*others, first) if sizes.get(one.name) != one.stat().st_size]
+    if missing or f"{MANIFEST}.part" in sizes:
+        for one, name in [(first, f"{MANIFEST}.part"), *missing]:
+            store.put_file(str(one), f"{path}/{name}")
+        store.rm_file(f"{path}/{MANIFEST}.part")
