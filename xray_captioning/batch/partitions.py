@@ -14,7 +14,7 @@ from xray_captioning.data import opening, records
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import sha256_file
 
-STUDIES = table.GROUP  # of a partition: whole batches, so that their rows are those of one table
+STUDIES = 1 << 14  # of a partition: whole batches, so that their rows are those of one table
 
 
 class Partition(msgspec.Struct, forbid_unknown_fields=True):
