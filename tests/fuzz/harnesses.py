@@ -311,6 +311,29 @@ def journals() -> list[bytes]:
     return [head + b"".join(map(caption_table.json_line, rows)), head]
 
 
+def partitions(data: bytes) -> None:
+    """The manifest of a folder of captions: looked at by readers, and gone on with."""
+    from xray_captioning.batch import caption_table
+    from xray_captioning.batch.partitions import _finished
+    from xray_captioning.data.records import _whole_partitions
+
+    (folder := _folder() / "partitions").mkdir(exist_ok=True)
+    (path := folder / "_manifest.jsonl").write_bytes(data)
+    refused(lambda _: _whole_partitions(folder), data)  # as it is where it names any: none is there
+    with caption_table.open_journal(path, True) as file:
+        finished = _finished(file, _RUN)
+        assert {line["partition"] for line in caption_table.read_rows(file)} == finished.keys()
+    assert all(type(number) is int for one in finished.values() for number in one.rows.values())
+
+
+def partition_manifests() -> list[bytes]:
+    from xray_captioning.batch import caption_table
+
+    head = {"format": caption_table.FORMAT, **_RUN}
+    rows = [{"partition": f"part-{n:05}.parquet", "rows": {"captioned": n, "error": 2}, "sha256": "ab"} for n in (0, 1)]
+    return [b"".join(map(caption_table.json_line, [head, *rows])), caption_table.json_line(head)]
+
+
 @cache
 def _client() -> Any:
     from tests.serving.parts import toy_app
@@ -364,5 +387,6 @@ HARNESSES: dict[str, Harness] = {
     "bundle": Harness(bundle, descriptions),
     "manifest": Harness(manifest, manifests),
     "journal": Harness(journal, journals),
+    "partitions": Harness(partitions, partition_manifests),
     "http": Harness(http, bodies, 3),
 }
