@@ -212,6 +212,22 @@ def test_a_folder_called_like_a_file_is_refused_first(line, tmp_path, capsys):
     assert "captions.csv: is there already" in capsys.readouterr().err
 
 
+def test_a_stray_partition_is_named_and_no_report_is_of_another_study(line, tmp_path, capsys):
+    out = tmp_path / "captions"
+    line[3] = "phantom_attention"
+    assert main([*line, str(out)]) == 0
+    whole = (out / MANIFEST).read_bytes()
+    shutil.copy(out / "part-00001.parquet", out / "a.parquet")
+    assert main([*line, str(out), "--resume", "--fhir", str(tmp_path / "fhir")]) == 2
+    assert "a.parquet: is no partition of this run; move it" in capsys.readouterr().err
+    assert not (tmp_path / "fhir").exists()
+    (out / "a.parquet").unlink()
+    caption_table.part_of(out).write_bytes(whole.splitlines(keepends=True)[0])  # of another run, from elsewhere
+    assert main([*line, str(out), "--resume"]) == 0
+    assert (out / MANIFEST).read_bytes() == whole
+    assert len(rows(out)) == 9
+
+
 @pytest.mark.parametrize("there", ["file", "folder"])
 def test_what_is_no_folder_of_captions_is_kept(line, tmp_path, capsys, there):
     out = tmp_path / "mine"

@@ -205,6 +205,16 @@ def test_a_folder_of_partitions_is_sent_and_its_manifest_says_so_last(
     assert main([*line, out, "--resume"]) == 0
     assert "24 studies, 0 of them with an error" in capsys.readouterr().err
     assert len(sent) == 5  # nothing again
+    server.pipe("bucket/images/a.png", b"") if protocol == "s3" else store.pipe("bucket/images/a.png", b"")
+    assert main([*line, f"{protocol}://bucket/images", "--resume"]) == 2
+    assert "bucket/images: is there already, and no folder of captions" in capsys.readouterr().err
+    store.pipe_file("bucket/parts/part-00001.parquet", b"damaged")
+    assert main([*line, out, "--resume"]) == 2
+    [copy] = Path.home().rglob("outgoing/*/parts/part-00001.parquet")
+    copy.unlink()
+    assert main([*line, out, "--resume"]) == 0
+    assert store.cat_file("bucket/parts/part-00001.parquet") == found["part-00001.parquet"]
+    assert len(list(Table(stores.local(out)))) == 24
 
 
 @pytest.mark.parametrize("protocol", ["s3", "memory"])

@@ -39,6 +39,8 @@ def write_partitions(
     """
     out.mkdir(exist_ok=True)
     unfinished, whole, counts = table.part_of(out), out / opening.MANIFEST, Counter[str]()
+    if resume and whole.exists():
+        unfinished.unlink(missing_ok=True)  # of another run
     with table.open_journal(whole if resume and whole.exists() else unfinished, resume) as manifest:
         finished = _finished(manifest, {**run, "studies of a partition": STUDIES})
         for number, part in enumerate(studies.in_parts(STUDIES)):
@@ -54,7 +56,9 @@ def write_partitions(
                 table.append(manifest, [msgspec.to_builtins(finished[path.name])])
             table.part_of(path).unlink(missing_ok=True)
             counts += Counter(finished[path.name].rows)
-        failed = report(zip(studies, _rows(out))) if report else 0
+        if strays := {path.name for path in opening.partitions(out)} - finished.keys():
+            raise ConfigError(f"{out / min(strays)}: is no partition of this run; move it, then --resume")
+        failed = report(zip(studies, _rows(out), strict=True)) if report else 0
     if unfinished.exists():
         unfinished.replace(whole)
     return counts, failed

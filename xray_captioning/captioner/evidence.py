@@ -66,8 +66,7 @@ def _word_gradient(model: Any) -> Any:
 
     def log_probability(regions: Any, given: Any, words: Any, chosen: Any) -> Any:
         logits = model({"regions": regions, **given}, training=False)
-        found = ops.take_along_axis(ops.log_softmax(logits), words[:, :, None], axis=2)
-        return ops.sum(found[..., 0] * chosen)
+        return ops.sum(ops.take_along_axis(ops.log_softmax(logits), words[:, :, None], axis=2)[..., 0] * chosen)
 
     return gradient(log_probability, model)
 

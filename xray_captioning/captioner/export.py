@@ -133,8 +133,7 @@ def _normalised(images: Any, image: ImageConfig) -> Any:
     if image.normalisation == "unit":
         return images
     (mean, deviation), size = scaling(image.normalisation, image.size), image.size
-    lines = ops.reshape(images, (-1, size, 3 * size))
-    scaled = ops.reshape((lines - mean) / deviation, (-1, size, size, 3))
+    scaled = ops.reshape((ops.reshape(images, (-1, size, 3 * size)) - mean) / deviation, (-1, size, size, 3))
     return scaled[..., ::-1] if image.normalisation == "caffe" else scaled
 
 

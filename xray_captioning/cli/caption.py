@@ -56,6 +56,7 @@ def caption(named: tuple[str, ...], source: options.Source, bundle: str, out: An
     if engine.engine != "local" and (not (out or reported) or features is not None):
         raise ConfigError("--engine ray captions images into a file: give --out, and no --features")
     file = staged(out, resume)
+    sent = resume and bool(file) and is_whole(file)
     if features is not None:
         more = bool(named or reported or told or views)
         count, errors = _caption_features(features, source, bundle, file, resume, more, **asked)
@@ -72,7 +73,7 @@ def caption(named: tuple[str, ...], source: options.Source, bundle: str, out: An
         with TemporaryDirectory() as aside:
             table = file or Path(aside, "captions.jsonl")
             count, errors = _write_file(model, studies, table, resume, engine, reported=reported, **asked)
-    put(file, out)
+    put(file, out, sent)
     click.echo(f"{out_dicom or fhir or out}: {count} studies, {errors} of them with an error", err=True)
     if errors:
         raise click.exceptions.Exit(1)
@@ -90,7 +91,7 @@ def _caption_features(
     from xray_captioning.data.targets import contexts, with_priors
     from xray_captioning.evaluation.matching import features_of
 
-    if not (resume and is_whole(out)):
+    if is_folder(out) or not (resume and is_whole(out)):
         check_out(out, resume)
     model, opened = read_named_bundle(bundle, False, images=False), open_features(path)
     table: Any = pd.DataFrame({"study_id": opened.ids, "images": [[]] * len(opened.ids)})
@@ -113,7 +114,7 @@ def _check_options(
         raise ConfigError("a file of --out holds the findings anyway; leave out --findings")
     if reported and resume and out is not None and is_whole(out) and not is_folder(out):
         raise ConfigError(f"{out}: is there already, whole, and does not say which model wrote it; give another --out")
-    if out is not None and not (resume and is_whole(out)):
+    if out is not None and (is_folder(out) or not (resume and is_whole(out))):
         check_out(out, resume)
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from xray_captioning.data.cache_folder import usual_cache
-from xray_captioning.data.opening import MANIFEST, is_image, kept_folder, partitions
+from xray_captioning.data.opening import MANIFEST, PARTITION, is_image, kept_folder, partitions
 from xray_captioning.errors import ConfigError, DataError, StoreError, one_error, require
+from xray_captioning.files import atomic_path
 from xray_captioning.hub.repositories import is_hub, pull
 
 # Not of the web: a table that somebody sent could make this machine ask any server.
@@ -128,40 +129,53 @@ def staged(out: Any, resume: bool) -> Any:
     if not (name := out.rstrip("/").partition("://")[2].rpartition("/")[2]):
         raise ConfigError(f"--out {out}: names no file or folder of the store; give one")
     file = usual_cache() / "outgoing" / hashlib.sha256(out.rstrip("/").encode()).hexdigest()[:16] / name
-    with _store(out) as (store, path), suppress(FileNotFoundError):
-        about = store.info(path)
+    with _store(out) as (store, path):
+        try:
+            about = store.info(path)
+        except FileNotFoundError:
+            return file
         if not resume:
             raise ConfigError(f"{out}: is there already; choose another --out, or remove it")
-        for one in [path] if about["type"] == "file" else store.ls(path, detail=False):
-            copy = file if one == path else file / one.rpartition("/")[2]
-            if one == path or not copy.exists():  # those of a folder may have been sent in part
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                store.get_file(one, str(copy))
+        if about["type"] != "file":
+            _fetch_partitions(store, path, file)
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            store.get_file(path, str(file))
     return file
 
 
-def put(file: Path, out: Any) -> None:
+def put(file: Path, out: Any, sent: bool = False) -> None:
     """Move a file, or a folder with a manifest, to the address that it was `staged` for: all is there or nothing."""
     if not is_address(out):
         return
     with _store(out.rstrip("/")) as (store, path):
         if file.is_dir():
             _put_partitions(store, file, path)
-        else:
+        elif not sent:
             aside = path if out.partition(":")[0] in _WHOLE_PUTS else f"{path}.part"
             store.put_file(str(file), aside)
             if aside != path:
-                if store.exists(path):  # onto which not every store renames
-                    store.rm_file(path)
                 store.mv(aside, path)
     shutil.rmtree(file.parent)
 
 
+def _fetch_partitions(store: Any, path: str, folder: Path) -> None:
+    # The manifest last: where it is here, a run goes on with what is here. One beside which ".part" is, is whole.
+    there = [about["name"].rpartition("/")[2] for about in store.ls(path, detail=True) if about["type"] == "file"]
+    if not (manifest := [name for name in (MANIFEST, f"{MANIFEST}.part") if name in there][:1]):
+        raise ConfigError(f"{path}: is there already, and no folder of captions; choose another --out")
+    if not any(folder.glob(f"{MANIFEST}*")):
+        for name in [name for name in there if name.endswith(PARTITION)] + manifest:
+            with atomic_path(folder / name) as aside:
+                store.get_file(f"{path}/{name}", str(aside))
+
+
 def _put_partitions(store: Any, folder: Path, path: str) -> None:
     # Unfinished until all that the manifest names is there. `mv` would take "[1]" in a name for a pattern.
-    sizes = {name.rpartition("/")[2]: about["size"] for name, about in store.find(path, detail=True).items()}
+    sizes = {n.rpartition("/")[2]: about["size"] for n, about in store.find(path, maxdepth=1, detail=True).items()}
     first, *others = [folder / MANIFEST, *partitions(folder)]
-    missing = [(one, one.name) for one in (*others, first) if sizes.get(one.name) != one.stat().st_size]
+    known = MANIFEST in sizes and store.cat_file(f"{path}/{MANIFEST}") == first.read_bytes()
+    missing = [(one, one.name) for one in (*others, first) if not known or sizes.get(one.name) != one.stat().st_size]
     if missing or f"{MANIFEST}.part" in sizes:
         for one, name in [(first, f"{MANIFEST}.part"), *missing]:
             store.put_file(str(one), f"{path}/{name}")

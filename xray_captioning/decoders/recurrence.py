@@ -34,8 +34,7 @@ class Words:
         """Return the rows of sorted x (B, T, ...)."""
         if self.counts is None:
             return ops.swapaxes(x, 0, 1)
-        places = self.study * ops.shape(x)[1] + self.time
-        return ops.take(ops.reshape(x, (-1, *x.shape[2:])), places, axis=0)
+        return ops.take(ops.reshape(x, (-1, *x.shape[2:])), self.study * ops.shape(x)[1] + self.time, axis=0)
 
     def sorted(self, x: Any) -> Any:
         """Return x (B, ...) in the order of captions."""

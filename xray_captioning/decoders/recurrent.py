@@ -73,8 +73,7 @@ class _Recurrent(RecurrentDecoder):
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
         self.image.build((None, features_shape[0][-1]))
-        width = self.embedding.output_dim + (self.units if self.reads_image else 0)
-        self.rnn.build((None, None, width))
+        self.rnn.build((None, None, self.embedding.output_dim + (self.units if self.reads_image else 0)))
         self.build_words(self.units)
 
     def start(self, features: Features) -> State:

@@ -104,8 +104,7 @@ class Jackknife:
         low, high = _t_interval(score - other, error, stdtrit(freedom, 0.975))
         # The patients whom scores stand on: of F1, those with any finding in a report.
         name = metric.replace("clinical", "micro").replace("macro", "micro")
-        carrying = min(self.support[one][name] for one in (system, rival))
-        p = _two_sided(score - other, error, freedom, carrying)
+        p = _two_sided(score - other, error, freedom, min(self.support[one][name] for one in (system, rival)))
         return Comparison(rival, metric, score, other, score - other, low, high, p)
 
     def _error(self, pseudo: Any, metric: str, *systems: str) -> tuple[float, float]:

@@ -101,8 +101,7 @@ def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> 
 def _weights(grams: Codes, counts: Any, frequency: DocumentFrequency) -> tuple[Floats, Floats]:
     """Return the weight of each n-gram, squared, and one over each text's norm."""
     # The logarithm of the quotient: exactly 0 for what every study has.
-    seen = frequency.of(grams).astype(np.float64) if len(grams) else np.ones(1)
-    rarity = np.log(frequency.studies / seen) ** 2
+    rarity = np.log(frequency.studies / (frequency.of(grams).astype(np.float64) if len(grams) else np.ones(1))) ** 2
     norms = np.sqrt(counts.power(2) @ rarity)
     return rarity, np.divide(1, norms, out=np.zeros(len(norms)), where=norms > 0)
 

@@ -199,8 +199,7 @@ def draw(gains: Any, noise: Any, sampling: Sampling) -> Any:
     weights = ops.where(before < sampling.top_p - 1e-6, weights, 0.0)
     upto = ops.cumsum(weights, axis=-1)
     # Below 1 by more than the rounding of float32, so that a column is always found.
-    level = ops.minimum(noise, 1 - 1e-6)[:, None] * upto[:, -1:]
-    return ops.sum(ops.cast(upto <= level, "int32"), axis=-1)
+    return ops.sum(ops.cast(upto <= ops.minimum(noise, 1 - 1e-6)[:, None] * upto[:, -1:], "int32"), axis=-1)
 
 
 def _search(state: Any, step: Step, real: Any, rules: Rules, choose: Any, extra: Carried) -> SearchResult:

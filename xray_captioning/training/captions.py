@@ -233,8 +233,7 @@ def _trained(usable: Studies, given: _Material, run: RunFolder, split: Split) ->
         raise DataError(f"text.context: no study of the training part has a text for {none[0]}; leave it out")
     words = [*texts, *targets.context_texts(told, config)]
     tokenizer = known.extended(words, least) if known else Tokenizer.fit(words, least)
-    asked = config.training.finding_weight or config.training.balanced
-    labels = sided_labels(parts["train"]) if asked else None
+    labels = sided_labels(parts["train"]) if config.training.finding_weight or config.training.balanced else None
     data = {"train": given.batches(parts["train"], tokenizer, labels, True)}
     data["val"] = given.batches(parts["val"], tokenizer, None, False)
     captions = new_model(config, encoder, tokenizer)

@@ -200,8 +200,7 @@ def logistic_regressions(features: Array, labels: Labels) -> tuple[Array, Array]
     for i, known in enumerate(np.isfinite(labels).T):
         truth = labels[known, i]
         if 0 < truth.sum() < len(truth):
-            scaled = (features[known] - mean) / deviation
-            found = LogisticRegression(C=PENALTY, max_iter=1000).fit(scaled, truth)
+            found = LogisticRegression(C=PENALTY, max_iter=1000).fit((features[known] - mean) / deviation, truth)
             kernel[:, i] = found.coef_[0] / deviation
             bias[i] = found.intercept_[0] - mean @ kernel[:, i]
     return kernel, bias

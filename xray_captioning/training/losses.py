@@ -93,5 +93,4 @@ class WordCrossentropy(keras.losses.Loss):
         loss = ops.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
         if not self.smoothing:
             return loss
-        everywhere = -ops.mean(ops.log_softmax(y_pred, axis=-1), axis=-1)
-        return (1 - self.smoothing) * loss + self.smoothing * everywhere
+        return (1 - self.smoothing) * loss + self.smoothing * -ops.mean(ops.log_softmax(y_pred, axis=-1), axis=-1)
