@@ -10,6 +10,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import PIL.Image  # noqa: F401, once and not in every child
@@ -143,12 +144,12 @@ class Reading(Toy):
 def captions(name: str) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
 
-        run.SIZE = partitions.STUDIES = 2
-        run.SHARE = 1
+        small = patch.multiple(run, SIZE=2, SHARE=1), patch.object(partitions, "STUDIES", 2)
         studies = [caption_table.Study(path, (path,), [path]) for path in _paths(folder)]
         out = folder / name
         if not caption_table.is_whole(out):
-            run.caption_to_file(Reading(), "digest", caption_table.PackedStudies(studies), out, 1, resume=True)
+            with small[0], small[1]:
+                run.caption_to_file(Reading(), "digest", caption_table.PackedStudies(studies), out, 1, resume=True)
 
     return write
 
