@@ -182,7 +182,13 @@ def read_toml(module: str, name: str) -> dict[str, Any]:
 def unreported() -> Iterator[None]:
     """Forbid packages that look for these variables meanwhile to report their use to their makers."""
     asked = {"ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
-    asked["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    with unset_environment(asked | {"HF_HUB_DISABLE_TELEMETRY": "1"}):
+        yield
+
+
+@contextmanager
+def unset_environment(asked: dict[str, str]) -> Iterator[None]:
+    """Set those of some variables that nobody has set, and take them back."""
     added = {name: value for name, value in asked.items() if name not in os.environ}
     os.environ.update(added)
     try:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from xray_captioning.errors import ConfigError, XrayCaptioningError, in_one_line, require
+from xray_captioning.files import unset_environment
 
 AHEAD = 2  # batches that are sent for each worker: while one is worked on the next one is there
 THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
@@ -39,7 +40,7 @@ def ray_workers(workers: int | None = None, address: str | None = None) -> Itera
         if address:  # where nobody answers Ray would try for a quarter of an hour
             host, _, port = address.removeprefix("ray://").rpartition(":")
             socket.create_connection((host, int(port)), timeout=5).close()
-        with _environment({} if address else told):  # its processes have this: sooner than by Ray's means
+        with unset_environment({} if address else told):  # its processes have this: sooner than by Ray's means
             ray.init(log_to_driver=False, logging_level="ERROR", **asked)
     except (OSError, ValueError, RuntimeError) as error:
         advice = "give HOST:PORT of its head" if address else "look at the space in /tmp and /dev/shm"
@@ -52,17 +53,6 @@ def ray_workers(workers: int | None = None, address: str | None = None) -> Itera
         yield partial(map_ordered, ray, work, count)
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def _environment(told: dict[str, str]) -> Iterator[None]:
-    added = {name: value for name, value in told.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
 
 
 def map_ordered(
