@@ -21,7 +21,8 @@ def out(tmp_path_factory):
     folder, said = tmp_path_factory.mktemp("demo") / "demo", []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "STUDIES", 30)
-        short = {"encoder_training.epochs": 1, "training.epochs": 1, "image.size": 64}
+        patch.setattr(demo, "ENCODER", {**demo.ENCODER, "epochs": 1})
+        short = {"training.epochs": 1, "image.size": 64}
         short |= {f"model.{size}": 16 for size in ("head", "units", "embedding", "attention")}
         patch.setattr(demo, "load_preset", lambda name: load_preset(name).replace(short))
         for module in (bundle, captioner, encoder):

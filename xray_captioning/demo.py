@@ -16,13 +16,15 @@ from xray_captioning.training.captions import train
 from xray_captioning.training.encoder import train_encoder
 
 STUDIES = 1940  # 200 of them to test on
+ENCODER = {"epochs": 5, "learning_rate": 0.006, "side_weight": 1, "region_weight": 0.3}  # phantoms have outlines
 
 
 def run_demo(
     out: Path, seed: int, say: Callable[[str], Any] = print, devices: Literal["one", "all"] = "one"
 ) -> list[dict[str, Any]]:
     """Draw phantoms, train an encoder and a decoder in `out`, and return a row for each system."""
-    config = load_preset("phantom_attention").replace({"training.seed": seed, "encoder_training.seed": seed})
+    changes = {f"encoder_training.{name}": value for name, value in {**ENCODER, "seed": seed}.items()}
+    config = load_preset("phantom_attention").replace({**changes, "training.seed": seed})
     say(f"1/4 rendering {STUDIES} synthetic studies")
     studies = read_studies(write_phantoms(out / "phantom", studies=STUDIES, seed=seed))
     split = split_studies(studies, config.fractions)

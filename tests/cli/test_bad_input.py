@@ -48,6 +48,7 @@ CASES = [
     ),
     ("prepare {box}/few_columns --out {out} --columns text=words", "'text' is no role; caption"),
     ("prepare {box}/few_columns --out {out} --columns words", "--columns; ROLE=NAME"),
+    ("prepare {box}/few_columns --out {out} --columns image=a,image=b", "--columns image=a,image=b; a role twice"),
     ("prepare {box}/no_rows --out {out}", "no_rows; no studies"),
     ("prepare {box}/latin --out {out}", "captions.csv; UTF-8"),
     ("prepare {box}/bad_json/annotation.json --out {out}", "annotation.json; line 1; JSON"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from xray_captioning.data.studies import SECTIONS, VIEWS, Study, collected_seldom, select_images, study_frame
 
 
-@pytest.mark.parametrize("missing", ["nan", "NaN", "None", "null", "<NA>", " ", "startseq endseq"])
+@pytest.mark.parametrize("missing", ["nan", "NaN", "None", "N/A", "n.a.", "[]", "-", "<NA>", " ", "startseq endseq"])
 def test_a_report_that_is_no_text_is_missing(missing: str) -> None:
     study = Study("1", [], [], findings=missing, impression=f"Clear. {missing}")
     assert study.findings is None

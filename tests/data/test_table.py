@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.data.records import as_text
-from xray_captioning.data.table import Table, column_key
+from xray_captioning.data.table import Table, column_key, image_names
 from xray_captioning.errors import DataError
 
 COLUMNS = ("image", "Image Caption", "n")
@@ -252,3 +252,31 @@ def test_an_archive_whose_list_of_members_is_damaged_is_refused(tmp_path, field,
     path.write_bytes(whole[:place] + value + whole[place + len(value) :])
     with pytest.raises(DataError, match=r"captions\.csv\.zip: is not a whole archive|holds 0 tables"):
         list(Table(path))
+
+
+def images_of(folder, cell):
+    (folder / "t.csv").write_bytes(delimited([["image", "caption"], [cell, "Clear."]]))
+    (row,) = Table(folder / "t.csv")
+    return image_names(row, "image")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "a.png;b.png",
+        "a.png+b.png",
+        "a.png & b.png",
+        "a.png / b.png",
+        "['a.png' 'b.png']",
+        "{'a.png', 'b.png'}",
+        '{"frontal": "a.png", "lateral": "b.png"}',
+        "{'frontal': 'a.png', 'lateral': 'b.png'}",
+    ],
+)
+def test_a_cell_names_several_images(tmp_path, cell):
+    assert images_of(tmp_path, cell) == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("cell", ["one+two.png", "a & b.png", "folder / a.png", "{a}.png"])
+def test_a_name_of_one_image_is_not_divided(tmp_path, cell):
+    assert images_of(tmp_path, cell) == [cell]

@@ -132,6 +132,7 @@ def test_real_reports(shared_data) -> None:
     ("text", "kept"),
     [
         ("startseq the lungs are clear endseq", "the lungs are clear"),
+        ("startofseq the lungs are clear end_of_sequence", "the lungs are clear"),
         ("<start> no effusion . <end>", "no effusion ."),
         ("<s>No effusion.</s><pad><pad>", "No effusion."),
         ("[CLS] no effusion [SEP] [PAD]", "no effusion"),
@@ -159,6 +160,7 @@ def test_english_words_are_marks_only_where_every_text_has_them():
     assert without_common_marks(reports) == reports
     assert without_common_marks([None]) == [None]
     assert without_common_marks(["start end"]) == [None]
+    assert without_common_marks(["START no effusion END"]) == ["no effusion"]
 
 
 def test_one_text_without_marks_is_enough_to_know_that_a_column_has_none():

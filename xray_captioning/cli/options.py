@@ -200,4 +200,7 @@ def column_names(_context: Any, _option: Any, text: str | None) -> dict[str, str
     pairs = [pair.partition("=") for pair in text.split(",")]
     if wrong := [role for role, sign, _ in pairs if not role.strip() or not sign]:
         raise ConfigError(f"--columns: {wrong[0]!r} is no ROLE=NAME; write it as image=file,caption=note")
-    return {role.strip(): name.strip() or None for role, _, name in pairs}
+    names = {role.strip(): name.strip() or None for role, _, name in pairs}
+    if len(names) < len(pairs):
+        raise ConfigError(f"--columns {text}: names a role twice; one column has it, or a cell lists several")
+    return names

@@ -16,10 +16,10 @@ from xray_captioning.errors import DataError
 from xray_captioning.text.sections import has_headings, literal
 
 SHOWN_COLUMNS = 20  # in a message
-_MAYBE_SEVERAL = re.compile(r"[;|,\s\[(#]")
+_MAYBE_SEVERAL = re.compile(r"[;|,+&\s\[({#]")
 _CAPTION_NUMBER = re.compile(r"(\.\w{3,5})#\d+$")
-_QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
-_BETWEEN = re.compile(r"[\s,\[\]()]*")
+_QUOTED = re.compile(r"(?:'[^']*'\s*:\s*)?(?:'([^']*)'|\"([^\"]*)\")")  # without the key before it
+_BETWEEN = re.compile(r"[\s,\[\](){}]*")
 _FLOAT = re.compile(r"\d+\.0+")
 
 
@@ -152,7 +152,7 @@ def id_text(name: str) -> str:
 
 def image_names(row: Row, column: str) -> list[str]:
     """Return the images that a cell names, of Flickr's 'a.jpg#0' 'a.jpg'."""
-    # Several are a list of JSON, Python or NumPy, or names with suffixes and ';', '|', ',' or a blank between.
+    # Several are a list, or by view, as JSON, Python or NumPy write it, or names with suffixes and ; | , + & / between.
     value = row[column]
     if isinstance(value, str):
         name = value.strip()
@@ -194,10 +194,10 @@ def one_text(texts: Iterable[str], where: str) -> str:
 
 
 def _listed(cell: str, row: Row, column: str) -> list[Any]:
-    if cell[:1] in ("[", "(") and cell[-1:] in ("]", ")"):
+    if cell[:1] in ("[", "(", "{") and cell[-1:] in ("]", ")", "}"):
         return _literal(cell, row, column)
     cell = _CAPTION_NUMBER.sub(r"\1", cell)
-    for separator in (";", "|", ",", None):
+    for separator in (";", "|", ",", "+", "&", " / ", None):
         parts = [part.strip() for part in cell.split(separator)]
         if len(parts) > 1 and all(part.lower().endswith(opening.IMAGE_SUFFIXES) for part in parts):
             return parts
@@ -208,6 +208,7 @@ def _literal(cell: str, row: Row, column: str) -> list[Any]:
     """Return a list as JSON, Python, or NumPy, which leaves the commas out, write it."""
     try:
         found: Any = json.loads(cell)
+        found = list(found.values()) if isinstance(found, dict) else found
     except (ValueError, RecursionError):
         found = [(one or two).replace("\\\\", "\\") for one, two in _QUOTED.findall(cell)]
         if not found and _BETWEEN.sub("", cell):

@@ -116,15 +116,13 @@ def clean(text: str, protocol: str) -> str:
     return PROTOCOLS[protocol](text)
 
 
-_MARK_WORDS = (
-    "start|end|bos|eos|sos|s|cls|sep|pad|mask|startseq|endseq|start_of_text|end_of_text|"
-    "begin_of_text|startoftext|endoftext|im_start|im_end|start_token|end_token"
-)
-_MARK = re.compile(
-    rf" ?(?:<\|?/?(?:{_MARK_WORDS})/?\|?>|\[/?(?:{_MARK_WORDS})\]|\b(?:start|end)_?seq\b) ?", re.IGNORECASE
-)
+_MARK_WORDS = "start|end|bos|eos|sos|s|cls|sep|pad|mask|startseq|endseq|start_of_text|end_of_text|begin_of_text"
+_MARK_WORDS += "|startoftext|endoftext|im_start|im_end|start_token|end_token"
+_SEQUENCE = r"\b(?:start|begin|end)_?(?:of_?)?seq(?:uence)?\b"
+_MARK = re.compile(rf" ?(?:<\|?/?(?:{_MARK_WORDS})/?\|?>|\[/?(?:{_MARK_WORDS})\]|{_SEQUENCE}) ?", re.IGNORECASE)
 _TAG = re.compile(r"</?(?:(b|i|u|em|strong|span)|br|p|div|li|ul|ol|h\d)\s?/?>", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,4});")
+_BEGIN, _END = ("start", "begin", "bos", "sos"), ("end", "eos", "stop")  # where all texts have them
 # As text columns with missing cells become words when they are joined: "Clear lungs. nan".
 _NAN = re.compile(r"(?<!\S)(?:nan|NaN)(?:\s?\.)?(?!\S) ?")
 
@@ -151,7 +149,7 @@ def without_common_marks(texts: list[str | None]) -> list[str | None]:
     """Leave out "start" and "end" where all texts begin and end so, as tutorials prepare them."""
     # One after the other: of very many texts the first nearly always tells that these are no marks.
     rows = (text.split() for text in texts if text)
-    if not any(texts) or not all(r and r[0] in ("start", "bos", "sos") and r[-1] in ("end", "eos") for r in rows):
+    if not any(texts) or not all(r and r[0].lower() in _BEGIN and r[-1].lower() in _END for r in rows):
         return texts
     return [text and (" ".join(text.split()[1:-1]) or None) for text in texts]
 

@@ -196,6 +196,11 @@ def test_columns_are_named_by_the_user(tmp_path):
     assert list(read_studies(path, columns=columns | {"patient": None})["patient_id"]) == ["1", "2"]
 
 
+def test_a_record_number_is_the_patient(tmp_path):
+    path = write(tmp_path, "odd.csv", "image,caption,MRN\na.png,Clear.,9\nb.png,Clear.,9\n")
+    assert list(read_studies(path)["patient_id"]) == ["9", "9"]
+
+
 def test_all_columns_that_are_missing_are_named_at_once(tmp_path):
     path = write(tmp_path, "captions.csv", "a,b\n1,2\n")
     message = r"for image \(.*\) and one for caption \(.*; found: a, b; .*image=NAME,caption=NAME"
