@@ -301,7 +301,7 @@ def plan(given: argparse.Namespace, folder: Path) -> None:
     for node, (rate, price) in rates.items():
         for nodes in given.nodes:
             hours = (start + given.studies / min(nodes * rate, 1 / cost["write"])) / 3600
-            print(f"| {node} | {nodes} | {hours:.1f} | {hours * nodes:.0f} | {hours * nodes * price:,.0f} |")
+            print(f"| {node} | {nodes} | {hours:.1f} | {hours * nodes:,.1f} | {hours * nodes * price:,.2f} |")
 
 
 if __name__ == "__main__":

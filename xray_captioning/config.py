@@ -186,8 +186,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         except (msgspec.ValidationError, UnicodeEncodeError) as error:
             raise ConfigError(f"{where}: {_explain(error, values)}") from error
         if abs(sum(config.fractions) - 1) > 1e-6:
-            problem = f"fractions: {config.fractions} do not fit; they must sum to 1"
-            raise ConfigError(f"{where}: {problem}")
+            raise ConfigError(f"{where}: fractions: {config.fractions} do not fit; they must sum to 1")
         return config
 
     def replace(self, changes: Mapping[str, Any]) -> Config:

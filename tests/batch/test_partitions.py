@@ -99,10 +99,10 @@ def test_kills_change_nothing(phantoms, tiny_run, tmp_path, monkeypatch):
 
 def test_a_kill_between_any_two_steps(line, tmp_path, monkeypatch):
     assert main([*line, str(tmp_path / "whole")]) == 0
-    for step in ("replace", "unlink"):
+    for place, step in ((partitions, "atomic_write"), (Path, "unlink")):
         out = tmp_path / step
         with monkeypatch.context() as patch:
-            patch.setattr(Path, step, lambda *_, **__: (_ for _ in ()).throw(Killed))
+            patch.setattr(place, step, lambda *_, **__: (_ for _ in ()).throw(Killed))
             with pytest.raises(Killed):
                 main([*line, str(out)])
         assert main([*line, str(out), "--resume"]) == 0
@@ -129,7 +129,7 @@ def test_finished_partitions_are_neither_written_again_nor_believed_blindly(line
         Table(out)
     assert main([*line, str(out), "--resume"]) == 0
     assert written == [second]
-    assert {**content(out), MANIFEST: b""} == {**whole, MANIFEST: b""}
+    assert content(out) == whole  # its line is not there twice
     assert rows(out)
 
     (out / MANIFEST).rename(caption_table.part_of(out))  # as a kill before the last step leaves it

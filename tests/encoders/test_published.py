@@ -203,6 +203,9 @@ def test_the_commands(tmp_path, capsys):
         assert not file["regions"][1, 1].any()
         assert list(file["ids"]) == studies
         assert json.loads(str(file["about"]))["image"]["resize"] == "area"
+    whole = out.read_bytes()
+    assert main(["encode", *studies, *given]) == 0
+    assert out.read_bytes() == whole  # random weights are the same ones in every process
     assert main(["encode", *studies, *given[:-1], str(tmp_path / "f.h5")]) == 2
     assert "written as .npz" in capsys.readouterr().err
     assert main(["encode", "--encoder", "phantom_cnn", "--out", str(out)]) == 2

@@ -91,5 +91,11 @@ def test_a_run_learns_outlines_and_leaves_an_encoder_as_any(outlined, tiny_confi
     studies.attrs["regions.json"] = str(file)
     with pytest.raises(ConfigError, match="was started with other outlines; resume with the same data"):
         train_encoder(studies, config, tmp_path / "run", "random", cache=tmp_path / "cache", resume=True)
+    run = (tmp_path / "run" / "run.json").read_bytes()
+    del studies.attrs["regions.json"]
+    longer = config.replace({"encoder_training.epochs": 2})
+    with pytest.raises(ConfigError, match="was started with other outlines"):
+        train_encoder(studies, longer, tmp_path / "run", "random", cache=tmp_path / "cache", resume=True)
+    assert (tmp_path / "run" / "run.json").read_bytes() == run
     again, plain = Encoder.load(tmp_path / "run"), Encoder("phantom_cnn", 64, findings=trained.findings)
     assert [w.shape for w in again.weights] == [w.shape for w in plain.weights]

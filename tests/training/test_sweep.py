@@ -42,6 +42,8 @@ def test_the_values_of_a_grid_are_read():
 def test_what_cannot_be_compared_or_read_is_refused(text):
     with pytest.raises(ConfigError, match=r"--grid|cannot read"):
         parse_space([text])
+    with pytest.raises(ConfigError, match="a field once"):
+        parse_space(["model.pool=1", "model.pool=2"])
 
 
 def test_every_combination_is_tried():

@@ -12,7 +12,7 @@ import msgspec
 from xray_captioning.batch import caption_table as table
 from xray_captioning.data import opening, records
 from xray_captioning.errors import ConfigError
-from xray_captioning.files import sha256_file
+from xray_captioning.files import atomic_write, sha256_file
 
 STUDIES = 1 << 14  # of a partition: whole batches, so that their rows are those of one table
 
@@ -59,8 +59,10 @@ def write_partitions(
         if strays := {path.name for path in opening.partitions(out)} - finished.keys():
             raise ConfigError(f"{out / min(strays)}: is no partition of this run; move it, then --resume")
         failed = report(zip(studies, _rows(out), strict=True)) if report else 0
-    if unfinished.exists():
-        unfinished.replace(whole)
+    if unfinished.exists():  # it lists a partition twice that was lost
+        first, rows = unfinished.read_bytes().splitlines(keepends=True)[0], map(msgspec.to_builtins, finished.values())
+        atomic_write(whole, first + b"".join(map(table.json_line, rows)))
+        unfinished.unlink()
     return counts, failed
 
 

@@ -207,8 +207,7 @@ def _listed(cell: str, row: Row, column: str) -> list[Any]:
 def _literal(cell: str, row: Row, column: str) -> list[Any]:
     """Return a list as JSON, Python, or NumPy, which leaves the commas out, write it."""
     try:
-        found: Any = json.loads(cell)
-        found = list(found.values()) if isinstance(found, dict) else found
+        found: Any = list(one.values()) if isinstance(one := json.loads(cell), dict) else one
     except (ValueError, RecursionError):
         found = [(one or two).replace("\\\\", "\\") for one, two in _QUOTED.findall(cell)]
         if not found and _BETWEEN.sub("", cell):

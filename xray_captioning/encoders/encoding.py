@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xray_captioning import __version__
-from xray_captioning.backend import compiled
+from xray_captioning.backend import compiled, seeded
 from xray_captioning.bundles.bundle import FEATURES, FEATURES_ONLY, find_bundle, read_config
 from xray_captioning.config import Config
 from xray_captioning.data import datasets, features, provenance, targets
@@ -140,7 +140,8 @@ def study_encoder(
         config = config.replace({"image.size": encoder.size})
         encode, digest = encoder.encode, sha256_file(Path(name))
     else:
-        encoder = new_encoder(config, saved.weights_of(config, weights))
+        with seeded(0):  # the same random ones in every process
+            encoder = new_encoder(config, saved.weights_of(config, weights))
         encode, digest = compiled(encoder.encode, encoder), weights_digest(encoder.backbone)
     about: dict[str, Any] = {"encoder": name, "layer": layer, "weights": weights, "weights_sha256": digest}
     about |= {"image": {n: getattr(config.image, n) for n in PIXELS}, "xray_captioning": __version__}

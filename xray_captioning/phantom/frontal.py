@@ -35,8 +35,7 @@ def draw_frontal(study: PhantomStudy, size: int) -> tuple[Layer, list[Region]]:
     rng_of_devices = study.stream("Support Devices")
     shared.add_devices(canvas, study, density, lambda device: _device(canvas, device, body, rng_of_devices))
     exposure.add_mimics(canvas, study, density)
-    image = exposure.expose(canvas, study, density, rng)
-    return _side_marker(image, rng, study.scene.portable), canvas.regions
+    return _side_marker(exposure.expose(canvas, study, density, rng), rng, study.scene.portable), canvas.regions
 
 
 def lung(side: str, body: Anatomy) -> Points:

@@ -62,8 +62,8 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         values = {"data": data_digest(studies), "split": split.digest, "weights": weights}
         if (read := self.config.text.context) and self.group == "training":
             values["context"] = data_digest(studies, [kind for kind in read if kind in studies])
-        if self.group == "encoder_training" and self.config.encoder_training.region_weight and FILE in studies.attrs:
-            values["outlines"] = sha256_file(studies.attrs[FILE])
+        if self.group == "encoder_training" and self.config.encoder_training.region_weight:
+            values["outlines"] = sha256_file(studies.attrs[FILE]) if FILE in studies.attrs else ""
         run: dict[str, Any] = {"config": self.config.to_dict(), **values}
         if not self._resumed:
             self.out.mkdir(parents=True, exist_ok=True)

@@ -50,8 +50,7 @@ class RunState(keras.callbacks.Callback):
         self.history.append({"epoch": epoch + 1, **found})
         for name in ("loss", self.monitor):
             if not np.isfinite(found[name]):
-                became = f"{name} became {found[name]} in epoch {epoch + 1}"
-                raise BundleError(f"{self.folder}: {became}; lower training.learning_rate")
+                raise BundleError(f"{self.folder}: {name} became {found[name]} in epoch {epoch + 1}; lower its rate")
         if self.best == epoch:
             with atomic_path(self.folder / BEST) as temporary:
                 save_weights(self.model, temporary)

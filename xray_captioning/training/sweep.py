@@ -47,8 +47,8 @@ def parse_space(assignments: Iterable[str]) -> dict[str, Any]:
                 raise ConfigError(f'--grid {text}: lists are JSON: FIELD=["a"],["a","b"]')
             parts = values.split(".." if ".." in values else ",")
             given = [parse_assignment(f"{name}={part}")[1] for part in parts]
-        if not given or not values or name in FIXED or name.startswith("encoder_training."):
-            raise ConfigError(f"--grid {text}: give FIELD=VALUE,VALUE…; not of {', '.join(FIXED)}")
+        if not given or not values or name.strip() in (*FIXED, *space) or name.startswith("encoder_training."):
+            raise ConfigError(f"--grid {text}: give FIELD=VALUE,VALUE…, a field once; not of {', '.join(FIXED)}")
         if ".." in values:
             numbers = len(given) == 2 and all(type(end) in (int, float) for end in given)
             if not numbers or given[0] >= given[1]:
