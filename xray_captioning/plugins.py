@@ -58,5 +58,4 @@ def origin_of(kind: str, name: str) -> dict[str, str]:
 def _entry_points(kind: str, *name: str) -> list[Any]:
     from importlib.metadata import entry_points  # takes longer than all of this package's import
 
-    points = entry_points(group=f"xray_captioning.{kind}s")
-    return [point for point in points if not name or point.name in name]
+    return [point for point in entry_points(group=f"xray_captioning.{kind}s") if not name or point.name in name]

@@ -19,7 +19,7 @@ from xray_captioning.errors import BundleError, ConfigError, DataError
 from xray_captioning.training import captions
 from xray_captioning.training.captions import compile_model, fit, train
 from xray_captioning.training.encoder import train_encoder
-from xray_captioning.training.run_folder import RUN, STATE, RunFolder
+from xray_captioning.training.run_folder import RUN, STATE, RunFolder, check_folder
 from xray_captioning.training.run_state import RunState
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -128,6 +128,15 @@ def test_only_more_epochs_are_another_plan(run, studies, tmp_path):
     for message, changes in refused.items():
         with pytest.raises(ConfigError, match=rf"was started with training\.{message}"):
             run("run", resume=True, **changes)
+    for changes, hint in (
+        ({"name": "chexnet_attention"}, "--preset chexnet_attention"),
+        ({"fractions": (0.5, 0.3, 0.2)}, r"--set 'fractions=\[0\.5, 0\.3, 0\.2\]'"),
+    ):
+        folder = tmp_path / hint[6:9]
+        folder.mkdir()
+        (folder / "run.json").write_text(json.dumps({"config": Config().replace(changes).to_dict()}), "utf-8")
+        with pytest.raises(ConfigError, match=f"; resume with {hint}, or"):
+            check_folder(folder, Config(), True)
     config = Config().replace({"training.epochs": 3, "training.batch_size": 4})
     other = RunFolder(tmp_path / "run", config, True)
     with pytest.raises(ConfigError, match="started with other split and weights"), other:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xray_captioning.config import Config
+from xray_captioning.config import Config, presets
 from xray_captioning.data.outlines import FILE
 from xray_captioning.data.splits import Split, data_digest
 from xray_captioning.data.studies import Studies
@@ -101,7 +101,9 @@ def check_folder(out: Path, config: Config, resume: bool, group: str = "training
     for name in asked:
         longer = name == f"{group}.epochs" and asked[name] > found[name]
         if asked[name] != found[name] and not longer:
-            advice = f"resume with --set {name}={json.dumps(found[name])}, or choose another --out"
+            known = name == "name" and found[name] in presets()
+            told = f"--preset {found[name]}" if known else f"--set '{name}={json.dumps(found[name])}'"
+            advice = f"resume with {told}, or choose another --out"
             raise ConfigError(f"{out}: was started with {name} {found[name]}, not {asked[name]}; {advice}")
 
 
