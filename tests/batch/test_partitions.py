@@ -131,6 +131,7 @@ def test_finished_partitions_are_neither_written_again_nor_believed_blindly(line
     assert written == [second]
     assert content(out) == whole  # its line is not there twice
     assert rows(out)
+    assert main(["score", "--references", str(out), "--hypotheses", str(out), "--reference", "caption"]) == 0
 
     (out / MANIFEST).rename(caption_table.part_of(out))  # as a kill before the last step leaves it
     assert main([*line, str(out)]) == 2

@@ -139,7 +139,7 @@ CASES = [
     ("score", "--references"),
     ("score --references {box}/two.txt", "--hypotheses"),
     ("score --references {box}/two.txt --hypotheses {box}/nowhere.txt", "nowhere.txt"),
-    ("score --references {box}/two.txt --hypotheses {box}/empty", "--hypotheses; empty"),
+    ("score --references {box}/two.txt --hypotheses {box}/empty", "empty; no row"),
     ("score --references {box}/two.txt --hypotheses {box}/three.txt", "three.txt; 3 texts; but 2"),
     ("score --references {box}/latin.txt --hypotheses {box}/two.txt", "latin.txt; UTF-8"),
     ("score --references {box}/nothing.txt --hypotheses {box}/nothing.txt", "nothing.txt; empty"),

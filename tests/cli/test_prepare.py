@@ -83,16 +83,16 @@ def test_studies_without_a_patient_are_said_to_be(tmp_path: Path, capsys: pytest
 
 def test_columns_that_play_no_role_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody sees from counts that patients, or studies, stand in a column of another name."""
-    data = write(tmp_path / "data", rows(mrn=["a", "b"], exam=["1", "2", "3"]))
+    data = write(tmp_path / "data", rows(chart=["a", "b"], exam=["1", "2", "3"]))
     found, _ = told(capsys, data)
     assert found["columns"] == "image=image, caption=caption"
-    assert found["columns not used"] == "mrn, exam"
-    asked = "image=image,caption=caption,patient=mrn,study=exam"
-    (data / "captions.csv").write_text("image,caption,mrn,exam\n0.png,Clear lungs.,a,1\n")
+    assert found["columns not used"] == "chart, exam"
+    asked = "image=image,caption=caption,patient=chart,study=exam"
+    (data / "captions.csv").write_text("image,caption,chart,exam\n0.png,Clear lungs.,a,1\n")
     found, _ = told(capsys, data, "--columns", asked, "--out", tmp_path / "out")
     assert found["columns not used"] == "none"
     summary = json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))
-    assert summary["columns"]["patient"] == "mrn"
+    assert summary["columns"]["patient"] == "chart"
 
 
 def test_where_no_labels_are_it_says_where_findings_come_from(
