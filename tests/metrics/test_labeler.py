@@ -136,7 +136,9 @@ NORMAL = [
 ]
 
 
-@pytest.mark.parametrize("risk", ["at risk for", "at increased risk of", "predisposed to", "susceptible to"])
+@pytest.mark.parametrize(
+    "risk", ["at risk for", "with risk factors for", "at increased risk of", "predisposed to", "susceptible to"]
+)
 def test_what_a_patient_may_get_is_not_there(risk):
     assert label_report(f"The patient is {risk} pneumonia.")["Pneumonia"] is None
     assert label_report(f"Small pleural effusion; {risk} pneumonia.")["Pleural Effusion"] == 1
