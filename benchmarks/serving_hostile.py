@@ -159,11 +159,18 @@ def row(others: str, turns: list[tuple[Counter, list[float]]]) -> float:
 def each(load: Load, seconds: float) -> None:
     """Print what a request of each kind costs the server, from one client that sends one after the other."""
     load.turn(1, list(range(len(ATTACKS))), seconds)  # the first DICOM file loads pydicom
-    print("| request | a second | CPU ms of the server |\n| --- | --- | --- |")
+    print("| request | a second | CPU ms of the server | CPU ms of the sink |\n| --- | --- | --- | --- |")
     for name, good, attacks in [("good", 1, []), *((a.__name__, 0, [n]) for n, a in enumerate(ATTACKS))]:
         counted = load.turn(good, attacks, seconds)[0]
         count = counted["right" if good else name]
-        print(f"| {name} | {count / counted['seconds']:.0f} | {1000 * counted['server'] / count:.2f} |", flush=True)
+        least = "" if good or not attacks[0] else _least(load, attacks, name, seconds)
+        cost = f"{1000 * counted['server'] / count:.2f}"
+        print(f"| {name} | {count / counted['seconds']:.0f} | {cost} | {least} |", flush=True)
+
+
+def _least(load: Load, attacks: list[int], name: str, seconds: float) -> str:
+    counted = load.turn(0, attacks, seconds, nowhere=True)[0]
+    return f"{1000 * counted['sink'] / counted[name]:.2f}"
 
 
 def caption(connection: http.client.HTTPConnection, body: bytes) -> tuple[int | str, str]:
