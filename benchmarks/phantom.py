@@ -113,6 +113,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "encoder regions": {"training.finding_weight": 0.5, **_LONG, "encoder_training.region_weight": 0.3},
     "reward": {"training.finding_weight": 0.5, **_LONG, **_REWARD},
     "all means": {"training.finding_weight": 0.5, **_LONG, **_REWARD, **_ENCODER},
+    # Sides are what is missed most: they count twice in the reward, and what is found and where counts as much as words.
+    "sides twice": {
+        "training.finding_weight": 1.0,
+        **_LONG,
+        **_REWARD,
+        **_ENCODER,
+        "training.reward": {"clinical_f1": 1, "sides": 2},
+    },
 }
 RETRIEVED = "retrieved report"  # of the training study that looks most alike, read as if it were the prior one
 # What is trained where it is named only: hard phantoms have indications that tell something, and patients' priors.
