@@ -113,7 +113,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "encoder regions": {"training.finding_weight": 0.5, **_LONG, "encoder_training.region_weight": 0.3},
     "reward": {"training.finding_weight": 0.5, **_LONG, **_REWARD},
     "all means": {"training.finding_weight": 0.5, **_LONG, **_REWARD, **_ENCODER},
-    # Sides are what is missed most: they count twice in the reward, and what is found and where counts as much as words.
+    # Sides are missed most: they count twice in the reward, and what is found and where counts as much as words.
     "sides twice": {
         "training.finding_weight": 1.0,
         **_LONG,

@@ -3,6 +3,7 @@
     python benchmarks/serving_hostile.py                  # ten minutes of each, in turns of half a minute
     python benchmarks/serving_hostile.py --seconds 60 --turn 5
     python benchmarks/serving_hostile.py --each           # what a request of each kind costs the server
+    python benchmarks/serving_hostile.py --proxy          # behind nginx, which is installed apart
 
 Good clients send studies whose captions are known, and compare every answer. Each of the hostile ones does something
 else, without a pause: damaged images and forms, bodies that are cut off, requests that come a byte at a time, and ones
@@ -13,6 +14,8 @@ The server, the good clients and the hostile ones are a process each, and share 
 is made beforehand. What they take of the cores for themselves is lost to good answers, too, which no server can help.
 So there are turns in which those that wait for no answer do the same to a sink: a process that reads whatever comes and
 answers nothing. The times beside the sink are what the hostile clients and the system's part of their connections cost.
+
+With --proxy, nginx stands before the server as docs/serving.md sets it up: it passes on whole requests only.
 """
 
 import argparse
@@ -20,13 +23,14 @@ import http.client
 import json
 import selectors
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -36,7 +40,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from serving import BOUNDARY, CHECKOUT, HEADERS, cpu_seconds, form, server, studies
+from serving import BOUNDARY, CHECKOUT, HEADERS, cpu_seconds, form, get, server, studies
 
 from tests.fuzz import harnesses, inputs
 from xray_captioning.phantom.dataset import write_phantoms
@@ -54,6 +58,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600, help="of each phase, in all")
     parser.add_argument("--turn", type=float, default=30, help="seconds of a turn")
     parser.add_argument("--each", action="store_true", help="one client of each kind, one after the other")
+    parser.add_argument("--proxy", action="store_true", help="nginx before the server")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bodies = [form(files) for files in studies(write_phantoms(Path(folder, "phantoms"), studies=32, seed=9))]
@@ -65,12 +70,61 @@ def main() -> None:
     sinks.start()
     pids = {"hostile clients": attackers.pid, "sink": sinks.pid}
     nowhere = ours.recv()
-    with server("phantom_attention", CHECKOUT, []) as (port, pid):
+    with server("phantom_attention", CHECKOUT, []) as (behind, pid), proxy(behind, given.proxy) as (port, front):
+        pids |= {"proxy": front} if front else {}
         known = [caption(http.client.HTTPConnection("127.0.0.1", port), body)[1] for body in bodies]
         load = Load((port, nowhere), {"server": pid, **pids}, bodies, known, ours)
         each(load, min(given.seconds, given.turn)) if given.each else beside(load, given.seconds, given.turn)
     ours.send(None)
     attackers.join()
+
+
+NGINX = """
+daemon off; master_process off; pid {folder}/pid; error_log {folder}/errors; worker_rlimit_nofile 4096;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    upstream captions {{ server 127.0.0.1:{behind}; keepalive 32; }}
+    server {{
+        listen 127.0.0.1:{port};
+        client_max_body_size 32m;
+        client_body_buffer_size 32m;
+        client_body_temp_path {folder}/body;
+        proxy_temp_path {folder}/answers;
+        location / {{ proxy_pass http://captions; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+    }}
+}}
+"""
+
+
+@contextmanager
+def proxy(behind: int, wanted: bool) -> Iterator[tuple[int, int | None]]:
+    """Put nginx before a server's port, if it is wanted; give the port to ask, and nginx's process."""
+    if not wanted:
+        yield behind, None
+        return
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder, "nginx.conf")
+        settings.write_text(NGINX.format(folder=folder, behind=behind, port=port), "utf-8")
+        process = subprocess.Popen(["nginx", "-p", folder, "-c", settings, "-e", Path(folder, "errors")])
+        try:
+            while http_status(port) is None:
+                assert process.poll() is None, "nginx has ended"
+                time.sleep(0.05)
+            yield port, process.pid
+            assert not any(Path(folder, "body").iterdir()), "an upload was written to a file"
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def http_status(port: int) -> int | None:
+    """Return the status of the probe, None where nobody listens."""
+    with suppress(OSError):
+        return get(port, "/healthz")[0]
+    return None
 
 
 class Load:
@@ -259,7 +313,7 @@ def large(port: int, body: bytes) -> None:
 
 
 ATTACKS = (damaged, cut, slow, large)
-SIDES = ("server", "good clients", "hostile clients", "sink")
+SIDES = ("server", "proxy", "good clients", "hostile clients", "sink")
 
 
 def resident(pid: int, rest: float = 0) -> float:
