@@ -37,3 +37,12 @@ def test_a_run_goes_on_with_the_texts_that_it_was_told(phantoms, tmp_path):
     RunFolder(tmp_path / "0", Config(), True).claim(others, split, "weights")  # which it does not read
     with pytest.raises(ConfigError, match="was started with other context; resume with the same data"):
         RunFolder(tmp_path / "1", config, True).claim(others, split, "weights")
+
+
+def test_an_encoder_and_its_decoder_do_not_share_a_folder(phantoms, tmp_path):
+    studies, split = read_studies(phantoms), split_studies(read_studies(phantoms))
+    commands = {"encoder_training": "train-encoder", "training": "train"}
+    for group, other in (commands, reversed(commands)):
+        RunFolder(tmp_path / group, Config(), False, group).claim(studies, split, "weights")
+        with pytest.raises(ConfigError, match=f"holds a run of `{commands[group]}`; choose another --out"):
+            RunFolder(tmp_path / group, Config(), True, other)

@@ -146,8 +146,7 @@ def caption_outcomes(
         places = given.of(studies["study_id"])
     views: list[tuple[Array, Array]] = []
     found: dict[int, list[tuple[float, bool, int]]] = {size: [] for size in sizes}
-    starts = range(0, len(references), BATCH)
-    for start in progress(starts, desc="studies", unit="batch"):
+    for start in progress(range(0, len(references), BATCH), desc="studies", unit="batch"):
         some = slice(start, start + BATCH)
         if given is None:
             features = plain.features(images[some])

@@ -59,7 +59,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
 
     def claim(self, studies: Studies, split: Split, weights: str) -> None:
         """Make the folder this run's own, or check that it is, and extend it where asked; it starts from `weights`."""
-        values = {"data": data_digest(studies), "split": split.digest, "weights": weights}
+        values = {"group": self.group, "data": data_digest(studies), "split": split.digest, "weights": weights}
         if (read := self.config.text.context) and self.group == "training":
             values["context"] = data_digest(studies, [kind for kind in read if kind in studies])
         if self.group == "encoder_training" and self.config.encoder_training.region_weight:
@@ -97,6 +97,8 @@ def check_folder(out: Path, config: Config, resume: bool, group: str = "training
         raise ConfigError(f"{out}: holds a run already; go on with --resume or choose another --out")
     if not (saved := _read_run(out)):
         return
+    if saved.get("group", group) != group:
+        raise ConfigError(f"{out}: holds a run of `train{'-encoder' * (group == 'training')}`; choose another --out")
     asked, found = config.flat(), Config.from_dict(saved.get("config", {}), str(out / RUN)).flat()
     for name in asked:
         longer = name == f"{group}.epochs" and asked[name] > found[name]

@@ -51,8 +51,7 @@ class TeacherForcing(Averaged):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
-        names = ("captions", "encoder")
-        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in names}
+        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("captions", "encoder")}
         return cls(**{**config, **parts, "options": msgspec.convert(config["options"], CaptionTrainingConfig)})
 
     def compute_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, training: bool = True) -> Any:
