@@ -80,7 +80,7 @@ def main() -> None:
 
 
 NGINX = """
-daemon off; master_process off; pid {folder}/pid; error_log {folder}/errors; worker_rlimit_nofile 4096;
+daemon off; master_process off; pid {folder}/pid; error_log {folder}/errors warn; worker_rlimit_nofile 4096;
 events {{ worker_connections 1024; }}
 http {{
     access_log off;
@@ -114,7 +114,7 @@ def proxy(behind: int, wanted: bool) -> Iterator[tuple[int, int | None]]:
                 assert process.poll() is None, "nginx has ended"
                 time.sleep(0.05)
             yield port, process.pid
-            assert not any(Path(folder, "body").iterdir()), "an upload was written to a file"
+            assert "temporary file" not in Path(folder, "errors").read_text("utf-8"), "an upload was written to a file"
         finally:
             process.terminate()
             process.wait(60)
