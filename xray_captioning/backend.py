@@ -50,8 +50,7 @@ registered = keras.saving.register_keras_serializable("xray_captioning")
 
 def _devices() -> list[str]:
     """Return what a batch can be divided among: all GPUs, or all devices if there is none."""
-    known = keras.backend.backend() in ("tensorflow", "jax")
-    return list(keras.distribution.list_devices()) if known else []
+    return list(keras.distribution.list_devices()) if keras.backend.backend() in ("tensorflow", "jax") else []
 
 
 def describe_devices() -> str:

@@ -151,6 +151,10 @@ def test_a_damaged_manifest(tmp_path: Path, content: str | None, message: str) -
     [
         ("about", None, r"Expected `object`, got `null` - at `\$.about`"),
         ("about", {"data": "x"}, r"Expected `object`, got `str` - at `\$.about.data`"),
+        ("about", {"notice": 3}, r"Expected `str`, got `int` - at `\$.about.notice`"),
+        ("about", {"rows": {"a": 1}}, r"Expected `array . null`, got `object` - at `\$.about.rows`"),
+        ("about", {"pointing_game": {"rows": [{"method": "attention"}]}}, "Object missing required field `words`"),
+        ("about", {"pointing_game": {"offset": [0.1]}}, "Expected `array` of length 2"),
         ("findings", [3], r"Expected `str`, got `int` - at `\$.findings\[0\]`"),
         ("grid", [7, 0], r"Expected `int` >= 1 - at `\$.grid\[1\]`"),
         ("kind", "x", "Invalid enum value 'x'"),

@@ -1,6 +1,7 @@
 import errno
 import io
 import json
+import math
 import shutil
 import warnings
 from dataclasses import replace
@@ -203,7 +204,16 @@ def test_what_another_bundle_left_behind_is_not_taken(bundle: Path) -> None:
     assert read_bundle(bundle, "captioner")
 
 
-@pytest.mark.parametrize("change", [{"lines": [{"intercept": 1}]}, {"lines": [{"slope": "x"}]}, {"radius": "x"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lines": [{"intercept": 1}]},
+        {"lines": [{"slope": "x"}]},
+        {"lines": [{"slope": math.nan, "intercept": 1}]},
+        {"radius": "x"},
+        {"radius": math.inf},
+    ],
+)
 def test_a_calibration_that_lacks_a_number(bundle: Path, change: dict[str, object]) -> None:
     calibrated(bundle)
 

@@ -194,8 +194,9 @@ def test_every_kind_of_vision_transformer_is_exported(tower, tmp_path):
     model.set_weights([rng.normal(0, 0.4, array.shape) for array in model.get_weights()])
     axes = {"images": ("float32", ("images", 32, 32, 3))}, {"maps": ("images", 4, 4, 12)}
     export.WRITERS["onnx"](export.Network(lambda given: {"maps": model(given["images"])}, *axes), tmp_path / "a.onnx")
-    run = RUNTIMES["onnx"]["onnx"](tmp_path / "a.onnx", ["maps"], "float32")
+    named, run = RUNTIMES["onnx"]["onnx"](tmp_path / "a.onnx", ["maps"], "float32")
     pixels = rng.normal(size=(3, 32, 32, 3)).astype("float32")
+    assert named == [{"maps"}]
     found, expected = run({"images": pixels})[0], np.asarray(model(pixels))
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
@@ -245,6 +246,42 @@ def test_a_mistyped_field_is_one_line(folder, tmp_path, opened):
     rewrite_bundle(shutil.copytree(folder, tmp_path / "copy"), mistype)
     with pytest.raises(BundleError, match=r"captioner\.json: Invalid enum value 'onxx' - at `\$\.export\.format`"):
         opened(tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda graphs: graphs["step"]["outputs"].pop("logits"),
+            r"step\.onnx: cannot be run \(its outputs are not those",
+        ),
+        (lambda graphs: graphs["encoder"].update(outputs={"map": []}), r"encoder\.onnx: cannot be run"),
+        (lambda graphs: graphs.pop("classifier"), "has findings and no classifier"),
+    ],
+)
+def test_a_description_of_other_graphs_is_refused(folder, tmp_path, change, said):
+    """Without an output a state would never change, and the captions be others without a word."""
+
+    def alter(aside):
+        values = json.loads((aside / "captioner.json").read_text("utf-8"))
+        change(values["export"]["graphs"])
+        (aside / "captioner.json").write_text(json.dumps(values), "utf-8")
+
+    rewrite_bundle(shutil.copytree(folder, tmp_path / "copy"), alter)
+    with pytest.raises(BundleError, match=f"{said}.*; export the bundle again"):
+        load(tmp_path / "copy")
+
+
+def test_images_of_another_size_than_the_graph_takes_are_one_line(folder, tmp_path):
+    def shrink(aside):
+        values = json.loads((aside / "captioner.json").read_text("utf-8"))
+        values["config"]["image"]["size"] //= 2
+        (aside / "captioner.json").write_text(json.dumps(values), "utf-8")
+
+    rewrite_bundle(shutil.copytree(folder, tmp_path / "copy"), shrink)
+    with pytest.raises(BundleError, match=r"encoder\.onnx: cannot be run \(.*\); export the bundle again") as caught:
+        load(tmp_path / "copy").caption([[np.eye(40)]])
+    assert "\n" not in str(caught.value)
 
 
 def test_keras_does_not_load_an_export(folder):

@@ -127,6 +127,27 @@ def test_what_is_written_a_batch_at_a_time_is_read_again(suffix, dtype, tmp_path
             assert json.loads(str(arrays["about"])) == {"encoder": "mine"}
 
 
+def test_a_part_of_a_store_that_is_lost_or_damaged_is_not_read_as_zeros(tmp_path):
+    pytest.importorskip("zarr")
+    maps, views = RNG.normal(size=(70, 1, 2, 2, 3)).astype("float32"), np.ones((70, 1), bool)
+    maps[:40], views[:40] = 0, False  # zeros are written, too
+    parts = [{"regions": maps[i : i + 32], "views": views[i : i + 32]} for i in (0, 32, 64)]
+    write_features(tmp_path / "f.zarr", [str(i) for i in range(70)], parts, {"encoder": "mine"})
+    found = rows(open_features(tmp_path / "f.zarr"), range(70))[0]
+    np.testing.assert_array_equal(found, maps.reshape(70, 4, 3))
+    files = [path for path in (tmp_path / "f.zarr").rglob("*") if path.is_file() and path.name != "zarr.json"]
+    assert len(files) == 6
+    for file in files:
+        kept = file.read_bytes()
+        file.unlink()
+        refused(tmp_path / "f.zarr", "parts of (regions|views) are missing")
+        file.write_bytes(kept[:-9])
+        with pytest.raises(DataError, match=r"f\.zarr: cannot be read (as features, .*)?\(.*\); ") as caught:
+            rows(open_features(tmp_path / "f.zarr"), range(70))
+        assert "\n" not in str(caught.value)
+        file.write_bytes(kept)
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".zarr"])
 def test_what_breaks_leaves_nothing(suffix, tmp_path):
     if suffix == ".zarr":

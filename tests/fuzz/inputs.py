@@ -82,7 +82,7 @@ def images() -> list[bytes]:
 
 
 def dicoms() -> list[bytes]:
-    """Files of some transfer syntaxes, with windows, rescaling and a palette."""
+    """Files of some transfer syntaxes, with windows and rescaling; the first three are not compressed."""
     import numpy as np
     import pydicom
     from pydicom.encaps import encapsulate
@@ -91,8 +91,9 @@ def dicoms() -> list[bytes]:
     from tests.serving.parts import dicom
 
     grey = np.add.outer(np.arange(24) * 7, np.arange(20) * 3).astype(np.uint8)
+    study = {"StudyInstanceUID": "1.2.3"}
     window = {"WindowCenter": 100, "WindowWidth": 120, "RescaleSlope": "2", "RescaleIntercept": "-10"}
-    found = [dicom(grey, "PA"), dicom(grey, "LL", PhotometricInterpretation="MONOCHROME1", **window)]
+    found = [dicom(grey, "PA", **study), dicom(grey, "LL", PhotometricInterpretation="MONOCHROME1", **study, **window)]
     for syntax in (ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEGBaseline8Bit):
         dataset = pydicom.dcmread(io.BytesIO(found[0]))
         if syntax == RLELossless:

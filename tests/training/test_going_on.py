@@ -1,5 +1,6 @@
 """Runs that go on: for more epochs, beside others, and without an encoder that is given."""
 
+import io
 import json
 
 import numpy as np
@@ -145,9 +146,12 @@ def test_only_more_epochs_are_another_plan(run, studies, tmp_path):
     assert json.loads((tmp_path / "run" / RUN).read_text())["config"]["training"]["epochs"] == 2
     with pytest.raises(ConfigError, match="devices is 'two'; give one or all"):
         RunFolder(tmp_path / "other", config, False, devices="two")
-    (tmp_path / "run" / STATE).write_bytes(b"damaged")
-    with pytest.raises(BundleError, match="not a state of this run"):
-        run("run", 3, resume=True)
+    odd = io.BytesIO()
+    np.savez(odd, history='["epoch"]')
+    for damaged in (b"damaged", b"", odd.getvalue()):
+        (tmp_path / "run" / STATE).write_bytes(damaged)
+        with pytest.raises(BundleError, match="not a state of this run"):
+            run("run", 3, resume=True)
 
 
 def test_patience_is_counted_anew_in_an_extension(tmp_path):

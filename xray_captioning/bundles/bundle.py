@@ -34,8 +34,26 @@ PARTS = {"encoder": ("encoder",), "captioner": ("encoder", "decoder")}
 _Name = Annotated[str, Meta(pattern=r"^(?!(.*\\)?\.\.?$)[^/]*$")]
 
 
+class _Pointed(Struct):
+    method: str
+    words: str
+    finding: str
+    n: int
+    hits: float
+    chance: float
+    low: float
+
+
+class _Pointing(Struct):
+    rows: list[_Pointed] = []
+    offset: tuple[float, float] | None = None
+
+
 class _Told(Struct):
     data: dict[str, Any] = {}
+    rows: list[dict[str, Any]] | None = None
+    pointing_game: _Pointing | UnsetType = UNSET
+    notice: str = ""
     name: _Name = ""
     version: str = "1"
 

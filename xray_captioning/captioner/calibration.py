@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +99,15 @@ def load_calibration(folder: Path) -> Calibration | None:
             arrays = {name: file[name][:] for name in ("centre", "precision")}
         values = read_json(folder / NUMBERS, advice)
         lines = dict(map(_line, values.get("lines") or [values]))
-        return Calibration(lines, **arrays, radius=float(values["radius"]), about={**values["about"]})
+        if not np.isfinite([*chain(*lines.values()), radius := float(values["radius"])]).all():
+            raise ValueError("a number is not finite")
+        return Calibration(lines, **arrays, radius=radius, about={**values["about"]})
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{folder}/{NUMBERS}: does not fit {ARRAYS}; {advice}") from error
 
 
 def _line(values: dict[str, Any]) -> tuple[Search, tuple[float, float]]:
-    names = DecodingConfig.__struct_fields__
-    search = {name: values[name] for name in names if name in values}
+    search = {name: values[name] for name in DecodingConfig.__struct_fields__ if name in values}
     found = msgspec.convert(search, DecodingConfig) if search else None
     return found, (float(values["slope"]), float(values["intercept"]))
 
@@ -189,7 +191,6 @@ def sure_labels(caption: Any, threshold: float) -> dict[str, int | None]:
     """Label the sentences that `hedged` shows, as :func:`~xray_captioning.label_report` does."""
     # Where one is withheld, "No Finding" is None: that sentence may have named a finding.
     sentences = _sentences(caption)
-    pairs = zip(sentences, hedged(caption, threshold))
-    sure = [said for sentence, said in pairs if said == sentence.text]
+    sure = [said for sentence, said in zip(sentences, hedged(caption, threshold)) if said == sentence.text]
     labels = label_report(" ".join(sure))
     return labels if len(sure) == len(sentences) else {**labels, NO_FINDING: None}

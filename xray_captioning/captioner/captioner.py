@@ -317,8 +317,7 @@ class Captioner:
         if not (isinstance(features, tuple) and len(features) == 2):
             raise DataError(f"expected regions and mask, got {type(features).__name__}; give what `features` returns")
         write, most = self._writer(beam_size, sampling, total), BATCH_SIZES[-1]
-        starts = range(0, len(features[1]), most)
-        parts = (Features(*(array[i : i + most] for array in features)) for i in starts)
+        parts = (Features(*(array[i : i + most] for array in features)) for i in range(0, len(features[1]), most))
         return list(chain.from_iterable(write(parts, context)))
 
     def _placed(self, studies: Studies, views: Views) -> Iterator[Study]:

@@ -8,26 +8,27 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.data.features import Array, Features
-from xray_captioning.errors import BundleError, MissingExtraError, in_one_line, require
+from xray_captioning.errors import BundleError, one_error, require
 from xray_captioning.files import load_onnxruntime
 
 Arrays = dict[str, Array]
 Graph = Callable[..., Arrays]
+Opened = tuple[list[set[str]], Callable[[Arrays], list[Array]]]  # the names of each of its outputs, and what runs it
 # Of the file of a graph, or its folder, by format.
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "saved_model": ""}
 BATCH = 4  # images at a time, on a thread and a processor of their own: quicker than more on several
 
 
-def _onnxruntime(path: Path, outputs: list[str], precision: str) -> Callable[[Arrays], list[Array]]:
+def _onnxruntime(path: Path, outputs: list[str], precision: str) -> Opened:
     runtime = load_onnxruntime("exported bundles", "runtime")
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is said by errors
     options.intra_op_num_threads = 1  # `BATCH`
     session = runtime.InferenceSession(str(path), options, providers=runtime.get_available_providers())
-    return lambda arrays: session.run(outputs, arrays)
+    return [{one.name} for one in session.get_outputs()], lambda arrays: session.run(outputs, arrays)
 
 
-def _openvino(path: Path, outputs: list[str], precision: str) -> Callable[[Arrays], list[Array]]:
+def _openvino(path: Path, outputs: list[str], precision: str) -> Opened:
     # Without it OpenVINO takes bfloat16 by itself where it can.
     kind = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
     settings = {**kind, "PERFORMANCE_HINT": "THROUGHPUT"}  # `BATCH`
@@ -38,10 +39,10 @@ def _openvino(path: Path, outputs: list[str], precision: str) -> Callable[[Array
         request.infer(arrays)
         return [request.get_tensor(name).data.copy() for name in outputs]
 
-    return run
+    return [port.names for port in model.outputs], run
 
 
-def _litert(path: Path, outputs: list[str], precision: str) -> Callable[[Arrays], list[Array]]:
+def _litert(path: Path, outputs: list[str], precision: str) -> Opened:
     interpreter = require("ai_edge_litert.interpreter", "exported bundles", "litert").Interpreter
     signature, one = interpreter(str(path)).get_signature_runner(), Lock()
 
@@ -50,10 +51,10 @@ def _litert(path: Path, outputs: list[str], precision: str) -> Callable[[Arrays]
             found = signature(**arrays)
         return [found[name] for name in outputs]
 
-    return run
+    return [{name} for name in signature.get_output_details()], run
 
 
-def _saved_model(path: Path, outputs: list[str], precision: str) -> Callable[[Arrays], list[Array]]:
+def _saved_model(path: Path, outputs: list[str], precision: str) -> Opened:
     tensorflow = require("tensorflow", "exported bundles", "litert")
     model = tensorflow.saved_model.load(str(path))
     signature = model.signatures["serving_default"]
@@ -63,7 +64,7 @@ def _saved_model(path: Path, outputs: list[str], precision: str) -> Callable[[Ar
         found = signature(**{name.replace(".", "_"): tensorflow.constant(array) for name, array in arrays.items()})
         return [found[name].numpy() for name in outputs]
 
-    return run
+    return [{name} for name in signature.structured_outputs], run
 
 
 # What runs graphs of a format, the first by default.
@@ -73,13 +74,12 @@ RUNTIMES |= {"litert": {"litert": _litert}, "saved_model": {"saved_model": _save
 
 def open_graph(path: Path, run: Any, outputs: list[str], precision: str) -> Graph:
     """Return an exported network as a function: arrays by name in, arrays by name out."""
-    try:
-        call = run(path, outputs, precision)
-    except MissingExtraError:
-        raise
-    except Exception as error:  # each runtime has its own, and no family of them
-        raise BundleError(f"{path}: cannot be run ({in_one_line(error, 200)}); export the bundle again") from error
-    return lambda **arrays: dict(zip(outputs, call(arrays), strict=True))
+    advice = f"{path}: cannot be run ({{error}}); export the bundle again"
+    with one_error(BundleError, advice):
+        named, call = run(path, outputs, precision)
+        if len(named) != len(outputs) or not set(outputs) <= set().union(*named):
+            raise ValueError("its outputs are not those in captioner.json")
+    return one_error(BundleError, advice)(lambda **arrays: dict(zip(outputs, call(arrays), strict=True)))
 
 
 def leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -163,4 +163,6 @@ def open_graphs(folder: Path, values: dict[str, Any], runtime: str | None = None
         name: open_graph(folder / f"{name}{suffix}", run, list(graph["outputs"]), kinds.get(name, "float32"))
         for name, graph in export["graphs"].items()
     }
+    if values["findings"] and "classifier" not in graphs:
+        raise BundleError(f"{folder}: has findings and no classifier; export the bundle again")
     return GraphEncoder(graphs, values), GraphModel(graphs["start"], graphs["step"])

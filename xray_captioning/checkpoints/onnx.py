@@ -78,8 +78,7 @@ def _tensor(parts: Fields, path: Path, budget: Budget) -> tuple[str, Array]:
         data: Bytes = _outside(parts, path, name, budget)
     else:
         data = parts[_RAW][-1] if _RAW in parts else _typed(parts, kind)
-    shape = [n if n < 2**63 else -1 for n in _numbers(parts.get(_DIMS, []))]
-    return name, decoded(data, kind, shape, budget, name)
+    return name, decoded(data, kind, [n if n < 2**63 else -1 for n in _numbers(parts.get(_DIMS, []))], budget, name)
 
 
 def _text(parts: Fields, number: int) -> str:

@@ -104,8 +104,7 @@ def _message(error: Exception) -> str:
     if not isinstance(error, OSError):
         return str(error)
     where = error.filename or error.filename2 or "input or output"
-    reason = error.strerror or str(error)
-    return f"{where}: {reason}; check the path, its permissions and the space on the disk"
+    return f"{where}: {error.strerror or str(error)}; check the path, its permissions and the space on the disk"
 
 
 class _Warnings:

@@ -36,8 +36,7 @@ def evaluate(source: options.Source, out: Path, bundles: tuple[str, ...], engine
     files, prediction, assignments, beams = map(given.pop, ("files", "prediction", "assignments", "beams"))
     protocol, report, given["seed"] = given["protocol"], given["report"], given["seed"] or 0
     check_names(changes := dict(map(parse_assignment, assignments)), given["metrics"])
-    named = bundles if bundles or files or protocol else [options.DEFAULT]
-    read = [read_systems(named, files, prediction)]
+    read = [read_systems(bundles if bundles or files or protocol else [options.DEFAULT], files, prediction)]
     bundled = any(isinstance(one[0] if isinstance(one, list) else one, Path) for one in read[0].values())
     given |= {"changes": changes, "beams": tuple(dict.fromkeys(beams)) or (1, 3)}
     load = source._replace(need_images=bundled and given["features"] is None).load  # here the table would stay

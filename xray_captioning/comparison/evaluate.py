@@ -286,8 +286,7 @@ def _read_bundle(given: str, asked: Sequence[str]) -> tuple[str, Any]:
     name, equals, runs = given.partition("=")
     if name and equals and not Path(given).exists():
         return name, [_opened(name, r, asked) if os.path.isfile(r) else _read_bundle(r, ())[1] for r in runs.split(",")]
-    values = read_bundle(bundle := find_bundle(given), "captioner")
-    return identity(bundle, values).name, bundle
+    return identity(bundle := find_bundle(given), read_bundle(bundle, "captioner")).name, bundle
 
 
 def _check_names(systems: Iterable[str], models: Collection[str]) -> None:

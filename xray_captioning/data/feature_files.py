@@ -81,7 +81,8 @@ class StudyFeatures:
 
     def _maps(self, places: Array, pool: int) -> Array:
         rows = getattr(self.regions, "oindex", self.regions)  # of a zarr array
-        maps = np.asarray(rows[places]).reshape(len(places), *self.grid, self.channels)
+        with one_error(DataError, f"{self.source}: cannot be read ({{error}}); copy it again, or write it again"):
+            maps = np.asarray(rows[places]).reshape(len(places), *self.grid, self.channels)
         if maps.dtype not in (np.float16, np.float32):
             maps = maps.astype(np.float32)
         return maps if pool == 1 else _pooled(maps, pool)
@@ -185,7 +186,11 @@ def _read(path: Path) -> dict[str, Any]:
     with one_error(DataError, f"{path}: cannot be read as features, .npz, .npy or .zarr ({{error}}); write it again"):
         if path.is_dir():
             group = require(*ZARR).open_group(path, mode="r")
-            read = {**{name: x if x.ndim > 2 else x[:] for name, x in group.arrays()}, **group.attrs}
+            arrays = dict(group.arrays())
+            # What is missing is read as zeros, and other programs leave zeros out.
+            if lost := [n for n, x in arrays.items() if "about" in group.attrs and x.nchunks_initialized < x.nchunks]:
+                raise ValueError(f"parts of {lost[0]} are missing")
+            read = {**{name: x if x.ndim > 2 else x[:] for name, x in arrays.items()}, **group.attrs}
         elif not zipfile.is_zipfile(path):
             return {"regions": _FileArray.at(path, 0)}
         else:
@@ -291,7 +296,7 @@ def _zarr(out: Path, more: dict[str, Any]) -> Iterator[Write]:
             if not start:
                 lengths = {"shape": rows, "chunks": 1, "shards": BATCH}
                 sizes = {key: (length, *part.shape[1:]) for key, length in lengths.items()}
-                array = group.create_array(name, dtype=part.dtype, **sizes)
+                array = group.create_array(name, dtype=part.dtype, config={"write_empty_chunks": True}, **sizes)
             array[start : start + len(part)] = part
             start += len(part)
 

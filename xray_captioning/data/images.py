@@ -172,8 +172,7 @@ def normalise(images: NDArray[Any], scheme: str) -> Pixels:
 
 def scaling(scheme: str, line: int) -> Pixels:
     """Return mean and deviation for whole lines of pixels, (2, 3 * line): a last axis of three is slow."""
-    own = [part.split(",") for part in scheme.split("/")]
-    return np.tile(np.array(SCHEMES.get(scheme, own), np.float32), line)
+    return np.tile(np.array(SCHEMES.get(scheme, [part.split(",") for part in scheme.split("/")]), np.float32), line)
 
 
 def augment(images: Pixels, rng: np.random.Generator) -> Pixels:

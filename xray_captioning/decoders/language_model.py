@@ -66,8 +66,7 @@ def load_language_model(decoder: Gpt2, found: LanguageModel) -> None:
         wanted = f"the language model {found.sizes} and {found.tokenizer.vocabulary_size}; build it for that model"
         raise ConfigError(f"the decoder has {own} and {decoder.vocabulary_size} tokens, but {wanted}")
     words = found.words[: len(found.tokenizer.vocabulary)]
-    end = words[found.tokenizer.end_id - 1]
-    _set(decoder.embedding, [np.vstack([words.mean(axis=0), words, end])], "wte")
+    _set(decoder.embedding, [np.vstack([words.mean(axis=0), words, words[found.tokenizer.end_id - 1]])], "wte")
     _set(decoder.position, [found.positions[: decoder.maximum_length]], "wpe")
     _set(decoder.norm, found.layers["ln_f"], "ln_f")
     for i, block in enumerate(decoder.blocks):

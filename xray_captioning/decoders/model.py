@@ -199,8 +199,7 @@ class CaptionModel(keras.Model):
     def get_config(self) -> dict[str, Any]:
         names = ("vocabulary_size", "grid", "channels", "maximum_length", "context")
         own = {"config": asdict(self.config), **{name: getattr(self, name) for name in names}}
-        record = self.trained_on and self.trained_on.to_dict()
-        return {**super().get_config(), **own, "trained_on": record}
+        return {**super().get_config(), **own, "trained_on": self.trained_on and self.trained_on.to_dict()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> CaptionModel:

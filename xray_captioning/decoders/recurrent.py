@@ -199,8 +199,7 @@ class GlobalAttention(RecurrentDecoder):
     def read(self, token: Any, vector: Any, state: State) -> tuple[Any, State]:
         """Read one word. Padding is not read: the state stays, and zeros are returned."""
         before, real = state["hidden"], ops.not_equal(token, 0)[:, None]
-        given = (state["study"][name] for name in ("regions", "keys", "mask"))
-        read, weights = self.cell(vector, before, *given)
+        read, weights = self.cell(vector, before, *(state["study"][name] for name in ("regions", "keys", "mask")))
         hidden = ops.where(real, read, before)
         attention = ops.cast(weights, state["attention"].dtype)
         return ops.where(real, read, 0), {"hidden": hidden, "attention": attention}

@@ -205,8 +205,7 @@ def _written(past: Any, new: Any, place: Any) -> Any:
     if past.shape[2] is not None:
         return ops.slice_update(past, (0, 0, place, 0), new)
     # An exported graph, which serves any number of beams: no format knows the update of a slice.
-    after = place + ops.shape(new)[2]
-    return ops.concatenate([past[:, :, :place], new, past[:, :, after:]], axis=2)
+    return ops.concatenate([past[:, :, :place], new, past[:, :, place + ops.shape(new)[2] :]], axis=2)
 
 
 @registered

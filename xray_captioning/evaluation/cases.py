@@ -95,8 +95,7 @@ def _thumbnails(paths: Sequence[str]) -> list[str]:
 
 
 def _cut(text: str) -> str:
-    cut = text if len(text) <= _CUT else f"{text[:_CUT]} …"
-    return cut if text.strip() else "(nothing)"
+    return (text if len(text) <= _CUT else f"{text[:_CUT]} …") if text.strip() else "(nothing)"
 
 
 def contradiction_summary(results: Results, texts: Texts, found: Sequence[clinical.Contradiction]) -> dict[str, Any]:

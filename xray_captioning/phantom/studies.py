@@ -142,8 +142,7 @@ def sample_study(rng: np.random.Generator) -> PhantomStudy:
     """Draw a patient and findings: a third have none, most one to three that hide no other."""
     values: dict[str, float] = {}
     for name, limits in TABLES["anatomy"].items():
-        absent = name == "breasts" and rng.random() >= 0.5
-        values[name] = 0.0 if absent else rng.uniform(*limits)
+        values[name] = 0.0 if name == "breasts" and rng.random() >= 0.5 else rng.uniform(*limits)
     anatomy = Anatomy(shift=(values.pop("right"), values.pop("down")), **values)
     findings = _sample_findings(rng)
     return PhantomStudy(anatomy, findings, bool(rng.random() >= TABLES["frontal_only"]), int(rng.integers(2**31)))
@@ -189,8 +188,7 @@ def sample_finding(rng: np.random.Generator, name: str) -> Finding:
     elif "midline" not in about:
         side = str(rng.choice((RIGHT, LEFT)))
     place = str(rng.choice(ZONES)) if "placed" in about else ""
-    size = str(rng.choice(list(about["sizes"]))) if "sizes" in about else ""
-    return Finding(name, kind, side, place, size)
+    return Finding(name, kind, side, place, str(rng.choice(list(about["sizes"]))) if "sizes" in about else "")
 
 
 def compatible(one: Finding, other: Finding) -> bool:

@@ -87,8 +87,7 @@ def _phrase(finding: Finding, study: PhantomStudy, rng: np.random.Generator) -> 
     phrase = _fill(_pick(section, finding.kind or finding.name, study, rng), finding)
     if finding.change:
         return _choose(_RARE["about"][finding.change], rng).format(phrase)
-    faint = finding.strength < 0.6 and not finding.kind
-    if faint and rng.random() < CHANCES["hedged"] * study.scene.difficulty:
+    if finding.strength < 0.6 and not finding.kind and rng.random() < CHANCES["hedged"] * study.scene.difficulty:
         return _choose(_RARE["about"]["hedged"], rng).format(phrase)
     return phrase
 
@@ -115,8 +114,7 @@ def _pick(section: str, name: str, study: PhantomStudy, rng: np.random.Generator
 
 def _fill(template: str, finding: Finding) -> str:
     degree = f"{finding.size}ly" if finding.size else ""
-    lesion = "nodule" if finding.size == "small" else "mass"
-    return template.format(**vars(finding), degree=degree, lesion=lesion)
+    return template.format(**vars(finding), degree=degree, lesion="nodule" if finding.size == "small" else "mass")
 
 
 def _choose(choices: Sequence[str], rng: np.random.Generator, ratio: float = 0.6) -> str:

@@ -205,8 +205,7 @@ def _name_points(axis: Any, points: Mapping[str, tuple[float, float]]) -> None:
     wide, high = (max(abs(point[i]) for point in points.values()) or 1.0 for i in (0, 1))
     taken: list[tuple[float, float]] = []
     for name, (x, y) in sorted(points.items(), key=lambda item: -item[1][1]):
-        beside = [t for place, t in taken if abs(place - x) < 0.3 * wide]
-        height = min([y, *(t - 0.05 * high for t in beside)])
+        height = min([y, *(t - 0.05 * high for place, t in taken if abs(place - x) < 0.3 * wide)])
         taken.append((x, height))
         axis.annotate(name, (x, y), (x + 0.02 * wide, height), fontsize=FONT, va="center", parse_math=False)
 

@@ -81,8 +81,7 @@ def encode(pixels: Array, suffix: str = ".png") -> bytes:
     stored = pixels if pixels.dtype == np.uint8 else _bytes(pixels)
     if stored.ndim == 3:  # OpenCV writes BGR
         stored = stored[..., 0] if (stored == stored[..., :1]).all() else stored[..., ::-1]
-    flags = [cv2.IMWRITE_JPEG_QUALITY, 80] if suffix == ".jpg" else []
-    return bytes(cv2.imencode(suffix, stored, flags)[1])
+    return bytes(cv2.imencode(suffix, stored, [cv2.IMWRITE_JPEG_QUALITY, 80] if suffix == ".jpg" else [])[1])
 
 
 def data_uri(pixels: Array, suffix: str = ".png") -> str:

@@ -37,8 +37,7 @@ def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
     means = [{"system": s, "criterion": n, **_mean(first[:, :, i, j], (LOWEST, HIGHEST))} for (i, s), (j, n) in cells]
     pairs = [(one, other, values, others) for (one, values), (other, others) in combinations(zip(readers, first), 2)]
     twice, bounds = list(zip(readers, readers, first, again)), (LOWEST - HIGHEST, HIGHEST - LOWEST)
-    found = {"systems": list(key.systems), "studies": len(key.studies), "identical": key.identical}
-    return found | {
+    return {"systems": list(key.systems), "studies": len(key.studies), "identical": key.identical} | {
         "readers": [_count(key, name, ratings) for name in readers],
         "means": means,
         "differences": [{"criterion": n, **_mean(differences[..., j], bounds)} for j, n in enumerate(CRITERIA)],

@@ -98,8 +98,7 @@ def _shift_to(logits: Floats, share: float) -> float:
 def _from_problems(studies: Studies, names: list[str]) -> Labels:
     rows = np.zeros((len(studies), len(names)), np.float32)
     none: list[list[str]] = [[]] * len(studies)
-    uncertain = studies.get("uncertain", none)
-    for row, unsure, problems in zip(rows, uncertain, studies["problems"]):
+    for row, unsure, problems in zip(rows, studies.get("uncertain", none), studies["problems"]):
         for value, found in ((np.nan, unsure), (1, problems)):
             for problem in found:
                 if (name := problem if problem in names else MESH_FINDINGS.get(problem.lower())) is not None:

@@ -49,8 +49,7 @@ def _mlflow(folder: Path, config: Config) -> Iterator[Any]:
             mlflow.create_experiment(PROJECT, (folder / "artifacts").resolve().as_uri())
         mlflow.set_experiment(PROJECT)
         runs = mlflow.search_runs(output_format="list", max_results=1)
-        given = {"run_id": runs[0].info.run_id} if runs else {"run_name": config.name}
-        with mlflow.start_run(**given):
+        with mlflow.start_run(**({"run_id": runs[0].info.run_id} if runs else {"run_name": config.name})):
             if not runs:
                 mlflow.log_params(config.flat())
             yield mlflow.keras.MlflowCallback()

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import convert
 
 from xray_captioning.config import Config, presets
 from xray_captioning.data.outlines import FILE
 from xray_captioning.data.splits import Split, data_digest
 from xray_captioning.data.studies import Studies
-from xray_captioning.errors import BundleError, ConfigError, XrayCaptioningError
-from xray_captioning.files import BROKEN_ZIP, atomic_write, sha256_file
+from xray_captioning.errors import BundleError, ConfigError, XrayCaptioningError, one_error
+from xray_captioning.files import atomic_write, sha256_file
 
 RUN = "run.json"
 STATE = "state.npz"  # written at the end of each epoch, see `run_state`: its last weights
@@ -123,9 +124,6 @@ def open_state(out: Path) -> Iterator[tuple[list[dict[str, float]], Any]]:
     if not (path := out / STATE).is_file():
         yield [], {}
         return
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            yield json.loads(str(saved["history"])), saved
-    except (ValueError, KeyError, OSError, *BROKEN_ZIP) as error:
-        reason = str(error).splitlines()[0][:120]
-        raise BundleError(f"{path}: not a state of this run ({reason}); start again") from error
+    otherwise = one_error(BundleError, f"{path}: not a state of this run ({{error}}); start again")
+    with otherwise, np.load(path, allow_pickle=False) as saved:
+        yield convert(json.loads(str(saved["history"])), list[dict[str, int | float]]), saved

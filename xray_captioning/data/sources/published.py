@@ -141,8 +141,7 @@ def _votes(table: Table) -> dict[str, _Votes]:
         who, found = row.text(reader), images.setdefault(row.text(image), {"": set()})
         if who in found[""] and not name:
             raise DataError(f"{row.place}: has this image and reader again; keep one of the rows")
-        said = [row.text(name)] if name else _said(row, (image, reader))
-        for label in ("", *named(said, "vindr")):
+        for label in ("", *named([row.text(name)] if name else _said(row, (image, reader)), "vindr")):
             found.setdefault(label, set()).add(who)
     return images
 
@@ -190,8 +189,7 @@ def render_captions(studies: Studies) -> Studies:
     same = _LABELS["same"]
     labels = [[[same.get(label, label) for label in of] for of in row] for row in zip(studies["problems"], uncertain)]
     for name, render in (("findings", _findings), ("impression", _impression)):
-        rows = zip(labels, bare, studies[name])
-        filled[name] = [render(*of) if fill else text for of, fill, text in rows]
+        filled[name] = [render(*of) if fill else text for of, fill, text in zip(labels, bare, studies[name])]
         filled[name] = filled[name].astype(object)
     filled["rendered"] = studies["rendered"] | bare
     return filled
