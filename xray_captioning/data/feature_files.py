@@ -294,7 +294,7 @@ def _zarr(out: Path, more: dict[str, Any]) -> Iterator[Write]:
         start = 0
         for part in parts:
             if not start:
-                lengths = {"shape": rows, "chunks": 1, "shards": BATCH}
+                lengths = {"shape": rows, "chunks": 1 if part.ndim > 2 else BATCH, "shards": BATCH}
                 sizes = {key: (length, *part.shape[1:]) for key, length in lengths.items()}
                 array = group.create_array(name, dtype=part.dtype, config={"write_empty_chunks": True}, **sizes)
             array[start : start + len(part)] = part
