@@ -127,6 +127,16 @@ def test_what_is_written_a_batch_at_a_time_is_read_again(suffix, dtype, tmp_path
             assert json.loads(str(arrays["about"])) == {"encoder": "mine"}
 
 
+def test_a_file_whose_numbers_changed_is_refused(tmp_path):
+    maps = RNG.normal(size=(70, 1, 2, 2, 3)).astype("float32")
+    write_features(tmp_path / "f.npz", [str(i) for i in range(70)], batches(maps, 32), {"encoder": "mine"})
+    data = bytearray((tmp_path / "f.npz").read_bytes())
+    at = data.index(maps[40].tobytes())
+    data[at : at + 20] = bytes(20)  # as where a disk lost a block: numbers like others
+    (tmp_path / "f.npz").write_bytes(data)
+    refused(tmp_path / "f.npz", r"cannot be read as features, .* \(regions\.npy is damaged\); write it again")
+
+
 def test_a_part_of_a_store_that_is_lost_or_damaged_is_not_read_as_zeros(tmp_path):
     pytest.importorskip("zarr")
     maps, views = RNG.normal(size=(70, 1, 2, 2, 3)).astype("float32"), np.ones((70, 1), bool)

@@ -196,6 +196,8 @@ def _read(path: Path) -> dict[str, Any]:
         else:
             with zipfile.ZipFile(path) as archive:
                 read = {i.filename.removesuffix(".npy"): _member(path, archive, i) for i in archive.infolist()}
+                if damaged := archive.testzip():  # its sums, which rows that are read from the file pass by
+                    raise ValueError(f"{damaged} is damaged")
     # The only array of three axes or more is `regions`, unless there is one called so.
     large = [name for name, array in read.items() if getattr(array, "ndim", 0) > 2]
     if "regions" not in read and len(large) == 1:

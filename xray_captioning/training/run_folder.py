@@ -102,8 +102,7 @@ def check_folder(out: Path, config: Config, resume: bool, group: str = "training
         raise ConfigError(f"{out}: holds a run of `train{'-encoder' * (group == 'training')}`; choose another --out")
     asked, found = config.flat(), Config.from_dict(saved.get("config", {}), str(out / RUN)).flat()
     for name in asked:
-        longer = name == f"{group}.epochs" and asked[name] > found[name]
-        if asked[name] != found[name] and not longer:
+        if asked[name] != found[name] and not (name == f"{group}.epochs" and asked[name] > found[name]):
             known = name == "name" and found[name] in presets()
             told = f"--preset {found[name]}" if known else f"--set '{name}={json.dumps(found[name])}'"
             advice = f"resume with {told}, or choose another --out"

@@ -50,8 +50,7 @@ class State(dict[str, Any]):
         self.open = bool(likes or branches)  # it may go on with words that are no keys
 
     def _branch_of(self, sign: str, first: str, then: str) -> tuple[str, Any, "State"]:
-        gap = self._states.gaps.get(sign)
-        return sign, gap or (first and self._states[int(first)]), self._states[int(then)]
+        return sign, self._states.gaps.get(sign) or (first and self._states[int(first)]), self._states[int(then)]
 
     def after(self, word: str) -> "State | None":
         """Return the state behind a word, None where no line goes on with it."""
