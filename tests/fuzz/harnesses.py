@@ -8,12 +8,13 @@ import base64
 import io
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.fuzz import inputs, kept, others, page
-from tests.fuzz.harness import Harness, Target, as_file, text
+from tests.fuzz.harness import Harness, Target, as_file, own_folder, text
 
 
 def _silent(name: str, reason: str) -> None:
@@ -151,6 +152,37 @@ def feature_files() -> list[bytes]:
     return [file.getvalue()]
 
 
+@cache
+def _store() -> Path:
+    """A Zarr group of features as `encode` writes it."""
+    from xray_captioning.data.feature_files import write_features
+
+    batch = {"regions": np.arange(24, dtype=np.float32).reshape(2, 1, 2, 2, 3), "views": np.ones((2, 1), bool)}
+    write_features(path := own_folder() / "store.zarr", ["a", "b"], [batch], {"encoder": "mine"})
+    return path
+
+
+def store(name: str) -> Target:
+    def read(data: bytes) -> None:
+        """What a group or one of its arrays says of itself, with whole chunks."""
+        from xray_captioning.data.feature_files import open_features
+
+        file, whole = _store() / name, _whole(name)
+        try:
+            file.write_bytes(data)
+            found = open_features(_store())
+            assert np.isfinite(found.read(np.arange(len(found.ids)))[0]).all()
+        finally:
+            file.write_bytes(whole)
+
+    return read
+
+
+@cache
+def _whole(name: str) -> bytes:
+    return (_store() / name).read_bytes()
+
+
 def preset(suffix: str) -> Target:
     def read(data: bytes) -> None:
         from xray_captioning.config import load_preset
@@ -233,6 +265,8 @@ HARNESSES: dict[str, Harness] = {
     "checkpoint": Harness(checkpoint, inputs.checkpoints),
     "hdf5": Harness(checkpoint, inputs.hdf5_files, 200),
     "features": Harness(features, feature_files, 3),
+    "store": Harness(store("zarr.json"), lambda: [_whole("zarr.json")], 5),
+    "stored array": Harness(store("regions/zarr.json"), lambda: [_whole("regions/zarr.json")], 5),
     "preset": Harness(preset(".json"), presets),
     "yaml": Harness(preset(".yaml"), presets, 3),
     "assignment": Harness(assignment, assignments),

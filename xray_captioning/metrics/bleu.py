@@ -47,8 +47,7 @@ def block_statistics(block: ngrams.Block) -> Ints:
 def _matches(block: ngrams.Block) -> Ints:
     """Count n-grams that a reference has, too, (pairs, 4)."""
     last = np.append(block.first[1:], len(block.pair)) - 1
-    several = (last - block.first).max() + 1
-    chosen = [block.reference[np.minimum(block.first + n, last)] for n in range(several)]
+    chosen = [block.reference[np.minimum(block.first + n, last)] for n in range((last - block.first).max() + 1)]
     columns = []
     for _, counts in block.words.counts:
         wanted = reduce(lambda one, other: one.maximum(other), (counts[rows] for rows in chosen))

@@ -139,8 +139,7 @@ def mottle(size: int, rng: np.random.Generator) -> Field:
 @lru_cache(1)
 def _grain() -> Field:
     # Drawn once: a fresh field of noise would take a quarter of the time of an image.
-    noise = np.random.default_rng(0).standard_normal((1024, 1024), np.float32)
-    smooth = cv2.GaussianBlur(noise, (0, 0), 0.6)
+    smooth = cv2.GaussianBlur(np.random.default_rng(0).standard_normal((1024, 1024), np.float32), (0, 0), 0.6)
     return smooth / smooth.std()
 
 
