@@ -113,6 +113,8 @@ def dicoms(syntax):
     yield "upper bits", dicom(deep << 4, syntax, BitsStored=12, HighBit=15)
     yield "unused bits", dicom(signed & 0x1FFF | 0x6000, syntax, BitsStored=12, HighBit=11)
     yield "inverted", dicom(deep, syntax, **inverted)
+    plain = dicom(deep, syntax, BitsStored=12, HighBit=11)
+    yield "an element without its kind", plain.replace(b"\x28\0\x01\x01US\2\0", b"\x28\0\x01\x01\2\0\0\0")
     yield (
         "rescaled",
         dicom(signed, syntax, RescaleSlope="1.5", RescaleIntercept="-1024", WindowCenter="40", WindowWidth="400"),

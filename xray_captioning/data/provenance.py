@@ -268,8 +268,7 @@ def _image_digests(image: features.Array) -> list[bytes]:
     fields = (fields - least) / (most - least)
     rises = np.concatenate([np.diff(fields, axis=axis).ravel() for axis in (0, 1)])
     # Halves of a step are frequent among means of integers, and rounding would be by chance.
-    steps = np.floor(fields * LEVELS + 0.3819).astype("uint8")
-    patterns = [steps, *(rises > slight for slight in RISES)]
+    patterns = [np.floor(fields * LEVELS + 0.3819).astype("uint8"), *(rises > slight for slight in RISES)]
     digests = (hashlib.sha256(pattern.tobytes()).digest()[:LENGTH] for pattern in patterns)
     return [digest if pattern.sum() > FEW_RISES else BLANK for digest, pattern in zip(digests, patterns)]
 

@@ -159,8 +159,7 @@ class AttentiveGru(Gru):
         # The gradients of a softmax add up to nothing: of 1 - inner ** 2 the 1 does not count.
         part = d_energy[..., None] * (inner * inner)
         d_query = -ops.sum(part, axis=1) * self.energy[:, 0]
-        more = part, d_energy, ops.matmul(d_energy[:, None], inner)[:, 0]
-        sums = [old + new for old, new in zip(sums, more)]
+        sums = [a + b for a, b in zip(sums, (part, d_energy, ops.matmul(d_energy[:, None], inner)[:, 0]))]
         return ops.concatenate([d_product, d_query], axis=-1), d_x, d_before, sums
 
     def _of_mean(self, d_x: Any) -> Any:

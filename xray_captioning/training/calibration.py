@@ -167,8 +167,7 @@ def caption_outcomes(
 
 def _compared(caption: Caption, reference: str, config: Config) -> Iterator[tuple[float, bool]]:
     # Some models begin with a sentence that says which views there are; no reference does.
-    first = 1 if config.text.view_prefix else 0
-    for sentence in caption.sentences[first:]:
+    for sentence in caption.sentences[1 if config.text.view_prefix else 0 :]:
         yield sentence.log_probability, metrics.sentence_is_right(sentence.text, reference)
 
 

@@ -90,7 +90,8 @@ function elements(view, at, end, explicit, stop = () => false) {
 }
 
 function header(view, at, tag, explicit) {
-  if (tag >>> 16 === 0xfffe || !explicit) return { at: at + 8, length: view.getUint32(at + 4, true), kind: "" };
+  // What has no two capitals there is written implicitly, as in a file that somebody put together.
+  if (tag >>> 16 === 0xfffe || !explicit || !isExplicit(view, at)) return { at: at + 8, length: view.getUint32(at + 4, true), kind: "" };
   const kind = String.fromCharCode(view.getUint8(at + 4), view.getUint8(at + 5));
   if (LONG.includes(kind)) return { at: at + 12, length: view.getUint32(at + 8, true), kind };
   return { at: at + 8, length: view.getUint16(at + 6, true), kind };

@@ -547,6 +547,12 @@ def forged(dataset):
     return start[:head] + packer.compress(dataset) + packer.flush()
 
 
+def said_longer(data):
+    """The pixels are all there, but their element claims more: what it holds may be others'."""
+    at = data.index(struct.pack("<HH", 0x7FE0, 0x0010)) + 8
+    return data[:at] + struct.pack("<I", struct.unpack_from("<I", data, at)[0] + 2) + data[at + 4 :]
+
+
 SIZE_IN_JPEG, LARGER = struct.pack(">HH", 40, 48), struct.pack(">HH", 1001, 1000)
 RLE_LONG = struct.pack("<16I", 2, 64, 64, *[0] * 13) + b"\x81\x00" * 100
 RLE_PADDED = compressed(RAMP, uid.RLELossless) + b"\x80" * 5000  # which means nothing
@@ -554,7 +560,8 @@ SCANS = compressed(COLOUR, uid.JPEGBaseline8Bit)
 SCANS = SCANS[:-2] + SCANS[SCANS.rindex(b"\xff\xda") : -2] * 100 + SCANS[-2:]
 UNUSABLE = {
     "half": (dicom()[: len(dicom()) // 2], "truncated"),
-    "before the pixels": (dicom()[:400], "without an image, or cut"),
+    "before the pixels": (dicom()[:400], "truncated"),
+    "said to be longer": (said_longer(dicom()), "truncated or damaged"),
     "last bytes": (dicom()[:-2], "truncated"),
     "header only": (dicom()[:132], "without an image, or cut"),
     "no pixels": (dicom(PixelData=b""), "without an image"),

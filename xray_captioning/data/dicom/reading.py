@@ -53,6 +53,7 @@ def quiet() -> Iterator[None]:
 def read_elements(file: BinaryIO, names: Sequence[str | int], last: int | None = None, most: int = LARGEST_LEAD) -> Any:
     """Return a dataset with the named elements, up to the tag `last`; a deflated file may inflate to `most` bytes."""
     from pydicom import uid
+    from pydicom.dataelem import RawDataElement
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
     from pydicom.tag import Tag
@@ -67,6 +68,9 @@ def read_elements(file: BinaryIO, names: Sequence[str | int], last: int | None =
     stop = None if last is None else (lambda tag, *_: tag > last)
     encoding = syntax.is_implicit_VR, syntax.is_little_endian
     dataset = read_dataset(file, *encoding, stop_when=stop, specific_tags=[Tag(name) for name in names])
+    raw = (one for one in dataset.values() if isinstance(one, RawDataElement))
+    if any(len(one.value or b"") < one.length < 2**32 - 1 for one in raw):  # pydicom takes what there is
+        raise ValueError("an element is cut")
     dataset.set_original_encoding(*encoding)
     dataset.file_meta = FileMetaDataset(meta)
     return dataset
