@@ -50,6 +50,30 @@ def test_an_image_of_another_folder_than_is_named_is_never_taken(tmp_path, name)
     assert finder.find(name) == str(tmp_path / "images" / name.replace("\\", "/"))
 
 
+@pytest.mark.parametrize(
+    ("there", "named"),
+    [
+        (["patient1/a.png", "patient1/b.png"], "patient2/b.png"),
+        (["train/1.png", "train/2.png"], "test/2.png"),
+        (["train/1.png", "train/2.png"], "/data/me/valid/2.png"),
+        (["p10/s1/a.png", "p10/s2/a.png"], "files/p11/s1/a.png"),
+        (["train/patient00003/study1/view1.jpg"], "CheXpert-v1.0/train/patient00001/study1/view1.jpg"),
+        (["2019/1.png", "2019/2.png"], r"D:\\films\\2020\\1.png"),
+    ],
+)
+def test_the_only_folder_that_is_there_stands_for_none_of_its_kind(tmp_path, there, named):
+    """As where one patient's images, or one part's, were copied so far."""
+    finder = files(tmp_path, *there)
+    assert finder.by_path(named) is None
+    assert all(found(tmp_path, finder, f"elsewhere/{path}") == path for path in there)
+
+
+@pytest.mark.parametrize("named", ["validate/1.png", "p007/validation/1.png", "images/png_all/1.png", "x2/scans/1.png"])
+def test_other_folders_may_be_called_otherwise(tmp_path, named):
+    finder = files(tmp_path, "p7/valid/1.png", "p7/valid/2.png")
+    assert found(tmp_path, finder, named) == "p7/valid/1.png"
+
+
 def test_a_name_that_fits_two_files_is_an_error_that_names_both(tmp_path):
     finder = files(tmp_path, "p/scan.jpg", "q/scan.jpg", "IMG.PNG", "img.png")
     for name, both in (("scan", r"p/scan\.jpg and .*q/scan\.jpg"), ("Img.png", "IMG.PNG and .*img.png")):

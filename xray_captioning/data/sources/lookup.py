@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 from xray_captioning.data import opening, stores
+from xray_captioning.data.studies import named_part
 from xray_captioning.errors import DataError
 
 _START = re.compile(r"(?:CXR(?=\d))?(?:(\d+)_(?=\1_IM))?")  # of Open-i, and a number said twice
+_NUMBERED = re.compile(r"([a-z_ -]*)(\d+)")
 _MANY = 16  # files of one name, such as CheXpert's view1_frontal.jpg
 Folders = list[str]  # the names of the folders on a path, without the file's own
 
@@ -118,9 +120,10 @@ class _Index:
 
     def best(self, name: str) -> str | None:
         """Return the one file that fits a path best, None where none does."""
-        folders, near = _folders(name), self._near(image_key(name).casefold(), _folders(name))
+        folders = _folders(name)
+        near = self._near(image_key(name).casefold(), folders)
         agreeing = {path: _agreeing(self._folders(path), folders) for path in near}
-        fitting = [path for path, count in agreeing.items() if count is not None]
+        fitting = [p for p, n in agreeing.items() if n is not None and not any(map(_apart, _ends(p), _ends(name)))]
         if len(fitting) > 1:
             ranks = {path: (agreeing[path], *_likeness(path, name)) for path in fitting}
             fitting = [path for path in fitting if ranks[path] == max(ranks.values())]
@@ -146,6 +149,10 @@ def _folders(path: str) -> Folders:
     return [part for part in path.replace(os.sep, "/").split("/")[:-1] if part not in ("", "..")]
 
 
+def _ends(path: str) -> Folders:
+    return [name.casefold() for name in reversed(_folders(path))]
+
+
 def _likeness(path: str, name: str) -> tuple[bool, bool, bool]:
     """Rank a file by its name, then what was converted before the DICOM file of it."""
     other, base = os.path.basename(path), os.path.basename(name)
@@ -157,6 +164,14 @@ def _agreeing(one: Folders, other: Folders) -> int | None:
     pairs = zip(reversed(one), reversed(other))
     agree = all(first.casefold() == second.casefold() for first, second in pairs)
     return min(len(one), len(other)) if agree else None
+
+
+def _apart(one: str, other: str) -> bool:
+    """Tell whether none stands for the other of two folders: patient1 and patient2, train and test."""
+    if (part := named_part(one)) and (second := named_part(other)):
+        return part != second
+    first, last = _NUMBERED.fullmatch(one), _NUMBERED.fullmatch(other)
+    return bool(first and last and first[1] == last[1] and int(first[2]) != int(last[2]))
 
 
 def _last_two(folders: Folders) -> tuple[str, ...]:
