@@ -185,8 +185,7 @@ def scan(step: Callable[..., Any], state: Any, inputs: Any, counts: Any = None, 
     ends: Any = tf.cumsum(counts) if packed else None
 
     def fitted(x: Any, rows: Any) -> Any:
-        missing = rows - tf.shape(x[:rows])[0]
-        return tf.pad(x[:rows], [(0, missing), *[(0, 0)] * (len(x.shape) - 1)])
+        return tf.pad(x[:rows], [(0, rows - tf.shape(x[:rows])[0]), *[(0, 0)] * (len(x.shape) - 1)])
 
     def at(i: Any, state: Any) -> Any:
         i = length - 1 - i if reverse else i

@@ -34,7 +34,8 @@ _LEFTOVER = re.compile(rf"\.{re.escape(_HOST[:40])}-([0-9]+)-[a-z0-9_]{{8}}(\.|$
 # What `zipfile` raises of an archive that is damaged, or packed as it cannot unpack.
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, IndexError, UnicodeDecodeError, RuntimeError)
 trim_memory = getattr(ctypes.pythonapi, "malloc_trim", lambda _: 0)  # gives freed memory back; only glibc has it
-MISSING = ("", "nan", "none", "null", "<na>", "na", "n/a", "#n/a", "#na", "n.a.", "-", "--", "[]")  # as people write it
+# As people write it.
+MISSING = ("", "nan", "nat", "none", "null", "<na>", "na", "n/a", "#n/a", "#na", "n.a.", "-", "--", "[]")
 
 
 @contextmanager

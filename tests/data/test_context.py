@@ -57,6 +57,13 @@ def test_dates_are_days_or_numbers_and_others_are_refused_without_being_shown():
     with pytest.raises(DataError, match=r"^study 's0': its date does not tell an order; ") as caught:
         with_priors(table(("a", "31/01/2024", "x")), BOTH)
     assert "31/01" not in str(caught.value)
+    mixed = table(("a", "2019", "x"), ("a", "20200501", "y"), ("b", "2", "z"))
+    with pytest.raises(
+        DataError, match=r"'s1': its date is a day, another one's of its patient a number; write all alike"
+    ):
+        with_priors(mixed, BOTH)
+    written_as_numbers = table(("a", "20240131.0", "one"), ("a", "NaT", "two"), ("a", "2024-02-01", "three"))
+    assert priors(written_as_numbers) == [None, None, "one"]
     indication = Config().replace({"text.context": ["indication"]})
     assert with_priors(wrong := table(("a", "31/01/2024", "x")), indication) is wrong  # it does not matter then
 

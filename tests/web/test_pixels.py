@@ -10,6 +10,7 @@ import pytest
 from tests.web.node import node
 from xray_captioning.data.images import read_image
 from xray_captioning.data.resizing import opencv
+from xray_captioning.data.studies import named_view
 from xray_captioning.errors import ImageError
 
 pydicom = pytest.importorskip("pydicom")
@@ -212,3 +213,22 @@ return null;
         enlarged = job[-1] == "linear" or min(job[:2]) < 56
         away = {"uint8": 0, "uint16": int(enlarged), "float32": 1e-6}[kind]
         np.testing.assert_allclose(found.astype(float), other.astype(float), atol=away, rtol=0, err_msg=str(job))
+
+
+def test_views_have_the_names_that_python_knows(tmp_path):
+    words = [
+        "PA",
+        "AP SUPINE",
+        "Postero-anterior",
+        "ANTERO POSTERIOR",
+        "P.A.",
+        "A.P. erect",
+        "face",
+        "Profil",
+        "LL",
+        "L",
+    ]
+    words += ["LATERAL DECUBITUS", "AP/LAT", "oblique PA", "P.A. and lateral", "", "VIEW 1", "posteroanterior", "Lat."]
+    found = node(tmp_path, 'const { namedView } = await load("dicom.js"); return given.map(namedView);', words)
+    assert found == [named_view(word) for word in words]
+    assert found[:10] == ["frontal"] * 7 + ["lateral"] * 3

@@ -253,8 +253,7 @@ class Captioner:
         UnfamiliarImageWarning
             Once, with their number, of images unlike those of a calibrated bundle's training: without confidence.
         """
-        write = self._writer(beam_size, sampling)
-        captions = list(chain.from_iterable(write(self._encoded(studies, views), context)))
+        captions = list(chain.from_iterable(self._writer(beam_size, sampling)(self._encoded(studies, views), context)))
         applied.warn_if_unfamiliar(caption.novelty for caption in captions)
         return captions
 

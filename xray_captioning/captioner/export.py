@@ -176,8 +176,7 @@ def _axes(name: str, shape: Any) -> Axes:
 
 
 def _write_onnx(network: Network, path: Path) -> None:
-    convert = require("tf2onnx", "exporting", "export").convert
-    function = network.traced()
+    convert, function = require("tf2onnx", "exporting", "export").convert, network.traced()
     handlers: Named = {"Erfc": (_erfc, [])}
     model, _ = convert.from_function(function, function.input_signature, opset=OPSET, custom_op_handlers=handlers)
     graph, names = model.graph, {}

@@ -139,8 +139,7 @@ class GraphModel:
 
     def start(self, features: Features, context: Any = None) -> Any:
         """Return the state before the first token."""
-        more = {} if context is None else {"context": context}
-        return nested(self._start(**_given(*features), **more))["state"]
+        return nested(self._start(**_given(*features), **({} if context is None else {"context": context})))["state"]
 
     def step(self, token: Array, state: Any) -> tuple[Array, Any]:
         """Return logits and the next state; what has not changed are the same arrays."""

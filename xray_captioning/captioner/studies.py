@@ -84,8 +84,7 @@ def _with_views(studies: Studies, views: Views) -> Iterator[tuple[Study, Sequenc
 
 
 def _check_study(number: int, study: Study, names: Sequence[str] | None, most: int) -> None:
-    whole = _is_image(study) or not isinstance(study, Sequence)
-    if whole or all(image is None for image in study):
+    if _is_image(study) or not isinstance(study, Sequence) or all(image is None for image in study):
         what = f"study {number}: expected a list of one to {most} images, got {study!r:.99}"
         raise DataError(f"{what}; put it in brackets")
     for image in study:

@@ -76,8 +76,7 @@ def _answer(path: Path, limit: int) -> tuple[dict[str, Any], memoryview]:
     """Return the line of JSON that another process writes of a file, and the numbers after it."""
     places = os.pathsep.join(place or "." for place in sys.path)
     environment = {**os.environ, "PYTHONPATH": places, "OPENBLAS_NUM_THREADS": "1"}
-    seconds = CPU_SECONDS * (1 + path.stat().st_size // 2**30)
-    line = [sys.executable, "-c", _CODE, str(path), str(seconds), str(limit)]
+    line = [sys.executable, "-c", _CODE, str(path), str(CPU_SECONDS * (1 + path.stat().st_size // 2**30)), str(limit)]
     try:
         done = subprocess.run(line, env=environment, capture_output=True, timeout=_WAIT_SECONDS)
     except subprocess.TimeoutExpired as error:
@@ -213,8 +212,7 @@ def _checked_kind(layer: str, name: str, dataset: Any, budget: Budget) -> str:
     filters = {creation.get_filter(i)[0] for i in range(creation.get_nfilters())}
     if dataset.external or dataset.is_virtual or not filters <= _BUILT_IN_FILTERS:
         raise RefusedError(f"{label} is not stored plainly in this file; refused")
-    needed = 1 if filters else math.prod(dataset.shape) * stored.itemsize
-    if dataset.size and dataset.id.get_storage_size() < needed:
+    if dataset.size and dataset.id.get_storage_size() < (1 if filters else math.prod(dataset.shape) * stored.itemsize):
         raise RefusedError(f"{label} of shape {dataset.shape} was never written; get it again")
     return kind
 

@@ -69,8 +69,7 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
 
 
 def _tensor(parts: Fields, path: Path, budget: Budget) -> tuple[str, Array]:
-    name = _text(parts, _NAME)
-    type_ = parts.get(_TYPE, [0])[-1]
+    name, type_ = _text(parts, _NAME), parts.get(_TYPE, [0])[-1]
     if (kind := _KINDS.get(type_) if isinstance(type_, int) else None) is None:
         what = f"numbers of ONNX type {str(type_)[:20]}, such as quantised ones"
         raise RefusedError(f"{name[:60]!r} has {what}; export the model as float32")

@@ -101,8 +101,7 @@ class Source(NamedTuple):
 
         places = [self, *(self._replace(data=path, images=None) for path in paths)]
         there = [place for place in places if self.columns and place.data is not None]
-        tables = [p for p in there if is_address(p.data) or is_zip(p.data) or detect(p.data).source is CAPTIONS]
-        own = tables or [self]
+        own = [p for p in there if is_address(p.data) or is_zip(p.data) or detect(p.data).source is CAPTIONS] or [self]
         return [place if place in own else place._replace(columns=None) for place in places]
 
     def read(self) -> Studies:

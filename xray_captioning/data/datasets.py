@@ -125,8 +125,7 @@ def feature_inputs(of: Regions) -> Inputs:
 
 def pixel_inputs(cache: ArrayCache, images: Images, views: int, normalisation: str, augmented: bool) -> Inputs:
     """Return what makes ``images`` and ``mask`` (batch, views) of cached grey uint8 (size, size)."""
-    shown = partial(network_pixels, normalisation=normalisation, augmented=augmented)
-    return view_inputs(cache, images, views, shown)
+    return view_inputs(cache, images, views, partial(network_pixels, normalisation=normalisation, augmented=augmented))
 
 
 def network_pixels(grey: Array, rng: Any, normalisation: str, augmented: bool = False) -> Array:

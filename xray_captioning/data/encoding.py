@@ -56,5 +56,4 @@ def finding_probabilities(encoder: Any, regions: Any, mask: Any) -> list[dict[st
         raise ConfigError("this encoder classifies no findings; use a bundle of train-encoder, or CheXNet's")
     studies = len(mask)
     padded = (pad_rows(np.asarray(x), power_of_two(studies)) for x in (regions, mask))
-    probabilities = as_array(encoder.probabilities(*padded))[:studies]
-    return [dict(zip(encoder.findings, map(float, row))) for row in probabilities]
+    return [dict(zip(encoder.findings, map(float, row))) for row in as_array(encoder.probabilities(*padded))[:studies]]

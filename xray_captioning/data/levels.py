@@ -162,8 +162,7 @@ def decoded(data: bytes, name: str, max_pixels: float, max_ratio: float) -> NDAr
         image = _opened(data, name)
         check_size(image.height, image.width, name, max_pixels, max_ratio)
         deep = image.format in ("PNG", "TIFF") and image.mode[0] != "I" and "16" in str(image.tile[0][3])
-        upright = b"eXIf" not in data and b"Exif\0" not in data
-        if deep or (upright and image.format in ("PNG", "JPEG")):
+        if deep or (image.format in ("PNG", "JPEG") and b"eXIf" not in data and b"Exif\0" not in data):
             pixels = on_black(opencv().imdecode(np.frombuffer(data, np.uint8), opencv().IMREAD_UNCHANGED))
             return pixels if pixels.ndim == 2 else pixels[..., ::-1]
         pixels = pillow_pixels(image, name)

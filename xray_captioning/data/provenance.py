@@ -248,8 +248,7 @@ def _shown_by(studies: Studies, cache: str | Path | None) -> list[set[str]]:
     """Return digests of what each study's images show, whatever the files' names and formats, none of blank ones."""
     # They are of 16 x 16 means in coarse steps, beside which float32's rounding is small, and of where a field is
     # brighter than the one before or above, which nearly always withstands JPEG, 12 bits cut to 8 and a smaller size.
-    settings = {"digest": "fields, rises", "side": SIDE, "levels": LEVELS, "rises": RISES}
-    digests = features.ArrayCache(cache, settings)
+    digests = features.ArrayCache(cache, {"digest": "fields, rises", "side": SIDE, "levels": LEVELS, "rises": RISES})
     digests.fill(chain.from_iterable(studies["images"]), _shown_in, "compare images")
     found = [{bytes(one) for path in row for one in digests[path]} for row in studies["images"]]
     return [set(map(_text, study - {BLANK})) for study in found]

@@ -226,8 +226,9 @@ def torn(groups: Iterable[str], parts: Iterable[str | None]) -> list[str]:
 
 # --- the view of a radiograph: what a source or a DICOM file calls it, its place in a model ---
 
-_FRONTAL = frozenset(("AP", "PA", "FRONTAL"))
-_LATERAL = frozenset(("LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT"))
+_FRONTAL = frozenset(("AP", "PA", "FRONTAL", "FACE", "POSTEROANTERIOR", "ANTEROPOSTERIOR"))
+_LATERAL = frozenset(("LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "PROFILE", "PROFIL"))
+_INSIDE = re.compile(r"(?<=TERO)[- ]|(?<=\b[A-Z])\.(?=[A-Z]\b)")  # of one word: postero-anterior, P.A.
 _NEITHER = re.compile(r"DECUB|OBL")  # a lateral decubitus is no lateral view
 
 
@@ -236,7 +237,7 @@ def named_view(name: str) -> str:
     """Return the view that 'AP SUPINE' and the like name; oblique, decubitus and both are unknown, 'L' is lateral."""
     if name.strip().upper() == "L":
         return LATERAL
-    words = set(re.findall("[A-Z]+", name.upper()))
+    words = set(re.findall("[A-Z]+", _INSIDE.sub("", name.upper())))
     frontal, lateral = bool(words & _FRONTAL), bool(words & _LATERAL)
     if frontal == lateral or _NEITHER.search(name.upper()):
         return UNKNOWN

@@ -17,7 +17,8 @@ from xray_captioning.text.cleaning import clean
 from xray_captioning.text.token_ids import TokenIds
 
 _WORD = re.compile("[a-wyzA-WYZ]{4}")
-_DATE = re.compile(r"(\d{1,8}|\d{4}-\d\d-\d\d)([T ].*)?")  # a number, or a day; the time of day does not count
+_DAYS = 10**7  # from here on numbers are days, such as 20241231
+_DATE = re.compile(r"(\d{1,8}|\d{4}-\d\d-\d\d)(\.0|[T ].*)?")  # a number, or a day; the time of day does not count
 
 
 def usable_studies(
@@ -52,8 +53,7 @@ def cleaned_texts(studies: Studies, config: Config) -> Iterator[str]:
 
 def section_texts(studies: Studies, config: Config) -> list[str]:
     """Return each study's section, '' where absent; a report is both, or the text that is both."""
-    section = config.text.section
-    columns = ["findings", "impression"] if section == "report" else [section]
+    columns = ["findings", "impression"] if config.text.section == "report" else [config.text.section]
     rows = zip(*(studies[column] for column in columns))
     return [" ".join(dict.fromkeys(filter(None, row))) for row in rows]
 
@@ -68,6 +68,9 @@ def with_priors(studies: Studies, config: Config) -> Studies:
     rows = zip(whose, map(_day, _column(studies, "date"), studies["study_id"]), range(len(texts)))
     for patient, day, row in sorted(row for row in rows if row[1] >= 0):
         seen, text, before = last.get(patient, (-1, None, None))
+        if 0 <= seen < _DAYS <= day:
+            what = f"study {studies['study_id'].iloc[row]!r}: its date is a day, another one's of its patient a number"
+            raise DataError(f"{what}; write all alike, as 20241231 or counted")
         before = text if day > seen else before  # of two on one day neither is before the other
         prior[row], last[patient] = prior[row] or before, (day, texts[row] or text, before)
     return studies.assign(prior=np.array(prior, object))

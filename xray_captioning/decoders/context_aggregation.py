@@ -131,8 +131,7 @@ class ContextAggregation(keras.layers.Layer):
         shape = (-1, *features.regions.shape[1:])
         mask = ops.cast(features.mask, "bool")[..., None]
         regions = ops.where(mask, ops.cast(features.regions, self.compute_dtype), 0)
-        maps = ops.reshape(regions, (-1, self.grid[1] * self.grid[2], shape[-1]))
-        fused = self.fusion(self._flow(maps))
+        fused = self.fusion(self._flow(ops.reshape(regions, (-1, self.grid[1] * self.grid[2], shape[-1]))))
         weights = self.selection(ops.mean(fused, axis=1, keepdims=True))
         context = fused * ops.sigmoid(self.norms[1](weights) if self.refined else weights)
         context = context if self.refined else fused + context

@@ -48,8 +48,7 @@ class Words:
         """Return (T, B, ...) of rows, zero where there is none."""
         if self.counts is None:
             return rows
-        places = ops.stack([self.time, self.study], axis=1)
-        return ops.scatter(places, rows, (*ops.shape(self.real), rows.shape[-1]))
+        return ops.scatter(ops.stack([self.time, self.study], axis=1), rows, (*ops.shape(self.real), rows.shape[-1]))
 
 
 def recurrence(cell: Any, words: Words, inputs: Any, states: list[Any], kernel: Any, bias: Any, *fixed: Any) -> Any:
@@ -77,13 +76,11 @@ def recurrence(cell: Any, words: Words, inputs: Any, states: list[Any], kernel: 
                 return [d, sums], [d_product, d_x]
 
             start = [[ops.zeros_like(x) for x in group] for group in (first, bound.sums())]
-            made = scan(back, start, [upstream, *steps], words.counts, reverse=True)
-            (d_first, sums), (d_product, d_x) = made
+            (d_first, sums), (d_product, d_x) = scan(back, start, [upstream, *steps], words.counts, reverse=True)
             flat, before = _flat(d_product), _flat(steps[0])
             d_kernel = multiply(ops.transpose(before), flat, kernel.dtype)
             d_bias = ops.matmul(ops.ones_like(before[:, 0])[None], flat)[0]  # faster than a sum
-            d_fixed = bound.gradients(sums, words, steps[count:], d_x)
-            return d_x, d_kernel, d_bias, *d_first, *d_fixed
+            return d_x, d_kernel, d_bias, *d_first, *bound.gradients(sums, words, steps[count:], d_x)
 
         return hidden, gradient
 

@@ -160,8 +160,7 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
     def call(self, words: Any, hidden: Any, regions: Any, keys: Any, mask: Any) -> Any:
         """Read vectors (batch, embedding), a study's captions side by side; return hidden state and weights."""
         query = ops.reshape(self.query(hidden), (ops.shape(keys)[0], -1, 1, self.attention))
-        inner = ops.tanh(ops.expand_dims(keys, 1) + query)
-        energy = ops.matmul(inner, self.energy.kernel)[..., 0] + self.energy.bias
+        energy = ops.matmul(ops.tanh(ops.expand_dims(keys, 1) + query), self.energy.kernel)[..., 0] + self.energy.bias
         weights = masked_softmax(energy, ops.expand_dims(mask, 1) > 0.5)
         # No einsum: exported, it would turn the regions round at each step.
         context = ops.matmul(ops.cast(weights, regions.dtype), regions)
@@ -201,8 +200,7 @@ class GlobalAttention(RecurrentDecoder):
         before, real = state["hidden"], ops.not_equal(token, 0)[:, None]
         read, weights = self.cell(vector, before, *(state["study"][name] for name in ("regions", "keys", "mask")))
         hidden = ops.where(real, read, before)
-        attention = ops.cast(weights, state["attention"].dtype)
-        return ops.where(real, read, 0), {"hidden": hidden, "attention": attention}
+        return ops.where(real, read, 0), {"hidden": hidden, "attention": ops.cast(weights, state["attention"].dtype)}
 
     def read_all(self, words: Words, tokens: Any, vectors: Any, state: State) -> Any:
         cell, gru, wide = self.cell, self.cell.gru, self.wide
@@ -218,5 +216,4 @@ class GlobalAttention(RecurrentDecoder):
         # A softmax does not see this bias, but its gradient, nought, has to exist.
         energy = wide(cell.energy.kernel) + 0 * wide(cell.energy.bias)
         seen = [regions, mask, energy, of_regions] if many else [multiply(regions, of_regions), mask, energy]
-        given = [wide(state["hidden"])], kernel, bias, keys, *seen
-        return recurrence(AttentiveGru, words, x, *given) * real
+        return recurrence(AttentiveGru, words, x, *([wide(state["hidden"])], kernel, bias, keys, *seen)) * real

@@ -45,8 +45,7 @@ class CachedAttention(keras.layers.Layer):
     def _split(self, x: Any, words: Words | None) -> Any:
         x = ops.swapaxes(words.spread(x), 0, 1) if words else x
         # Heads come before time, so that a step reads the kept keys in the order of memory.
-        length = x.shape[1] or ops.shape(x)[1]
-        x = ops.reshape(x, (-1, length, self.heads, self.width // self.heads))
+        x = ops.reshape(x, (-1, x.shape[1] or ops.shape(x)[1], self.heads, self.width // self.heads))
         return ops.transpose(x, (0, 2, 1, 3))
 
 
@@ -158,8 +157,7 @@ class Transformer(WordDecoder):
         x, before = (ops.reshape(y, (ops.shape(image_mask)[0], -1, ops.shape(y)[1])) for y in (x, lineage))
         pasts = []
         for block, past, image in zip(self.blocks, state["past"], images):
-            now = block.past(x)
-            past = tuple(_written(*pair, place[0]) for pair in zip(past, now))
+            past = tuple(_written(*pair, place[0]) for pair in zip(past, block.past(x)))
             pasts.append(past)
             x, weights = block(x, past, before, image, image_mask)
         logits = self.logits(self.norm(x))

@@ -152,8 +152,7 @@ def study_encoder(
     about |= {"outputs": outputs} if outputs else {}
 
     def encoded(studies: Placed) -> dict[str, Array]:
-        placed = [[*study, *[None] * (views - len(study))] for study in studies]
-        regions, mask = encode_studies(encode, config, placed)
+        regions, mask = encode_studies(encode, config, [[*study, *[None] * (views - len(study))] for study in studies])
         maps = regions.reshape(len(mask), views, *encoder.grid, encoder.channels)
         return {"regions": maps, "views": mask.reshape(*maps.shape[:-1])[:, :, 0, 0], **classify(maps)}
 

@@ -53,8 +53,7 @@ class Tokens(keras.layers.Layer):
         count, width = self.positions.shape
         row = ops.reshape(patches, (-1, count - self.classes, width))
         none = ops.zeros_like(row[:, :1])
-        parts = [none + self.class_token] if self.classes else []
-        row = ops.concatenate([*parts, row], axis=1) + self.positions
+        row = ops.concatenate([*([none + self.class_token] if self.classes else []), row], axis=1) + self.positions
         registers = [none + self.registers] if self.register_count else []
         return ops.concatenate([row[:, :1], *registers, row[:, 1:]], axis=1) if registers else row
 

@@ -69,8 +69,7 @@ def load_attention_captioner(
     if not any(array.leaf in ("recurrent_kernel", "embeddings") for array in arrays):
         raise BundleError(f"{weights_h5}: holds no decoder; if it is CheXNet, leave out the tokenizer")
     found, rest = place(arrays)
-    sizes = read_sizes(found)
-    encoder = Encoder("chexnet", 224, pool=2)
+    sizes, encoder = read_sizes(found), Encoder("chexnet", 224, pool=2)
     network = {_ENCODER + name: v for name, v in filling.densenet121_variables(encoder).items()}
     inside, others = ([a for a in rest if (a.layer == "image_encoder") is there] for there in (True, False))
     matched, unknown = filling.match_densenet121(inside, [name.removeprefix(_ENCODER) for name in network])

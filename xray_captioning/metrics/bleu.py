@@ -81,8 +81,7 @@ def bleu_from_statistics(statistics: Ints) -> Floats:
     parts = np.asarray(statistics, dtype=np.float64)
     precisions = (parts[..., :4] + tiny) / (parts[..., 4:8] + small)
     scores = np.cumprod(precisions, axis=-1) ** (1 / np.arange(1, ngrams.MAXIMUM_ORDER + 1))
-    ratio = (parts[..., 8:9] + tiny) / (parts[..., 9:10] + small)
-    return scores * np.exp(np.minimum(1 - 1 / ratio, 0.0))
+    return scores * np.exp(np.minimum(1 - 1 / ((parts[..., 8:9] + tiny) / (parts[..., 9:10] + small)), 0.0))
 
 
 def legacy_bleu_rows(statistics: Ints) -> Floats:
@@ -92,8 +91,7 @@ def legacy_bleu_rows(statistics: Ints) -> Floats:
     logarithms = np.log(np.where(matches > 0, matches / totals, 1.0))
     length, closest = statistics[:, 8], statistics[:, 9]
     penalty = np.exp(np.minimum(1 - closest / np.maximum(length, 1), 0.0))
-    scores = penalty[:, None] * np.exp(logarithms @ _LEGACY_WEIGHTS.T)
-    return np.where(matches[:, :1] > 0, scores, 0.0)
+    return np.where(matches[:, :1] > 0, penalty[:, None] * np.exp(logarithms @ _LEGACY_WEIGHTS.T), 0.0)
 
 
 def nltk_bleu_rows(references: References, hypotheses: Hypotheses) -> Floats:

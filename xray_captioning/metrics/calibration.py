@@ -88,8 +88,7 @@ def calibration_scores(confidences: ArrayLike, right: ArrayLike, studies: ArrayL
     """Compare stated probabilities in [0, 1], (n,), with what turned out right, (n,), by study or each its own."""
     from sklearn.metrics import log_loss
 
-    stated = np.asarray(confidences, np.float64)
-    outcome = np.asarray(right, np.float64)
+    stated, outcome = np.asarray(confidences, np.float64), np.asarray(right, np.float64)
     if not stated.size or stated.shape != outcome.shape:
         what = f"{stated.size} confidences and {outcome.size} outcomes"
         raise DataError(f"calibration: {what}; give one outcome for each of at least one confidence")
@@ -172,8 +171,7 @@ def skill_interval(stated: Floats, outcome: NDArray[Any], study: Any) -> tuple[f
         return None, None
     losses, base = (stated - outcome) ** 2, (outcome.mean() - outcome) ** 2
     ratio = losses.mean() / base.mean()
-    error = math.sqrt(_variance(losses - ratio * base, study)) / base.mean()
-    reach = float(t.ppf(0.975, fewest - 1)) * error
+    reach = float(t.ppf(0.975, fewest - 1)) * (math.sqrt(_variance(losses - ratio * base, study)) / base.mean())
     return float(1 - ratio - reach), min(float(1 - ratio + reach), 1.0)
 
 

@@ -77,8 +77,7 @@ def patient_numbers(patients: Sequence[Hashable] | NDArray[Any] | None, studies:
 
 def frequent_findings(names: Sequence[str], labels: Array) -> list[str]:
     """Return what the mean of a table is over: `counted_findings` by training labels of 1, 0 or nan, unknown."""
-    known = np.isfinite(labels).sum(axis=0)
-    present = np.nansum(labels, axis=0)
+    known, present = np.isfinite(labels).sum(axis=0), np.nansum(labels, axis=0)
     frequent = (present > 0) & (present >= clinical.LEAST_SHARE * known)
     return [name for name, is_frequent in zip(names, frequent) if is_frequent] or list(names)
 
@@ -212,8 +211,7 @@ def mean_over_prevalence(present: Array, probabilities: Array, patients: Array) 
     fewest = min(_patients(present, patients))
     if fewest < LEAST:
         return Estimate(value, np.nan, np.nan, influence)
-    error = np.sqrt((influence**2).sum()) * _bessel(fewest)
-    factor = float(np.exp(t.ppf(LEVEL, fewest - 1) * error))
+    factor = float(np.exp(t.ppf(LEVEL, fewest - 1) * (np.sqrt((influence**2).sum()) * _bessel(fewest))))
     return Estimate(value, value / factor, value * factor, influence * value)
 
 
@@ -248,8 +246,7 @@ def _design_effect(influence: Array, independent: float) -> float:
 def _hanley_mcneil(area: float, positives: int, negatives: int) -> float:
     # Newcombe's form: half the total in place of either class' count.
     pairs = (positives + negatives) / 2 - 1
-    spread = 1 + pairs * ((1 - area) / (2 - area) + area / (1 + area))
-    return area * (1 - area) / (positives * negatives) * spread
+    return area * (1 - area) / (positives * negatives) * (1 + pairs * ((1 - area) / (2 - area) + area / (1 + area)))
 
 
 def _solved(area: float, positives: int, negatives: int, factor: float) -> tuple[float, float]:

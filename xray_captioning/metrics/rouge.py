@@ -74,8 +74,7 @@ def _common(words: Words, said: Ints, wanted: Ints) -> Ints:
     order = np.argsort(-words.lengths[said], kind="stable")  # the rows of short texts are done early
     table = _WordOrder(words.lengths[wanted[order]])
     codes, places = np.append(words.codes, np.uint64(0)), np.arange(table.ends[-1])
-    begin = (words.ends - words.lengths)[wanted[order]] - table.starts
-    there = codes[places + np.repeat(begin, table.lengths + 1)]
+    there = codes[places + np.repeat((words.ends - words.lengths)[wanted[order]] - table.starts, table.lengths + 1)]
     own, first = words.lengths[said[order]], (words.ends - words.lengths)[said[order]]
 
     def matches() -> Iterator[int]:
@@ -91,8 +90,7 @@ def _common(words: Words, said: Ints, wanted: Ints) -> Ints:
 
 def _f_measure(precision: Floats, recall: Floats) -> Floats:
     scale = recall + _BETA_SQUARED * precision
-    product = (1 + _BETA_SQUARED) * precision * recall
-    return np.divide(product, scale, out=np.zeros(len(scale)), where=scale > 0)
+    return np.divide((1 + _BETA_SQUARED) * precision * recall, scale, out=np.zeros(len(scale)), where=scale > 0)
 
 
 def rouge_score_of(block: Block) -> Floats:

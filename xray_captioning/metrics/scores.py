@@ -48,8 +48,7 @@ def score(
     references, hypotheses = [texts for texts, _ in pairs], [text for _, text in pairs]
     counted = word_statistics(references, hypotheses)
     values = bleu.of_protocol(protocol, counted["n-grams"], pairs)
-    first = [texts[0] for texts in references]
-    clinical = clinical_scores(first, hypotheses, None, convention) if convention else {}
+    clinical = clinical_scores([texts[0] for texts in references], hypotheses, None, convention) if convention else {}
     return {
         **{f"BLEU-{order}": float(value) for order, value in enumerate(values, 1)},
         **{name: float(counted[name].mean()) for name in ("ROUGE-L", "CIDEr")},

@@ -40,8 +40,7 @@ def expose(canvas: Canvas, study: PhantomStudy, density: Field, rng: np.random.G
     grey = np.clip(1 - light, 0, 1)
     grey *= np.float32(1 - body.contrast) + np.float32(body.contrast) * grey
     grey = cv2.pow(grey, scene.gamma)
-    image = cv2.addWeighted(grey, 250, grain(canvas.size, rng), body.noise, 0, dtype=cv2.CV_8U)
-    return _collimated(image, scene)
+    return _collimated(cv2.addWeighted(grey, 250, grain(canvas.size, rng), body.noise, 0, dtype=cv2.CV_8U), scene)
 
 
 @lru_cache(1)

@@ -144,8 +144,7 @@ def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> L
     for sign in SIGN.values():
         root = np.array((sign * 0.24, 0.46))
         angle = _FAN + rng.uniform(-0.15, 0.15, 13)
-        reach = rng.uniform(0.3, 0.75, 13)
-        heading = np.stack([sign * np.cos(angle), 0.72 * np.sin(angle)], -1) * reach[:, None]
+        heading = np.stack([sign * np.cos(angle), 0.72 * np.sin(angle)], -1) * rng.uniform(0.3, 0.75, 13)[:, None]
         lines = (root + _ALONG * (heading + rng.normal(0, 0.035, (9, 13, 2)).cumsum(0))).swapaxes(0, 1)
         canvas.stroke(layer, lines[:, 3:], (0.004, small))
         canvas.stroke(layer, lines[:, :4], (0.008, large))
@@ -172,8 +171,7 @@ def _ribs(body: Anatomy) -> dict[str, Points]:
 
 
 def _bones(canvas: Canvas, study: PhantomStudy, body: Anatomy) -> Field:
-    layer = canvas.layer()
-    ends = canvas.layer()
+    layer, ends = canvas.layer(), canvas.layer()
     back, front = [], []
     for side, ribs in _ribs(body).items():
         halves = list(ribs[:, :10]), list(ribs[:, 9:])
@@ -187,8 +185,7 @@ def _bones(canvas: Canvas, study: PhantomStudy, body: Anatomy) -> Field:
     canvas.stroke(layer, _SHAPES["clavicle"] * _BOTH_SIDES + (body.turn, 0), (0.024, 105), (0.012, 75))
     canvas.stroke(layer, _SHAPES["blade"] * _BOTH_SIDES, (0.008, 50))
     canvas.fill(layer, canvas.ellipse(_SHAPES["arms"], 0.06), 100)
-    spine = _vertebrae(canvas, layer, body)
-    canvas.mark(study.find("Scoliosis"), canvas.stroke(canvas.layer(), [spine], (0.09, 255)))
+    canvas.mark(study.find("Scoliosis"), canvas.stroke(canvas.layer(), [_vertebrae(canvas, layer, body)], (0.09, 255)))
     bones = canvas.blur(layer, 0.003) * np.float32(0.85 * (1 - study.scene.soft))
     if fracture := study.find("Fracture"):
         bones += np.float32(0.7 * fracture.strength * (1 - 0.8 * study.scene.soft)) * canvas.blur(ends, 0.003)

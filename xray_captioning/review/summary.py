@@ -151,8 +151,7 @@ def sign_test(above: int, below: int) -> float | None:
 def _moments(first: Array, second: Array) -> Array:
     """Return what kappa is made of, (..., 6); 0 where either rating is missing."""
     parts = np.ones_like(first), first, second, first**2, second**2, first * second
-    both = np.isfinite(first) & np.isfinite(second)
-    return np.where(both[..., None], np.stack(parts, axis=-1), 0.0)
+    return np.where((np.isfinite(first) & np.isfinite(second))[..., None], np.stack(parts, axis=-1), 0.0)
 
 
 def _kappa(sums: Array) -> Any:

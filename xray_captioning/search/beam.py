@@ -99,8 +99,7 @@ class _Search:
     def with_finished(self, carried: Carried, captions: Any, totals: Any, ends: Any, length: Any) -> Any:
         in_beam = self.ops.arange(2 * self.beams) < self.beams
         going = self.ops.logical_not(carried["done"])[:, None]
-        finished = self.ops.logical_and(self.ops.logical_and(ends, in_beam), going)
-        totals = self.ops.where(finished, totals, IMPOSSIBLE)
+        totals = self.ops.where(self.ops.logical_and(self.ops.logical_and(ends, in_beam), going), totals, IMPOSSIBLE)
         return self.merge(carried["pool"], (captions, totals, self.normalised(totals, length)))
 
     def merge(self, pool: Any, others: Any) -> Any:
@@ -117,8 +116,7 @@ class _Search:
         best = self.ops.max(self.normalised(totals, length), axis=1)
         worst = self.ops.min(pool[2], axis=1)
         beaten = self.ops.logical_and(worst > IMPOSSIBLE / 2, best <= worst)
-        hopeless = self.ops.max(totals, axis=1) <= IMPOSSIBLE / 2
-        return self.ops.logical_or(done, self.ops.logical_or(hopeless, beaten))
+        return self.ops.logical_or(done, self.ops.logical_or(self.ops.max(totals, axis=1) <= IMPOSSIBLE / 2, beaten))
 
     def reordered(self, carried: Any, before: Any, after: Any, beam: Any) -> Any:
         # Each beam gets the state of the beam that it continues.

@@ -123,8 +123,7 @@ class _Transport:
         self._transport.max_size = size  # type: ignore[attr-defined]  # of asyncio's own transports
 
     def resume_reading(self) -> None:
-        expected = self._conn.their_state in (h11.IDLE, h11.SEND_BODY)
-        if expected or self._closing or not self._conn.trailing_data[0]:
+        if (self._conn.their_state in (h11.IDLE, h11.SEND_BODY)) or self._closing or not self._conn.trailing_data[0]:
             self._transport.resume_reading()
 
     def is_closing(self) -> bool:

@@ -71,8 +71,7 @@ def intercept_shift(logits: NDArray[Any], labels: Labels, shares: NDArray[Any]) 
     with a known label, (findings,) float64, 0 where none is: calibration in the large. `shares` (findings,), in (0, 1),
     are usual ones, of many studies; docs/statistics.md says how they are weighed against these studies' own.
     """
-    columns = (z[k].astype(np.float64) for z, k in zip(logits.T, np.isfinite(labels).T))
-    rows = zip(columns, prevalence(labels), shares)
+    rows = zip((z[k].astype(np.float64) for z, k in zip(logits.T, np.isfinite(labels).T)), prevalence(labels), shares)
     return np.array([_shift(z, own, usual) if z.size else 0.0 for z, own, usual in rows])
 
 

@@ -97,8 +97,7 @@ class Watcher(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.began, self.batches = time.monotonic(), []
         self.left, self.name = self.params["epochs"] - epoch, f"epoch {epoch + 1}/{self.params['epochs']}"
-        total = len(self.train) + self.validated
-        self.bar = progress(total=total, desc=self.name, unit="batch", leave=False)
+        self.bar = progress(total=len(self.train) + self.validated, desc=self.name, unit="batch", leave=False)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.batches.append(time.monotonic())

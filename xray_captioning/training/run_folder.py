@@ -52,8 +52,7 @@ class RunFolder(AbstractContextManager["RunFolder"]):
         self._existed, self._resumed = self.out.is_dir(), (self.out / RUN).is_file()
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        refused = isinstance(error, (XrayCaptioningError, OSError))
-        if refused and self._claimed and not (self.out / STATE).is_file():
+        if isinstance(error, (XrayCaptioningError, OSError)) and self._claimed and not (self.out / STATE).is_file():
             shutil.rmtree(self.out, ignore_errors=True)
             if self._existed:
                 self.out.mkdir()

@@ -163,8 +163,7 @@ def _over_seeds(values: Sequence[float]) -> list[float] | None:
 def _spread(name: str, values: Sequence[float | None], interval: Sequence[float] | None) -> Row:
     """Return mean and standard deviation over seeds, all of which have a value, and an interval's ends."""
     numbers = np.array(values or [None], "float64")
-    deviation = numbers.std(ddof=1) if len(numbers) > 1 else np.nan
-    found = numbers.mean(), deviation, *(interval or (np.nan, np.nan))
+    found = numbers.mean(), (numbers.std(ddof=1) if len(numbers) > 1 else np.nan), *(interval or (np.nan, np.nan))
     return {f"{name}{part}": finite(float(value)) for part, value in zip(("", "_sd", "_low", "_high"), found)}
 
 

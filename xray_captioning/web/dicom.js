@@ -192,13 +192,16 @@ async function jpegValues(file) {
   return file.PixelRepresentation ? new Int8Array(data.buffer) : data;
 }
 
-const WORDS = { frontal: ["AP", "PA", "FRONTAL"], lateral: ["LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT"] };
+const WORDS = {
+  frontal: ["AP", "PA", "FRONTAL", "FACE", "POSTEROANTERIOR", "ANTEROPOSTERIOR"],
+  lateral: ["LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "PROFILE", "PROFIL"],
+};
 
 /** Return the view that words such as "AP SUPINE" name: frontal, lateral or unknown. */
 export function namedView(name = "") {
   const upper = name.toUpperCase();
   if (upper.trim() === "L") return "lateral";
-  const words = upper.match(/[A-Z]+/g) ?? [];
+  const words = upper.replace(/(?<=TERO)[- ]|(?<=\b[A-Z])\.(?=[A-Z]\b)/g, "").match(/[A-Z]+/g) ?? [];
   const [frontal, lateral] = Object.values(WORDS).map((known) => words.some((word) => known.includes(word)));
   if (frontal === lateral || /DECUB|OBL/.test(upper)) return "unknown"; // a lateral decubitus is no lateral view
   return frontal ? "frontal" : "lateral";

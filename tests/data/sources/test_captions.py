@@ -157,6 +157,45 @@ def test_images_that_cannot_be_read_as_a_list(tmp_path, cell):
             read_studies(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "cell", ["lateral;frontal", "LL | PA", "['LATERAL', 'Postero-anterior']", "profile, P.A.", "lat+ap"]
+)
+def test_views_of_several_images_in_a_cell(tmp_path, cell):
+    write(tmp_path, "captions.csv", f'image,caption,view\n"a.png;b.png",Clear.,"{cell}"\n"c.png;d.png",Clear.,PA\n')
+    first, second = read_studies(tmp_path).itertuples()
+    assert (first.views, names(read_studies(tmp_path))[0]) == (["frontal", "lateral"], ["b.png", "a.png"])
+    assert second.views == ["unknown", "unknown"]  # one for two does not tell them apart
+
+
+def test_views_in_a_list_of_json_and_views_that_do_not_fit(tmp_path):
+    row = {"image": ["a.png", "b.png"], "caption": "Clear.", "view": ["lateral", "frontal"]}
+    write(tmp_path, "captions.jsonl", json.dumps(row))
+    assert [*read_studies(tmp_path)["views"]] == [["frontal", "lateral"]]
+    write(tmp_path, "captions.jsonl", json.dumps({**row, "view": ["lateral", "frontal", "frontal"]}))
+    with pytest.raises(DataError, match="has 3 views of 2 images; write one for each"):
+        read_studies(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        ("Edema, Atelectasis", ["Edema", "Atelectasis"]),
+        ("Edema;Pleural Effusion", ["Edema", "Pleural Effusion"]),
+        ("Edema|Fracture", ["Edema", "Fracture"]),
+        ("['Edema', 'Fracture']", ["Edema", "Fracture"]),
+        ('["edema"]', ["edema"]),
+        ("Pulmonary Disease, Chronic Obstructive", ["Pulmonary Disease, Chronic Obstructive"]),
+        ("Edema; Pulmonary Disease, Chronic Obstructive", ["Edema", "Pulmonary Disease, Chronic Obstructive"]),
+        ("", []),
+    ],
+)
+def test_labels_in_a_cell(tmp_path, cell, found):
+    quoted = cell.replace('"', '""')
+    write(tmp_path, "captions.csv", f'image,caption,findings_list\na.png,Wet.,"{quoted}"\n')
+    studies = read_studies(tmp_path, columns={"labels": "findings_list"})
+    assert studies["problems"][0] == found
+
+
 def test_sections_of_their_own_columns_and_views(tmp_path):
     write(
         tmp_path,

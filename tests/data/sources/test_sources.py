@@ -205,6 +205,19 @@ def test_number_comes_from_the_file_or_else_the_report(tmp_path):
     assert only(read_studies(tmp_path / "56.xml"))["study_id"] == "56"
 
 
+@pytest.mark.parametrize("line", ["a.png\tHeart is large.", '"b.png","Clear."', "c.png | Clear."])
+def test_a_table_that_is_called_txt_is_not_the_report_of_all_images(tmp_path, line):
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "data.txt").write_text(f"image\treport\n{line}\n", "utf-8")
+    with pytest.raises(DataError, match=r"data\.txt: is a table of images, not a report; call it captions\.tsv"):
+        read_studies(tmp_path)
+    (tmp_path / "data.txt").write_text(
+        "FINDINGS: a.png was taken lying, b.png sitting.\nNo effusion; clear.\n", "utf-8"
+    )
+    assert len(read_studies(tmp_path)) == 1
+
+
 ENTITIES = """<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;&b;">]>
 <eCitation><AbstractText Label="FINDINGS">&c;</AbstractText></eCitation>"""
 OUTSIDE = """<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b SYSTEM "file:///nowhere">]>

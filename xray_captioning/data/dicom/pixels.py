@@ -100,8 +100,7 @@ def _check_compressed(dataset: Any, name: str, max_pixels: float) -> None:
 
     syntax = dataset.file_meta.TransferSyntaxUID
     # Pillow says that it decodes 12-bit JPEG.
-    wrong = {"pillow"} if syntax == _TWELVE_BITS and dataset.BitsStored > 8 else set()
-    if not _plugins(syntax) - wrong:
+    if not _plugins(syntax) - ({"pillow"} if syntax == _TWELVE_BITS and dataset.BitsStored > 8 else set()):
         advice = "export it uncompressed, or pip install 'xray-captioning[dicom]'"
         raise ImageError(f"{name}: is compressed as {syntax.name}, which nothing installed decodes; {advice}")
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)

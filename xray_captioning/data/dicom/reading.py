@@ -102,8 +102,7 @@ def _beginning(start: bytes) -> int | None:
     group, _, length = struct.unpack_from("<HHI", start)
     if group == _META:
         return 0 if _has_vr(start) else None
-    short = length <= _LONGEST_FIRST and length % 2 == 0
-    return 0 if group == _IDENTIFYING and (short or _has_vr(start)) else None
+    return 0 if group == _IDENTIFYING and ((length <= _LONGEST_FIRST and length % 2 == 0) or _has_vr(start)) else None
 
 
 def _has_vr(element: bytes) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom, read_header
-from xray_captioning.data.opening import is_image, read_text
+from xray_captioning.data.opening import HEAD_BYTES, is_image, read_text
 from xray_captioning.data.sources.layout import USUAL, StudyRow, make_studies, rows, whole_report
 from xray_captioning.data.sources.lookup import ImageFinder, walk
 from xray_captioning.data.studies import Study
@@ -66,10 +66,20 @@ def _study(root: Path, folder: _Folder, report: str, named: _Images, inside: _Im
     images = [image for image in folder.images if _stem(image) == at] or inside.get(at, [])
     if not images and folder.images and len(folder.reports) == 1:
         images = folder.images
+        if _lists(report, images):
+            raise DataError(
+                f"{report}: is a table of images, not a report; call it captions.tsv or .csv, or give the file"
+            )
         at = at if folder.path == str(root) else folder.path
     if len(alike := [] if images else named.get(os.path.basename(at), [])) > 1:
         raise DataError(f"{report}: {alike[0]} and {alike[1]} have its name; put it beside its image")
     return Study(Path(at).relative_to(root).as_posix(), images or alike, **whole_report(read_text(Path(report))))
+
+
+def _lists(report: str, images: list[str]) -> bool:
+    """Tell whether a line of a text file begins with the name of an image and a tab or a sign, as a table's does."""
+    firsts = re.findall(r'(?m)^\s*"?([^\t,;|"\n]+?)"?\s*[\t,;|]', read_text(Path(report), HEAD_BYTES))
+    return not {*map(os.path.basename, firsts)}.isdisjoint(map(os.path.basename, images))
 
 
 def _stem(name: str) -> str:

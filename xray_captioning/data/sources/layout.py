@@ -3,6 +3,7 @@ together. A reader declares a `Layout` and calls `rows` and `make_studies`.
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from xray_captioning.data import table as tables
 from xray_captioning.data.studies import SECTIONS, UNKNOWN, Study, named_part, named_view, text_or_none, unique_problems
 from xray_captioning.data.table import Row, Table, column_key
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.text.sections import split_report
+from xray_captioning.text.sections import literal, split_report
 
 # Of a kind of table the names of its columns, by role, as columns.toml explains; a role without a name is not read.
 Layout = Mapping[str, Any]
@@ -28,6 +29,7 @@ USUAL = LAYOUTS["usual"]
 # The column of each role that a user names; None if no column plays it, "" if none needs to.
 Columns = Mapping[str, str | None]
 NO_TEXTS = ("",) * len(TEXTS)
+_KNOWN = {name.casefold() for name in (*findings.FINDINGS, findings.NO_FINDING)}
 
 
 @dataclass(slots=True)
@@ -104,7 +106,7 @@ def rows(
             row.number,
             study_id,
             tuple([folder + name for name in tables.image_names(row, image)]) if image else (),
-            row.text(view) if view else "",
+            ";".join(map(str, names)) if isinstance(names := row.get(view or ""), list) else row.text(view),
             tables.id_text(row.text(patient)) if patient else "",
             row.text(date) if date else "",
             tables.part_of(row.text(split), part, f"{row.place}: {split}") if split else part,
@@ -132,10 +134,19 @@ def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bo
 
 
 def _problems(row: Row, column: str | None, layout: Layout, labels: Sequence[str]) -> tuple[list[str], list[str]]:
-    problems = row.text(column).split(layout.get("separator", "|")) if column else []
+    problems = _listed(row.text(column), layout.get("separator", "|")) if column else []
     values = [(name, _label_value(row, name)) for name in labels]
-    present = [name for name, value in values if value == 1]
-    return problems + present, [name for name, value in values if value == -1]
+    return problems + [name for name, value in values if value == 1], [name for name, value in values if value == -1]
+
+
+def _listed(text: str, sign: str) -> list[str]:
+    """Return the labels of a field: joined by a layout's sign or, where that is usual, by ; or commas, or a list."""
+    if sign != "|" or not re.search(r"[\[;,]", text):
+        return text.split(sign)
+    if isinstance(found := literal(text), list):
+        return list(map(str, found))
+    parts, alone = re.split("[|;]", text), [name.strip() for name in re.split("[|;,]", text)]
+    return alone if {*map(str.casefold, alone)} <= _KNOWN else parts  # a term of MeSH may have a comma
 
 
 def _label_value(row: Row, column: str) -> float | None:
@@ -195,8 +206,7 @@ def one_study(study_id: str, group: list[StudyRow], find: Callable[[str], str]) 
     """Return the study that these rows make."""
     views: dict[str, str] = {}
     for row in group:
-        view = named_view(row.view) if row.view and len(row.images) == 1 else UNKNOWN
-        for image in row.images:
+        for image, view in zip(row.images, _views(row)):
             views.setdefault(image, view)
     return Study(
         study_id,
@@ -210,6 +220,16 @@ def one_study(study_id: str, group: list[StudyRow], find: Callable[[str], str]) 
         date=next((row.date for row in group if row.date), ""),
         split=_agreed(study_id, group, "split"),
     )
+
+
+def _views(row: StudyRow) -> list[str]:
+    """Return the view of each image of a row; one for several is unknown."""
+    count, several = len(row.images), [row.view.split(sign) for sign in ";|,+&/" if sign in row.view]
+    if fitting := [row.view] if count == 1 else next((names for names in several if len(names) == count), []):
+        return list(map(named_view, fitting))
+    if several and UNKNOWN not in map(named_view, several[0]):
+        raise DataError(f"{row.where}: has {len(several[0])} views of {count} images; write one for each")
+    return [UNKNOWN] * count
 
 
 def _agreed(study_id: str, group: list[StudyRow], what: str) -> str | None:

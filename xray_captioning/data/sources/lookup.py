@@ -162,8 +162,7 @@ def _likeness(path: str, name: str) -> tuple[bool, bool, bool]:
 def _agreeing(one: Folders, other: Folders) -> int | None:
     """Count the folders that agree from the end; None where they differ before one is spent."""
     pairs = zip(reversed(one), reversed(other))
-    agree = all(first.casefold() == second.casefold() for first, second in pairs)
-    return min(len(one), len(other)) if agree else None
+    return min(len(one), len(other)) if all(first.casefold() == second.casefold() for first, second in pairs) else None
 
 
 def _apart(one: str, other: str) -> bool:

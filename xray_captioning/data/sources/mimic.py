@@ -84,8 +84,7 @@ def _homes(found: Iterable[StudyRow]) -> dict[str, str]:
 def _sections(folder: Path, studies: Collection[str]) -> Iterator[StudyRow]:
     """Yield the rows of a table of sections; a report without headings is its last paragraph."""
     for path in tables_of(folder, *_FILES["sections"]):
-        found = rows(published(path, "findings", "impression"), LAYOUTS["mimic_sections"])
-        for row in _one_a_study(found, studies):
+        for row in _one_a_study(rows(published(path, "findings", "impression"), LAYOUTS["mimic_sections"]), studies):
             *before, findings, impression, last = row.texts
             row.texts = (*before, findings or ("" if impression else last), impression, "")
             yield row
