@@ -208,7 +208,7 @@ def test_json_is_refused_like_a_form(client, fields, status, words):
     # In JSON a text where a number belongs is no value out of range but another type.
     other = any(isinstance(value, str) for value in fields.values())
     detail = problem(client.post("/v1/captions", **as_json(**fields)), 400 if other else status)
-    assert ("no JSON object" if other else words) in detail
+    assert (" cannot be read: images are a list" if other else words) in detail
 
 
 def test_json_and_a_form_get_the_same_answer(client, study):
@@ -232,14 +232,14 @@ def test_json_and_a_form_get_the_same_answer(client, study):
     [
         (b"", "no JSON object"),
         (b"[]", "no JSON object"),
-        (b'{"images": "QUJD"}', "no JSON object"),
-        (b'{"images": ["QUJ"]}', "no JSON object"),  # base64 without its padding
-        (b'{"images": ["data:image/png;base64,QUJD"]}', "no JSON object"),
-        (b'{"images": [null]}', "no JSON object"),
-        (b'{"images": ["QUJD"], "beam_size": "3"}', "no JSON object"),
-        (b'{"images": ["QUJD"], "views": "frontal"}', "no JSON object"),
+        (b'{"images": "QUJD"}', "images cannot be read: images are a list of files in base64"),
+        (b'{"images": ["QUJ"]}', "images cannot be read"),  # base64 without its padding
+        (b'{"images": ["data:image/png;base64,QUJD"]}', "images cannot be read"),
+        (b'{"images": [null]}', "images cannot be read"),
+        (b'{"images": ["QUJD"], "beam_size": "3"}', "beam_size cannot be read"),
+        (b'{"images": ["QUJD"], "views": "frontal"}', "views cannot be read"),
         (b'{"images": ["QUJD"], "attention": NaN}', "no JSON object"),
-        (b'{"images": ["QUJD"], "views": ["\xff"]}', "no JSON object"),
+        (b'{"images": ["QUJD"], "views": ["\xff"]}', "views cannot be read"),
         (b'{"images": ["QUJD"], "deep": ' + b"[" * 100_000, "no JSON object"),
         (b'{"images": ["QUJD"], "images" : ["QUJD"]}', "there twice"),
         (b'{"images": ["QUJD"], "im\\u0061ges": ["QUJD"]}', "written as escapes"),

@@ -269,8 +269,7 @@ def _captions(
     from xray_captioning.captioner.captioner import predict
     from xray_captioning.runtime import open_captioner
 
-    captioner = open_captioner(bundle.folder, runtime)
-    written = Counter[str]()
+    captioner, written = open_captioner(bundle.folder, runtime), Counter[str]()
     for start in range(0, len(studies), SIZE):
         batch = studies[start : start + SIZE]
         features = captioner.features([s.images for s in batch], [s.views for s in batch])

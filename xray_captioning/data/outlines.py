@@ -96,8 +96,7 @@ def widened(mask: Mask) -> Mask:
 def painted(pixels: images.Pixels, mask: Mask) -> images.Pixels:
     """Paint over a part of an image (size, size, 3) with the grey of the lung beside it."""
     # A fifth of what is around it is darker: the mean of it, or what fades into it, still looks like a finding.
-    around = widened(widened(widened(mask))) & ~mask
-    new = pixels.copy()
+    around, new = widened(widened(widened(mask))) & ~mask, pixels.copy()
     new[mask] = np.quantile(pixels[around if around.any() else mask], 0.2, axis=0)
     return new
 

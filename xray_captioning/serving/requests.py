@@ -143,12 +143,16 @@ def _read_json(request: Request) -> tuple[Files, Form]:
         raise ProblemError(400, "letters, digits, dots and underscores are written as escapes; write them as they are")
     if len(keys := _KEYS.findall(body)) != len(set(keys)):
         raise ProblemError(400, "a field is there twice; send the images of a study as one list")
+    sent, field = dict[str, Any](), ""
     try:
-        given = msgspec.json.decode(body, type=dict[str, msgspec.Raw]).items()
-        sent = {n: msgspec.json.decode(raw, type=_TYPES.get(n.partition(".")[0], msgspec.Raw)) for n, raw in given}
+        for name, raw in msgspec.json.decode(body, type=dict[str, msgspec.Raw]).items():
+            field = name.partition(".")[0]
+            sent[name] = msgspec.json.decode(raw, type=_TYPES.get(field, msgspec.Raw))
     except (ValueError, RecursionError) as error:
-        lists = "images are a list of files in base64, views of texts; options are numbers, true or false"
-        raise ProblemError(400, f"this is no JSON object of the fields of the form: {lists}") from error
+        base64 = "base64 (with padding, without line breaks or data: in front)"
+        lists = f"images are a list of files in {base64}, views of texts; options are numbers, true or false"
+        what = f"{field} cannot be read" if field in _TYPES else "this is no JSON object of the fields of the form"
+        raise ProblemError(400, f"{what}: {lists}") from error
     files = {name: sent.pop(name) for name in list(sent) if name.startswith("images")}
     # As a form has them: 5.0, which is a whole number in JSON, and no exponents.
     texts = {n: f"{v + 0.0:.20f}".rstrip("0").rstrip(".") if isinstance(v, float) else str(v) for n, v in sent.items()}

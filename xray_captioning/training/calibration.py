@@ -180,8 +180,7 @@ def fit_confidence(log_probabilities: Array, right: Array) -> tuple[float, float
         raise DataError("calibration: the captions have no sentence; give more studies")
     yes, no = int(right.sum()), int((~right).sum())
     target = np.where(right, (yes + 1) / (yes + 2), 1 / (no + 2))
-    outcomes = np.repeat([1, 0], len(right))
-    twice = np.tile(log_probabilities, 2)[:, None]
+    outcomes, twice = np.repeat([1, 0], len(right)), np.tile(log_probabilities, 2)[:, None]
     line = LogisticRegression(C=1e6).fit(twice, outcomes, np.concatenate([target, 1 - target]))
     return float(line.coef_[0, 0]), float(line.intercept_[0])
 
