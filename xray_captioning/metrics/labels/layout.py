@@ -38,10 +38,10 @@ _BULLETS = dict.fromkeys(map(ord, "\u2022\u25cf\u25aa\u25a0\u25e6\u2023\u27a2"),
 _ASKED_WORD = re.compile(r"(?<![a-z])\?[ \t]*(?=[a-z])")
 _AND_PLUS = re.compile(r"(?:^|(?<=[,;.:]))\s*\+\s?(?=[a-z])")
 # "(-) effusion (+) edema": there the signs stand before what they are of, as in "+ett, -ptx".
-_SIGNED = re.compile(r"(?m)^[ \t]*(?:\([-+]\) ?[a-z].*|[-+][a-z].*[\s,;][-+][a-z].*)")
-_BEFORE = re.compile(r"(?:^|(?<=[\s,;]))(?:-|\(-\) ?)(?=[a-z])")
+_SIGNED = re.compile(r"(?m)^[ \t]*(?:\([-+]\) ?[a-z].*|[-+][a-z].*[\s,;][-+][a-z].*|\+ ?[a-z].*, - ?[a-z].*)")
+_BEFORE = re.compile(r"(?:^|(?<=[\s,;]))(?:-|\(-\) ?|(?<=, )- )(?=[a-z])")
 _COMMA_MINUS = re.compile(r"(?<=[,;])\s*(?:-|\(-\) ?)(?=[a-z])")
-_MINUS = re.compile(r"\(-\)|(?<=[a-z]) -(?=[,;]|\.?\n|\.?\Z)")  # "effusion -, edema +"
+_MINUS = re.compile(r"\(-\)|(?<=[a-z]) -(?:ve\b)?(?=[,;]|\.?\n|\.?\Z)")  # "effusion -, edema +"
 _PLUS = re.compile(r"\s\+\s(?=[a-z])")
 _ANSWERED = re.compile(rf"\s?\?\s*(?={alternatives('answer')})")
 _QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=[\s.,;)]|$)")
