@@ -185,6 +185,7 @@ SIDES = [
     ("tube advanced to the right lower lobe with left collapse", [RIGHT, LEFT]),
     ("right-sided aortic arch and a pleural effusion", [set()]),
     ("opacity on the left from atelectasis", [LEFT, LEFT]),
+    ("blunted right costophrenic angle from a large pleural effusion", [RIGHT]),
     ("left effusion, unchanged from yesterday, and no pneumothorax", [LEFT, set()]),
     ("effusion on the R", [RIGHT]),
     ("pneumothorax (L)", [LEFT]),
