@@ -177,6 +177,22 @@ SIDES = [
     ("cardiomegaly and left effusion", [set(), LEFT]),
     ("small effusion", [set()]),
     ("no left effusion but right pneumothorax", [LEFT, RIGHT]),
+    ("tracheal deviation to the right by a left upper lobe mass", [LEFT]),
+    ("mediastinal shift to the left from a right pneumothorax", [RIGHT]),
+    ("left pneumothorax with shift of the mediastinum to the right", [LEFT]),
+    ("leftward tracheal deviation by a right mass", [RIGHT]),
+    ("patient rotated to the right, left effusion", [LEFT]),
+    ("tube advanced to the right lower lobe with left collapse", [RIGHT, LEFT]),
+    ("right-sided aortic arch and a pleural effusion", [set()]),
+    ("opacity on the left from atelectasis", [LEFT, LEFT]),
+    ("blunted right costophrenic angle from a large pleural effusion", [RIGHT]),
+    ("left effusion, unchanged from yesterday, and no pneumothorax", [LEFT, set()]),
+    ("effusion on the R", [RIGHT]),
+    ("pneumothorax (L)", [LEFT]),
+    ("compression fracture at L 3 and L4", [set()]),
+    ("L-spine fracture", [set()]),
+    ("the heart is shifted into the left chest by a right pneumothorax", [RIGHT]),
+    ("large left pneumothorax displacing the mediastinum to the right", [LEFT]),
 ]
 
 

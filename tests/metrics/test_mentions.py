@@ -92,8 +92,25 @@ interval placement of a catheter
 increase in size of the effusion
 comparison : chest radiograph of may
 this was not present on the prior exam
-improved aeration"""
+improved aeration
+effusion is slightly more prominent today
+the opacity is less dense than previously
+effusion is smaller now
+effusion is now larger
+the mass has become larger
+edema cleared since yesterday
+the patient remains intubated
+lines are stable"""
 SAID_OF_NONE = """\
+hemodynamically stable patient
+clinically stable
+the patient is stable
+the patient remains hemodynamically stable
+vital signs are stable
+new york heart association class iii
+opacity is more extensive on the right
+the left effusion is larger than the right
+larger than expected
 prior granulomatous disease
 postsurgical changes of prior cabg
 degenerative changes of the thoracic spine

@@ -177,8 +177,7 @@ def mention_statistics(reference: labeler.Bits, hypothesis: labeler.Bits) -> dic
     """
     labels = [clinical.labels_of(bits) for bits in (reference, hypothesis)]
     prior, known = (bits[:, -1] & _PRIOR_BIT > 0 for bits in (hypothesis, reference))
-    itself = hypothesis[:, -1] & _ITSELF_BIT > 0
-    captions = (prior, prior & ~known, clinical.opposed(*labels).any(axis=1), itself)
+    captions = (prior, prior & ~known, clinical.opposed(*labels).any(axis=1), hypothesis[:, -1] & _ITSELF_BIT > 0)
     wanted = clinical.asserted(labels[0]) & clinical.IS_FINDING
     omitted = wanted & (labels[1] == clinical.NOT_MENTIONED)
     said, own = reference[:, :-1], hypothesis[:, :-1]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import cache
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ MIDLINE = frozenset({"Cardiomegaly", "Enlarged Cardiomediastinum", "Hiatal Herni
 # finding in the same list.
 DIFFUSE = frozenset({"Edema", "Emphysema", "Scoliosis"})
 
-_LEFT, _RIGHT, _BOTH = map(alternatives, ("left", "right", "both sides"))
-SIDE = re.compile(rf"\b(?:({_LEFT})|({_RIGHT})|({_BOTH}))\b(?! (?:{alternatives('no side')}))")
-_CONJUNCTION = re.compile(r"[,:;/]|\b(?:and|or|with|without|versus|vs)\b")
+_LEFT, _RIGHT, _BOTH, _NONE, _GOES = map(alternatives, ("left", "right", "both sides", "no side", "goes to"))
+SIDE = re.compile(rf"\b(?:(?:{_GOES})|(?:({_LEFT})|({_RIGHT})|({_BOTH}))\b(?! (?:{_NONE})))")
+_CONJUNCTION = re.compile(r"[,:;/]|\b(?:and|or|with|without|versus|vs|by|from)\b")
 # The words between two findings of one list, which share a side: at most one more word.
 _LIST = re.compile(r" (?:, )?(?:and / or|and|or|,|/|versus|vs|with)(?: \w+)? ")
 _EXPLAINED = re.compile(rf"\b(?:{alternatives('explained')})\b")
@@ -31,7 +31,7 @@ def sides_of(words: str, hits: list[Hit], stops: list[int]) -> list[frozenset[st
     # Findings of one list share a side, as do one and another that explains it ("left opacity suggesting atelectasis");
     # of "left effusion and emphysema" the latter has none.
     alone = [hit.finding in DIFFUSE for hit in hits]
-    parts = [_named_sides(words[a:b]) for a, b in parts_of(words, hits, stops)]
+    parts = [named_sides(words[a:b]) for a, b in parts_of(words, hits, stops)]
     between = [(one.end, max(one.end, two.start)) for one, two in pairwise(hits)]
     listed = [a == b or _LIST.fullmatch(words, a, b) is not None for a, b in between]
     for i, (a, b) in enumerate(between):
@@ -39,7 +39,7 @@ def sides_of(words: str, hits: list[Hit], stops: list[int]) -> list[frozenset[st
         if not parts[i + 1] and (explained or (listed[i] and not alone[i + 1])):
             parts[i + 1] = parts[i]
     for i, (a, b) in reversed(list(enumerate(between))):  # "and left nodule": of the nodule alone
-        if not parts[i] and listed[i] and not alone[i] and not _named_sides(words[a:b]):
+        if not parts[i] and listed[i] and not alone[i] and not named_sides(words[a:b]):
             parts[i] = parts[i + 1]
     return [frozenset() if hit.finding in MIDLINE else own for hit, own in zip(hits, parts)]
 
@@ -66,11 +66,10 @@ def parts_of(words: str, hits: list[Hit], stops: list[int]) -> list[tuple[int, i
     return list(pairwise(edges))
 
 
-def _named_sides(words: str) -> frozenset[str]:
-    sides: set[str] = set()
-    for match in SIDE.finditer(words):
-        sides.update(BILATERAL if match.group(3) else {"left" if match.group(1) else "right"})
-    return frozenset(sides)
+def named_sides(words: str) -> frozenset[str]:
+    """Return the sides that words name."""
+    each = ((), ("left",), ("right",), BILATERAL)
+    return frozenset(chain.from_iterable(each[found.lastindex or 0] for found in SIDE.finditer(words)))
 
 
 ZONES, SEVERITIES, CHANGES, MESH_FINDINGS, STATUSES = (

@@ -17,18 +17,18 @@ _SENTENCE_END = re.compile(
 PIECE = re.compile(r".{1,1000}(?!\S)|.{1,1000}", re.DOTALL)
 
 _BULLET = r"(?:[-*#\u2022\u2013+>]|\(?\d{1,2}[.)])"
-_ITEM = re.compile(rf"\s*\n\s*{_BULLET}\s+|^\s*{_BULLET}\s+")
+_ITEM = re.compile(rf"\s*\n\s*{_BULLET}\s+|,\s*\n\s*-(?=[A-Za-z])|^\s*{_BULLET}\s+")
 _LINE_END = re.compile(r"[ \t\r]*\n[ \t]*")
 _INLINE_ITEM = re.compile(
     r"(?:^|(?<=[\s.:]))(?:[*\u2022]\s|-(?=[A-Z][a-z]+ )|\(?(?:\d{1,2}|[a-eA-E])\)\s?|\d{1,2}\.)\s*(?=[A-Za-z])"
 )
 # A line that ends or begins with one of these is wrapped, not finished.
-_OPEN_END = re.compile(rf"(?:[,/&-]|\b(?:{alternatives('open end')}))$")
+_OPEN_END = re.compile(rf"(?:[,:/&-]|\b(?:{alternatives('open end')}))$")
 _OPEN_START = re.compile(rf"(?:{alternatives('open start')})\b")
 _NUMBERED = re.compile(r"\d\)|\b[a-eA-E]\)")
 # Most texts have none of these; "-" within a word is none.
 _SIGN = re.compile(r"[-*?#+|=')](?<!\w-)")
-_DASH = re.compile(r"[ \t]+(?:-{1,2}|[\u2013\u2014|=])[ \t]+(?=[a-z])")
+_DASH = re.compile(r"[ \t]+(?:-{1,2}|[\u2013\u2014|])[ \t]+(?=[a-z])|=[ \t]{0,9}(?=[a-z0-9])")
 # "[x] edema", "[ ] effusion"; "edema [ ]": what is not ticked is not there.
 _BOX = re.compile(
     r"(?mi)(?:^[ \t|]*|((?<=[a-z)])[ \t:|]+))"
@@ -37,7 +37,11 @@ _BOX = re.compile(
 _BULLETS = dict.fromkeys(map(ord, "\u2022\u25cf\u25aa\u25a0\u25e6\u2023\u27a2"), " \u2022 ")
 _ASKED_WORD = re.compile(r"(?<![a-z])\?[ \t]*(?=[a-z])")
 _AND_PLUS = re.compile(r"(?:^|(?<=[,;.:]))\s*\+\s?(?=[a-z])")
-_MINUS = re.compile(r"\(-\)|(?<=[a-z]) -(?=[,;]|\.?\n|\.?\Z)")  # "effusion -, edema +"
+# "(-) effusion (+) edema": there the signs stand before what they are of, as in "+ett, -ptx".
+_SIGNED = re.compile(r"(?m)^[ \t]*(?:\([-+]\) ?[a-z].*|[-+][a-z].*[\s,;][-+][a-z].*|\+ ?[a-z].*, - ?[a-z].*)")
+_BEFORE = re.compile(r"(?:^|(?<=[\s,;]))(?:-|\(-\) ?|(?<=, )- )(?=[a-z])")
+_COMMA_MINUS = re.compile(r"(?<=[,;])\s*(?:-|\(-\) ?)(?=[a-z])")
+_MINUS = re.compile(r"\(-\)|(?<=[a-z]) -(?:ve\b)?(?=[,;]|\.?\n|\.?\Z)")  # "effusion -, edema +"
 _PLUS = re.compile(r"\s\+\s(?=[a-z])")
 _ANSWERED = re.compile(rf"\s?\?\s*(?={alternatives('answer')})")
 _QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=[\s.,;)]|$)")
@@ -83,10 +87,11 @@ def _signs(text: str) -> str:
         text = _NOT.sub(" not", text.replace("can't", "cannot").replace("can\u2019t", "cannot"))
     if "#" in text:
         text = _BROKEN.sub("fracture", text)
-    if "+" in text or " -" in text or "(-)" in text:
+    if "+" in text or " -" in text or "(-)" in text or text.startswith("-") or ",-" in text:
         text = text.replace("+/-", " , possible ")
-        text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", _MINUS.sub(": none", text)))
-    if " -" in text or " |" in text or " =" in text or not text.isascii():
+        text = _SIGNED.sub(lambda line: _BEFORE.sub("; no ", line[0]).replace("(+)", "; "), text)
+        text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", _MINUS.sub(": none,", _COMMA_MINUS.sub("; no ", text))))
+    if " -" in text or " |" in text or "=" in text or not text.isascii():
         text = _DASH.sub(" : ", text)
     return text
 
@@ -129,10 +134,8 @@ def _lines(text: str) -> str:
 
 def _finished(before: str, line: str, flowing: bool) -> bool:
     """Whether a new statement begins with `line`, to judge by how the lines end and begin."""
-    if before.endswith(":"):
-        return False
     if not before or not line:
-        return True
+        return not before.endswith(":")
     if _OPEN_END.search(before.lower()) or _OPEN_START.match(line.lower()):
         return False
     if flowing:  # all in capitals, or all in small letters: short lines are items

@@ -29,7 +29,7 @@ _ANSWER = "|".join(f"(?P<{kind}>{alternatives(kind)})" for kind in ("no", "gone"
 _BRACKETED = _ANSWER.replace("?P<", "?P<b_")
 _FORM = re.compile(rf" (?:: (?:{_ANSWER})(?= [,;:(]|$| (?:\w+ ){{1,3}}:)|\( (?:{_BRACKETED}) \))")
 _ABSENT = re.compile(rf"(?:^|(?<=[;,] ))(?:{alternatives('first no')}) : ")
-_ANSWERED = {"no": " is absent", "gone": " has resolved", "doubt": " is questioned", "yes": ""}
+_ANSWERED = {"no": " is absent", "gone": " has resolved", "doubt": " is questioned", "yes": " is present"}
 _ANSWERED |= {f"b_{kind}": said for kind, said in _ANSWERED.items()}
 # "The effusion which was seen previously has resolved": of the effusion nothing new is said there.
 _RELATIVE = re.compile(rf" (?:which|that) {alternatives('seen before')}")
@@ -69,7 +69,8 @@ class Mention(NamedTuple):
     @property
     def side_spans(self) -> list[tuple[int, int]]:
         """Where in the sentence the words begin and end that name its sides."""
-        return [found.span() for found in details.SIDE.finditer(self.sentence, *_place(self).part) if self.sides]
+        found = details.SIDE.finditer(self.sentence, *_place(self).part) if self.sides else ()
+        return [one.span() for one in found if one.lastindex]
 
     @property
     def clause(self) -> str:
@@ -229,8 +230,7 @@ def _either(words: str, hits: list[Hit]) -> set[int]:
     """Return which hits are one of two possibilities: "atelectasis or pneumonia"."""
     either: set[int] = set()
     for i, (one, two) in enumerate(pairwise(hits)):
-        a, b = one.end, max(one.end, two.start)
-        if one.finding != two.finding and _EITHER.fullmatch(words, a, b):
+        if one.finding != two.finding and _EITHER.fullmatch(words, one.end, max(one.end, two.start)):
             either |= {i, i + 1}
     return either
 
@@ -257,7 +257,8 @@ def _cues(i: int, hits: list[Hit], words: str, scope: Scope, linked: list[int], 
         own = [cue for cue in own if cue not in denials[:-1]]  # "no new opacity , no effusion"
     for cue in scope.after:
         if cue.start >= end and not (cue.reach == "next" and cue.start > end + 1):
-            if cue.kind == "past" and hits[i].finding in LASTING:
+            one_sided = cue.kind == "one side" and details.named_sides(words[first : cue.start]) != details.BILATERAL
+            if one_sided or (cue.kind == "past" and hits[i].finding in LASTING):
                 continue
             # "was seen yesterday and has resolved" goes on to speak of the same finding.
             goes_on = words.startswith(("and ", "but "), cue.start)
@@ -277,9 +278,7 @@ def _beside(hit: Hit, between: str) -> bool:
 
 def _reaches(cue: Cue, i: int, hits: list[Hit], linked: list[int]) -> bool:
     """Whether only a list is between a hit and a cue behind it; commas join what is denied."""
-    last = i
-    while last + 1 < len(hits) and hits[last + 1].start < cue.start:
-        last += 1
+    last = i + sum([hit.start < cue.start for hit in hits[i + 1 :]])
     links = [link for j, link in enumerate(linked[i:last], i) if hits[j].finding != hits[j + 1].finding]
     return not links or (min(links) > 0 and (max(links) == 2 or cue.kind == "denied"))
 
