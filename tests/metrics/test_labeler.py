@@ -466,3 +466,11 @@ def test_distance_is_symmetric_and_zero_for_equal_words_only(one, two):
     assert distance("pnuemothorax", "pneumothorax") == 1 < distance("infusion", "effusion") == 2
     assert distance(one, two) == distance(two, one) <= max(len(one), len(two))
     assert (distance(one, two) == 0) == (one == two)
+
+
+@pytest.mark.parametrize(
+    "text", ["-small effusion, -cardiomegaly", "- Small effusion, - cardiomegaly", "-effusion -cardiomegaly"]
+)
+def test_dashes_of_a_list_on_one_line_deny_nothing(text):
+    found = label_report(text)
+    assert (found["Pleural Effusion"], found["Cardiomegaly"], found["No Finding"]) == (1, 1, None)

@@ -38,9 +38,10 @@ _BULLETS = dict.fromkeys(map(ord, "\u2022\u25cf\u25aa\u25a0\u25e6\u2023\u27a2"),
 _ASKED_WORD = re.compile(r"(?<![a-z])\?[ \t]*(?=[a-z])")
 _AND_PLUS = re.compile(r"(?:^|(?<=[,;.:]))\s*\+\s?(?=[a-z])")
 # "(-) effusion (+) edema": there the signs stand before what they are of, as in "+ett, -ptx".
-_SIGNED = re.compile(r"(?m)^[ \t]*(?:\([-+]\) ?[a-z].*|[-+][a-z].*[\s,;][-+][a-z].*|\+ ?[a-z].*, - ?[a-z].*)")
+_SIGNED = re.compile(r"(?m)^[ \t]*(?:\([-+]\) ?[a-z].*|(?=.*\+)[-+][a-z].*[\s,;][-+][a-z].*|\+ ?[a-z].*, - ?[a-z].*)")
 _BEFORE = re.compile(r"(?:^|(?<=[\s,;]))(?:-|\(-\) ?|(?<=, )- )(?=[a-z])")
 _COMMA_MINUS = re.compile(r"(?<=[,;])\s*(?:-|\(-\) ?)(?=[a-z])")
+_UNMARKED = re.compile(r"(?m)^(?![ \t]*-).*[,;][ \t]*(?:-|\(-\)).*")  # a list's first item has the mark of the others
 _MINUS = re.compile(r"\(-\)|(?<=[a-z]) -(?:ve\b)?(?=[,;]|\.?\n|\.?\Z)")  # "effusion -, edema +"
 _PLUS = re.compile(r"\s\+\s(?=[a-z])")
 _ANSWERED = re.compile(rf"\s?\?\s*(?={alternatives('answer')})")
@@ -90,7 +91,8 @@ def _signs(text: str) -> str:
     if "+" in text or " -" in text or "(-)" in text or text.startswith("-") or ",-" in text:
         text = text.replace("+/-", " , possible ")
         text = _SIGNED.sub(lambda line: _BEFORE.sub("; no ", line[0]).replace("(+)", "; "), text)
-        text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", _MINUS.sub(": none,", _COMMA_MINUS.sub("; no ", text))))
+        text = _UNMARKED.sub(lambda line: _COMMA_MINUS.sub("; no ", line[0]), text)
+        text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", _MINUS.sub(": none,", text)))
     if " -" in text or " |" in text or "=" in text or not text.isascii():
         text = _DASH.sub(" : ", text)
     return text
