@@ -1,6 +1,7 @@
 """The headings of a report: what their words mean (``headings.txt``), and where they are."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ _TEXT = re.sub("(?m)^#.*", "", Path(__file__).with_suffix(".txt").read_text("utf
 _PARTS = [part.split("]") for part in _TEXT.split("[")[1:]]
 WORDS = {kind: frozenset(text.split()) for kind, text in _PARTS}  # in lower case
 PHRASES = {kind: tuple(filter(None, text.split("\n"))) for kind, text in _PARTS}
-_TITLE = ("title", "people", "filler", "banner", "organ", "view", "report")
+_TITLE = ("title", "people", "filler", "comment", "change", "banner", "organ", "view", "report")
 # The kind of each word; where a word is in two lists, the stronger kind.
 _KINDS = {word: kind for kind in (*_TITLE, *_THEN, *_FIRST) for word in WORDS[kind]}
 
@@ -27,6 +28,13 @@ def kind_of(heading: tuple[str, ...]) -> str | None:
     if None in kinds:
         return None
     found = {str(kind) for kind in kinds} - {"filler"}
+    if found == {"comment"} or ("change" in found and found <= {"change", "findings", "comparison", "exam", "view"}):
+        return "comment" if found == {"comment"} else "change"
+    found -= {"comment", "change"}
+    if ("wet" in found and not WORDS["final"].isdisjoint(heading)) or (
+        "addendum" in found and not {"end", "ends"}.isdisjoint(heading)
+    ):
+        return "banner"  # "FINAL READ"; below "ADDENDUM ENDS" the report goes on
     if {"findings", "impression"} <= found and not found.intersection(_FIRST):
         return "impression" if "of" in heading else BOTH
     if "compared" in heading and kinds[0] in ("view", "exam"):
@@ -49,24 +57,37 @@ def is_title(line: str) -> bool:
 
 def spelled(text: str) -> tuple[str, ...]:
     """Return the words and numbers of a text in lower case."""
-    return tuple(re.findall(r"[a-z]+|\d+", text.lower()))
+    return tuple(re.findall(r"[a-z]+|\d+", _folded(text).lower()))
+
+
+def _folded(text: str) -> str:
+    """Return a text of the same length without accents."""
+    return text if text.isascii() else text.translate(_FOLDED)
 
 
 UNKNOWN = "unknown"
 _SECTIONS = ("indication", "technique", "comparison", "findings", "impression", BOTH, "addendum")
 _INSIDE = (*_SECTIONS, "recommendation", "stop")
 _BESIDE = tuple(kind for kind in _INSIDE if kind != "comparison")
-_LINES = (*_INSIDE, "exam", "banner", "wet")
+_LINES = (*_INSIDE, "exam", "banner", "wet", "comment")
+_GAPS = ("\t", "   ")  # between the columns of a table
+_GAP = re.compile(rf"(?<=[A-Za-z)])(?:{'|'.join(_GAPS)})(?!\s*(?i:{'|'.join(WORDS['predicate'])})\b)")
 _MARK = re.compile(r"[:\n]|[-\u2013\u2014](?=[\sA-Z\u2013\u2014-])|\||\Z")
 _WORD = re.compile(r"[A-Za-z]+|\d+")
 _BOUNDARY = re.compile(r"[\n|]|(?:[.?!;)\]>]|//)(?=\s)|\s{3}")
 _LEAD = re.compile(r"[\s*#_(\[<>\u2022|.?!;)\]/-]*(?:\d{1,2}[.)]\s+)?[*#_(\[<]*")
+_NUMERAL = r"(?:\d{1,2}|I{1,3}|IV|VI{0,3}|IX|X|[A-H])[.)][ *_]*"
+_NUMBERED = re.compile(rf"(?<=[.?!:;\n])\s+\(?{_NUMERAL}\Z")
 _RUN = re.compile(r"[A-Za-z0-9 ,/&()'+_.-]+")
-_INDENT = " *#_(\\[<>\u2022|-.)0123456789"  # what may stand before the first word of a line
+_INDENT = re.compile(rf"[ *#_(\\[<>\u2022|.)0-9-]*(?:{_NUMERAL})?")  # what may stand before a line's first word
 _FOLLOWING = re.compile(r"[\s.]*([A-Za-z]+|\d+|_)")
 _TRIMMED = " *_#)]>("
-_SKIPPED = {":": " :-\u2013\u2014*", "": " .", "\n": ""}  # of a dash, blanks and that dash
+# What may stand between a heading and its text; of a dash, blanks and that dash.
+_SKIPPED = {":": " :-\u2013\u2014*", "": " .", "\n": "", **dict.fromkeys(_GAPS, "\t :")}
+_FOLDED = {n: letter for n in range(0xC0, 0x180) if (letter := unicodedata.normalize("NFD", chr(n))[0]).isascii()}
+_FOLDED |= {0x2019: "'", 0x202F: " "}
 _WORDLENGTH = 24  # and the signs after it
+_NUMBERLENGTH = 10
 _WINDOW = 90  # no heading is longer, so that the search takes linear time
 
 
@@ -98,9 +119,12 @@ BARE_WORDS = frozenset(form + end for form in _BARE for end in ("", "."))
 
 def headings(text: str) -> Iterator[Heading]:
     """Yield the headings of a text in their order; time grows with its length."""
+    text = _folded(text)
     marks = {match.start(): match[0] for match in _MARK.finditer(text)}
+    if any(gap in text for gap in _GAPS):  # most texts have none
+        marks |= {match.start(): match[0] for match in _GAP.finditer(text)}
     found = (match for match in re.finditer(r"\b[A-Za-z]{7,16}\b", text) if match[0] in _BARE)
-    marks.update((m.end(), "") for m in found if m.end() not in marks and _opens(text, m))
+    marks.update((m.end(), "") for m in found if marks.get(m.end()) in (None, *_GAPS) and _opens(text, m))
     contrast = not (text.islower() or text.isupper())
     floor = 0
     for end in sorted(marks):
@@ -136,7 +160,9 @@ def _heading(text: str, floor: int, end: int, mark: str, contrast: bool) -> Head
     blank = _SKIPPED.get(mark, f" {mark}")
     content = end + len(text[end : end + 8]) - len(text[end : end + 8].lstrip(blank))
     if run.opens and _RUN.fullmatch(run.text) and (kind := _opening_kind(run, mark, contrast)):
-        return Heading(run.start, content, kind, name)
+        # "REASON FOR EXAM:", below it "INTERVAL CHANGE" as what is asked
+        asked = kind == "change" and mark != ":" and not text[floor : run.start].strip()
+        return None if asked else Heading(run.start, content, kind, name)
     lowered = not contrast and floor > 0  # a text in lower case, which has begun with a heading
     if mark in (":", "") and (skipped := _inside(run.text, mark, lowered)) is not None:
         name = spelled(run.text[skipped:])
@@ -152,11 +178,12 @@ def _run(text: str, floor: int, end: int) -> _Run:
     lead = _LEAD.match(window, first)
     start = lead.end() if lead else first
     _, broken, indent = window[:start].rpartition("\n")
-    line = (bool(broken) or base == 0) and not indent.strip(_INDENT)
+    line = (bool(broken) or base == 0) and _INDENT.fullmatch(indent) is not None
     above = window[: len(window[:start]) - len(indent)].rstrip(" ")
     fresh = not above.strip() or above.endswith("\n\n") or above.rstrip()[-1] in ".?!:"
-    whole = base + (len(window[:start]) - len(indent) if line else start)  # with its item number
-    return _Run(window[start:], whole, base + start, bool(boundaries) or base == 0, line, fresh)
+    numbered = _NUMBERED.search(window, max(0, start - _NUMBERLENGTH), start)
+    whole = start - len(indent) if line else numbered.start() if numbered else start  # with its item number
+    return _Run(window[start:], base + whole, base + start, bool(boundaries) or base == 0, line, fresh)
 
 
 def _opening_kind(run: _Run, mark: str, contrast: bool) -> str | None:
@@ -168,10 +195,10 @@ def _opening_kind(run: _Run, mark: str, contrast: bool) -> str | None:
         return kind or (_contained(run.text) if run.line else None)
     if kind is None or not (capital or not contrast):
         return None
-    fits = kind in _SECTIONS or (kind == "organ" and run.line and mark != "")
+    fits = kind in _SECTIONS or (kind == "organ" and run.line and mark not in ("", *_GAPS))
     if mark == "\n":
         fits = run.line and _stands_alone(run, kind, contrast)
-    return kind if fits else None
+    return kind if fits and (run.line or mark not in _GAPS) else None
 
 
 def _stands_alone(run: _Run, kind: str, contrast: bool) -> bool:
@@ -181,7 +208,7 @@ def _stands_alone(run: _Run, kind: str, contrast: bool) -> bool:
     goes_on = run.text.isupper() and not run.fresh and (long or name[0] in ("prior", "previous"))
     if goes_on or run.text.endswith("."):
         return False  # "COMPARED WITH\nPRIOR STUDIES"
-    return kind in _LINES or (kind == "view" and run.text.isupper() and len(name) > 1)
+    return kind in _LINES or (kind in ("view", "change") and run.text.isupper() and len(name) > 1)
 
 
 def _contained(text: str) -> str | None:
@@ -207,7 +234,9 @@ def _inside(text: str, mark: str, lowered: bool) -> int | None:
         first -= 1
     name = [match[0].lower() for match in spans[first:]]
     skipped = _first_of(name)
-    if skipped is None or kind_of(tuple(name[skipped:])) not in _INSIDE:
+    if capitals and not lowered and kind_of(tuple(name)) == "change":
+        skipped = 0
+    elif skipped is None or kind_of(tuple(name[skipped:])) not in _INSIDE:
         return None
     first += skipped
     before = spans[first - 1][0] if first else ""

@@ -22,6 +22,16 @@ _SIGNS = {"\r\n": "\n", "\r": "\n", "\\n": "\n", "\t": "   ", "\u00a0": " ", "\u
 _SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
 _FOOTER = re.compile(rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, headings.PHRASES['footer']))})", re.IGNORECASE)
 _ITEM = re.compile(r"(?:\(?\d{1,2}[.)]|[-*\u2022])\s*\S")
+_NUMBER = re.compile(r"(?<!\S)\(?(\d{1,2})[.)](?=\s|[A-Z])")
+_NEXT = re.compile(rf"(?<=[.?!;\n])\s*{_NUMBER.pattern}")
+_BULLET = re.compile(r"\s*([-*\u2022])\s+")
+_LETTER = re.compile(r"[^\W\d_]")
+_APART = {("findings", kind) for kind in (*_NAMED, *_UNNAMED, "recommendation", "stop") if kind != "impression"}
+_MARKERS = [form(phrase) for phrase in headings.PHRASES["marker"] for form in (str.upper, str.title)]
+_MARKED = {max(phrase.split(), key=len) for phrase in headings.PHRASES["marker"]}
+_MARKER = re.compile(
+    rf"(?m)(?:^|(?<=[.?!] ))({'|'.join(_MARKERS)})\.?(?= +(?!(?i:{'|'.join(headings.WORDS['predicate'])})\b)\w|\s*\Z)"
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ def split_report(text: str) -> Sections:
     told = {*_NAMED, *_UNNAMED} - ({"organ"} if kinds.count("organ") == 1 else set())
     if told.isdisjoint(kinds):
         return unnamed
-    found = list(_kept(every))
+    found = list(_last(plain, list(_kept(plain, every))))
     return _assembled(list(_parts(plain, found)), named=any(heading.kind in _NAMED for heading in found))
 
 
@@ -96,7 +106,10 @@ def _lines(text: str) -> str:
     text = cleaning.without_tags(text)
     for sign, plain in _SIGNS:
         text = text.replace(sign, plain)
+    lowered = text.lower()
     text = re.sub(r"[\[<](/?)([A-Za-z /&]{3,40})[\]>]", _bracketed, text)
+    if any(word in lowered for word in _MARKED):  # of most texts this says soon that no marker is there
+        text = _MARKER.sub(r"\n\1\n", text)
     return re.sub(r"^[ ]*([-_=*#~])\1{4,}[ ]*$", "", text, flags=re.MULTILINE)
 
 
@@ -113,17 +126,64 @@ def _bracketed(heading: re.Match[str]) -> str:
     return heading[0] if headings.kind_of(headings.spelled(heading[2])) is None else named
 
 
-def _kept(found: list[headings.Heading]) -> Iterator[headings.Heading]:
+def _kept(text: str, found: list[headings.Heading]) -> Iterator[headings.Heading]:
     """Leave out words that look like a heading but are part of the section that they are in."""
-    current = ""
-    for heading in found:
+    current, above = "", None
+    for heading, stop in zip(found, [*(h.start for h in found[1:]), len(text)], strict=True):
         kind = heading.kind
-        if current in _CONTENT and kind in ("organ", "view", headings.UNKNOWN):
+        if current in _CONTENT and kind in ("organ", "view", "change", headings.UNKNOWN):
+            continue
+        if above and _listed(text, above, heading, stop):
             continue
         if kind == current and len(heading.words) > 1 and headings.kind_of(heading.words) is None:
             continue  # "Other abnormal findings:" within the findings
+        if kind in ("change", "comment"):
+            kind = current if current in (*_CONTENT, "recommendation", "stop", "wet") else "findings"
+            heading = heading._replace(kind=kind)
         yield heading
-        current = "findings" if kind == "organ" else kind
+        current, above = "findings" if kind == "organ" else kind, heading
+
+
+def _listed(text: str, above: headings.Heading, heading: headings.Heading, stop: int) -> bool:
+    """Tell whether a heading is of an item of the list above it: "1. CHF. 2. History: cancer. 3. Effusion."."""
+    if heading.kind in ("impression", headings.BOTH, "addendum") or (heading.kind, above.kind) in _APART:
+        return False
+    begin = next(letter.start() for letter in _LETTER.finditer(text, heading.start))
+    if bullet := _BULLET.match(text, above.content):
+        own = text[max(above.content, text.rfind("\n", above.content, begin)) : begin].strip("\n *_")
+        return own == bullet[1] != text[above.start : begin].strip()[0]
+    count, last = _counted(text[above.content : begin])
+    below = _NEXT.search(text, heading.content, stop)
+    if count and below and int(below[1]) == count + 1 and text[heading.content : below.start()].strip():
+        return True
+    named = _NUMBER.search(text, above.start, above.content)  # "1. HISTORY: ... 2. FINDINGS: ..."
+    if count < (1 if above.kind == "impression" else 2) or (named and int(named[1]) + 1 == count):
+        return False
+    return heading.kind not in ("recommendation", "stop") and not text[above.content + last : begin].strip(" *_")
+
+
+def _counted(text: str) -> tuple[int, int]:
+    """Return to which number the list goes that a text begins with, and where this number ends; 0 without one."""
+    count = end = 0
+    for item in _NUMBER.finditer(text):
+        if int(item[1]) == count + 1 and (count or not text[: item.start()].strip(" *_\n")):
+            count, end = count + 1, item.end()
+    return count, end
+
+
+def _last(text: str, found: list[headings.Heading]) -> Iterator[headings.Heading]:
+    """Take what is preliminary for a first look where something final follows."""
+    early, final = (
+        [n for n, h in enumerate(found) if not headings.WORDS[name].isdisjoint(h.words) and text[h.content :].strip()]
+        for name in ("early", "final")
+    )
+    first = False
+    for number, heading in enumerate(found):
+        superseded = number in early and any(number < n for n in final)
+        if number in final or (number in early and heading.kind in ("banner", "wet")):
+            first = superseded
+        seen = heading.kind in (*_CONTENT, "organ", "view", "banner")
+        yield heading._replace(kind="wet") if seen and (first or superseded) else heading
 
 
 def _parts(text: str, found: list[headings.Heading]) -> Iterator[_Part]:
