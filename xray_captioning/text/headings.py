@@ -16,6 +16,7 @@ _TEXT = re.sub("(?m)^#.*", "", Path(__file__).with_suffix(".txt").read_text("utf
 _PARTS = [part.split("]") for part in _TEXT.split("[")[1:]]
 WORDS = {kind: frozenset(text.split()) for kind, text in _PARTS}  # in lower case
 PHRASES = {kind: tuple(filter(None, text.split("\n"))) for kind, text in _PARTS}
+_SPELLED = re.compile(r"[a-z]+|\d+")
 _TITLE = ("title", "people", "filler", "comment", "change", "banner", "organ", "view", "report")
 # The kind of each word; where a word is in two lists, the stronger kind.
 _KINDS = {word: kind for kind in (*_TITLE, *_THEN, *_FIRST) for word in WORDS[kind]}
@@ -52,12 +53,12 @@ def kind_of(heading: tuple[str, ...]) -> str | None:
 
 def is_title(line: str) -> bool:
     """Tell whether a line only names the examination or says when and where it was made."""
-    return all(word in _KINDS or word.isdigit() for word in spelled(line))
+    return all(word in _KINDS or word.isdigit() for word in spelled(_folded(line)))
 
 
 def spelled(text: str) -> tuple[str, ...]:
     """Return the words and numbers of a text in lower case."""
-    return tuple(re.findall(r"[a-z]+|\d+", _folded(text).lower()))
+    return tuple(_SPELLED.findall(text.lower()))
 
 
 def _folded(text: str) -> str:
@@ -77,7 +78,7 @@ _WORD = re.compile(r"[A-Za-z]+|\d+")
 _BOUNDARY = re.compile(r"[\n|]|(?:[.?!;)\]>]|//)(?=\s)|\s{3}")
 _LEAD = re.compile(r"[\s*#_(\[<>\u2022|.?!;)\]/-]*(?:\d{1,2}[.)]\s+)?[*#_(\[<]*")
 _NUMERAL = r"(?:\d{1,2}|I{1,3}|IV|VI{0,3}|IX|X|[A-H])[.)][ *_]*"
-_NUMBERED = re.compile(rf"(?<=[.?!:;\n])\s+\(?{_NUMERAL}\Z")
+_NUMBERED = re.compile(rf"\s\(?(?<=[.?!:;\n]\s){_NUMERAL}\Z")
 _RUN = re.compile(r"[A-Za-z0-9 ,/&()'+_.-]+")
 _INDENT = re.compile(rf"[ *#_(\\[<>\u2022|.)0-9-]*(?:{_NUMERAL})?")  # what may stand before a line's first word
 _FOLLOWING = re.compile(r"[\s.]*([A-Za-z]+|\d+|_)")
@@ -162,7 +163,8 @@ def _heading(text: str, floor: int, end: int, mark: str, contrast: bool) -> Head
     if run.opens and _RUN.fullmatch(run.text) and (kind := _opening_kind(run, mark, contrast)):
         # "REASON FOR EXAM:", below it "INTERVAL CHANGE" as what is asked
         asked = kind == "change" and mark != ":" and not text[floor : run.start].strip()
-        return None if asked else Heading(run.start, content, kind, name)
+        numbered = _NUMBERED.search(text, max(floor, run.start - _NUMBERLENGTH), run.start)
+        return None if asked else Heading(numbered.start() if numbered else run.start, content, kind, name)
     lowered = not contrast and floor > 0  # a text in lower case, which has begun with a heading
     if mark in (":", "") and (skipped := _inside(run.text, mark, lowered)) is not None:
         name = spelled(run.text[skipped:])
@@ -181,8 +183,7 @@ def _run(text: str, floor: int, end: int) -> _Run:
     line = (bool(broken) or base == 0) and _INDENT.fullmatch(indent) is not None
     above = window[: len(window[:start]) - len(indent)].rstrip(" ")
     fresh = not above.strip() or above.endswith("\n\n") or above.rstrip()[-1] in ".?!:"
-    numbered = _NUMBERED.search(window, max(0, start - _NUMBERLENGTH), start)
-    whole = start - len(indent) if line else numbered.start() if numbered else start  # with its item number
+    whole = start - len(indent) if line else start  # with its item number
     return _Run(window[start:], base + whole, base + start, bool(boundaries) or base == 0, line, fresh)
 
 

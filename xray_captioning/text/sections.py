@@ -21,14 +21,11 @@ _OPENING = 80  # characters in which a sentence says that it is about the patien
 _SIGNS = {"\r\n": "\n", "\r": "\n", "\\n": "\n", "\t": "   ", "\u00a0": " ", "\uff1a": ":"}.items()
 _SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
 _FOOTER = re.compile(rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, headings.PHRASES['footer']))})", re.IGNORECASE)
-_ITEM = re.compile(r"(?:\(?\d{1,2}[.)]|[-*\u2022])\s*\S")
-_NUMBER = re.compile(r"(?<!\S)\(?(\d{1,2})[.)](?=\s|[A-Z])")
+_ITEM = re.compile(r"\s*(?:\(?\d{1,2}[.)]|([-*\u2022]))\s*\S")
+_NUMBER = re.compile(r"(?<![^\s:])\(?(\d{1,2})[.)](?=\s|[A-Z])")
 _NEXT = re.compile(rf"(?<=[.?!;\n])\s*{_NUMBER.pattern}")
-_BULLET = re.compile(r"\s*([-*\u2022])\s+")
-_LETTER = re.compile(r"[^\W\d_]")
-_APART = {("findings", kind) for kind in (*_NAMED, *_UNNAMED, "recommendation", "stop") if kind != "impression"}
+_BEFORE_WORD = " \n*_#(\\[<>\u2022|-.)0123456789"
 _MARKERS = [form(phrase) for phrase in headings.PHRASES["marker"] for form in (str.upper, str.title)]
-_MARKED = {max(phrase.split(), key=len) for phrase in headings.PHRASES["marker"]}
 _MARKER = re.compile(
     rf"(?m)(?:^|(?<=[.?!] ))({'|'.join(_MARKERS)})\.?(?= +(?!(?i:{'|'.join(headings.WORDS['predicate'])})\b)\w|\s*\Z)"
 )
@@ -106,9 +103,8 @@ def _lines(text: str) -> str:
     text = cleaning.without_tags(text)
     for sign, plain in _SIGNS:
         text = text.replace(sign, plain)
-    lowered = text.lower()
     text = re.sub(r"[\[<](/?)([A-Za-z /&]{3,40})[\]>]", _bracketed, text)
-    if any(word in lowered for word in _MARKED):  # of most texts this says soon that no marker is there
+    if "report" in (lowered := text.lower()) or "addendum" in lowered:  # each marker has one of them
         text = _MARKER.sub(r"\n\1\n", text)
     return re.sub(r"^[ ]*([-_=*#~])\1{4,}[ ]*$", "", text, flags=re.MULTILINE)
 
@@ -145,45 +141,35 @@ def _kept(text: str, found: list[headings.Heading]) -> Iterator[headings.Heading
 
 
 def _listed(text: str, above: headings.Heading, heading: headings.Heading, stop: int) -> bool:
-    """Tell whether a heading is of an item of the list above it: "1. CHF. 2. History: cancer. 3. Effusion."."""
-    if heading.kind in ("impression", headings.BOTH, "addendum") or (heading.kind, above.kind) in _APART:
+    """Tell whether a heading is inside the list above it: "1. CHF. 2. History: cancer. 3. Effusion."."""
+    apart = heading.kind in _CONTENT and (heading.kind, above.kind) != ("findings", "impression")
+    if apart or (first := _ITEM.match(text, above.content)) is None:
         return False
-    begin = next(letter.start() for letter in _LETTER.finditer(text, heading.start))
-    if bullet := _BULLET.match(text, above.content):
-        own = text[max(above.content, text.rfind("\n", above.content, begin)) : begin].strip("\n *_")
-        return own == bullet[1] != text[above.start : begin].strip()[0]
-    count, last = _counted(text[above.content : begin])
+    begin = heading.content - len(text[heading.start : heading.content].lstrip(_BEFORE_WORD))
+    if first[1]:
+        own = text[max(text.rfind("\n", above.content, begin), above.content) : begin].strip()
+        return own == first[1] != text[above.start : above.content].lstrip()[0]
+    count, end = 0, above.content
+    for item in _NUMBER.finditer(text, above.content, begin):
+        if int(item[1]) == count + 1:
+            count, end = count + 1, item.end()
     below = _NEXT.search(text, heading.content, stop)
     if count and below and int(below[1]) == count + 1 and text[heading.content : below.start()].strip():
         return True
-    named = _NUMBER.search(text, above.start, above.content)  # "1. HISTORY: ... 2. FINDINGS: ..."
-    if count < (1 if above.kind == "impression" else 2) or (named and int(named[1]) + 1 == count):
-        return False
-    return heading.kind not in ("recommendation", "stop") and not text[above.content + last : begin].strip(" *_")
-
-
-def _counted(text: str) -> tuple[int, int]:
-    """Return to which number the list goes that a text begins with, and where this number ends; 0 without one."""
-    count = end = 0
-    for item in _NUMBER.finditer(text):
-        if int(item[1]) == count + 1 and (count or not text[: item.start()].strip(" *_\n")):
-            count, end = count + 1, item.end()
-    return count, end
+    own_item = count > (above.kind != "impression") and not text[end:begin].strip(" *_")
+    return own_item and heading.kind not in ("recommendation", "stop")
 
 
 def _last(text: str, found: list[headings.Heading]) -> Iterator[headings.Heading]:
     """Take what is preliminary for a first look where something final follows."""
-    early, final = (
-        [n for n, h in enumerate(found) if not headings.WORDS[name].isdisjoint(h.words) and text[h.content :].strip()]
-        for name in ("early", "final")
-    )
+    end, early, final = len(text.rstrip()), headings.WORDS["early"], headings.WORDS["final"]
+    last = max((h.start for h in found if h.content < end and not final.isdisjoint(h.words)), default=0)
     first = False
-    for number, heading in enumerate(found):
-        superseded = number in early and any(number < n for n in final)
-        if number in final or (number in early and heading.kind in ("banner", "wet")):
-            first = superseded
-        seen = heading.kind in (*_CONTENT, "organ", "view", "banner")
-        yield heading._replace(kind="wet") if seen and (first or superseded) else heading
+    for heading in found:
+        superseded = heading.start < last and not early.isdisjoint(heading.words)
+        first = (first and final.isdisjoint(heading.words)) or (superseded and heading.kind == "banner")
+        seen = (first or superseded) and heading.kind in (*_CONTENT, "organ", "view", "banner")
+        yield heading._replace(kind="wet") if seen else heading
 
 
 def _parts(text: str, found: list[headings.Heading]) -> Iterator[_Part]:
