@@ -26,9 +26,9 @@ _NUMBER = re.compile(r"(?<![^\s:])\(?(\d{1,2})[.)](?=\s|[A-Z])")
 _NEXT = re.compile(rf"(?<=[.?!;\n])\s*{_NUMBER.pattern}")
 _BEFORE_WORD = " \n*_#(\\[<>\u2022|-.)0123456789"
 _MARKERS = [form(phrase) for phrase in headings.PHRASES["marker"] for form in (str.upper, str.title)]
-_MARKER = re.compile(
-    rf"(?m)(?:^|(?<=[.?!] ))({'|'.join(_MARKERS)})\.?(?= +(?!(?i:{'|'.join(headings.WORDS['predicate'])})\b)\w|\s*\Z)"
-)
+_SUBJECT = rf"(?i:{'|'.join(headings.WORDS['predicate'])})\b"  # "The final report is ..."
+_MARKER = re.compile(rf"(?m)(?:^[-=~* ]*|(?<=[.?!] ))({'|'.join(_MARKERS)})\.?(?:[-=~* ]*$|(?= +(?!{_SUBJECT})\w))")
+_TELLING = headings.BARE_WORDS | {"REPORT", "Report"}  # without one of them, a text without signs has no heading
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def split_report(text: str) -> Sections:
     kept = text.strip() or None
     unnamed = Sections(findings=kept, impression=kept)
     # Most texts of long tables are known at once to have no heading.
-    if _SIGN.search(text) is None and headings.BARE_WORDS.isdisjoint(text.split()):
+    if _SIGN.search(text) is None and _TELLING.isdisjoint(text.split()):
         return unnamed
     plain = _lines(text)
     every = list(headings.headings(plain))
