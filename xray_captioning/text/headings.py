@@ -30,10 +30,10 @@ def kind_of(heading: tuple[str, ...]) -> str | None:
         return None
     found = {str(kind) for kind in kinds} - {"filler"}
     if found == {"comment"} or ("change" in found and found <= {"change", "findings", "comparison", "exam", "view"}):
-        return "comment" if found == {"comment"} else "change"
+        return min(found)  # "change" comes first
     found -= {"comment", "change"}
-    if ("wet" in found and not WORDS["final"].isdisjoint(heading)) or (
-        "addendum" in found and not {"end", "ends"}.isdisjoint(heading)
+    if any(
+        kind in found and not WORDS[end].isdisjoint(heading) for kind, end in (("wet", "final"), ("addendum", "ending"))
     ):
         return "banner"  # "FINAL READ"; below "ADDENDUM ENDS" the report goes on
     if {"findings", "impression"} <= found and not found.intersection(_FIRST):
@@ -88,7 +88,6 @@ _SKIPPED = {":": " :-\u2013\u2014*", "": " .", "\n": "", **dict.fromkeys(_GAPS, 
 _FOLDED = {n: letter for n in range(0xC0, 0x180) if (letter := unicodedata.normalize("NFD", chr(n))[0]).isascii()}
 _FOLDED |= {0x2019: "'", 0x202F: " "}
 _WORDLENGTH = 24  # and the signs after it
-_NUMBERLENGTH = 10
 _WINDOW = 90  # no heading is longer, so that the search takes linear time
 
 
@@ -121,9 +120,8 @@ BARE_WORDS = frozenset(form + end for form in _BARE for end in ("", "."))
 def headings(text: str) -> Iterator[Heading]:
     """Yield the headings of a text in their order; time grows with its length."""
     text = _folded(text)
-    marks = {match.start(): match[0] for match in _MARK.finditer(text)}
-    if any(gap in text for gap in _GAPS):  # most texts have none
-        marks |= {match.start(): match[0] for match in _GAP.finditer(text)}
+    gaps = _GAP.finditer(text) if any(gap in text for gap in _GAPS) else ()  # most texts have none
+    marks = {match.start(): match[0] for match in (*_MARK.finditer(text), *gaps)}
     found = (match for match in re.finditer(r"\b[A-Za-z]{7,16}\b", text) if match[0] in _BARE)
     marks.update((m.end(), "") for m in found if marks.get(m.end()) in (None, *_GAPS) and _opens(text, m))
     contrast = not (text.islower() or text.isupper())
@@ -161,10 +159,10 @@ def _heading(text: str, floor: int, end: int, mark: str, contrast: bool) -> Head
     blank = _SKIPPED.get(mark, f" {mark}")
     content = end + len(text[end : end + 8]) - len(text[end : end + 8].lstrip(blank))
     if run.opens and _RUN.fullmatch(run.text) and (kind := _opening_kind(run, mark, contrast)):
-        # "REASON FOR EXAM:", below it "INTERVAL CHANGE" as what is asked
-        asked = kind == "change" and mark != ":" and not text[floor : run.start].strip()
-        numbered = _NUMBERED.search(text, max(floor, run.start - _NUMBERLENGTH), run.start)
-        return None if asked else Heading(numbered.start() if numbered else run.start, content, kind, name)
+        if kind == "change" and mark != ":" and not text[floor : run.start].strip():
+            return None  # "REASON FOR EXAM:", below it "INTERVAL CHANGE" as what is asked
+        numbered = _NUMBERED.search(text, max(floor, run.start - _WORDLENGTH), run.start)
+        return Heading(numbered.start() if numbered else run.start, content, kind, name)
     lowered = not contrast and floor > 0  # a text in lower case, which has begun with a heading
     if mark in (":", "") and (skipped := _inside(run.text, mark, lowered)) is not None:
         name = spelled(run.text[skipped:])

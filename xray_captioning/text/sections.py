@@ -22,8 +22,9 @@ _SIGNS = {"\r\n": "\n", "\r": "\n", "\\n": "\n", "\t": "   ", "\u00a0": " ", "\u
 _SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
 _FOOTER = re.compile(rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, headings.PHRASES['footer']))})", re.IGNORECASE)
 _ITEM = re.compile(r"\s*(?:\(?\d{1,2}[.)]|([-*\u2022]))\s*\S")
-_NUMBER = re.compile(r"(?<![^\s:])\(?(\d{1,2})[.)](?=\s|[A-Z])")
-_NEXT = re.compile(rf"(?<=[.?!;\n])\s*{_NUMBER.pattern}")
+_SIGN_OF_ITEM = re.compile(r"(?<![^\s:])(?:\(?(\d{1,2})[.)](?=\s|[A-Z])|[-*\u2022](?=\s))")
+_NEXT = re.compile(r"(?<=\S[.?!;\n])\s*\(?(\d{1,2})[.)](?=\s|[A-Z])")
+_LETTERS = re.compile("[a-z]+")
 _BEFORE_WORD = " \n*_#(\\[<>\u2022|-.)0123456789"
 _MARKERS = [form(phrase) for phrase in headings.PHRASES["marker"] for form in (str.upper, str.title)]
 _SUBJECT = rf"(?i:{'|'.join(headings.WORDS['predicate'])})\b"  # "The final report is ..."
@@ -73,8 +74,7 @@ def split_report(text: str) -> Sections:
     """
     if not isinstance(text, str):
         raise DataError(f"a report is not text but {type(text).__name__}; drop it or use ''")
-    kept = text.strip() or None
-    unnamed = Sections(findings=kept, impression=kept)
+    unnamed = Sections(findings=text.strip() or None, impression=text.strip() or None)
     # Most texts of long tables are known at once to have no heading.
     if _SIGN.search(text) is None and _TELLING.isdisjoint(text.split()):
         return unnamed
@@ -118,8 +118,8 @@ def literal(text: str) -> Any:
 
 
 def _bracketed(heading: re.Match[str]) -> str:
-    named = "\n" if heading[1] else f"\n{heading[2]}:"
-    return heading[0] if headings.kind_of(headings.spelled(heading[2])) is None else named
+    known = headings.kind_of(headings.spelled(heading[2])) is not None
+    return heading[0] if not known else "\n" if heading[1] else f"\n{heading[2]}:"
 
 
 def _kept(text: str, found: list[headings.Heading]) -> Iterator[headings.Heading]:
@@ -146,18 +146,14 @@ def _listed(text: str, above: headings.Heading, heading: headings.Heading, stop:
     if apart or (first := _ITEM.match(text, above.content)) is None:
         return False
     begin = heading.content - len(text[heading.start : heading.content].lstrip(_BEFORE_WORD))
-    if first[1]:
-        own = text[max(text.rfind("\n", above.content, begin), above.content) : begin].strip()
-        return own == first[1] != text[above.start : above.content].lstrip()[0]
-    count, end = 0, above.content
-    for item in _NUMBER.finditer(text, above.content, begin):
-        if int(item[1]) == count + 1:
+    count, end, bullet = 0, above.content, first[1]
+    for item in _SIGN_OF_ITEM.finditer(text, max(end, begin - _OPENING) if bullet else end, begin):
+        if (item[1] or item[0]) in (str(count + 1), bullet):
             count, end = count + 1, item.end()
-    below = _NEXT.search(text, heading.content, stop)
-    if count and below and int(below[1]) == count + 1 and text[heading.content : below.start()].strip():
+    if count and (below := _NEXT.search(text, heading.content, stop)) and below[1] == str(count + 1):
         return True
-    own_item = count > (above.kind != "impression") and not text[end:begin].strip(" *_")
-    return own_item and heading.kind not in ("recommendation", "stop")
+    own_item = end > (above.content if above.kind == "impression" else first.end())
+    return own_item and not text[end:begin].strip(" *_") and heading.kind not in ("recommendation", "stop")
 
 
 def _last(text: str, found: list[headings.Heading]) -> Iterator[headings.Heading]:
@@ -201,14 +197,12 @@ def _assembled(parts: list[_Part], named: bool) -> Sections:
     impression = _joined(parts, "impression", headings.BOTH) if named else findings
     if findings is None and impression is None:
         findings = impression = _joined(parts, "wet")
-    addendum = _joined(parts, "addendum")
     if impression is None and findings is not None:
-        findings = _sum(findings, addendum)
+        findings = _sum(findings, _joined(parts, "addendum"))
     else:
-        impression = _sum(impression, addendum)
-    indication, comparison = (_joined(parts, kind) for kind in ("indication", "comparison"))
+        impression = _sum(impression, _joined(parts, "addendum"))
     technique = _joined(parts, "technique") or _joined(parts, "exam")
-    return Sections(indication, technique, comparison, findings, impression)
+    return Sections(_joined(parts, "indication"), technique, _joined(parts, "comparison"), findings, impression)
 
 
 def _moved(parts: list[_Part], named: bool) -> Iterator[_Part]:
@@ -255,5 +249,6 @@ def _flowing(text: str) -> str:
     """Return a section without its line breaks, except before the items of a list."""
     lines = [" ".join(line.split()) for line in text.strip(" \n*#:|>").splitlines()]
     flowing = "".join(("\n" if _ITEM.match(line) else " ") + line for line in lines if line)
-    bare = " ".join(re.sub("[^a-z ]+", " ", flowing.lower()).split())
-    return "" if bare in headings.PHRASES["pointer"] else flowing.strip()
+    if len(flowing) < _OPENING and " ".join(_LETTERS.findall(flowing.lower())) in headings.PHRASES["pointer"]:
+        return ""
+    return flowing.strip()
