@@ -124,8 +124,7 @@ def headings(text: str) -> Iterator[Heading]:
     marks = {match.start(): match[0] for match in (*_MARK.finditer(text), *gaps)}
     found = (match for match in re.finditer(r"\b[A-Za-z]{7,16}\b", text) if match[0] in _BARE)
     marks.update((m.end(), "") for m in found if marks.get(m.end()) in (None, *_GAPS) and _opens(text, m))
-    contrast = not (text.islower() or text.isupper())
-    floor = 0
+    contrast, floor = not (text.islower() or text.isupper()), 0
     for end in sorted(marks):
         if end >= floor and (heading := _heading(text, floor, end, marks[end], contrast)):
             yield heading
@@ -149,20 +148,17 @@ def _opens(text: str, match: re.Match[str]) -> bool:
 def _heading(text: str, floor: int, end: int, mark: str, contrast: bool) -> Heading | None:
     tail = text[max(floor, end - _WORDLENGTH) : end].rstrip(_TRIMMED)
     last = _WORD.findall(tail)[-1] if tail[-1:].isalnum() and tail[-1:].isascii() else ""
-    bare = last.lower() not in WORDS["noun"] and kind_of((last.lower(),)) is None
-    if not last or (mark != ":" and bare):
+    if not last or (mark != ":" and last.lower() not in WORDS["noun"] and kind_of((last.lower(),)) is None):
         return None  # said at once, since most line breaks end no heading
     if last.isdigit() and text[end + 1 : end + 2].isdigit():
         return None  # a time: "one view at 10:15"
     run = _run(text, floor, end)
-    name = spelled(run.text)
-    blank = _SKIPPED.get(mark, f" {mark}")
-    content = end + len(text[end : end + 8]) - len(text[end : end + 8].lstrip(blank))
+    content = end + len(text[end : end + 8]) - len(text[end : end + 8].lstrip(_SKIPPED.get(mark, f" {mark}")))
     if run.opens and _RUN.fullmatch(run.text) and (kind := _opening_kind(run, mark, contrast)):
         if kind == "change" and mark != ":" and not text[floor : run.start].strip():
             return None  # "REASON FOR EXAM:", below it "INTERVAL CHANGE" as what is asked
         numbered = _NUMBERED.search(text, max(floor, run.start - _WORDLENGTH), run.start)
-        return Heading(numbered.start() if numbered else run.start, content, kind, name)
+        return Heading(numbered.start() if numbered else run.start, content, kind, spelled(run.text))
     lowered = not contrast and floor > 0  # a text in lower case, which has begun with a heading
     if mark in (":", "") and (skipped := _inside(run.text, mark, lowered)) is not None:
         name = spelled(run.text[skipped:])
@@ -181,8 +177,8 @@ def _run(text: str, floor: int, end: int) -> _Run:
     line = (bool(broken) or base == 0) and _INDENT.fullmatch(indent) is not None
     above = window[: len(window[:start]) - len(indent)].rstrip(" ")
     fresh = not above.strip() or above.endswith("\n\n") or above.rstrip()[-1] in ".?!:"
-    whole = start - len(indent) if line else start  # with its item number
-    return _Run(window[start:], base + whole, base + start, bool(boundaries) or base == 0, line, fresh)
+    whole = base + start - line * len(indent)  # with its item number
+    return _Run(window[start:], whole, base + start, bool(boundaries) or base == 0, line, fresh)
 
 
 def _opening_kind(run: _Run, mark: str, contrast: bool) -> str | None:
@@ -216,15 +212,13 @@ def _contained(text: str) -> str | None:
     if len(name) > 6 or any(w.islower() and w not in WORDS["filler"] for w in name):
         return None
     known = tuple(w.lower() for w in name if kind_of((w.lower(),)) is not None)
-    kind = kind_of(known) if known else None
-    return kind if kind in (*_INSIDE, "organ") else UNKNOWN
+    return kind if (kind := kind_of(known)) in (*_INSIDE, "organ") else UNKNOWN
 
 
 def _inside(text: str, mark: str, lowered: bool) -> int | None:
     """Return where a heading in the middle of a sentence begins: "... with cough FINDINGS: ..."."""
     spans = list(_WORD.finditer(text))
-    capitals = spans[-1][0].isupper()
-    first = len(spans)
+    capitals, first = spans[-1][0].isupper(), len(spans)
     while first:
         word = spans[first - 1][0]
         known = kind_of((word.lower(),)) is not None and (word.isupper() or not capitals)

@@ -20,7 +20,9 @@ _BODY = "body"  # text that no heading names
 _OPENING = 80  # characters in which a sentence says that it is about the patient
 _SIGNS = {"\r\n": "\n", "\r": "\n", "\\n": "\n", "\t": "   ", "\u00a0": " ", "\uff1a": ":"}.items()
 _SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
-_FOOTER = re.compile(rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, headings.PHRASES['footer']))})", re.IGNORECASE)
+_SIGNED = r"\n[ ]*\n[ ]*(?:dr|prof)\b[^\n]{,60}"
+_FOOTERS = "|".join(map(re.escape, headings.PHRASES["footer"]))
+_FOOTER = re.compile(rf"(?i)(?:{_SIGNED}\s*)?(?:^|[.\n])[ *]*(?:{_FOOTERS})|{_SIGNED}\s*\Z")
 _ITEM = re.compile(r"\s*(?:\(?\d{1,2}[.)]|([-*\u2022]))\s*\S")
 _SIGN_OF_ITEM = re.compile(r"(?<![^\s:])(?:\(?(\d{1,2})[.)](?=\s|[A-Z])|[-*\u2022](?=\s))")
 _NEXT = re.compile(r"(?<=\S[.?!;\n])\s*\(?(\d{1,2})[.)](?=\s|[A-Z])")
@@ -46,15 +48,9 @@ class Sections:
 def split_report(text: str) -> Sections:
     """Split a report into its sections by the headings of the usual house styles.
 
-    Headings, of words in ``headings.txt``, may be in capitals, with colon or dash, or on lines of their own.
-
-    - A text without any heading is both findings and impression, unchanged; so is "FINDINGS AND IMPRESSION".
-    - A form by organ ("Lungs: ... Pleura: ...") is findings, labels and all.
-    - Without "FINDINGS", text below the examination's name or in a paragraph of its own after the last other section
-      is the findings, as MIMIC-CXR's section parser has it (Johnson et al. 2019).
-    - "Prior findings" belong to the comparison, "clinical findings" to the indication.
-    - A section that only says "as above" is None. An addendum ends the impression, or else the findings.
-    - Recommendations, a first look ("WET READ"), letterhead, names and signatures are left out.
+    Headings, of words in ``headings.txt``, may be in capitals, with colon or dash, or on lines of their own. The rules
+    are told in ``docs/data.md``, "Sections of a report"; a text without any heading is both findings and impression.
+    Text below the examination's name is findings as in MIMIC-CXR's section parser (Johnson et al. 2019).
 
     Returns
     -------
@@ -81,8 +77,7 @@ def split_report(text: str) -> Sections:
     plain = _lines(text)
     every = list(headings.headings(plain))
     kinds = [heading.kind for heading in every]
-    told = {*_NAMED, *_UNNAMED} - ({"organ"} if kinds.count("organ") == 1 else set())
-    if told.isdisjoint(kinds):
+    if ({*_NAMED, *_UNNAMED} - ({"organ"} if kinds.count("organ") == 1 else set())).isdisjoint(kinds):
         return unnamed
     found = list(_last(plain, list(_kept(plain, every))))
     return _assembled(list(_parts(plain, found)), named=any(heading.kind in _NAMED for heading in found))
@@ -180,14 +175,13 @@ def _parts(text: str, found: list[headings.Heading]) -> Iterator[_Part]:
             continue  # Stanford's code of urgency: "SUMMARY: 2-ABNORMAL, PREVIOUSLY REPORTED"
         if heading.kind == "view":
             yield ("exam", text[heading.start : heading.content].rstrip(" :"))
-        kind = "exam" if headings.is_title(content) else "findings"
-        yield (kind if heading.kind == "organ" else heading.kind, content)
+        seen = "exam" if heading.kind == "organ" and headings.is_title(content) else "findings"
+        yield (seen if heading.kind == "organ" else heading.kind, content)
 
 
 def _without_footer(text: str) -> str:
     found = _FOOTER.search(text)
-    text = text if found is None else text[: found.start() + text[found.start()].count(".")]
-    return re.sub(r"(?i)\n[ ]*\n[ ]*(?:dr|prof)\b[^\n]{,60}\s*\Z", "", text)  # a signature
+    return text if found is None else text[: found.start() + text[found.start()].count(".")]
 
 
 def _assembled(parts: list[_Part], named: bool) -> Sections:
@@ -212,13 +206,11 @@ def _moved(parts: list[_Part], named: bool) -> Iterator[_Part]:
     for number, (kind, text) in enumerate(parts):
         paragraphs = [part for part in re.split(r"\n[ ]*\n", text) if part.strip()]
         if kind in (_BODY, "view", "banner") or (kind == "exam" and not named):
-            for paragraph in paragraphs:
-                yield (_kind_of_paragraph(paragraph, kind), paragraph)
+            yield from ((_kind_of_paragraph(paragraph, kind), paragraph) for paragraph in paragraphs)
         elif kind in _BEFORE and not described and number == last:
             first, *rest = paragraphs or [""]
             yield (kind, first)
-            for paragraph in rest:
-                yield (_kind_of_paragraph(paragraph), paragraph)
+            yield from ((_kind_of_paragraph(paragraph), paragraph) for paragraph in rest)
         else:
             yield (kind, text)
 
