@@ -138,7 +138,7 @@ def _kept(text: str, found: list[headings.Heading]) -> Iterator[headings.Heading
 def _listed(text: str, above: headings.Heading, heading: headings.Heading, stop: int) -> bool:
     """Tell whether a heading is inside the list above it: "1. CHF. 2. History: cancer. 3. Effusion."."""
     apart = heading.kind in _CONTENT and (heading.kind, above.kind) != ("findings", "impression")
-    if apart or (first := _ITEM.match(text, above.content)) is None:
+    if apart or above.kind not in (*_CONTENT, "indication") or (first := _ITEM.match(text, above.content)) is None:
         return False
     begin = heading.content - len(text[heading.start : heading.content].lstrip(_BEFORE_WORD))
     count, end, bullet = 0, above.content, first[1]
