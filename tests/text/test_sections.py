@@ -480,3 +480,24 @@ def test_a_comment_belongs_to_what_is_above(label):
 @pytest.mark.parametrize("text", ["Hepatitis B. ", "Stage IV. ", "Pain grade 2. ", "Cough. XXXX. "])
 def test_a_number_that_ends_a_sentence_stays(text):
     assert split(f"INDICATION: {text}FINDINGS: Clear.") == {"indication": text.strip(), "findings": "Clear."}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("HISTORY: Since 2019: smoker. FINDINGS: Clear.", ("Since 2019: smoker.", "Clear.", None)),
+        ("HISTORY: Weight change: 10 kg. FINDINGS: Clear.", ("Weight change: 10 kg.", "Clear.", None)),
+        (
+            "HISTORY: Fall. Initial chest x-ray: air. FINDINGS: Clear.",
+            ("Fall. Initial chest x-ray: air.", "Clear.", None),
+        ),
+        ("EXAM:\n1. CHEST PA\n2. INDICATION: cough\n3. FINDINGS: clear", ("cough", "clear", None)),
+        ("HISTORY: 1. Cough. 2. Exam: wheeze. FINDINGS: Clear.", ("1. Cough. 2. Exam: wheeze.", "Clear.", None)),
+        ("findings : no interval change : stable . impression : ok .", (None, "no interval change : stable .", "ok .")),
+        ("FINDINGS: Bone changes: old. IMPRESSION: Normal.", (None, "Bone changes: old.", "Normal.")),
+        ("FINDINGS: Initial: 3 mm. Now: 5 mm. IMPRESSION: CHF.", (None, "Initial: 3 mm. Now: 5 mm.", "CHF.")),
+    ],
+)
+def test_words_that_only_look_like_those_of_a_heading(text, expected):
+    found = split_report(text)
+    assert (found.indication, found.findings, found.impression) == expected

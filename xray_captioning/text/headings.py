@@ -32,9 +32,7 @@ def kind_of(heading: tuple[str, ...]) -> str | None:
     if found == {"comment"} or ("change" in found and found <= {"change", "findings", "comparison", "exam", "view"}):
         return min(found)  # "change" comes first
     found -= {"comment", "change"}
-    if any(
-        kind in found and not WORDS[end].isdisjoint(heading) for kind, end in (("wet", "final"), ("addendum", "ending"))
-    ):
+    if ("wet" in found and WORDS["final"] & {*heading}) or ("addendum" in found and {"end", "ends"} & {*heading}):
         return "banner"  # "FINAL READ"; below "ADDENDUM ENDS" the report goes on
     if {"findings", "impression"} <= found and not found.intersection(_FIRST):
         return "impression" if "of" in heading else BOTH
@@ -87,8 +85,7 @@ _TRIMMED = " *_#)]>("
 _SKIPPED = {":": " :-\u2013\u2014*", "": " .", "\n": "", **dict.fromkeys(_GAPS, "\t :")}
 _FOLDED = {n: letter for n in range(0xC0, 0x180) if (letter := unicodedata.normalize("NFD", chr(n))[0]).isascii()}
 _FOLDED |= {0x2019: "'", 0x202F: " "}
-_WORDLENGTH = 24  # and the signs after it
-_WINDOW = 90  # no heading is longer, so that the search takes linear time
+_WORDLENGTH, _WINDOW = 24, 90  # no word with its signs and no heading is longer, so that time is linear
 
 
 class Heading(NamedTuple):
@@ -199,9 +196,8 @@ def _opening_kind(run: _Run, mark: str, contrast: bool) -> str | None:
 def _stands_alone(run: _Run, kind: str, contrast: bool) -> bool:
     """Tell whether a line without a colon is a heading and not the end of a sentence."""
     name = spelled(run.text)
-    long = not contrast and len(name) > 2
-    goes_on = run.text.isupper() and not run.fresh and (long or name[0] in ("prior", "previous"))
-    if goes_on or run.text.endswith("."):
+    long = (not contrast and len(name) > 2) or name[0] in ("prior", "previous")
+    if (run.text.isupper() and not run.fresh and long) or run.text.endswith("."):
         return False  # "COMPARED WITH\nPRIOR STUDIES"
     return kind in _LINES or (kind in ("view", "change") and run.text.isupper() and len(name) > 1)
 
@@ -231,8 +227,7 @@ def _inside(text: str, mark: str, lowered: bool) -> int | None:
         skipped = 0
     elif skipped is None or kind_of(tuple(name[skipped:])) not in _INSIDE:
         return None
-    first += skipped
-    before = spans[first - 1][0] if first else ""
+    before = spans[first - 1][0] if (first := first + skipped) else ""
     if mark == "" and (not capitals or (before.isupper() and len(before) > 1)):
         return None  # "NO FINDINGS were made"
     return spans[first].start() if lowered or spans[first][0][0].isupper() else None

@@ -26,7 +26,6 @@ _FOOTER = re.compile(rf"(?i)(?:{_SIGNED}\s*)?(?:^|[.\n])[ *]*(?:{_FOOTERS})|{_SI
 _ITEM = re.compile(r"\s*(?:\(?\d{1,2}[.)]|([-*\u2022]))\s*\S")
 _SIGN_OF_ITEM = re.compile(r"(?<![^\s:])(?:\(?(\d{1,2})[.)](?=\s|[A-Z])|[-*\u2022](?=\s))")
 _NEXT = re.compile(r"(?<=\S[.?!;\n])\s*\(?(\d{1,2})[.)](?=\s|[A-Z])")
-_LETTERS = re.compile("[a-z]+")
 _BEFORE_WORD = " \n*_#(\\[<>\u2022|-.)0123456789"
 _MARKERS = [form(phrase) for phrase in headings.PHRASES["marker"] for form in (str.upper, str.title)]
 _SUBJECT = rf"(?i:{'|'.join(headings.WORDS['predicate'])})\b"  # "The final report is ..."
@@ -153,14 +152,13 @@ def _listed(text: str, above: headings.Heading, heading: headings.Heading, stop:
 
 def _last(text: str, found: list[headings.Heading]) -> Iterator[headings.Heading]:
     """Take what is preliminary for a first look where something final follows."""
-    end, early, final = len(text.rstrip()), headings.WORDS["early"], headings.WORDS["final"]
+    final, end, first = headings.WORDS["final"], len(text.rstrip()), False
     last = max((h.start for h in found if h.content < end and not final.isdisjoint(h.words)), default=0)
-    first = False
     for heading in found:
-        superseded = heading.start < last and not early.isdisjoint(heading.words)
-        first = (first and final.isdisjoint(heading.words)) or (superseded and heading.kind == "banner")
-        seen = (first or superseded) and heading.kind in (*_CONTENT, "organ", "view", "banner")
-        yield heading._replace(kind="wet") if seen else heading
+        early = heading.start < last and not headings.WORDS["early"].isdisjoint(heading.words)
+        first = (first and final.isdisjoint(heading.words)) or (early and heading.kind == "banner")
+        seen = heading.kind in (*_CONTENT, "organ", "view", "banner")
+        yield heading._replace(kind="wet") if seen and (first or early) else heading
 
 
 def _parts(text: str, found: list[headings.Heading]) -> Iterator[_Part]:
@@ -241,6 +239,6 @@ def _flowing(text: str) -> str:
     """Return a section without its line breaks, except before the items of a list."""
     lines = [" ".join(line.split()) for line in text.strip(" \n*#:|>").splitlines()]
     flowing = "".join(("\n" if _ITEM.match(line) else " ") + line for line in lines if line)
-    if len(flowing) < _OPENING and " ".join(_LETTERS.findall(flowing.lower())) in headings.PHRASES["pointer"]:
+    if len(flowing) < _OPENING and " ".join(re.findall("[a-z]+", flowing.lower())) in headings.PHRASES["pointer"]:
         return ""
     return flowing.strip()

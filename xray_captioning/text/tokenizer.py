@@ -134,12 +134,9 @@ class Tokenizer(TokenIds):
         return cls.from_content(_from_keras(token_ids.read_json(Path(path)), path, start, end), path)
 
     def _lists(self) -> dict[str, Any]:
-        lists: dict[str, Any] = {"words": list(self.words)}
-        if self.marks != SPECIAL:
-            lists["marks"] = list(self.marks)
-        if self.filters or self.lower:
-            lists |= {"filters": self.filters, "lower": self.lower}
-        return lists
+        marks = {"marks": list(self.marks)} if self.marks != SPECIAL else {}
+        told = {"filters": self.filters, "lower": self.lower} if self.filters or self.lower else {}
+        return {"words": list(self.words), **marks, **told}
 
     @classmethod
     def _from_checked(cls, content: dict[str, Any]) -> Self:
@@ -175,8 +172,7 @@ def _from_keras(content: Any, path: FilePath, start: str | None, end: str | None
 def _config(content: Any) -> dict[Any, Any]:
     """Return the attributes; in what `to_json` writes, dictionaries are texts of JSON again."""
     try:
-        if isinstance(content, str):
-            content = json.loads(content)
+        content = json.loads(content) if isinstance(content, str) else content
         if isinstance(content, dict) and isinstance(content.get("config"), dict):
             content = content["config"]
             texts = {k: v for k, v in content.items() if isinstance(v, str) and v.startswith("{")}
@@ -261,8 +257,7 @@ class BytePairTokenizer(TokenIds):
         """Turn a cleaned text into start, one or more ids a word, end; see `TokenIds.encode`."""
         (text,) = token_ids.checked_texts([text])
         room = token_ids.room_for_words(maximum_length)
-        spelled = " ".join(text.split()).encode("utf-8", "replace").decode()  # no lone surrogates
-        ids = self._encoder.encode(spelled).ids
+        ids = self._encoder.encode(" ".join(text.split()).encode("utf-8", "replace").decode()).ids  # no lone surrogates
         if room is not None and len(ids) > room:
             # A word cut in the middle would be another word.
             ends = [tokens[-1] + 1 for _, tokens in self.words_in(ids[: room + 1])]
