@@ -188,9 +188,9 @@ def _opening_kind(run: _Run, mark: str, contrast: bool) -> str | None:
     if kind is None or not (capital or not contrast):
         return None
     fits = kind in _SECTIONS or (kind == "organ" and run.line and mark not in ("", *_GAPS))
-    if mark == "\n":
+    if mark == "\n" or (mark in _GAPS and not run.line):
         fits = run.line and _stands_alone(run, kind, contrast)
-    return kind if fits and (run.line or mark not in _GAPS) else None
+    return kind if fits else None
 
 
 def _stands_alone(run: _Run, kind: str, contrast: bool) -> bool:

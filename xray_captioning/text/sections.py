@@ -121,12 +121,10 @@ def _kept(text: str, found: list[headings.Heading]) -> Iterator[headings.Heading
     current, above = "", None
     for heading, stop in zip(found, [*(h.start for h in found[1:]), len(text)], strict=True):
         kind = heading.kind
-        if current in _CONTENT and kind in ("organ", "view", "change", headings.UNKNOWN):
-            continue
-        if above and _listed(text, above, heading, stop):
-            continue
-        if kind == current and len(heading.words) > 1 and headings.kind_of(heading.words) is None:
-            continue  # "Other abnormal findings:" within the findings
+        label = current in _CONTENT and kind in ("organ", "view", "change", headings.UNKNOWN)
+        same = kind == current and len(heading.words) > 1 and headings.kind_of(heading.words) is None
+        if label or same or (above and _listed(text, above, heading, stop)):
+            continue  # `same` is "Other abnormal findings:" within the findings
         if kind in ("change", "comment"):
             kind = current if current in (*_CONTENT, "recommendation", "stop", "wet") else "findings"
             heading = heading._replace(kind=kind)
