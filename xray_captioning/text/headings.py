@@ -51,17 +51,12 @@ def kind_of(heading: tuple[str, ...]) -> str | None:
 
 def is_title(line: str) -> bool:
     """Tell whether a line only names the examination or says when and where it was made."""
-    return all(word in _KINDS or word.isdigit() for word in spelled(_folded(line)))
+    return all(word in _KINDS or word.isdigit() for word in spelled(line.translate(_FOLDED)))
 
 
 def spelled(text: str) -> tuple[str, ...]:
     """Return the words and numbers of a text in lower case."""
     return tuple(_SPELLED.findall(text.lower()))
-
-
-def _folded(text: str) -> str:
-    """Return a text of the same length without accents."""
-    return text if text.isascii() else text.translate(_FOLDED)
 
 
 UNKNOWN = "unknown"
@@ -109,14 +104,13 @@ class _Run(NamedTuple):
 
 
 # The forms of the words that are headings without a colon, too.
-_BARE = {form(word) for word in WORDS["bare"] for form in (str, str.title, str.upper)}
-_BARE |= {word.upper() for word in WORDS["bare_capitals"]}
-BARE_WORDS = frozenset(form + end for form in _BARE for end in ("", "."))
+_BARE = {form(word) for word in WORDS["bare"] for form in (str, str.title, str.upper)} | WORDS["bare_capitals"]
+BARE_WORDS = frozenset(form + end for form in _BARE for end in ("", ".")) | {"REPORT", "Report"}
 
 
 def headings(text: str) -> Iterator[Heading]:
     """Yield the headings of a text in their order; time grows with its length."""
-    text = _folded(text)
+    text = text.translate(_FOLDED)  # of the same length
     gaps = _GAP.finditer(text) if any(gap in text for gap in _GAPS) else ()  # most texts have none
     marks = {match.start(): match[0] for match in (*_MARK.finditer(text), *gaps)}
     found = (match for match in re.finditer(r"\b[A-Za-z]{7,16}\b", text) if match[0] in _BARE)

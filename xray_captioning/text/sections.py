@@ -30,7 +30,6 @@ _BEFORE_WORD = " \n*_#(\\[<>\u2022|-.)0123456789"
 _MARKERS = [form(phrase) for phrase in headings.PHRASES["marker"] for form in (str.upper, str.title)]
 _SUBJECT = rf"(?i:{'|'.join(headings.WORDS['predicate'])})\b"  # "The final report is ..."
 _MARKER = re.compile(rf"(?m)(?:^[-=~* ]*|(?<=[.?!] ))({'|'.join(_MARKERS)})\.?(?:[-=~* ]*$|(?= +(?!{_SUBJECT})\w))")
-_TELLING = headings.BARE_WORDS | {"REPORT", "Report"}  # without one of them, a text without signs has no heading
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def split_report(text: str) -> Sections:
         raise DataError(f"a report is not text but {type(text).__name__}; drop it or use ''")
     unnamed = Sections(findings=text.strip() or None, impression=text.strip() or None)
     # Most texts of long tables are known at once to have no heading.
-    if _SIGN.search(text) is None and _TELLING.isdisjoint(text.split()):
+    if _SIGN.search(text) is None and headings.BARE_WORDS.isdisjoint(text.split()):
         return unnamed
     plain = _lines(text)
     every = list(headings.headings(plain))
