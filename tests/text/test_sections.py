@@ -60,6 +60,17 @@ def test_what_is_asked_is_never_seen():
         ("RECOMMENDATION(S)", "recommendation"),
         ("no acute findings", None),
         ("of the", None),
+        ("INTERVAL CHANGE SINCE PRIOR", "change"),
+        ("INTERVAL HISTORY", "indication"),
+        ("BONE CHANGES", "organ"),
+        ("COMMENTS", "comment"),
+        ("CLINICAL COMMENT", "indication"),
+        ("FINAL READ", "banner"),
+        ("WET READ", "wet"),
+        ("ADDENDUM BEGINS", "addendum"),
+        ("END OF ADDENDUM", "banner"),
+        ("RENSEIGNEMENTS CLINIQUES", "indication"),
+        ("ESTUDIOS PREVIOS", "comparison"),
     ],
 )
 def test_words_of_a_heading(heading, kind):
@@ -292,7 +303,27 @@ def test_no_text_is_an_error_and_no_word_is_made_up(pieces):
 
 
 @pytest.mark.parametrize(
-    "piece", [" ", "\n", "_", "A ", ": ", "- ", "FINDINGS ", "x: ", "\n1.", "<b>", "[a", "\n dr", "data\n", "x | "]
+    "piece",
+    [
+        " ",
+        "\n",
+        "_",
+        "A ",
+        ": ",
+        "- ",
+        "FINDINGS ",
+        "x: ",
+        "\n1.",
+        "<b>",
+        "[a",
+        "\n dr",
+        "data\n",
+        "x | ",
+        "\n- History: x",
+        "2. History: x ",
+        "FINAL REPORT\n",
+        "x   ",
+    ],
 )
 def test_time_grows_with_the_length_only(piece):
     """Ten thousand pieces take a moment; a search that goes back and forth would take minutes."""
@@ -315,3 +346,158 @@ def test_headings_may_be_short():
     found = split_report("IND: cough. COMP: none. TECH: AP. FIND: Clear. IMP: Normal.")
     assert (found.indication, found.comparison, found.technique) == ("cough.", "none.", "AP.")
     assert (found.findings, found.impression) == ("Clear.", "Normal.")
+
+
+LISTS = [
+    "1. Pneumonia. 2. {label}: known. 3. Effusion.",
+    "1. Pneumonia. {label}: known. 2. Effusion.",
+    "1. {label}: known.\n2. Effusion.",
+    "1) Pneumonia.\n2) {label}: known.",
+    "- Pneumonia.\n- {label}: known.\n- Effusion.",
+    "\u2022 Pneumonia.\n\u2022 {label}: known.\n\u2022 Effusion.",
+]
+
+
+@pytest.mark.parametrize("items", LISTS)
+@pytest.mark.parametrize("label", ["History", "Comparison", "INDICATION", "Prior study", "Technique", "Findings"])
+def test_what_an_item_of_a_list_is_called_does_not_end_the_list(items, label):
+    impression = items.format(label=label)
+    assert split(f"IMPRESSION:\n{impression}\n\nHISTORY: 1. Cough. 2. Fever.") == {
+        "impression": impression,
+        "indication": "1. Cough. 2. Fever.",
+    }
+
+
+def test_items_that_are_sections_are_sections():
+    text = "{}HISTORY: cough\n{}COMPARISON: none\n{}FINDINGS: 1. clear 2. normal\n{}IMPRESSION: 1. normal 2. stable\n"
+    for marks in (("1. ", "2. ", "3. ", "4. "), ("I. ", "II. ", "III. ", "IV. "), "abcd", ["- "] * 4):
+        found = split(text.format(*(f"{mark.upper()}. " if mark.isalpha() else mark for mark in marks)))
+        assert (found["indication"], found["comparison"]) == ("cough", "none")
+        assert (found["findings"], found["impression"]) == ("1. clear 2. normal", "1. normal 2. stable")
+    assert split("IMPRESSION: 1. CHF. 2. RECOMMENDATION: CT. TECHNIQUE: PA.") == {
+        "impression": "1. CHF.",
+        "technique": "PA.",
+    }
+    assert split("FINDINGS: 1. Clear. 2. Impression: CHF.") == {"findings": "1. Clear.", "impression": "CHF."}
+
+
+@pytest.mark.parametrize(
+    "heading", ["INTERVAL CHANGE", "Interval findings", "CHANGE FROM PRIOR", "Changes since previous exam", "INTERVAL"]
+)
+@pytest.mark.parametrize("end", [". ", ".\n", ".\n\n"])
+def test_what_has_changed_is_found(heading, end):
+    text = f"COMPARISON: 3/1/2020{end}{heading}: Effusion.\nIMPRESSION: CHF."
+    assert split(text) == {"comparison": "3/1/2020.", "findings": "Effusion.", "impression": "CHF."}
+    assert split(f"FINDINGS: Clear. {heading}: none.")["findings"] == f"Clear. {heading}: none."
+
+
+@pytest.mark.parametrize(
+    "text", ["INDICATION:\nINTERVAL CHANGE\n\nFINDINGS: Clear.", "INDICATION: INTERVAL CHANGE\nFINDINGS: Clear."]
+)
+def test_a_change_that_is_asked_for(text):
+    assert split(text) == {"indication": "INTERVAL CHANGE", "findings": "Clear."}
+
+
+@pytest.mark.parametrize("gap", ["\t", "\t\t", "    ", "\t: ", ":\t", " \t "])
+def test_tables(gap):
+    rows = {"Reason for exam": "Cough", "TECHNIQUE": "PA", "Findings": "The heart", "IMPRESSION": "CHF"}
+    assert list(split("\n".join(f"{key}{gap}{value}" for key, value in rows.items())).values()) == list(rows.values())
+    assert split("FINDINGS: Heart\tnormal.\nComparison\tto prior.") == {
+        "findings": "Heart normal. Comparison to prior."
+    }
+
+
+@pytest.mark.parametrize("change", [str, str.upper, str.lower])
+@pytest.mark.parametrize(
+    "names",
+    [
+        "Renseignements cliniques|Technique|Comparaison|R\u00e9sultats|Conclusion",
+        "Motif de l\u2019examen|Technique|Examens ant\u00e9rieurs|R\u00e9sultat|Synth\u00e8se",
+        "Indicaci\u00f3n|T\u00e9cnica|Estudios previos|Hallazgos|Impresi\u00f3n diagn\u00f3stica",
+        "Datos cl\u00ednicos|T\u00e9cnica|Comparaci\u00f3n|Resultados|Conclusiones",
+    ],
+)
+def test_languages_that_share_words_with_english(names, change):
+    values = [change(value) for value in ("Toux.", "Face.", "2019.", "\u00c9panchement.", "Normal.")]
+    for colon, end in ((" : ", " "), (": ", "\n"), ("\u202f:\n", "\n\n")):
+        parts = zip(change(names).split("|"), values, strict=True)
+        assert list(split("".join(f"{name}{colon}{value}{end}" for name, value in parts)).values()) == values
+
+
+@pytest.mark.parametrize(
+    ("early", "final"),
+    [
+        ("PRELIMINARY IMPRESSION: {}.", "FINAL IMPRESSION: {}."),
+        ("PRELIM IMPRESSION: {}.", "REVISED IMPRESSION: {}."),
+        ("PRELIMINARY REPORT\n{}.", "FINAL REPORT\nIMPRESSION: {}."),
+        ("PRELIMINARY REPORT\nFINDINGS: {0}.\nIMPRESSION: {0}.", "FINAL REPORT\nIMPRESSION: {}."),
+        ("ORIGINAL REPORT\nIMPRESSION: {}.", "CORRECTED REPORT\nIMPRESSION: {}."),
+        ("INITIAL IMPRESSION: {}.", "FINAL REPORT: IMPRESSION: {}."),
+    ],
+)
+def test_what_is_preliminary_gives_way_to_what_is_final(early, final):
+    first, last = early.format("Pneumothorax"), final.format("None")
+    for between in ("\n", "\n\n", " "):
+        assert split(f"HISTORY: Fall.\n{first}{between}{last}") == {"indication": "Fall.", "impression": "None."}
+    for alone in (first, f"{first}\nFINAL REPORT", f"FINAL REPORT\n{first}"):
+        assert split(f"HISTORY: Fall.\n{alone}").popitem()[1] == "Pneumothorax."
+
+
+def test_a_final_read_is_no_first_look():
+    for text in ("PRELIMINARY READ: Air.\nFINAL READ: None.", "PRELIMINARY REPORT Air. FINAL REPORT None."):
+        assert split_report(text) == Sections(findings="None.", impression="None.")
+    assert split("FINDINGS: Clear. The PRELIMINARY REPORT was sent. FINAL REPORT to follow.") == {
+        "findings": "Clear. The PRELIMINARY REPORT was sent. FINAL REPORT to follow."
+    }
+
+
+@pytest.mark.parametrize(
+    "addendum",
+    [
+        "Addendum Begins\nNodule.\nAddendum Ends\n",
+        "ADDENDUM BEGINS: Nodule. ADDENDUM ENDS. ",
+        "ADDENDUM BEGINS Nodule. END OF ADDENDUM ",
+        "***** ADDENDUM BEGINS *****\nNodule.\n***** ADDENDUM ENDS *****\n",
+        "--- Begin Addendum ---\nNodule.\n--- End Addendum ---\n",
+    ],
+)
+def test_marks_of_an_addendum_are_no_text(addendum):
+    expected = {"findings": "Clear.", "impression": "Normal. Nodule."}
+    assert split(f"FINDINGS: Clear. IMPRESSION: Normal.\n\n{addendum}") == expected
+    for original in ("", "ORIGINAL REPORT\n", "\nOriginal report:\n"):
+        assert split(f"{addendum}{original}FINDINGS: Clear.\nIMPRESSION: Normal.") == expected
+
+
+@pytest.mark.parametrize("label", ["COMMENT\n", "Comments:\n", "\nREMARKS: "])
+def test_a_comment_belongs_to_what_is_above(label):
+    assert split(f"FINDINGS: Clear.\n{label}Rotated.\nIMPRESSION: CHF.\n{label}Effusion.") == {
+        "findings": "Clear. Rotated.",
+        "impression": "CHF. Effusion.",
+    }
+    assert split(f"COMPARISON: None.\n{label}Clear.\nIMPRESSION: CHF.")["findings"] == "Clear."
+
+
+@pytest.mark.parametrize("text", ["Hepatitis B. ", "Stage IV. ", "Pain grade 2. ", "Cough. XXXX. "])
+def test_a_number_that_ends_a_sentence_stays(text):
+    assert split(f"INDICATION: {text}FINDINGS: Clear.") == {"indication": text.strip(), "findings": "Clear."}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("HISTORY: Since 2019: smoker. FINDINGS: Clear.", ("Since 2019: smoker.", "Clear.", None)),
+        ("HISTORY: Weight change: 10 kg. FINDINGS: Clear.", ("Weight change: 10 kg.", "Clear.", None)),
+        (
+            "HISTORY: Fall. Initial chest x-ray: air. FINDINGS: Clear.",
+            ("Fall. Initial chest x-ray: air.", "Clear.", None),
+        ),
+        ("EXAM:\n1. CHEST PA\n2. INDICATION: cough\n3. FINDINGS: clear", ("cough", "clear", None)),
+        ("HISTORY: 1. Cough. 2. Exam: wheeze. FINDINGS: Clear.", ("1. Cough. 2. Exam: wheeze.", "Clear.", None)),
+        ("findings : no interval change : stable . impression : ok .", (None, "no interval change : stable .", "ok .")),
+        ("FINDINGS: Bone changes: old. IMPRESSION: Normal.", (None, "Bone changes: old.", "Normal.")),
+        ("FINDINGS: Initial: 3 mm. Now: 5 mm. IMPRESSION: CHF.", (None, "Initial: 3 mm. Now: 5 mm.", "CHF.")),
+    ],
+)
+def test_words_that_only_look_like_those_of_a_heading(text, expected):
+    found = split_report(text)
+    assert (found.indication, found.findings, found.impression) == expected

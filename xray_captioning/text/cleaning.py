@@ -52,8 +52,7 @@ def _split(tokens: list[str]) -> list[list[str]]:
 
 
 def _plain_sentence(words: list[str]) -> str:
-    if words and words[-1] == ",":
-        words = words[:-1]
+    words = words[:-1] if words[-1:] == [","] else words
     # A sentence that is nothing but a small number was the "1." of a list.
     if not words or (len(words) == 1 and re.fullmatch(r"\d{1,2}", words[0])):
         return ""
@@ -82,8 +81,7 @@ def clean_legacy(text: str) -> str:
     """Clean the raw text of one section as the older Keras project did, for its weights only."""
     # Lower-case letters and full stops; each digit is deleted together with the character after it.
     text = re.sub(r"\d.", "", text).replace("X", "").replace(" .", "")
-    text = re.sub(r"[^A-Za-z.]", " ", text)
-    return " ".join(text.replace(".", " .").lower().split())
+    return " ".join(re.sub(r"[^A-Za-z.]", " ", text).replace(".", " .").lower().split())
 
 
 PROTOCOLS = {"plain": clean_plain, "r2gen": clean_r2gen, "legacy": clean_legacy}

@@ -20,8 +20,16 @@ _BODY = "body"  # text that no heading names
 _OPENING = 80  # characters in which a sentence says that it is about the patient
 _SIGNS = {"\r\n": "\n", "\r": "\n", "\\n": "\n", "\t": "   ", "\u00a0": " ", "\uff1a": ":"}.items()
 _SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
-_FOOTER = re.compile(rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, headings.PHRASES['footer']))})", re.IGNORECASE)
-_ITEM = re.compile(r"(?:\(?\d{1,2}[.)]|[-*\u2022])\s*\S")
+_SIGNED = r"\n[ ]*\n[ ]*(?:dr|prof)\b[^\n]{,60}"
+_FOOTERS = "|".join(map(re.escape, headings.PHRASES["footer"]))
+_FOOTER = re.compile(rf"(?i)(?:{_SIGNED}\s*)?(?:^|[.\n])[ *]*(?:{_FOOTERS})|{_SIGNED}\s*\Z")
+_ITEM = re.compile(r"\s*(?:\(?\d{1,2}[.)]|([-*\u2022]))\s*\S")
+_SIGN_OF_ITEM = re.compile(r"(?<![^\s:])(?:\(?(\d{1,2})[.)](?=\s|[A-Z])|[-*\u2022](?=\s))")
+_NEXT = re.compile(r"(?<=\S[.?!;\n])\s*\(?(\d{1,2})[.)](?=\s|[A-Z])")
+_BEFORE_WORD = " \n*_#(\\[<>\u2022|-.)0123456789"
+_MARKERS = [form(phrase) for phrase in headings.PHRASES["marker"] for form in (str.upper, str.title)]
+_SUBJECT = rf"(?i:{'|'.join(headings.WORDS['predicate'])})\b"  # "The final report is ..."
+_MARKER = re.compile(rf"(?m)(?:^[-=~* ]*|(?<=[.?!] ))({'|'.join(_MARKERS)})\.?(?:[-=~* ]*$|(?= +(?!{_SUBJECT})\w))")
 
 
 @dataclass(frozen=True)
@@ -38,15 +46,9 @@ class Sections:
 def split_report(text: str) -> Sections:
     """Split a report into its sections by the headings of the usual house styles.
 
-    Headings, of words in ``headings.txt``, may be in capitals, with colon or dash, or on lines of their own.
-
-    - A text without any heading is both findings and impression, unchanged; so is "FINDINGS AND IMPRESSION".
-    - A form by organ ("Lungs: ... Pleura: ...") is findings, labels and all.
-    - Without "FINDINGS", text below the examination's name or in a paragraph of its own after the last other section
-      is the findings, as MIMIC-CXR's section parser has it (Johnson et al. 2019).
-    - "Prior findings" belong to the comparison, "clinical findings" to the indication.
-    - A section that only says "as above" is None. An addendum ends the impression, or else the findings.
-    - Recommendations, a first look ("WET READ"), letterhead, names and signatures are left out.
+    Headings, of words in ``headings.txt``, may be in capitals, with colon or dash, or on lines of their own. The rules
+    are told in ``docs/data.md``, "Sections of a report"; a text without any heading is both findings and impression.
+    Text below the examination's name is findings as in MIMIC-CXR's section parser (Johnson et al. 2019).
 
     Returns
     -------
@@ -66,18 +68,16 @@ def split_report(text: str) -> Sections:
     """
     if not isinstance(text, str):
         raise DataError(f"a report is not text but {type(text).__name__}; drop it or use ''")
-    kept = text.strip() or None
-    unnamed = Sections(findings=kept, impression=kept)
+    unnamed = Sections(findings=text.strip() or None, impression=text.strip() or None)
     # Most texts of long tables are known at once to have no heading.
     if _SIGN.search(text) is None and headings.BARE_WORDS.isdisjoint(text.split()):
         return unnamed
     plain = _lines(text)
     every = list(headings.headings(plain))
     kinds = [heading.kind for heading in every]
-    told = {*_NAMED, *_UNNAMED} - ({"organ"} if kinds.count("organ") == 1 else set())
-    if told.isdisjoint(kinds):
+    if ({*_NAMED, *_UNNAMED} - ({"organ"} if kinds.count("organ") == 1 else set())).isdisjoint(kinds):
         return unnamed
-    found = list(_kept(every))
+    found = list(_last(plain, list(_kept(plain, every))))
     return _assembled(list(_parts(plain, found)), named=any(heading.kind in _NAMED for heading in found))
 
 
@@ -97,6 +97,8 @@ def _lines(text: str) -> str:
     for sign, plain in _SIGNS:
         text = text.replace(sign, plain)
     text = re.sub(r"[\[<](/?)([A-Za-z /&]{3,40})[\]>]", _bracketed, text)
+    if "report" in (lowered := text.lower()) or "addendum" in lowered:  # each marker has one of them
+        text = _MARKER.sub(r"\n\1\n", text)
     return re.sub(r"^[ ]*([-_=*#~])\1{4,}[ ]*$", "", text, flags=re.MULTILINE)
 
 
@@ -109,21 +111,51 @@ def literal(text: str) -> Any:
 
 
 def _bracketed(heading: re.Match[str]) -> str:
-    named = "\n" if heading[1] else f"\n{heading[2]}:"
-    return heading[0] if headings.kind_of(headings.spelled(heading[2])) is None else named
+    known = headings.kind_of(headings.spelled(heading[2])) is not None
+    return heading[0] if not known else "\n" if heading[1] else f"\n{heading[2]}:"
 
 
-def _kept(found: list[headings.Heading]) -> Iterator[headings.Heading]:
+def _kept(text: str, found: list[headings.Heading]) -> Iterator[headings.Heading]:
     """Leave out words that look like a heading but are part of the section that they are in."""
-    current = ""
-    for heading in found:
+    current, above = "", None
+    for heading, stop in zip(found, [*(h.start for h in found[1:]), len(text)], strict=True):
         kind = heading.kind
-        if current in _CONTENT and kind in ("organ", "view", headings.UNKNOWN):
-            continue
-        if kind == current and len(heading.words) > 1 and headings.kind_of(heading.words) is None:
-            continue  # "Other abnormal findings:" within the findings
+        label = current in _CONTENT and kind in ("organ", "view", "change", headings.UNKNOWN)
+        same = kind == current and len(heading.words) > 1 and headings.kind_of(heading.words) is None
+        if label or same or (above and _listed(text, above, heading, stop)):
+            continue  # `same` is "Other abnormal findings:" within the findings
+        if kind in ("change", "comment"):
+            kind = current if current in (*_CONTENT, "recommendation", "stop", "wet") else "findings"
+            heading = heading._replace(kind=kind)
         yield heading
-        current = "findings" if kind == "organ" else kind
+        current, above = "findings" if kind == "organ" else kind, heading
+
+
+def _listed(text: str, above: headings.Heading, heading: headings.Heading, stop: int) -> bool:
+    """Tell whether a heading is inside the list above it: "1. CHF. 2. History: cancer. 3. Effusion."."""
+    apart = heading.kind in _CONTENT and (heading.kind, above.kind) != ("findings", "impression")
+    if apart or above.kind not in (*_CONTENT, "indication") or (first := _ITEM.match(text, above.content)) is None:
+        return False
+    begin = heading.content - len(text[heading.start : heading.content].lstrip(_BEFORE_WORD))
+    count, end, bullet = 0, above.content, first[1]
+    for item in _SIGN_OF_ITEM.finditer(text, max(end, begin - _OPENING) if bullet else end, begin):
+        if (item[1] or item[0]) in (str(count + 1), bullet):
+            count, end = count + 1, item.end()
+    if count and (below := _NEXT.search(text, heading.content, stop)) and below[1] == str(count + 1):
+        return True
+    own_item = end > (above.content if above.kind == "impression" else first.end())
+    return own_item and not text[end:begin].strip(" *_") and heading.kind not in ("recommendation", "stop")
+
+
+def _last(text: str, found: list[headings.Heading]) -> Iterator[headings.Heading]:
+    """Take what is preliminary for a first look where something final follows."""
+    final, end, first = headings.WORDS["final"], len(text.rstrip()), False
+    last = max((h.start for h in found if h.content < end and not final.isdisjoint(h.words)), default=0)
+    for heading in found:
+        early = heading.start < last and not headings.WORDS["early"].isdisjoint(heading.words)
+        first = (first and final.isdisjoint(heading.words)) or (early and heading.kind == "banner")
+        seen = heading.kind in (*_CONTENT, "organ", "view", "banner")
+        yield heading._replace(kind="wet") if seen and (first or early) else heading
 
 
 def _parts(text: str, found: list[headings.Heading]) -> Iterator[_Part]:
@@ -138,14 +170,13 @@ def _parts(text: str, found: list[headings.Heading]) -> Iterator[_Part]:
             continue  # Stanford's code of urgency: "SUMMARY: 2-ABNORMAL, PREVIOUSLY REPORTED"
         if heading.kind == "view":
             yield ("exam", text[heading.start : heading.content].rstrip(" :"))
-        kind = "exam" if headings.is_title(content) else "findings"
-        yield (kind if heading.kind == "organ" else heading.kind, content)
+        seen = "exam" if heading.kind == "organ" and headings.is_title(content) else "findings"
+        yield (seen if heading.kind == "organ" else heading.kind, content)
 
 
 def _without_footer(text: str) -> str:
     found = _FOOTER.search(text)
-    text = text if found is None else text[: found.start() + text[found.start()].count(".")]
-    return re.sub(r"(?i)\n[ ]*\n[ ]*(?:dr|prof)\b[^\n]{,60}\s*\Z", "", text)  # a signature
+    return text if found is None else text[: found.start() + text[found.start()].count(".")]
 
 
 def _assembled(parts: list[_Part], named: bool) -> Sections:
@@ -155,14 +186,12 @@ def _assembled(parts: list[_Part], named: bool) -> Sections:
     impression = _joined(parts, "impression", headings.BOTH) if named else findings
     if findings is None and impression is None:
         findings = impression = _joined(parts, "wet")
-    addendum = _joined(parts, "addendum")
     if impression is None and findings is not None:
-        findings = _sum(findings, addendum)
+        findings = _sum(findings, _joined(parts, "addendum"))
     else:
-        impression = _sum(impression, addendum)
-    indication, comparison = (_joined(parts, kind) for kind in ("indication", "comparison"))
+        impression = _sum(impression, _joined(parts, "addendum"))
     technique = _joined(parts, "technique") or _joined(parts, "exam")
-    return Sections(indication, technique, comparison, findings, impression)
+    return Sections(_joined(parts, "indication"), technique, _joined(parts, "comparison"), findings, impression)
 
 
 def _moved(parts: list[_Part], named: bool) -> Iterator[_Part]:
@@ -172,13 +201,11 @@ def _moved(parts: list[_Part], named: bool) -> Iterator[_Part]:
     for number, (kind, text) in enumerate(parts):
         paragraphs = [part for part in re.split(r"\n[ ]*\n", text) if part.strip()]
         if kind in (_BODY, "view", "banner") or (kind == "exam" and not named):
-            for paragraph in paragraphs:
-                yield (_kind_of_paragraph(paragraph, kind), paragraph)
+            yield from ((_kind_of_paragraph(paragraph, kind), paragraph) for paragraph in paragraphs)
         elif kind in _BEFORE and not described and number == last:
             first, *rest = paragraphs or [""]
             yield (kind, first)
-            for paragraph in rest:
-                yield (_kind_of_paragraph(paragraph), paragraph)
+            yield from ((_kind_of_paragraph(paragraph), paragraph) for paragraph in rest)
         else:
             yield (kind, text)
 
@@ -209,5 +236,6 @@ def _flowing(text: str) -> str:
     """Return a section without its line breaks, except before the items of a list."""
     lines = [" ".join(line.split()) for line in text.strip(" \n*#:|>").splitlines()]
     flowing = "".join(("\n" if _ITEM.match(line) else " ") + line for line in lines if line)
-    bare = " ".join(re.sub("[^a-z ]+", " ", flowing.lower()).split())
-    return "" if bare in headings.PHRASES["pointer"] else flowing.strip()
+    if len(flowing) < _OPENING and " ".join(re.findall("[a-z]+", flowing.lower())) in headings.PHRASES["pointer"]:
+        return ""
+    return flowing.strip()

@@ -103,9 +103,8 @@ class TokenIds(ABC):
 
 def numbered(symbols: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
     """Return ids from 1; a symbol empty, no text, twice or lacking is a DataError."""
-    for number, symbol in enumerate(symbols, 1):
-        if not isinstance(symbol, str) or not symbol:
-            raise DataError(f"the tokenizer's word {number} is empty or not text")
+    if wrong := [n for n, symbol in enumerate(symbols, 1) if not isinstance(symbol, str) or not symbol]:
+        raise DataError(f"the tokenizer's word {wrong[0]} is empty or not text")
     index = {symbol: number for number, symbol in enumerate(symbols, 1)}
     if len(index) < len(symbols):
         twice = next(symbol for symbol, count in Counter(symbols).items() if count > 1)

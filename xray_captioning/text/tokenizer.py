@@ -78,19 +78,17 @@ class Tokenizer(TokenIds):
         if minimum_frequency < 1:
             raise ConfigError(f"minimum_frequency is {minimum_frequency}; it must be at least 1")
         counts = Counter(word for text in token_ids.checked_texts(texts) for word in text.split())
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        frequent = (word for word, n in ranked if n >= minimum_frequency and word not in SPECIAL)
-        return cls(SPECIAL + tuple(frequent))
+        frequent = (word for word, n in counts.items() if n >= minimum_frequency and word not in SPECIAL)
+        return cls(SPECIAL + tuple(sorted(frequent, key=lambda word: (-counts[word], word))))
 
     def extended(self, texts: Iterable[str], minimum_frequency: int = 1) -> Self:
         """Return a tokenizer with the same ids, and the words of further texts after its own."""
         found = Tokenizer.fit(map(self._plain, token_ids.checked_texts(texts)), minimum_frequency)
-        more = (word for word in found.words[len(SPECIAL) :] if word not in self.index)
-        return type(self)((*self.words, *more), self.marks, self.filters, self.lower)
+        words = dict.fromkeys((*self.words, *found.words[len(SPECIAL) :]))
+        return type(self)(tuple(words), self.marks, self.filters, self.lower)
 
     def _plain(self, text: str) -> str:
-        text = text.lower() if self.lower else text
-        return text.translate(dict.fromkeys(map(ord, self.filters), " "))
+        return (text.lower() if self.lower else text).translate(dict.fromkeys(map(ord, self.filters), " "))
 
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
         """Turn a cleaned text into start, one id per word, end; see `TokenIds.encode`."""
@@ -98,8 +96,7 @@ class Tokenizer(TokenIds):
         room = token_ids.room_for_words(maximum_length)
         ids = [self.index.get(word, self.unknown_id) for word in self._plain(text).split()]
         # A text that spells "<end>" must not end the caption in the middle.
-        special = (self.start_id, self.end_id)
-        ids = [self.unknown_id if i in special else i for i in ids]
+        ids = [self.unknown_id if i in (self.start_id, self.end_id) else i for i in ids]
         return [self.start_id, *[i for i in ids if i != PAD_ID][:room], self.end_id]
 
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
@@ -137,12 +134,9 @@ class Tokenizer(TokenIds):
         return cls.from_content(_from_keras(token_ids.read_json(Path(path)), path, start, end), path)
 
     def _lists(self) -> dict[str, Any]:
-        lists: dict[str, Any] = {"words": list(self.words)}
-        if self.marks != SPECIAL:
-            lists["marks"] = list(self.marks)
-        if self.filters or self.lower:
-            lists |= {"filters": self.filters, "lower": self.lower}
-        return lists
+        marks = {"marks": list(self.marks)} if self.marks != SPECIAL else {}
+        told = {"filters": self.filters, "lower": self.lower} if self.filters or self.lower else {}
+        return {"words": list(self.words), **marks, **told}
 
     @classmethod
     def _from_checked(cls, content: dict[str, Any]) -> Self:
@@ -178,8 +172,7 @@ def _from_keras(content: Any, path: FilePath, start: str | None, end: str | None
 def _config(content: Any) -> dict[Any, Any]:
     """Return the attributes; in what `to_json` writes, dictionaries are texts of JSON again."""
     try:
-        if isinstance(content, str):
-            content = json.loads(content)
+        content = json.loads(content) if isinstance(content, str) else content
         if isinstance(content, dict) and isinstance(content.get("config"), dict):
             content = content["config"]
             texts = {k: v for k, v in content.items() if isinstance(v, str) and v.startswith("{")}
@@ -202,8 +195,7 @@ def _words_by_id(index: object, limit: object, path: FilePath) -> list[str]:
     if not isinstance(index, dict) or not all(type(i) is int for i in index.values()):
         raise DataError(f"{path}: its word_index does not map words to whole numbers")
     kept = [(i, word) for word, i in index.items() if not isinstance(limit, int) or i < limit]
-    padding = [(0, word) for word in PADS]
-    pairs = sorted((pair for pair in kept if pair not in padding), key=lambda pair: pair[0])
+    pairs = sorted((pair for pair in kept if pair[0] or pair[1] not in PADS), key=lambda pair: pair[0])
     for expected, (i, _) in enumerate(pairs, 1):
         if i != expected:
             raise DataError(f"{path}: its word_index has id {i} where {expected} was expected")
@@ -259,15 +251,13 @@ class BytePairTokenizer(TokenIds):
             if lost := {first, second, first + second} - self.index.keys():
                 raise DataError(f"merge {number} of the byte pairs has the unknown {min(lost)!r}")
         self.end_id = self.index[END_OF_TEXT]
-        self.start_id = len(vocabulary) + 1
-        self.vocabulary_size = len(vocabulary) + 2  # padding and start
+        self.start_id, self.vocabulary_size = len(vocabulary) + 1, len(vocabulary) + 2  # the size has padding and start
 
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
         """Turn a cleaned text into start, one or more ids a word, end; see `TokenIds.encode`."""
         (text,) = token_ids.checked_texts([text])
         room = token_ids.room_for_words(maximum_length)
-        spelled = " ".join(text.split()).encode("utf-8", "replace").decode()  # no lone surrogates
-        ids = self._encoder.encode(spelled).ids
+        ids = self._encoder.encode(" ".join(text.split()).encode("utf-8", "replace").decode()).ids  # no lone surrogates
         if room is not None and len(ids) > room:
             # A word cut in the middle would be another word.
             ends = [tokens[-1] + 1 for _, tokens in self.words_in(ids[: room + 1])]
