@@ -102,7 +102,7 @@ def test_a_download_is_announced_once_it_has_begun(capsys):
 def test_json_that_is_too_deep(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("[" * 9)
 
-    def too_deep(text):
+    def too_deep(text, **_):
         raise RecursionError("maximum recursion depth exceeded")  # as `json` does after some thousands
 
     monkeypatch.setattr("json.loads", too_deep)
