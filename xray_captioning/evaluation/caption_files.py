@@ -109,7 +109,8 @@ def _written(
     texts: list[Any] = [check(values[row], where, row + 1) for row in rows]
     ids = {key: [values[row] for row in rows] for key, values in _ids(path, columns).items()}
     kept = texts if several else kept_texts(without_common_marks(texts), len(texts))
-    return TextColumn(kept, ids, str(path), tuple(columns), roles.other_texts(columns, chosen or [name]))
+    names = tuple(path.stem if key == roles.ALONE else key for key in columns)
+    return TextColumn(kept, ids, str(path), names, roles.other_texts(columns, chosen or [name]))
 
 
 def _ids(path: Path, columns: roles.Columns) -> roles.Columns:
