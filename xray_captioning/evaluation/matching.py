@@ -55,7 +55,7 @@ class Studies:
         # ``7.0``, ``s7``, ``CXR7``, a path that ends in it); else as paths of images.
         exact = {study: row for row, study in enumerate(self.ids)}.get
         best = [row if (row := exact(str(v))) is not None else exact(_name(v)) for v in values]
-        for find in (exact, lambda value: self._usual.get(later_id(value)), self._evaluated_image):
+        for find in (exact, lambda value: self._usual.get(later_id(value)), self._image):
             if named(best) == len(self.ids):
                 break
             found = [_first(find, value) for value in values]
@@ -80,9 +80,6 @@ class Studies:
         rows = [*enumerate(self.images), *((_OTHER, paths) for paths in self.other_images)]
         known = ((parts, row) for row, paths in rows for parts in {_parts(path) for path in paths})
         return _unambiguous((parts[start:], row) for parts, row in known for start in range(len(parts)))
-
-    def _evaluated_image(self, value: str) -> int | None:
-        return row if (row := self._image(value)) != _OTHER else None
 
     def _image(self, value: str) -> int | None:
         """Find an image by the longest end of its path, which only images of one study may have."""
@@ -148,7 +145,7 @@ def _name(value: Any) -> str:
 
 
 def _first(find: Callable[[str], int | None], value: Any) -> int | None:
-    return next((row for one in _each(value) if (row := find(str(one))) is not None), None)
+    return next((row for one in _each(value) if (row := find(str(one))) not in (None, _OTHER)), None)
 
 
 def named(rows: Iterable[Hashable]) -> int:

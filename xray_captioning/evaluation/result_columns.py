@@ -94,7 +94,7 @@ def predictions(path: Path, columns: Mapping[str, Values], asked: Sequence[str] 
         return _asked(path, columns, asked)
     if {"study", "images", "caption", "log_probability"} <= columns.keys():
         return ["caption"]  # written by the command caption
-    kinds = _kinds(columns)
+    kinds = {name: role(name) for name, values in columns.items() if _holds_text(values)}
     predicted = [name for name, kind in kinds.items() if kind == PREDICTION]
     if plain := [n for n in predicted if set(_words(n)) <= _PREDICTED | _NEUTRAL]:
         return _only(path, columns, plain)
@@ -146,11 +146,6 @@ def named(columns: Mapping[str, Any]) -> str:
     """Return the names of columns for a message."""
     shown = [name or "''" for name in islice(columns, 20)]
     return ", ".join(shown) + (", …" if len(columns) > len(shown) else "")
-
-
-def _kinds(columns: Mapping[str, Values]) -> dict[str, str]:
-    """Return the roles of columns that hold text."""
-    return {name: role(name) for name, values in columns.items() if _holds_text(values)}
 
 
 def _holds_text(values: Values, several: bool = False) -> bool:
