@@ -17,7 +17,6 @@ import msgspec
 from msgspec import Meta, Struct
 
 from xray_captioning.errors import ConfigError, in_one_line, require
-from xray_captioning.files import once
 
 LARGEST = 2**32  # numbers are smaller: it is the bound of a random seed
 
@@ -248,8 +247,7 @@ def read_preset(name: str) -> dict[str, Any]:
     if yaml:
         require("yaml", "presets in YAML", "yaml")
     try:
-        text = file.read_text("utf-8")
-        values: Any = msgspec.yaml.decode(text) if yaml else json.loads(text, object_pairs_hook=once)
+        values: Any = (msgspec.yaml.decode if yaml else json.loads)(file.read_text("utf-8"))
     except (OSError, ValueError, RecursionError, msgspec.DecodeError) as error:
         advice = "give a file that holds fields to set"
         raise ConfigError(f"preset {name}: cannot be read ({in_one_line(error)}); {advice}") from error

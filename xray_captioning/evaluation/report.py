@@ -23,7 +23,7 @@ from xray_captioning.plots.charts import FORMATS, save_as, scores
 from xray_captioning.plots.images import render
 
 # Scores by name, and what a reader finds above them: of the summary and of the tables below it.
-_TABLES: dict[str, dict[str, Any]] = read_toml(__file__, "report.toml")
+_TABLES: dict[str, Any] = read_toml(__file__, "report.toml")
 COLUMNS, MORE, SAID = _TABLES["columns"], _TABLES["more"], _TABLES["said"]
 NAMES = COLUMNS | MORE | SAID
 WHOLE = (*table.CLINICAL_COLUMNS, "sides", *table.TEXT_COLUMNS)
