@@ -308,6 +308,6 @@ def _grouped(ids: Sequence[object], texts: Sequence[str | list[str]]) -> tuple[S
     found: dict[str, dict[str, None]] = {}
     images: dict[str, list[str]] = {}
     for study, text in zip(ids, texts):
-        images.setdefault(name := _name(study), list(map(str, _each(study))))
+        images.setdefault(name := ", ".join(shown := list(map(str, _each(study)))), shown)
         found.setdefault(name, {}).update(dict.fromkeys(text if isinstance(text, list) else [text]))
     return Studies(list(found), list(images.values())), list(map(list, found.values()))
