@@ -4,6 +4,7 @@ import hashlib
 import os
 import stat
 import sys
+from typing import Any
 
 import pytest
 
@@ -102,9 +103,16 @@ def test_a_download_is_announced_once_it_has_begun(capsys):
 def test_json_that_is_too_deep(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("[" * 9)
 
-    def too_deep(text):
+    def too_deep(text, **_):
         raise RecursionError("maximum recursion depth exceeded")  # as `json` does after some thousands
 
     monkeypatch.setattr("json.loads", too_deep)
     with pytest.raises(BundleError, match=r"damaged or not JSON .*; get it again"):
         read_json(tmp_path / "config.json", "get it again")
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '[{"x": {"a": 1, "b": 2, "a": 3}}]', '{"a": 1, "\\u0061": 2}'])
+def test_a_key_that_stands_twice_in_json_is_refused(tmp_path, text):
+    (path := tmp_path / "config.json").write_text(text)
+    with pytest.raises(BundleError, match=r"config\.json: has the key 'a' twice in one object; keep one of them$"):
+        read_json(path, "get it again", of=Any)

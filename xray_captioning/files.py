@@ -18,6 +18,7 @@ import time
 import tomllib
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from glob import escape
@@ -161,12 +162,22 @@ def shipped_folder() -> Path:
         return Path(__file__).resolve().parents[1] / "weights"
 
 
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, as ``object_pairs_hook``; a key that stands twice, of which the last won, refuse."""
+    if len(found := dict(pairs)) < len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise DataError(f"has the key {twice[:60]!r} twice in one object; keep one of them")
+    return found
+
+
 def read_json(path: Path, advice: str, error_kind: type[Exception] = BundleError, of: Any = dict[str, Any]) -> Any:
     """Read JSON of a type, usually an object of a model's folder; `advice` ends the error where that fails."""
     from msgspec import convert
 
     try:
-        return convert(json.loads(path.read_text("utf-8")), of)
+        return convert(json.loads(path.read_text("utf-8"), object_pairs_hook=once), of)
+    except DataError as error:
+        raise error_kind(f"{path}: {error}") from error
     except OSError as error:
         what = "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
         raise error_kind(f"{path}: {what}; {advice}") from error

@@ -348,3 +348,15 @@ def _with(studies, file):
     found = studies.copy()
     found.attrs["regions.json"] = file
     return found
+
+
+def test_a_column_that_no_file_has_is_refused(tmp_path):
+    for name in ("mine", "theirs"):
+        (tmp_path / f"{name}.csv").write_text(f"study_id,{name}\n1,a b\n2,c d\n")
+    files = [tmp_path / "mine.csv", tmp_path / "theirs.csv"]
+    assert list(read_systems([], files, ["mine", "theirs"])) == ["mine", "theirs"]  # each in one of them
+    wrong = r"mine\.csv and .*theirs\.csv: has no column nope; its columns are: study_id, mine, theirs$"
+    with pytest.raises(DataError, match=wrong):
+        read_systems([], files, ["mine", "nope", "theirs"])
+    with pytest.raises(DataError, match=r"mine\.csv: has no column nope"):
+        read_systems([f"run={files[0]},{files[0]}"], [], ["mine", "nope"])

@@ -5,14 +5,15 @@ import gzip
 import io
 import json
 import zipfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xray_captioning.data.records import as_text
-from xray_captioning.data.table import Table, column_key, image_names
+from xray_captioning.data.records import as_text, unlisted
+from xray_captioning.data.table import Table, column_key, image_names, joined_texts
 from xray_captioning.errors import DataError
 
 COLUMNS = ("image", "Image Caption", "n")
@@ -280,3 +281,57 @@ def test_a_cell_names_several_images(tmp_path, cell):
 @pytest.mark.parametrize("cell", ["one+two.png", "a & b.png", "folder / a.png", "{a}.png"])
 def test_a_name_of_one_image_is_not_divided(tmp_path, cell):
     assert images_of(tmp_path, cell) == [cell]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('{"a.png": "x", "a.png": "y"}', r"t\.json"),
+        ('[{"a.png": "x", "b": [{"a.png": 1, "a.png": 1}]}]', r"t\.json"),
+        ('{"b": 1}\n{"a.png": "x", "a.png": "y"}\n', r"t\.json, line 2"),
+    ],
+)
+def test_a_key_that_stands_twice_in_json_is_refused(tmp_path: Path, text: str, place: str) -> None:
+    (path := tmp_path / "t.json").write_text(text)
+    with pytest.raises(DataError, match=rf"{place}: has the key 'a\.png' twice in one object; keep one of them$"):
+        Table(path)
+
+
+LISTS = {
+    "['a b']": ["a b"],
+    '["a b"]': ["a b"],
+    "('a b',)": ["a b"],
+    "{'a b'}": ["a b"],
+    " [['a b']]\n": ["a b"],
+    "['a b', 'c']": ["a b", "c"],
+    "['a b' 'c']": ["a b", "c"],  # NumPy, and not "a bc", as Python reads it
+    "['a b'\n \"it's\"]": ["a b", "it's"],
+    "array(['a b', 'c'], dtype='<U3')": ["a b", "c"],
+    "array(['a b'], dtype=object)": ["a b"],
+    "[np.str_('a b')]": ["a b"],
+    '["caf\\u00e9"]': ["café"],
+    r"['it\'s \"so\"']": ['it\'s "so"'],
+    "[]": [],
+}
+NO_LISTS = (
+    "[unk] heart",
+    "no edema (stable)",
+    "()",
+    "(a)",
+    "{'a': 'b'}",
+    "[1, 2]",
+    "['a', None]",
+    "['no]",
+    "['it's']",
+    "",
+)
+
+
+@pytest.mark.parametrize("cell", [*LISTS, *NO_LISTS])
+def test_a_list_of_texts_is_read_as_python_json_and_numpy_write_it(cell: str) -> None:
+    assert unlisted(cell) == LISTS.get(cell, cell)
+
+
+def test_texts_of_a_list_are_joined_however_it_is_written(tmp_path: Path) -> None:
+    (path := tmp_path / "t.csv").write_text("report\n\"['a b.' 'c.']\"\n\"('a b.',)\"\n")
+    assert [joined_texts(row, "report") for row in Table(path)] == ["a b. c.", "a b."]

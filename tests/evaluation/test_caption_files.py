@@ -373,3 +373,46 @@ def test_words_that_programs_add_are_none_of_a_prediction(tmp_path: Path) -> Non
     assert read(tmp_path, "a.csv", table(rows)) == {"pred": dict(zip(IDS, TEXTS))}
     rows = [["id", "pred"], *((i, f"start {text} end") for i, text in zip(IDS, TEXTS))]
     assert read(tmp_path, "b.csv", table(rows)) == {"pred": dict(zip(IDS, TEXTS))}
+
+
+CELLS = {
+    "Python": "['{}']",
+    "JSON": '["{}"]',
+    "a tuple": "('{}',)",
+    "NumPy": "array(['{}'], dtype='<U40')",
+    "NumPy's texts": "[np.str_('{}')]",
+    "nested": "[['{}']]",
+}
+PLAIN = ("the lungs are clear .", "no effusion ; no edema .", "mild atelectasis , left .")
+
+
+@pytest.mark.parametrize("way", CELLS)
+@pytest.mark.parametrize("name", ["prediction", "mine"])
+def test_the_only_text_of_a_list_in_a_cell_is_that_text(tmp_path: Path, way: str, name: str) -> None:
+    cells = [CELLS[way].format(text) for text in PLAIN]
+    expected = dict(zip(IDS, PLAIN))
+    assert read(tmp_path, "t.csv", table([("study_id", name), *zip(IDS, cells)])) == {name: expected}
+    assert read(tmp_path, "t.json", dict(zip(IDS, cells))) == {"t": expected}
+    (tmp_path / "r.csv").write_text(table([("study_id", "report"), *zip(IDS, cells)]))
+    assert plain(read_references(tmp_path / "r.csv")) == expected
+
+
+@pytest.mark.parametrize("cell", ["['a b', 'c d']", "['a b' 'c d']", "[]"])
+def test_several_texts_in_a_cell_are_not_one(tmp_path: Path, cell: str) -> None:
+    rows = [("study_id", "prediction"), ("1", cell), ("2", "x y")]
+    with pytest.raises(DataError, match=r"t\.csv, prediction, text 1: is a list of [02], not one text"):
+        read(tmp_path, "t.csv", table(rows))
+
+
+@pytest.mark.parametrize("as_cell", [list, str])
+def test_several_references_of_each_study_are_the_reports(tmp_path: Path, as_cell) -> None:
+    rows = [{"id": i, "references": as_cell([r, "x y"]), "prediction": t} for i, r, t in zip(IDS, REPORTS, TEXTS)]
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(rows))
+    assert plain(read_references(path)) == {i: [r, "x y"] for i, r in zip(IDS, REPORTS)}
+
+
+def test_a_key_that_stands_twice_in_json_is_no_second_text(tmp_path: Path) -> None:
+    for name, text in (("t.json", '{"1": "a", "2": "b", "1": "c"}'), ("t.jsonl", '{"id": 1, "pred": "a", "pred": ""}')):
+        with pytest.raises(DataError, match=r"has the key '(1|pred)' twice in one object; keep one of them"):
+            read(tmp_path, name, text)

@@ -144,3 +144,26 @@ def test_wrong_columns_name_the_row(references, hypotheses, message: str) -> Non
 def test_unknown_protocol() -> None:
     with pytest.raises(ConfigError, match="coco, nltk, legacy"):
         score(["a"], ["a"], "r2gen")
+
+
+@pytest.mark.parametrize(
+    ("references", "first"),
+    [
+        (["a b", "", " "], r"references\[1\]"),
+        ([["a b"], ["c", ""], [""]], r"references\[1\]"),
+        ({"x": "a b", "y": "", "z": "\n"}, "y"),
+        ({7: ["a b"], 8: [""], 9: [""]}, "8"),
+    ],
+)
+def test_empty_references_are_told(references, first: str) -> None:
+    said = dict.fromkeys(references, "a b") if isinstance(references, dict) else ["a b"] * 3
+    with pytest.warns(
+        UserWarning, match=f"^2 of 3 studies have an empty reference, the first {first}; nothing"
+    ) as told:
+        score(references, said)
+    assert [one.filename for one in told] == [__file__]
+
+
+def test_of_texts_that_are_empty_nothing_is_told(recwarn) -> None:
+    score(["a b", "c"], ["", "c"])  # as of a model in its first epoch
+    assert not recwarn

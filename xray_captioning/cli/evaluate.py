@@ -70,16 +70,16 @@ def score(convention: str | None, **files: Any) -> None:
     """
     from xray_captioning.evaluation.matching import read_pairs
     from xray_captioning.metrics.bleu import BLEU_PROTOCOLS
-    from xray_captioning.metrics.scores import score as measure
+    from xray_captioning.metrics.scores import of_pairs
 
     systems = list(read_pairs(**files))
     for pairs in systems:
         if len(systems) > 1:
             click.echo(pairs.system)
-        texts = pairs.references, pairs.hypotheses
-        click.echo(format_table([{"protocol": n, **measure(*texts, n), **pairs.counts} for n in BLEU_PROTOCOLS]))
+        texts = list(zip(pairs.references, pairs.hypotheses))
+        click.echo(format_table([{"protocol": n, **of_pairs(texts, n), **pairs.counts} for n in BLEU_PROTOCOLS]))
         if convention:
-            found = measure(*texts, convention=convention)
+            found = of_pairs(texts, convention=convention)
             click.echo(format_table([{"convention": convention} | {n: found[n] for n in CLINICAL}]))
     click.echo(TEXTS["why"])
 

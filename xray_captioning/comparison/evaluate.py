@@ -7,6 +7,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from xray_captioning.data.outlines import read_outlines
 from xray_captioning.data.splits import Split, group_ids, split_studies
 from xray_captioning.data.studies import PARTS
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation import caption_files, claims, result_columns
+from xray_captioning.evaluation import caption_files, claims, matching, result_columns
 from xray_captioning.evaluation.baselines import BASELINES, R2GEN, retrieval_name
 from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_rows, features_of
 from xray_captioning.evaluation.report import write_report
@@ -221,6 +222,7 @@ def _by_kind(
             models[name] = [CaptioningSystem(own, run, features, workers) for own, run in zip(names, runs)]
     runs_too = [run.name for several in models.values() if len(several) > 1 for run in several]
     _check_names([*systems, *runs_too], models)
+    matching.check_asked(asked, chain.from_iterable(texts.values()))
     return models, texts
 
 
@@ -228,21 +230,11 @@ def _opened(name: str, run: Any, asked: Sequence[str]) -> Any:
     """Return the texts of a run that is given as a file; any other as it is."""
     if not (isinstance(run, (str, os.PathLike)) and os.path.isfile(run)):
         return run
-    found = _read_captions(Path(run), asked)
+    found = matching.read_systems(Path(run), asked)
     if len(found) > 1:
         several = f"{run} holds {len(found)} systems ({', '.join(found)})"
         raise DataError(f"system {name}: {several}; name the column with prediction=")
     return next(iter(found.values()))
-
-
-def _read_captions(file: Path, asked: Sequence[str]) -> dict[str, caption_files.TextColumn]:
-    """Read systems' texts; warn of columns of texts that are not taken for a system's."""
-    found = caption_files.read_captions(file, asked)
-    for name, texts in found.items():
-        if others := ", ".join(texts.left_out):
-            said = f"{file}: the system's texts are those of {name}; {others} not evaluated"
-            warnings.warn(f"{said} (--prediction names other columns)", ResultsWarning, stacklevel=2)
-    return found
 
 
 def measure(
@@ -272,13 +264,14 @@ def read_systems(bundles: Iterable[str | Path], files: Iterable[Path], asked: Se
     """Return bundles and files of captions as `evaluate` takes them, by the names of bundles, files and columns."""
     # ``NAME=RUN,RUN,...`` are several runs of one system, bundles or files of its captions.
     found = [_read_bundle(str(bundle), asked) for bundle in bundles]
-    read = {file: _read_captions(file, asked) for file in files}
+    read = {file: matching.read_systems(file, asked) for file in files}
     twice = Counter(name for systems in read.values() for name in systems)
     for file, systems in read.items():
         for name, texts in systems.items():
             both = twice[name] > 1 and result_columns.role(name) != result_columns.SYSTEM
             found.append((f"{file.stem} {name}" if both else name, texts))
     _check_names([name for name, _ in found], [])
+    matching.check_asked(asked, chain.from_iterable(runs if isinstance(runs, list) else [runs] for _, runs in found))
     return dict(found)
 
 

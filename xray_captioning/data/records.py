@@ -16,9 +16,15 @@ from typing import Any, TextIO
 
 from xray_captioning.data import opening, studies
 from xray_captioning.errors import DataError, one_error, require
+from xray_captioning.files import once
+from xray_captioning.text.sections import literal
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 Rows = Iterator[tuple[int | str, list[Any]]]
+_QUOTED = r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\""""
+_ITEMS = re.compile(rf"(?s)dtype=[^)]*|({_QUOTED})")
+_LIST = re.compile(rf"(?s)(?:array\()?[\[({{](?:[\s,\[\](){{}}]|array\(|np\.str_\(|dtype=[^)]*|{_QUOTED})*[\])}}]")
+ENDS = {*"])} \n"}  # of what `unlisted` may have to read
 _HINT = re.compile(r"sep=(.)\r?\n")  # a first line that Excel writes and understands
 
 
@@ -32,6 +38,15 @@ def as_text(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
     return value if isinstance(value, list | dict) else str(value)
+
+
+def unlisted(value: Any) -> Any:
+    """Return a cell that holds a list of texts as Python, JSON or NumPy write it as that list; any other as it is."""
+    if not isinstance(value, str) or value[-1:] not in ENDS or not _LIST.fullmatch(text := value.strip()):
+        return value
+    # One by one: NumPy leaves the commas out, and Python would join 'one' 'two'.
+    texts = [literal(item) for item in _ITEMS.findall(text) if item]
+    return texts if (texts or text == "[]") and None not in texts else value
 
 
 def delimited(path: Path, columns: Sequence[str] | None = None) -> Rows:
@@ -153,9 +168,14 @@ def _lines(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, row
 
 
+_decode = json.JSONDecoder(object_pairs_hook=once).decode  # made once: there may be a million lines
+
+
 def _parsed(text: str, path: Path, line: int | None = None) -> Any:
     try:
-        return json.loads(text)
+        return _decode(text)
+    except DataError as error:
+        raise DataError(f"{path}{'' if line is None else f', line {line}'}: {error}") from error
     except json.JSONDecodeError as error:
         where = f"{path}, line {error.lineno if line is None else line}"
         raise DataError(f"{where}: is not valid JSON ({error.msg}); mend it") from error

@@ -13,7 +13,8 @@ from typing import Any
 
 from xray_captioning.data import opening, records, studies
 from xray_captioning.errors import DataError
-from xray_captioning.text.sections import has_headings, literal
+from xray_captioning.files import once
+from xray_captioning.text.sections import has_headings
 
 SHOWN_COLUMNS = 20  # in a message
 _MAYBE_SEVERAL = re.compile(r"[;|,+&\s\[({#]")
@@ -176,9 +177,7 @@ def joined_texts(row: Row, column: str) -> str:
     """Return the text of a cell; several in a list, also as Python or JSON write it, are joined."""
     value = row.get(column, "")
     if isinstance(value, str):
-        value = value.strip()
-        if value[:2] in ("['", '["') and value[-1] == "]":
-            value = literal(value) or value
+        value = records.unlisted(value.strip()) or value.strip()
     if isinstance(value, list) and all(isinstance(text, str) for text in value):
         return one_text(value, row.place)
     return value if isinstance(value, str) else row.text(column)
@@ -207,7 +206,7 @@ def _listed(cell: str, row: Row, column: str) -> list[Any]:
 def _literal(cell: str, row: Row, column: str) -> list[Any]:
     """Return a list as JSON, Python, or NumPy, which leaves the commas out, write it."""
     try:
-        found: Any = list(one.values()) if isinstance(one := json.loads(cell), dict) else one
+        found: Any = list(one.values()) if isinstance(one := json.loads(cell, object_pairs_hook=once), dict) else one
     except (ValueError, RecursionError):
         found = [(one or two).replace("\\\\", "\\") for one, two in _QUOTED.findall(cell)]
         if not found and _BETWEEN.sub("", cell):

@@ -6,14 +6,14 @@ studies, texts are in the order of the data, as R2Gen's code goes through it.
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.data import records, table
+from xray_captioning.data import records, studies, table
 from xray_captioning.data.opening import HEAD_BYTES, ZIP, open_bytes, open_text, read_text
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import result_columns as roles
@@ -34,7 +34,8 @@ class TextColumn:
     texts: Sequence[Any]  # str, or of reports a list of them
     ids: dict[str, list[Any]] = field(default_factory=dict)  # columns that may name the study
     source: str = ""  # the file, for messages
-    left_out: tuple[str, ...] = ()  # columns of texts that are not taken for a system
+    columns: tuple[str, ...] = ()  # of the file
+    left_out: tuple[str, ...] = ()  # those of texts that are not taken
 
 
 Texts = Mapping[str, str] | Sequence[str] | TextColumn
@@ -43,8 +44,10 @@ Texts = Mapping[str, str] | Sequence[str] | TextColumn
 
 def checked_text(value: Any, where: str, number: Any) -> str:
     """Return a text, or the only one of a list, without `<s>` and the like; "nan" is no text."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
+    if not isinstance(value, str) or value[-1:] in records.ENDS:
+        value = records.unlisted(value)
+        while isinstance(value, list | tuple) and len(value) == 1:
+            value = value[0]
     if not isinstance(value, str):
         kind = f"a list of {len(value)}" if isinstance(value, list) else type(value).__name__
         raise DataError(f"{where} {number}: is {kind}, not one text; give one, '' for none")
@@ -60,9 +63,8 @@ def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, TextColumn
     """Read systems' texts by name: the columns `asked` for that are there, else the certain ones, or a DataError."""
     columns = read_columns(path)
     chosen = roles.predictions(path, columns, asked)
-    others = roles.other_texts(columns, chosen)
     alone = {roles.ALONE: path.stem}
-    return {alone.get(name, name): _written(path, columns, name, left_out=others) for name in chosen}
+    return {alone.get(name, name): _written(path, columns, name, chosen) for name in chosen}
 
 
 def read_references(path: Path, asked: str | None = None) -> TextColumn:
@@ -79,6 +81,7 @@ def read_named(path: Path, names: Sequence[str]) -> list[TextColumn]:
     return [_written(path, columns, roles.predictions(path, columns, [name])[0]) for name in names]
 
 
+@studies.collected_seldom()
 def read_columns(path: Path) -> roles.Columns:
     """Read a file of texts, or a folder of Parquet partitions, as columns of one length; None is no value."""
     binary = path.is_dir()
@@ -93,19 +96,21 @@ def read_columns(path: Path) -> roles.Columns:
 
 
 def _written(
-    path: Path, columns: roles.Columns, name: str, several: bool = False, left_out: tuple[str, ...] = ()
+    path: Path, columns: roles.Columns, name: str, chosen: Sequence[str] = (), several: bool = False
 ) -> TextColumn:
-    """Return a column, of one or `several` texts a study, with those that may name it; no value is no text."""
+    """Return one of the `chosen` columns, of one or `several` texts a study, with those that may name the study."""
+    # No value is no text.
     values = columns[name]
     rows = [row for row, value in enumerate(values) if value is not None]
     if {*WRITTEN} <= columns.keys():
         # What the command caption wrote says why a study has no caption.
         rows = [row for row in rows if not columns["error"][row]]
-    check: Callable[..., Any] = _report if several else checked_text
-    texts = [check(values[row], f"{path}, {name}, text", row + 1) for row in rows]
+    check, where = _report if several else checked_text, f"{path}, {name}, text"
+    texts: list[Any] = [check(values[row], where, row + 1) for row in rows]
     ids = {key: [values[row] for row in rows] for key, values in _ids(path, columns).items()}
     kept = texts if several else kept_texts(without_common_marks(texts), len(texts))
-    return TextColumn(kept, ids, str(path), left_out)
+    names = tuple(path.stem if key == roles.ALONE else key for key in columns)
+    return TextColumn(kept, ids, str(path), names, roles.other_texts(columns, chosen or [name]))
 
 
 def _ids(path: Path, columns: roles.Columns) -> roles.Columns:
@@ -132,7 +137,8 @@ def _ids(path: Path, columns: roles.Columns) -> roles.Columns:
 
 
 def _report(value: Any, where: str, number: Any) -> str | list[str]:
-    if isinstance(value, list) and len(value) != 1:
+    value = records.unlisted(value)
+    if isinstance(value, list) and len(value) > 1:
         return [checked_text(text, where, number) for text in value]
     return checked_text(value, where, number)
 

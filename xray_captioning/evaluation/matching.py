@@ -6,14 +6,17 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Self
 
 from xray_captioning.data import feature_files, opening
+from xray_captioning.data.records import unlisted
 from xray_captioning.data.studies import Studies as Table
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation import caption_files, table
+from xray_captioning.evaluation import caption_files, result_columns, table
 from xray_captioning.evaluation.caption_files import TextColumn, Texts, checked_text
+from xray_captioning.metrics import ngrams
 from xray_captioning.metrics.ngrams import kept_texts
 from xray_captioning.text.sections import has_headings, split_report
 
@@ -51,8 +54,8 @@ class Studies:
         # Ids are taken as they stand where that finds most studies; else as others write them (``7`` for ``007``,
         # ``7.0``, ``s7``, ``CXR7``, a path that ends in it); else as paths of images.
         exact = {study: row for row, study in enumerate(self.ids)}.get
-        best = [exact(v) if isinstance(v, str) else _first(exact, v) for v in values]
-        for find in (lambda value: self._usual.get(later_id(value)), self._evaluated_image):
+        best = [row if (row := exact(str(v))) is not None else exact(_name(v)) for v in values]
+        for find in (exact, lambda value: self._usual.get(later_id(value)), self._image):
             if named(best) == len(self.ids):
                 break
             found = [_first(find, value) for value in values]
@@ -77,9 +80,6 @@ class Studies:
         rows = [*enumerate(self.images), *((_OTHER, paths) for paths in self.other_images)]
         known = ((parts, row) for row, paths in rows for parts in {_parts(path) for path in paths})
         return _unambiguous((parts[start:], row) for parts, row in known for start in range(len(parts)))
-
-    def _evaluated_image(self, value: str) -> int | None:
-        return row if (row := self._image(value)) != _OTHER else None
 
     def _image(self, value: str) -> int | None:
         """Find an image by the longest end of its path, which only images of one study may have."""
@@ -131,16 +131,21 @@ def _unambiguous(pairs: Iterable[tuple[Any, int]]) -> dict[Any, int | None]:
 
 def _each(value: Any) -> Sequence[Any]:
     """Return what a cell names: itself, or the items of a list, which may be written as text."""
-    if isinstance(value, list | tuple):
+    if isinstance(value := unlisted(value), list | tuple):
         return value
     text = str(value)
-    if text.startswith("[") and text.endswith("]"):
-        return re.findall(r"""["']([^"']+)["']""", text) or [text]
+    if text.startswith("[") and text.endswith("]"):  # of numbers, or without quotes
+        return [item.strip(" '\"") for item in text[1:-1].split(",")]
     return [text]
 
 
+def _name(value: Any) -> str:
+    """Return what a cell names as one text, however a list of images is written."""
+    return ", ".join(map(str, _each(value)))
+
+
 def _first(find: Callable[[str], int | None], value: Any) -> int | None:
-    return next((row for one in _each(value) if (row := find(str(one))) is not None), None)
+    return next((row for one in _each(value) if (row := find(str(one))) not in (None, _OTHER)), None)
 
 
 def named(rows: Iterable[Hashable]) -> int:
@@ -175,17 +180,18 @@ def by_row(system: str, given: Texts, studies: Studies) -> dict[int, int]:
     return {row: place for place, row in enumerate(rows) if row is not None}
 
 
-def in_order(system: str, given: Texts, studies: Studies) -> Sequence[str]:
-    """Return a system's texts in the order of the studies; a study without one is a DataError."""
+def in_order(system: str, given: Texts, studies: Studies, found: Mapping[int, int] | None = None) -> Sequence[str]:
+    """Return a system's texts in the order of the studies, or of those `found`; one without a text is a DataError."""
     given = _as_written(system, given)
-    found = by_row(system, given, studies)
-    if missing := [study for row, study in enumerate(studies.ids) if row not in found]:
+    rows = range(len(studies.ids)) if found is None else sorted(found)
+    found = by_row(system, given, studies) if found is None else found
+    if missing := [studies.ids[row] for row in rows if row not in found]:
         what = f"study {missing[0]} ({len(missing)} of {len(studies.ids)} evaluated studies are missing)"
         advice = "or evaluate only those that every system has a text for: --only-common (only_common=True)"
         raise DataError(f"system {system} has no text for {what}; give one for each, {advice}")
-    texts = kept_texts((given.texts[found[row]] for row in range(len(studies.ids))), len(studies.ids))
-    if empty := sum(not text.strip() for text in texts):
-        _warn(f"{system}: {empty} of {len(texts)} texts are empty and count as such")
+    texts = kept_texts((given.texts[found[row]] for row in rows), len(rows))
+    if empty := [studies.ids[row] for row, text in zip(rows, texts) if not text.strip()]:
+        _warn(f"{system}: {len(empty)} of {len(texts)} texts are empty and count as such, the first that of {empty[0]}")
     return texts
 
 
@@ -239,6 +245,26 @@ class Pairs(NamedTuple):
     counts: dict[str, int]  # ``n`` and, where only common studies were asked for, ``left_out``
 
 
+def read_systems(file: Path, asked: Sequence[str], known: TextColumn | None = None) -> dict[str, TextColumn]:
+    """Read systems' texts; warn of columns of texts that are neither a system's nor the reports that are `known`."""
+    found = caption_files.read_captions(file, asked)
+    others = known.left_out if known and known.source == str(file) else None
+    for name, texts in found.items():
+        if left := ", ".join(n for n in texts.left_out if others is None or n in others):
+            said = f"{file}: the system's texts are those of {name}; {left} not evaluated"
+            _warn(f"{said} (--prediction names other columns)")
+    return found
+
+
+def check_asked(asked: Sequence[str], read: Iterable[Any]) -> None:
+    """Refuse columns that were asked for and that none of the files has which were `read`."""
+    columns = {texts.source: texts.columns for texts in read if isinstance(texts, TextColumn)}
+    there = dict.fromkeys(chain.from_iterable(columns.values()))
+    if columns and (lost := [name for name in asked if name not in there]):
+        what = f"has no column {', '.join(lost)}; its columns are: {result_columns.named(there)}"
+        raise DataError(f"{' and '.join(columns)}: {what}")
+
+
 def read_pairs(
     reports: Path, captions: Path, reference: str | None = None, prediction: Names = (), only_common: bool = False
 ) -> Iterator[Pairs]:
@@ -246,7 +272,9 @@ def read_pairs(
     # `reference` and `prediction` name the columns. Texts are matched by id where both have ids (several reports of one
     # id are its references), else by order.
     known = caption_files.read_references(reports, reference)
-    for system, written in caption_files.read_captions(captions, prediction).items():
+    systems = read_systems(captions, prediction, known)
+    check_asked(prediction, systems.values())
+    for system, written in systems.items():
         pairs = _paired(system, written, known, only_common)
         headed = sum(map(has_headings, pairs.hypotheses))
         if headed and not any(has_headings(text) for texts in pairs.references for text in texts):
@@ -257,25 +285,29 @@ def read_pairs(
 def _paired(system: str, written: TextColumn, known: TextColumn, only_common: bool) -> Pairs:
     if known.ids and written.ids:
         found = [_grouped(values, known.texts) for values in known.ids.values()]
-        texts = max(found, key=lambda texts: best_column(written, Studies(list(texts)))[2])
+        studies, texts = max(found, key=lambda grouped: best_column(written, grouped[0])[2])
     else:
-        texts, only_common = _grouped(range(len(known.texts)), known.texts), False
+        numbers = [f"text {number}" for number in range(1, len(known.texts) + 1)]
+        (studies, texts), only_common = _grouped(numbers, known.texts), False
         if known.ids or written.ids:
             without = written.source if known.ids else known.source
             _warn(f"{without} names no study: texts are compared in the order of the files", stacklevel=3)
         written = replace(written, ids={})
-    ids, left_out = list(texts), {}
-    if only_common:
-        rows = by_row(system, written, Studies(ids))
-        left_out = {table.LEFT_OUT: len(ids) - len(rows)}
-        ids = [ids[row] for row in sorted(rows)]
-    hypotheses = in_order(system, written, Studies(ids, others=frozenset(texts) - set(ids)))
-    return Pairs(system, [texts[i] for i in ids], hypotheses, {"n": len(ids), **left_out})
+    common = by_row(system, written, studies) if only_common else None
+    hypotheses = in_order(system, written, studies, common)
+    rows = range(len(texts)) if common is None else sorted(common)
+    left_out = {} if common is None else {table.LEFT_OUT: len(texts) - len(rows)}
+    texts = [texts[row] for row in rows]
+    if said := ngrams.empty_references([studies.ids[row] for row in rows], texts):
+        _warn(f"{system}: {said}")
+    return Pairs(system, texts, hypotheses, {"n": len(rows), **left_out})
 
 
-def _grouped(ids: Sequence[object], texts: Sequence[str | list[str]]) -> dict[str, list[str]]:
-    """Return the different texts of each id."""
+def _grouped(ids: Sequence[object], texts: Sequence[str | list[str]]) -> tuple[Studies, list[list[str]]]:
+    """Return the different studies, called by an id or by a list of images, and the different texts of each."""
     found: dict[str, dict[str, None]] = {}
+    images: dict[str, list[str]] = {}
     for study, text in zip(ids, texts):
-        found.setdefault(str(study), {}).update(dict.fromkeys(text if isinstance(text, list) else [text]))
-    return {study: list(group) for study, group in found.items()}
+        images.setdefault(name := ", ".join(shown := list(map(str, _each(study)))), shown)
+        found.setdefault(name, {}).update(dict.fromkeys(text if isinstance(text, list) else [text]))
+    return Studies(list(found), list(images.values())), list(map(list, found.values()))

@@ -23,7 +23,7 @@ from xray_captioning.plots.charts import FORMATS, save_as, scores
 from xray_captioning.plots.images import render
 
 # Scores by name, and what a reader finds above them: of the summary and of the tables below it.
-_TABLES: dict[str, dict[str, Any]] = read_toml(__file__, "report.toml")
+_TABLES: dict[str, Any] = read_toml(__file__, "report.toml")
 COLUMNS, MORE, SAID = _TABLES["columns"], _TABLES["more"], _TABLES["said"]
 NAMES = COLUMNS | MORE | SAID
 WHOLE = (*table.CLINICAL_COLUMNS, "sides", *table.TEXT_COLUMNS)
@@ -86,7 +86,8 @@ def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
     return {
         **_TABLES,
         "title": f"Evaluation of {', '.join(names) or 'baselines'}",
-        "facts": _facts(results),
+        "facts": _TABLES["facts"].format(number=len(results.studies), **({"convention": "chexpert"} | results.about))
+        + f"; {results.note}" * bool(results.note),
         "results": results,
         "names": NAMES,
         "columns": {"summary": COLUMNS, "said": SAID, "more": [*MORE, *further.COLUMNS], "whole": WHOLE},
@@ -100,7 +101,6 @@ def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
         "systems": systems,
         "drawn": drawn,
         "hidden": hidden,
-        "compared": results.found.compared,
         "pointing": dict(zip(("Where it looks", "Painted over"), results.about.get("pointing_game", {}).values())),
         "beaten": [beaten(row) for row in results.beats_every_baseline],
         **_variety(results, drawn),
@@ -144,13 +144,6 @@ def _heights(lengths: Sequence[int], longest: int) -> list[float]:
     places = np.minimum(np.array(lengths), longest) * (bins - 1) // max(longest, 1)
     counts = np.bincount(places, minlength=bins)
     return list((counts / counts.max()).tolist())
-
-
-def _facts(results: Results) -> str:
-    about = results.about
-    convention, split = about.get("convention", "chexpert"), str(about["split"])[:12]
-    facts = f"{len(results.studies)} studies of the {about['part']} part; protocol {about['protocol']}"
-    return f"{facts}; findings by convention {convention}; split {split}" + f"; {results.note}" * bool(results.note)
 
 
 def _finding_rows(findings: Scores, columns: Sequence[str]) -> list[Row]:

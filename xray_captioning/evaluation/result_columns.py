@@ -6,12 +6,12 @@ column holds, if it is text of several words.
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import islice
+from itertools import chain, islice, product
 from pathlib import Path
 from typing import Any
 
 from xray_captioning import files, findings
-from xray_captioning.data.records import as_text
+from xray_captioning.data.records import as_text, unlisted
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.baselines import BASELINES
 
@@ -94,7 +94,7 @@ def predictions(path: Path, columns: Mapping[str, Values], asked: Sequence[str] 
         return _asked(path, columns, asked)
     if {"study", "images", "caption", "log_probability"} <= columns.keys():
         return ["caption"]  # written by the command caption
-    kinds = _kinds(columns)
+    kinds = {name: role(name) for name, values in columns.items() if _holds_text(values)}
     predicted = [name for name, kind in kinds.items() if kind == PREDICTION]
     if plain := [n for n in predicted if set(_words(n)) <= _PREDICTED | _NEUTRAL]:
         return _only(path, columns, plain)
@@ -115,9 +115,9 @@ def references(path: Path, columns: Mapping[str, Values], asked: str | None = No
         return ALONE
     if asked is not None:
         return _asked(path, columns, [asked])[0]
-    kinds, found = _kinds(columns), list[str]()
-    for wanted in ((REFERENCE,), (REPORT,), (SYSTEM, PREDICTION)):
-        found = found or [name for name, kind in kinds.items() if kind in wanted]
+    found = list[str]()
+    for wanted, several in product(((REFERENCE,), (REPORT,), (SYSTEM, PREDICTION)), (False, True)):
+        found = found or [n for n in columns if role(n) in wanted and _holds_text(columns[n], several)]
     return _only(path, columns, found, "--reference")[0]
 
 
@@ -130,7 +130,7 @@ def other_texts(columns: Mapping[str, Values], chosen: Sequence[str]) -> tuple[s
 def _asked(path: Path, columns: Mapping[str, Values], asked: Sequence[str]) -> list[str]:
     if found := [name for name in asked if name in columns]:
         return found
-    raise DataError(f"{path}: has no column {', '.join(asked)}; its columns are: {_named(columns)}")
+    raise DataError(f"{path}: has no column {', '.join(asked)}; its columns are: {named(columns)}")
 
 
 def _only(path: Path, columns: Mapping[str, Values], found: list[str], option: str = "--prediction") -> list[str]:
@@ -139,21 +139,18 @@ def _only(path: Path, columns: Mapping[str, Values], found: list[str], option: s
         return found
     side = "the reports" if option == "--reference" else "what the system wrote"
     what = f"each of {', '.join(found)} may be {side}" if found else f"no column is {side}"
-    raise DataError(f"{path}: {what}; its columns are: {_named(columns)}; name the one: {option} COLUMN")
+    raise DataError(f"{path}: {what}; its columns are: {named(columns)}; name the one: {option} COLUMN")
 
 
-def _named(columns: Mapping[str, Values]) -> str:
+def named(columns: Mapping[str, Any]) -> str:
+    """Return the names of columns for a message."""
     shown = [name or "''" for name in islice(columns, 20)]
     return ", ".join(shown) + (", …" if len(columns) > len(shown) else "")
 
 
-def _kinds(columns: Mapping[str, Values]) -> dict[str, str]:
-    """Return the roles of columns that hold text: a letter somewhere, or nothing throughout."""
-
-    def holds_text(values: Values) -> bool:
-        return any(any(map(str.isalpha, _text(value))) for value in values) or not any(values)
-
-    return {name: role(name) for name, values in columns.items() if holds_text(values)}
+def _holds_text(values: Values, several: bool = False) -> bool:
+    """Whether values are text, or `several` of one study: a letter somewhere, or nothing throughout."""
+    return any(any(map(str.isalpha, _text(value, several))) for value in values) or not any(values)
 
 
 def _has_sentences(values: Values) -> bool:
@@ -162,9 +159,10 @@ def _has_sentences(values: Values) -> bool:
     return 2 * sum(" " in text.strip() and text[:1] not in "[{" for text in texts) >= len(texts) > 0
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
+def _text(value: Any, several: bool = False) -> str:
+    value = unlisted(value)
+    if isinstance(value, list) and (several or len(value) == 1):
+        value = " ".join(text for text in value if isinstance(text, str))
     return value if isinstance(value, str) else ""
 
 
@@ -234,7 +232,7 @@ def _of_objects_by_name(content: dict[str, dict[str, Any]], named: bool) -> Colu
 
 def rows_to_columns(rows: Sequence[Mapping[str, Any]]) -> Columns:
     """Return objects as columns; those of an object in each of them are called ``name.inner``."""
-    names = dict.fromkeys(key for row in rows for key in row)
+    names = dict.fromkeys(chain.from_iterable(rows))
     return flattened({name: [row.get(name) for row in rows] for name in names})
 
 
@@ -242,7 +240,7 @@ def flattened(columns: Columns) -> Columns:
     """Return columns of objects as columns of their values."""
     found: Columns = {}
     for name, values in columns.items():
-        if any(isinstance(value, dict) for value in values):
+        if dict in set(map(type, values)):
             inner = rows_to_columns([v if isinstance(v, dict) else {} for v in values])
             found |= {f"{name}.{key}": column for key, column in inner.items()}
         else:

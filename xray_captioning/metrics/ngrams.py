@@ -154,6 +154,13 @@ def checked_pairs(references: References, hypotheses: Hypotheses) -> Pairs:
     return list(zip(several, single, strict=True))
 
 
+def empty_references(studies: Iterable[Any], references: Sequence[Sequence[str]]) -> str:
+    """Say how many studies have a reference without a word, and which is the first; nothing of none."""
+    empty = [study for study, texts in zip(studies, references) if not all(map(str.strip, texts))]
+    such = f"{len(empty)} of {len(references)} studies have an empty reference, the first {empty[0]}" if empty else ""
+    return such and f"{such}; nothing can agree with it: leave the study out, or write its report"
+
+
 def _code(word: str) -> int:
     return int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 

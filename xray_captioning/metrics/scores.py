@@ -1,5 +1,7 @@
 """The usual text scores of a system in one call. METEOR is a further metric: what needs no Java is another score."""
 
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,7 @@ from numpy.typing import NDArray
 
 from xray_captioning.metrics import bleu, cider, rouge
 from xray_captioning.metrics.clinical import clinical_scores
-from xray_captioning.metrics.ngrams import Hypotheses, References, blocks, checked_pairs
+from xray_captioning.metrics.ngrams import Hypotheses, Pairs, References, blocks, checked_pairs, empty_references
 
 
 def score(
@@ -45,6 +47,14 @@ def score(
     1.0
     """
     pairs = checked_pairs(references, hypotheses)
+    names = references if isinstance(references, Mapping) else [f"references[{row}]" for row in range(len(pairs))]
+    if said := empty_references(names, [texts for texts, _ in pairs]):
+        warnings.warn(said, stacklevel=2)
+    return of_pairs(pairs, protocol, convention)
+
+
+def of_pairs(pairs: Pairs, protocol: str = "coco", convention: str | None = None) -> dict[str, float]:
+    """Return the scores of checked pairs, of which nothing is told."""
     references, hypotheses = [texts for texts, _ in pairs], [text for _, text in pairs]
     counted = word_statistics(references, hypotheses)
     values = bleu.of_protocol(protocol, counted["n-grams"], pairs)
