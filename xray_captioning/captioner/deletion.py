@@ -71,8 +71,7 @@ def deletion_curves(
     at = (np.arange(image.size) + 0.5) / image.size
     moves: Any = zip(captioner.offset, ranks.shape[1:])  # the region that sees a pixel gives it its rank
     y, x = (((at - moved) * n).astype(int).clip(0, n - 1) for moved, n in moves)
-    ranks = ranks[:, y[:, None], x[None]]
-    parts = np.linspace(0, 1, steps + 1)
+    ranks, parts = ranks[:, y[:, None], x[None]], np.linspace(0, 1, steps + 1)
 
     def curve(inside: list[Any], outside: list[Any]) -> list[dict[str, Any]]:
         views = list(zip(inside, outside, ranks[..., None] / shares[there].size))

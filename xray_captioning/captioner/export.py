@@ -84,8 +84,7 @@ def export_captioner(
 
 
 def _fill(aside: Path, captioner: Any, form: str, precision: str, images: Sequence[Image], bundle: str | None) -> None:
-    networks = {**_encoder(captioner), **_decoder(captioner)}
-    image = captioner.config.image
+    networks, image = {**_encoder(captioner), **_decoder(captioner)}, captioner.config.image
     shown = read_images(images, image.size, image.resize) if images else None
     networks["encoder"] = networks["encoder"]._replace(images=shown)
     # The encoder's graph takes pixels as they are read, in [0, 1].
@@ -219,8 +218,7 @@ def _erfc(graph: Any, node: Any, name: str, _: Any) -> None:
 
 
 def _write_openvino(network: Network, path: Path) -> None:
-    openvino = require("openvino", "exporting to OpenVINO", "openvino")
-    whole = path.with_suffix(".onnx")
+    openvino, whole = require("openvino", "exporting to OpenVINO", "openvino"), path.with_suffix(".onnx")
     _write_onnx(network, whole)
     openvino.save_model(openvino.convert_model(whole), path, compress_to_fp16=False)
     whole.unlink()
@@ -268,8 +266,7 @@ def _compare(captioner: Any, exported: GraphEncoder, graphs: GraphModel, shown: 
         expected = map_structure(ops.convert_to_tensor, state)
         for first in (0, 1):  # two words, the same ones for both
             tokens = (first + np.arange(2 * beams, dtype="int32")) % model.vocabulary_size
-            found = graphs.step(tokens, state)
-            wanted = model.step(ops.convert_to_tensor(tokens), expected)
+            found, wanted = graphs.step(tokens, state), model.step(ops.convert_to_tensor(tokens), expected)
             _equal("step", found, wanted)
             state, expected = found[1], wanted[1]
 

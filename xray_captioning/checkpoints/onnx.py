@@ -107,8 +107,7 @@ def _typed(parts: Fields, kind: str) -> bytes:
         raise RefusedError("an array of broken numbers; download or copy it again")
     if floats:
         return b"".join(map(bytes, floats))
-    size = size_of(kind)
-    wholes = _numbers([value for number in _WHOLES for value in parts.get(number, [])])
+    size, wholes = size_of(kind), _numbers([value for number in _WHOLES for value in parts.get(number, [])])
     return (np.array(wholes, np.uint64) & np.uint64(2 ** (8 * size) - 1)).astype(f"<u{size}").tobytes()
 
 
@@ -134,8 +133,7 @@ def _outside(parts: Fields, path: Path, name: str, budget: Budget) -> bytes:
 def beside(path: Path, name: str) -> Path:
     """Return the file of a name that a file gives, which must lie in the same folder or below."""
     # Hugging Face's cache keeps links to files of one other folder; there that folder counts, too.
-    place = path.parent / name
-    folders = {path.parent.resolve(), path.resolve().parent}
+    place, folders = path.parent / name, {path.parent.resolve(), path.resolve().parent}
     outside = not name or ".." in Path(name).parts or "\\" in name or Path(name).is_absolute()
     if outside or not any(place.resolve().is_relative_to(folder) for folder in folders):
         raise RefusedError(f"names the file {name[:60]!r}, which is not beside it; refused")

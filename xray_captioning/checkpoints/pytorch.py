@@ -57,8 +57,7 @@ def read_zip(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:
     """Read the tensors of an archive that ``torch.save`` or ``torch.jit.save`` wrote."""
     members, stored_bytes = entries(archive), Budget(budget.limit)
     root = min((n for n in members if n.endswith("data.pkl")), key=len).removesuffix("data.pkl")
-    pickled = entry(archive, members, f"{root}data.pkl", Budget(MAXIMUM_PICKLE))
-    order = f"{root}byteorder"
+    pickled, order = entry(archive, members, f"{root}data.pkl", Budget(MAXIMUM_PICKLE)), f"{root}byteorder"
     big = order in members and entry(archive, members, order, Budget(16)) == b"big"
     found = collected(_Reader(io.BytesIO(pickled), MAXIMUM_STEPS).load())
 

@@ -142,8 +142,7 @@ def _read_safetensors(path: Path, budget: Budget) -> dict[str, Array]:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > _MAXIMUM_HEADER:
             raise RefusedError(f"a header of {length:,} bytes, more than any model needs; refused")
-        header = _parsed_json(file.read(length))
-        size = path.stat().st_size - 8 - length
+        header, size = _parsed_json(file.read(length)), path.stat().st_size - 8 - length
         header.pop("__metadata__", None)
         entries = [(*_entry(name, about), name) for name, about in header.items()]
         for first, last, kind, shape, name in sorted(entries, key=lambda entry: entry[:2]):

@@ -62,8 +62,7 @@ def caption(named: tuple[str, ...], source: options.Source, bundle: str, out: An
         count, errors = _caption_features(features, source, bundle, file, resume, more, **asked)
     else:
         _check_options(named, source, file, resume, findings, bool(reported))
-        shown = _named_views(views, source)
-        model = read_named_bundle(bundle, findings)
+        shown, model = _named_views(views, source), read_named_bundle(bundle, findings)
         count = model.config.image.views
         studies = PackedStudies(named_studies(named, count, shown)) if named else source_studies(source, model.config)
         studies = _told(studies, told, model, source) if told else studies

@@ -183,8 +183,7 @@ def calibrate(source: options.Source, bundle: str, part: str, fit: Any, check: A
     if features is not None and (fit or check):
         raise ConfigError("--features are of the studies of --data; leave out --fit and --check")
     source, *others = source.beside(fit, check)
-    split = provenance.open_split(split)
-    studies = source._replace(need_images=features is None).load()
+    split, studies = provenance.open_split(split), source._replace(need_images=features is None).load()
     given = matching.features_of(features, studies)
     parts, further, measured = _read(folder, studies, split, part, others, given)
 

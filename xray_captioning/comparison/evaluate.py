@@ -133,8 +133,7 @@ def evaluate(
     given = features_of(features, studies)
     models, texts = _by_kind(systems() if callable(systems) else systems, prediction, given, workers)
     every, outlines = [run for runs in models.values() for run in runs], read_outlines(studies, regions)
-    config = _configuration(every, changes, protocol, studies)
-    images = any(run.features is None for run in every)
+    config, images = _configuration(every, changes, protocol, studies), any(run.features is None for run in every)
     if given is not None and all(run.features is None for run in every):
         raise ConfigError("features: no system was trained on features; leave them out")
     kinds = sorted({kind for run in every for kind in run.config.text.context})
@@ -220,8 +219,7 @@ def _by_kind(
             texts[name] = runs
         else:
             models[name] = [CaptioningSystem(own, run, features, workers) for own, run in zip(names, runs)]
-    runs_too = [run.name for several in models.values() if len(several) > 1 for run in several]
-    _check_names([*systems, *runs_too], models)
+    _check_names([*systems, *[run.name for several in models.values() if len(several) > 1 for run in several]], models)
     matching.check_asked(asked, chain.from_iterable(texts.values()))
     return models, texts
 
@@ -247,8 +245,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Compare a new captioner, called `name` or as itself, with baselines; write that into its bundle."""
     split, config = captioner.split, captioner.config
-    usable = targets.usable_studies(studies, config, features)
-    if split is None or not set(usable["study_id"]) & set(split.test):
+    if split is None or not set(targets.usable_studies(studies, config, features)["study_id"]) & set(split.test):
         return []
     systems = {name or captioner.identity.name: captioner}
     given: dict[str, Any] = {"split": split, "cache": cache, "features": features}

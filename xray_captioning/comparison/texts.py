@@ -225,8 +225,7 @@ def _pooled(run: CaptioningSystem, studies: pd.DataFrame, cache: Any) -> Array:
     pooled = [np.empty((0, 0), np.float32)]
     for regions, mask in run.batches(studies, cache):
         views = regions.reshape(len(mask), run.config.image.views, -1, regions.shape[-1])
-        both = views.mean(axis=2, dtype="float32"), views.max(axis=2)
-        pooled.append(np.stack(both, 2).reshape(len(mask), -1))
+        pooled.append(np.stack((views.mean(axis=2, dtype="float32"), views.max(axis=2)), 2).reshape(len(mask), -1))
     return np.concatenate(pooled[1:] or pooled)
 
 

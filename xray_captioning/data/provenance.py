@@ -158,8 +158,7 @@ class TrainedOn:
         shared = rows[rows["study_id"].isin(self._named(rows))]
         ids, texts = list(shared["study_id"]), list(zip(shared["findings"], shared["impression"]))
         same = {name for name, report in zip(ids, _report_digests(shared)) if report in self.reports} - shown
-        number = Counter(texts)
-        agreeing = Counter(text for text, name in zip(texts, ids) if name in same)
+        number, agreeing = Counter(texts), Counter(text for text, name in zip(texts, ids) if name in same)
         found, possible = float(len(shown & set(ids))), float(len(ids))
         for text, count in agreeing.items():
             by_chance = number[text] * (number[text] - 1) / max(len(ids) - 1, 1)

@@ -255,8 +255,7 @@ def parquet(path: Path) -> Rows:
             elif names != known:
                 raise DataError(f"{part}: lacks columns of the partitions before, {', '.join(known)}; write all alike")
             batches = ([c.to_pylist() for c in b.columns] for b in file.iter_batches(BATCH))
-            rows = (list(values) for batch in batches for values in zip(*batch, strict=True))
-            yield from enumerate(rows, done + 1)
+            yield from enumerate((list(values) for batch in batches for values in zip(*batch, strict=True)), done + 1)
             known, done = names, done + file.metadata.num_rows
 
 

@@ -105,8 +105,7 @@ def _pillow(image: Stored, to: tuple[int, int], filter_name: str) -> Stored:
     from PIL import Image
 
     kind = np.uint8 if image.dtype == np.uint8 else np.float32
-    channels = np.moveaxis(np.atleast_3d(image), -1, 0).astype(kind)
-    how = Image.Resampling[filter_name.upper()]
+    channels, how = np.moveaxis(np.atleast_3d(image), -1, 0).astype(kind), Image.Resampling[filter_name.upper()]
     found = [np.asarray(Image.fromarray(channel).resize(to[::-1], how)) for channel in channels]
     return np.stack(found, -1).reshape(*to, *image.shape[2:])
 
@@ -115,8 +114,7 @@ def _filtered(image: Stored, count: int, axis: int, filter_name: str) -> Stored:
     """Resize one axis as PyTorch does with antialiasing; 8 bits by its rounded whole weights."""
     if image.shape[axis] == count:
         return image
-    weights = filter_weights(image.shape[axis], count, filter_name)
-    one = 1.0
+    weights, one = filter_weights(image.shape[axis], count, filter_name), 1.0
     if image.dtype == np.uint8:  # as many bits as let the largest weight be an int16
         most = float(weights.max())
         one = 2.0 ** next((p for p in range(22) if int(most * 2 ** (p + 1) + 0.5) >= 2**15), 22)
@@ -131,10 +129,8 @@ def filter_weights(before: int, after: int, filter_name: str) -> NDArray[np.floa
     # shrinks, and the weights of what lies in the line are made to sum to 1.
     kernel, reach = _KERNELS[filter_name]
     scale = before / after
-    wide = max(scale, 1.0)
-    centre = (np.arange(after)[:, None] + 0.5) * scale
-    place = np.arange(before)
-    first = np.maximum((centre - reach * wide + 0.5).astype(int), 0)
+    wide, centre = max(scale, 1.0), (np.arange(after)[:, None] + 0.5) * scale
+    place, first = np.arange(before), np.maximum((centre - reach * wide + 0.5).astype(int), 0)
     inside = (place >= first) & (place < (centre + reach * wide + 0.5).astype(int))
     weights = np.where(inside, kernel(np.abs(place + 0.5 - centre) / wide), 0.0)
     return weights / weights.sum(axis=1, keepdims=True)

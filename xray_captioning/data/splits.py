@@ -128,8 +128,7 @@ def check_split(split: Split, studies: Studies) -> None:
     known = set(studies["study_id"])
     if unknown := [i for ids in split.parts.values() for i in ids if i not in known]:
         raise DataError(f"split: study {unknown[0]!r} is not in the data ({len(unknown)} such); give all data")
-    found = _torn(split, studies, "patient_id")
-    named = dict(zip(studies["study_id"], studies["split"], strict=True))
+    found, named = _torn(split, studies, "patient_id"), dict(zip(studies["study_id"], studies["split"], strict=True))
     if found and not all(named[i] == part for part, ids in split.parts.items() for i in ids):
         what = f"patient {found[0]!r} has studies in two parts ({len(found)} such)"
         raise DataError(f"split: {what}, so a model would be tested on patients it was trained on; make a new split")

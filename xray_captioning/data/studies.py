@@ -155,8 +155,7 @@ def checked_table(studies: Any, columns: Sequence[str] = NEEDED) -> Studies:
 def with_images(studies: Studies) -> Studies:
     """Keep the images that are on disk, and the studies that have one; rows are numbered anew."""
     there = those_there(chain.from_iterable(studies["images"]))
-    present = [[image in there for image in images] for images in studies["images"]]
-    kept = studies.copy()
+    present, kept = [[image in there for image in images] for images in studies["images"]], studies.copy()
     for column in ("images", "views"):
         kept[column] = [list(compress(*row)) for row in zip(studies[column], present)]
     return kept.loc[list(map(any, present))].reset_index(drop=True)

@@ -54,8 +54,7 @@ def cleaned_texts(studies: Studies, config: Config) -> Iterator[str]:
 def section_texts(studies: Studies, config: Config) -> list[str]:
     """Return each study's section, '' where absent; a report is both, or the text that is both."""
     columns = ["findings", "impression"] if config.text.section == "report" else [config.text.section]
-    rows = zip(*(studies[column] for column in columns))
-    return [" ".join(dict.fromkeys(filter(None, row))) for row in rows]
+    return [" ".join(dict.fromkeys(filter(None, row))) for row in zip(*(studies[column] for column in columns))]
 
 
 def with_priors(studies: Studies, config: Config) -> Studies:

@@ -80,8 +80,7 @@ def load_language_model(decoder: Gpt2, found: LanguageModel) -> None:
 
 
 def _set(layer: Any, arrays: list[Any], name: str) -> None:
-    expected = [tuple(weight.shape) for weight in layer.weights]
-    received = [np.shape(array) for array in arrays]
+    expected, received = [tuple(weight.shape) for weight in layer.weights], [np.shape(array) for array in arrays]
     if expected != received:
         shapes = f"has arrays of shapes {received}, expected {expected}"
         raise BundleError(f"the language model's {name} {shapes}; give a GPT-2 whose config.json fits its weights")
@@ -160,8 +159,7 @@ def _byte_pairs(vocabulary: Any, merges: list[Any]) -> BytePairTokenizer:
 
 def _from_keras_hub(name: str) -> LanguageModel:
     models = require("keras_hub", "GPT-2", "hub").models
-    backbone = models.GPT2Backbone.from_preset(name)
-    tokenizer = models.GPT2Tokenizer.from_preset(name)
+    backbone, tokenizer = models.GPT2Backbone.from_preset(name), models.GPT2Tokenizer.from_preset(name)
     units = backbone.hidden_dim
     arrays: dict[str, list[Array]] = {}
     for variable in backbone.weights:  # kernel before bias, scale before shift

@@ -104,8 +104,7 @@ class Gru:
 
     def forward(self, product: Any, x: Any, before: Any) -> Any:
         units = before[0].shape[-1]
-        gates = ops.sigmoid(product[:, : 2 * units] + x[:, : 2 * units])
-        past = product[:, 2 * units : 3 * units]
+        gates, past = ops.sigmoid(product[:, : 2 * units] + x[:, : 2 * units]), product[:, 2 * units : 3 * units]
         new = ops.tanh(x[:, 2 * units :] + gates[:, units:] * past)
         return [new + gates[:, :units] * (before[0] - new)], [gates, new, past]
 

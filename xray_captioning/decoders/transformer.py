@@ -132,8 +132,7 @@ class Transformer(WordDecoder):
 
     def start(self, features: Features) -> State:
         """Return the regions' keys and values of every block, and an empty past."""
-        mask = ops.cast(features.mask, "bool")
-        images = self._images(features)
+        mask, images = ops.cast(features.mask, "bool"), self._images(features)
         batch = ops.shape(mask)[0]
         shape = (batch, self.heads, self.maximum_length, self.units // self.heads)
         empty = ops.zeros(shape, dtype=self.compute_dtype)
@@ -186,8 +185,7 @@ class Transformer(WordDecoder):
             tokens = words.rows(words.sorted(tokens))
         # A batch may be padded beyond the longest caption that the positions allow.
         x = self.embedding(tokens) + self.position(ops.minimum(places, self.maximum_length - 1))
-        x = self.dropout(x, training=training)
-        causal = (ops.arange(time)[:, None] >= ops.arange(time)[None])[None]
+        x, causal = self.dropout(x, training=training), (ops.arange(time)[:, None] >= ops.arange(time)[None])[None]
         mask = ops.cast(features.mask, "bool")[:, None]
         for block, image in zip(self.blocks, self._images(features)):
             x, _ = block(x, block.past(x, words), causal, image, mask, training=training, words=words)

@@ -126,8 +126,7 @@ class Encoder(keras.Model):
 
     def call(self, images: Any, training: bool | None = None, network: Any = None) -> Any:
         """Encode studies (batch, views, height, width, 3), 0 if absent: (batch, views * rows * columns, channels)."""
-        views = images.shape[1]
-        maps = self.encode(ops.reshape(images, (-1, *images.shape[2:])), training, network)
+        views, maps = images.shape[1], self.encode(ops.reshape(images, (-1, *images.shape[2:])), training, network)
         return ops.reshape(maps, (-1, views * self.grid[0] * self.grid[1], self.channels))
 
     def region_mask(self, mask: Any) -> Any:

@@ -82,8 +82,7 @@ def efficientnet_lite0(size: int, published: bool) -> Any:
     # EfficientNet-B0 (arXiv:1905.11946) with ReLU6 and without squeeze-and-excitation or stochastic depth; its pixels
     # are (value - 127) / 128 (tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py).
     x = image = layers.Input((size, size, 3))
-    x = _lite_convolved(x, 32, "conv_stem", "bn0", kernel=3, stride=2)
-    number = 0
+    x, number = _lite_convolved(x, 32, "conv_stem", "bn0", kernel=3, stride=2), 0
     for blocks, kernel, stride, widening, channels in read_toml(__file__, "layouts.toml")["lite0"]:
         for first in (True, *[False] * (blocks - 1)):
             name, step = f"blocks.{number}", stride if first else 1

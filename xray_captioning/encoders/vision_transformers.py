@@ -74,8 +74,7 @@ def transformed(patches: Any, blocks: int, heads: int) -> Any:
 
 
 def _block(x: Any, heads: int, name: str) -> Any:
-    width = x.shape[-1]
-    y = _norm(x, f"{name}_norm1")
+    width, y = x.shape[-1], _norm(x, f"{name}_norm1")
     x = x + layers.MultiHeadAttention(heads, width // heads, name=f"{name}_attention")(y, y)
     y = _norm(x, f"{name}_norm2")
     y = layers.Dense(4 * width, "gelu", name=f"{name}_dense1")(y)
@@ -309,8 +308,7 @@ def fitted_positions(rows: NDArray[Any], first: int, count: int, between: Callab
 
 def _weights(before: int, after: int, kernel: Callable[[Any], Any], reach: int) -> NDArray[np.float64]:
     """Return weights (after, before) without antialiasing, as PyTorch has them, the ends repeated."""
-    centre = (np.arange(after) + 0.5) * before / after - 0.5
-    weights = np.zeros((after, before))
+    centre, weights = (np.arange(after) + 0.5) * before / after - 0.5, np.zeros((after, before))
     for step in range(1 - reach, 1 + reach):
         place = np.floor(centre).astype(int) + step
         np.add.at(weights, (np.arange(after), place.clip(0, before - 1)), kernel(np.abs(centre - place)))

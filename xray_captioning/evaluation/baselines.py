@@ -104,8 +104,7 @@ def baseline_systems(
     """Return every baseline with what it writes of the evaluated studies, in a table's order."""
     # They repeat `training` texts (`targets` as a protocol scores them); only the oracle sees findings of `reports`;
     # each model in `pooled` has a retrieval. Quick keeps constants by BLEU-4 and clinical F1, random and retrievals.
-    fixed = _fixed(training, targets, CONSTANT_METRICS[: 1 if quick else -1])
-    count = len(reports)
+    fixed, count = _fixed(training, targets, CONSTANT_METRICS[: 1 if quick else -1]), len(reports)
     runs = {name: [[text] * count] for name, text in fixed.items()}
     if not quick:
         runs[MOST_FREQUENT] = [[most_frequent_caption(training)] * count]
@@ -215,11 +214,9 @@ def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str
     plain = [text for text, some in zip(texts, found.any(axis=1)) if not some and text.strip()]
     said = _favourites(Counter(sentence for text in texts for sentence in _sentences(text)))
     normal = _sentences(constant_caption(plain)) if plain else []
-    labels = clinical.label_matrix(normal)
-    written = []
+    labels, written = clinical.label_matrix(normal), []
     for row in asked:
-        denied = (labels[:, row] == labeler.DENIED).any(axis=1)
-        sentences = [said[i] for i in np.flatnonzero(row)]
+        denied, sentences = (labels[:, row] == labeler.DENIED).any(axis=1), [said[i] for i in np.flatnonzero(row)]
         written.append(" ".join([*sentences, *(text for text, no in zip(normal, denied) if not no)]))
     return written
 

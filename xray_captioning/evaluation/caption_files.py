@@ -62,8 +62,7 @@ def checked_text(value: Any, where: str, number: Any) -> str:
 def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, TextColumn]:
     """Read systems' texts by name: the columns `asked` for that are there, else the certain ones, or a DataError."""
     columns = read_columns(path)
-    chosen = roles.predictions(path, columns, asked)
-    alone = {roles.ALONE: path.stem}
+    chosen, alone = roles.predictions(path, columns, asked), {roles.ALONE: path.stem}
     return {alone.get(name, name): _written(path, columns, name, chosen) for name in chosen}
 
 
@@ -171,8 +170,7 @@ def _of_text(path: Path, head: str) -> roles.Columns:
             raise DataError(f"{path}: is empty; give one text per line")
         return {roles.ALONE: texts}
     widths = [{len(row) for row in _parsed_rows(lines, sign)} for sign in records.DELIMITERS]
-    regular = any(len(found) == 1 and found != {1} for found in widths)
-    if lines and not (regular or _has_header(lines)):
+    if lines and not (any(len(found) == 1 and found != {1} for found in widths) or _has_header(lines)):
         with open_text(path) as file:
             rows = _parsed_rows(file, ",")
         if rows and all(len(row) == 1 for row in rows):
@@ -182,8 +180,7 @@ def _of_text(path: Path, head: str) -> roles.Columns:
 
 def _shows_table(path: Path, lines: Sequence[str]) -> bool:
     """Whether text is a table: its first line names columns, or all lines are in quotes."""
-    quoted = bool(lines) and all(line[0] == line[-1] == '"' != line for line in lines)
-    if quoted or _has_header(lines):
+    if (lines and all(line[0] == line[-1] == '"' != line for line in lines)) or _has_header(lines):
         return True
     for sign in records.DELIMITERS:
         first = [line.split(sign)[0] for line in lines if sign in line]

@@ -64,8 +64,7 @@ def case_cards(
 ) -> list[dict[str, Any]]:
     """Return what the page shows of a run's best, median and worst studies, one dict per study."""
     counts = clinical.confusion(reference, labels)
-    scores = clinical.example_f1(counts)
-    groups = choose_cases(results.references, texts, counts)
+    scores, groups = clinical.example_f1(counts), choose_cases(results.references, texts, counts)
 
     def named(row: int, kind: int) -> list[str]:
         return [FINDINGS[i] for i in np.flatnonzero(counts[row, :, kind] * clinical.IS_FINDING)]

@@ -116,8 +116,7 @@ def shuffled_orders(patients: Sequence[Hashable] | Array, number: int, seed: int
     # All of a patient get captions of one drawn at random, in their order and from the start again where he has fewer.
     codes = np.unique(np.asarray(patients), return_inverse=True)[1]
     rows, sizes = np.argsort(codes, kind="stable"), np.bincount(codes)
-    starts = np.cumsum(sizes) - sizes
-    place = np.empty_like(rows)
+    starts, place = np.cumsum(sizes) - sizes, np.empty_like(rows)
     place[rows] = np.arange(len(rows)) - starts[codes[rows]]
     rng = np.random.default_rng(seed)
     for _ in range(number):
@@ -172,8 +171,7 @@ def _hits(present: Array, said: Array) -> Callable[[Array], Array]:
 
     def count(order: Array) -> Array:
         given = own[order]
-        both = given & wanted
-        hits, every = (np.array([np.count_nonzero(of & place) for place in _PLACES]) for of in (both, given))
+        hits, every = (np.array([np.count_nonzero(of & place) for place in _PLACES]) for of in (given & wanted, given))
         return np.column_stack([hits, every - hits, positives - hits])
 
     return count

@@ -207,8 +207,7 @@ def jackknife(
     for name, texts in systems.items():
         if len(checked_texts(name, texts)) != len(references):
             raise DataError(f"{name} has {len(texts)} texts, but there are {len(references)} references")
-    count = partial(study_statistics, frequency=cider.document_frequency(references))
-    runs = list(systems.values())
+    count, runs = partial(study_statistics, frequency=cider.document_frequency(references)), list(systems.values())
     batches = [runs] if len(runs) * len(references) <= TOGETHER else [[run] for run in runs]
     several = chain.from_iterable(statistics_of_runs(count, batch, references, reports) for batch in batches)
     asked = zip(several, progress(runs, "metrics", leave=False) if more else runs, strict=True)
@@ -275,8 +274,7 @@ def _leave_one_out(sums: Statistics, findings: Sequence[str] | None) -> tuple[di
         found = scores_from_sums({name: total[name] - values[part] for name, values in sums.items()}, findings)
         for name, score in scores.items():
             # A patient without whom there is no score counts as if nothing changed.
-            change = np.where(np.isfinite(found[name]), score - found[name], 0.0)
-            pseudo[name][part] = score + (number - 1) * change
+            pseudo[name][part] = score + (number - 1) * np.where(np.isfinite(found[name]), score - found[name], 0.0)
     for name in () if number <= LARGE else pseudo.keys() - {*COMPARED, *further.COLUMNS}:
         pseudo[name] = _moments(pseudo[name])
     return scores, pseudo

@@ -141,8 +141,7 @@ def _variety(results: Results, drawn: Sequence[DrawnSystem]) -> dict[str, Any]:
 def _heights(lengths: Sequence[int], longest: int) -> list[float]:
     """Count texts by their number of words, scaled to the highest count."""
     bins = min(longest, STRIP) + 1
-    places = np.minimum(np.array(lengths), longest) * (bins - 1) // max(longest, 1)
-    counts = np.bincount(places, minlength=bins)
+    counts = np.bincount(np.minimum(np.array(lengths), longest) * (bins - 1) // max(longest, 1), minlength=bins)
     return list((counts / counts.max()).tolist())
 
 

@@ -232,8 +232,7 @@ def _of_objects_by_name(content: dict[str, dict[str, Any]], named: bool) -> Colu
 
 def rows_to_columns(rows: Sequence[Mapping[str, Any]]) -> Columns:
     """Return objects as columns; those of an object in each of them are called ``name.inner``."""
-    names = dict.fromkeys(chain.from_iterable(rows))
-    return flattened({name: [row.get(name) for row in rows] for name in names})
+    return flattened({name: [row.get(name) for row in rows] for name in dict.fromkeys(chain.from_iterable(rows))})
 
 
 def flattened(columns: Columns) -> Columns:

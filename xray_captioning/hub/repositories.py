@@ -128,8 +128,7 @@ def _asking(address: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno and type(error) in (OSError, PermissionError, FileNotFoundError):
             raise  # of this machine, such as a full disk
         status = getattr(getattr(error, "response", None), "status_code", 500)
-        remote = isinstance(error, OSError) or type(error).__module__.startswith(("httpx", "httpcore"))
-        if remote and status >= 500:
+        if (isinstance(error, OSError) or type(error).__module__.startswith(("httpx", "httpcore"))) and status >= 500:
             said = f"cannot be reached ({_told(error, 150)}); try again with a network, or give a local folder"
             raise UnreachableError(f"{address}: {said}") from error
         said = f"the hub refuses ({_told(error, 300)}); check the address, and that you are logged in if it is private"

@@ -64,8 +64,7 @@ def load_attention_captioner(
         sizes, or the tokenizer cannot be read.
     """
     read = Tokenizer.from_json if Path(tokenizer_pkl).suffix.lower() == ".json" else Tokenizer.from_pickle
-    tokenizer = read(tokenizer_pkl, start, end)
-    arrays = read_keras2(weights_h5)
+    tokenizer, arrays = read(tokenizer_pkl, start, end), read_keras2(weights_h5)
     if not any(array.leaf in ("recurrent_kernel", "embeddings") for array in arrays):
         raise BundleError(f"{weights_h5}: holds no decoder; if it is CheXNet, leave out the tokenizer")
     found, rest = place(arrays)
@@ -184,8 +183,7 @@ def _layer_roles(layers: dict[str, list[StoredArray]]) -> dict[str, str]:
     leaves = {name: [array.leaf for array in members] for name, members in layers.items()}
     for by_name in (True, False):
         for role, holds in LAYERS.items():
-            free = [name for name in layers if name not in roles]
-            named = re.compile(rf"(.*/)?{role}(_\d+)?")
+            free, named = [name for name in layers if name not in roles], re.compile(rf"(.*/)?{role}(_\d+)?")
             fits = [n for n in free if (named.fullmatch(n) if by_name else holds(leaves[n]))]
             if role not in roles.values() and len(fits) == 1:
                 roles[fits[0]] = role

@@ -112,8 +112,7 @@ def calibration_scores(confidences: ArrayLike, right: ArrayLike, studies: ArrayL
 def selective_risk(confidences: ArrayLike, right: ArrayLike, studies: ArrayLike) -> SelectiveRisk:
     """Return what is wrong among the more confident sentences: their confidence, outcome and study are (n,), n > 0."""
     stated, wrong = np.asarray(confidences, np.float64), ~np.asarray(right, bool)
-    study = np.unique(studies, return_inverse=True)[1]
-    shown = []
+    study, shown = np.unique(studies, return_inverse=True)[1], []
     for coverage in COVERAGES:
         threshold = np.sort(stated)[-max(1, math.ceil(coverage * stated.size))]
         kept = stated >= threshold

@@ -49,8 +49,7 @@ _Counted: TypeAlias = tuple[Codes, Ints]
 def _having(block: ngrams.Block) -> Iterator[_Counted]:
     from scipy.sparse import csr_array
 
-    starts = np.append(block.first, len(block.pair))
-    ones = np.ones(len(block.pair), dtype=np.int64)
+    starts, ones = np.append(block.first, len(block.pair)), np.ones(len(block.pair), dtype=np.int64)
     of_study = csr_array((ones, block.reference, starts), (len(block.first), len(block.texts)))
     for grams, counts in block.words.counts:
         yield grams, np.bincount((of_study @ counts).indices, minlength=len(grams))

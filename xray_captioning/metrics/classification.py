@@ -171,8 +171,7 @@ def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
     side = np.empty(len(scores))  # the share of the other class that it is on the right side of; ties count half
     for own, ordered, others in ((present, scores, negatives), (~present, -scores, positives)):
         side[own] = (rankdata(ordered)[own] - rankdata(ordered[own])) / others
-    area = float(side[present].mean())
-    counts = _patients(present, patients)
+    area, counts = float(side[present].mean()), _patients(present, patients)
     fewest = min(counts)
     # Each class is averaged over its own patients (Bessel's correction).
     single = (side - area) * np.where(present, _bessel(counts[1]) / positives, _bessel(counts[0]) / negatives)
@@ -181,8 +180,7 @@ def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
     if fewest < LEAST:
         return Estimate(area, np.nan, np.nan, influence)
     if assumed := _hanley_mcneil(area, positives, negatives):
-        ratio = (influence**2).sum() / assumed
-        cluster = _design_effect(influence, float((single**2).sum()))
+        ratio, cluster = (influence**2).sum() / assumed, _design_effect(influence, float((single**2).sum()))
     factor = (fewest * ratio + PRIOR * cluster) / (fewest + PRIOR)
     factor *= t.ppf(LEVEL, fewest - 1 + PRIOR) ** 2
     low, high = _solved(area, positives, negatives, factor)

@@ -115,8 +115,7 @@ def explain_report(text: str, convention: str | None = None) -> Explanation:
     >>> [(m.device, m.placement) for m in explain_report("ETT in the right mainstem.").devices]
     [('endotracheal tube', 'malpositioned')]
     """
-    labels = label_report(text, convention)
-    mentions = find_mentions(text, convention)
+    labels, mentions = label_report(text, convention), find_mentions(text, convention)
     deciding = Explanation()
     deciding.devices = [mention for mention in mentions if mention.finding == "Support Devices"]
     for mention in mentions:

@@ -176,8 +176,7 @@ def numbered(codes: Codes) -> tuple[Ints, Codes]:
     bits, factor = np.uint64(62 - len(codes).bit_length()), _FACTOR
     first, left = np.empty(len(codes), np.int64), np.arange(len(codes))
     while len(left):
-        slot = codes[left] * factor >> bits
-        table = np.empty(1 << (64 - int(bits)), np.int64)
+        slot, table = codes[left] * factor >> bits, np.empty(1 << (64 - int(bits)), np.int64)
         table[slot[::-1]] = left[::-1]  # the first one stays
         found = table[slot]
         same = codes[found] == codes[left]

@@ -263,8 +263,7 @@ def examples(
     count, offset = (writer.config.image.views, writer.offset) if writer else (VIEWS, (0, 0))
     found = []
     for row in rows:
-        study = studies.iloc[row]
-        written = {name: texts[row] for name, texts in captions.items()}
+        study, written = studies.iloc[row], {name: texts[row] for name, texts in captions.items()}
         texts = {name: " ".join(caption.words) for name, caption in written.items()}
         chosen = select_images(study["images"], study["views"], count)
         found.append(example(study, chosen, texts, next(iter(written.values()), None), SIDE, offset=offset))

@@ -35,8 +35,7 @@ class Canvas:
         self.view, self.size, self.scale, self.shapes = view, size, scale, shapes(view)
         self.regions: list[Region] = []
         angle = np.deg2rad(rotation)
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        unit = size * 2**_SUBPIXEL
+        turn, unit = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]), size * 2**_SUBPIXEL
         self._linear = (unit * turn * np.array(scale)).T.copy()
         self._offset = unit * (turn @ (np.array(origin) - 0.5) + 0.5) - 2 ** (_SUBPIXEL - 1)
 

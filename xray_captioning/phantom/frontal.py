@@ -126,8 +126,7 @@ def _nodule(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Genera
 
 
 def _atelectasis(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generator) -> Field:
-    layer = canvas.layer()
-    top = rng.uniform(0.76, 0.80)
+    layer, top = canvas.layer(), rng.uniform(0.76, 0.80)
     for row in range(2):
         inner, outer = rng.uniform(0.38, 0.46), rng.uniform(0.86, 0.93)
         v = top + 0.055 * row + rng.uniform(-0.008, 0.008)
@@ -142,8 +141,7 @@ def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> L
     strength = (1 - 0.6 * study.scene.soft) * study.anatomy.texture * shared.by_disease(study, 1.6, 0.6)
     large, small = (max(0, int(228 - strength * value)) for value in (110, 115))
     for sign in SIGN.values():
-        root = np.array((sign * 0.24, 0.46))
-        angle = _FAN + rng.uniform(-0.15, 0.15, 13)
+        root, angle = np.array((sign * 0.24, 0.46)), _FAN + rng.uniform(-0.15, 0.15, 13)
         heading = np.stack([sign * np.cos(angle), 0.72 * np.sin(angle)], -1) * rng.uniform(0.3, 0.75, 13)[:, None]
         lines = (root + _ALONG * (heading + rng.normal(0, 0.035, (9, 13, 2)).cumsum(0))).swapaxes(0, 1)
         canvas.stroke(layer, lines[:, 3:], (0.004, small))
@@ -160,13 +158,11 @@ def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> L
 def _ribs(body: Anatomy) -> dict[str, Points]:
     """Ten ribs on each side, (10, samples, 2), from the spine round the wall to the front."""
     flat = 0.7 if body.dome < 0.06 else 1.0  # hyperinflation lifts the ribs
-    start = np.linspace(-0.02, 0.86, 10)[:, None]
-    drop = flat * np.linspace(0.06, 0.17, 10)[:, None]
+    start, drop = np.linspace(-0.02, 0.86, 10)[:, None], flat * np.linspace(0.06, 0.17, 10)[:, None]
     angle = np.linspace(0.06, 0.80, 16)[None] * np.pi
     v = start - 0.03 * np.sin(2 * angle) + drop * (1 - np.cos(angle))
     reach = np.interp(start + drop, _WALL[:, 1], _WALL[:, 0]) + 0.02
-    u = 0.06 + (reach - 0.06) * np.sin(angle)
-    bend = spine_shift(v, body) * np.cos(np.minimum(angle, np.pi / 2))
+    u, bend = 0.06 + (reach - 0.06) * np.sin(angle), spine_shift(v, body) * np.cos(np.minimum(angle, np.pi / 2))
     return {side: np.stack([sign * u + bend, v], -1) for side, sign in SIGN.items()}
 
 
@@ -227,11 +223,9 @@ def _device(canvas: Canvas, device: Finding, body: Anatomy, rng: np.random.Gener
         u, v = sign * rng.uniform(0.62, 0.72), rng.uniform(0.13, 0.19)
         canvas.fill(layer, [canvas.ellipse((u, v), (0.058, 0.048))])
         entry = [(u - sign * 0.1, v - 0.05), (sign * 0.35, 0.05), (sign * 0.1, 0.13), (-0.13, 0.28)]
-        atrium = [*entry, (-0.17, 0.6), (-0.08, 0.7)]
-        ventricle = [*entry, (-0.13, 0.65), (0.0, 0.86), (0.3, 0.88)]
+        atrium, ventricle = [*entry, (-0.17, 0.6), (-0.08, 0.7)], [*entry, (-0.13, 0.65), (0.0, 0.86), (0.3, 0.88)]
         return canvas.stroke(layer, [curve(atrium), curve(ventricle)], (0.007, 220))
-    tip = rng.uniform(0.38, 0.48)
-    path = [(0.95, 0.16), (0.7, 0.07), (0.4, 0.04), (0.15, 0.12)]
+    tip, path = rng.uniform(0.38, 0.48), [(0.95, 0.16), (0.7, 0.07), (0.4, 0.04), (0.15, 0.12)]
     vein = [(sign * u, v) for u, v in path] + [(-0.14, 0.24), (-0.15, tip)]
     return canvas.stroke(layer, [curve(vein)], (0.009, 220))
 

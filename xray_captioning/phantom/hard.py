@@ -133,8 +133,7 @@ def _course(before: Findings, own: Findings, rng: Random) -> tuple[Findings, Fin
 
 def _resized(finding: Finding, fate: str) -> Finding:
     """A finding one size up or down, or stronger or weaker where there is no such size."""
-    step = {"larger": 1, "smaller": -1}.get(fate, 0)
-    sizes = list(easy.FINDINGS[finding.name].get("sizes", ()))
+    step, sizes = {"larger": 1, "smaller": -1}.get(fate, 0), list(easy.FINDINGS[finding.name].get("sizes", ()))
     place = sizes.index(finding.size) + step if sizes else -1
     if 0 <= place < len(sizes):
         return replace(finding, size=sizes[place])

@@ -64,8 +64,7 @@ def _lungs(body: Anatomy, lift: float) -> Points:
 
 def _heart(body: Anatomy) -> Points:
     # Wider than the frontal ratio alone would make it: behind the sternum and before the spine.
-    back = 0.30 + 0.62 * body.heart
-    top = 0.48 - 0.35 * max(0.0, body.heart - 0.48)
+    back, top = 0.30 + 0.62 * body.heart, 0.48 - 0.35 * max(0.0, body.heart - 0.48)
     shape = [(0.05, 0.68), (0.10, top + 0.10), (0.24, top + 0.02), (0.42, top - 0.03)]
     shape += [(back - 0.06, top + 0.10), (back, 0.72), (back - 0.04, 0.86)]
     return curve([*shape, (0.4, 0.94), (0.08, 0.9)], closed=True)

@@ -143,8 +143,7 @@ def sample_study(rng: np.random.Generator) -> PhantomStudy:
     values: dict[str, float] = {}
     for name, limits in TABLES["anatomy"].items():
         values[name] = 0.0 if name == "breasts" and rng.random() >= 0.5 else rng.uniform(*limits)
-    anatomy = Anatomy(shift=(values.pop("right"), values.pop("down")), **values)
-    findings = _sample_findings(rng)
+    anatomy, findings = Anatomy(shift=(values.pop("right"), values.pop("down")), **values), _sample_findings(rng)
     return PhantomStudy(anatomy, findings, bool(rng.random() >= TABLES["frontal_only"]), int(rng.integers(2**31)))
 
 

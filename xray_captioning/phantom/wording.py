@@ -46,11 +46,9 @@ def _write_findings(study: PhantomStudy, rng: np.random.Generator) -> str:
         effusion = study.find("Pleural Effusion") or study.find("Pneumothorax")
         choices = ("absent", "Consolidation") if effusion else ("normal", "lungs")
         spoken["lungs"] = [_pick(*choices, study, rng)]
-    room = _LONGEST - sum(map(len, spoken.values()))
-    present = {finding.name for finding in study.findings}
+    room, present = _LONGEST - sum(map(len, spoken.values())), {finding.name for finding in study.findings}
     absent = [row for row in _SENTENCES["negatives"] if present.isdisjoint(row["unless"])]
-    worth_saying = [row for row in absent if "beside" not in row or not present.isdisjoint(row["beside"])]
-    for row in worth_saying[:room]:
+    for row in [row for row in absent if "beside" not in row or not present.isdisjoint(row["beside"])][:room]:
         if rng.random() < 0.6:
             spoken[row["system"]].append(_pick(row["of"], row["name"], study, rng))
     return " ".join([*chain(*spoken.values()), *_remarks(study, rng)])

@@ -134,8 +134,7 @@ def lines(values: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, logar
     """Draw series of numbers over 1, 2, 3, ..., with their names beside."""
     figure, (axis,) = _figure(1, 3.0, 0.8 * WIDTH)
     for number, (name, series) in enumerate(values.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        style = ("-", "--", ":")[number // len(COLOURS) % 3]
+        colour, style = COLOURS[number % len(COLOURS)], ("-", "--", ":")[number // len(COLOURS) % 3]
         axis.plot(1 + np.arange(len(series)), series, style, color=colour, label=name)
     axis.xaxis.get_major_locator().set_params(integer=True)
     if logarithmic:

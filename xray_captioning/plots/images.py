@@ -63,8 +63,7 @@ def _heat(view: View, attention: Array) -> Array:
     height, width = view.image.shape
     y, x, high, wide = (round(part * n) for part, n in zip(view.seen, (height, width) * 2))
     heat = cv2.resize(np.float32(attention), (wide, high))
-    heat = heat[max(-y, 0) : height - y, max(-x, 0) : width - x]
-    whole = np.zeros((height, width), np.float32)
+    heat, whole = heat[max(-y, 0) : height - y, max(-x, 0) : width - x], np.zeros((height, width), np.float32)
     whole[max(y, 0) :, max(x, 0) :][: heat.shape[0], : heat.shape[1]] = heat
     return whole
 
@@ -93,8 +92,7 @@ def data_uri(pixels: Array, suffix: str = ".png") -> str:
 def _coloured(rgb: Array, heat: Array) -> Array:
     from matplotlib import colormaps
 
-    colour = colormaps[COLOUR_MAP](LOWEST + (1 - LOWEST) * heat)[..., :3]
-    opacity = OPACITY * heat[..., None]
+    colour, opacity = colormaps[COLOUR_MAP](LOWEST + (1 - LOWEST) * heat)[..., :3], OPACITY * heat[..., None]
     return (1 - opacity) * rgb + opacity * colour
 
 

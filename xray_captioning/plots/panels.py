@@ -82,8 +82,7 @@ def words(example: Example, most: int = 28) -> Any:
     _draw_views(figure, example, 0, TITLE / 2)
     _write(figure, text, TITLE / 2, views * (SIDE + GAP), SHORT)
     for place, word in enumerate(drawn):
-        top = head + row * (place // COLUMNS) + TITLE / 2
-        left = MARGIN + (place % COLUMNS) * (side + GAP / 2)
+        top, left = head + row * (place // COLUMNS) + TITLE / 2, MARGIN + (place % COLUMNS) * (side + GAP / 2)
         axes = [_axis(figure, left, top + number * side, side) for number in range(views)]
         _draw_word_over_views(axes, example, word, named=place % COLUMNS == 0)
         said = example.words[word]  # a wide one is made smaller or cut; it is measured bold

@@ -68,8 +68,7 @@ class _Search:
         pool = self.with_finished(carried, captions, totals, ends, time + 1)
         totals, chosen = loop.largest(self.ops.where(ends, IMPOSSIBLE, totals), self.beams)
         captions = _choose(captions, chosen)
-        beam = self.ops.take(captions["slots"], time, axis=2)
-        looked = self.unflat(loop.attention_of(after, last))
+        beam, looked = self.ops.take(captions["slots"], time, axis=2), self.unflat(loop.attention_of(after, last))
         after, shared = _split(after)
         return time + 1, {
             "state": (self.reordered(own, before, after, beam), shared),
@@ -113,8 +112,7 @@ class _Search:
 
     def is_done(self, done: Any, totals: Any, pool: Any, length: Any) -> Any:
         # A study that is done stays done, because the length penalty favours captions that grow.
-        best = self.ops.max(self.normalised(totals, length), axis=1)
-        worst = self.ops.min(pool[2], axis=1)
+        best, worst = self.ops.max(self.normalised(totals, length), axis=1), self.ops.min(pool[2], axis=1)
         beaten = self.ops.logical_and(worst > IMPOSSIBLE / 2, best <= worst)
         return self.ops.logical_or(done, self.ops.logical_or(self.ops.max(totals, axis=1) <= IMPOSSIBLE / 2, beaten))
 

@@ -80,8 +80,7 @@ def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int)
     # vocabulary, which is slow to read: as many more candidates are taken. At its `width` they stay in place.
     ops = array_namespace(logits)
     logits = ops.cast(logits, "float32")
-    total = ops.logsumexp(logits, axis=-1, keepdims=True)
-    forbidden = _forbidden(tokens, time, rules)
+    total, forbidden = ops.logsumexp(logits, axis=-1, keepdims=True), _forbidden(tokens, time, rules)
     wanted = min(width + forbidden.shape[1], logits.shape[1])
     values, candidates = largest(logits, wanted)
     gains = ops.where(ops.any(candidates[:, :, None] == forbidden[:, None, :], axis=-1), IMPOSSIBLE, values - total)
@@ -103,8 +102,7 @@ def largest(values: Any, k: int) -> tuple[Any, Any]:
     if columns % _BLOCK:
         values = ops.pad(values, [(0, 0), (0, blocks * _BLOCK - columns)], constant_values=2 * IMPOSSIBLE)
     values = ops.reshape(values, (rows * blocks, _BLOCK))
-    maxima = ops.reshape(ops.max(values, axis=1), (rows, blocks))
-    chosen = ops.sort(ops.cast(ops.top_k(maxima, k)[1], "int32"), axis=1)
+    chosen = ops.sort(ops.cast(ops.top_k(ops.reshape(ops.max(values, axis=1), (rows, blocks)), k)[1], "int32"), axis=1)
     lines = ops.take(values, ops.arange(rows)[:, None] * blocks + chosen, axis=0)
     found, where = ops.top_k(ops.reshape(lines, (rows, k * _BLOCK)), k)
     where = ops.cast(where, "int32")
@@ -126,8 +124,7 @@ def _forbidden(tokens: Any, time: Any, rules: Rules) -> Any:
     # (rows, some), int32; -1 forbids nothing.
     ops, (rows, length) = array_namespace(tokens), tokens.shape
     banned = ops.convert_to_tensor(rules.banned or (-1,), dtype="int32")
-    banned = ops.broadcast_to(banned, (rows, len(rules.banned) or 1))
-    n = rules.no_repeat_ngram
+    banned, n = ops.broadcast_to(banned, (rows, len(rules.banned) or 1)), rules.no_repeat_ngram
     windows = length - n + 1
     if not n or windows < 1:
         return banned

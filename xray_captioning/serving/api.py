@@ -82,8 +82,7 @@ def _captions(engine: Engine, upload: requests.Upload, begun: float) -> dict[str
     deadline, pixels = begun + engine.settings.seconds, []
     for number, (files, views) in enumerate(zip(upload.studies, upload.views), 1):
         pixels.append(engine.decode(files, f"study {number}, " if number > 1 else "", deadline, views))
-    decoding = time.monotonic() - begun
-    results = engine.predict(pixels, upload.beam_size, deadline, upload.context)
+    decoding, results = time.monotonic() - begun, engine.predict(pixels, upload.beam_size, deadline, upload.context)
     asked = upload.threshold, upload.alternatives, upload.show_unfamiliar, upload.attention
     first, *further = [answers.describe_study(result.value, *asked) for result in results]
     engine.metrics.studies.inc(len(results))

@@ -190,8 +190,7 @@ def _show(study: parts.Study, result: parts.Result, which: str, wide: bool) -> N
             st.html(html("note", result.limits))
         words, of, sentence = _choice(study, result, which)
     regions = [one for one in result.answer.regions or () if one.sentence == sentence]
-    views = parts.views_of(study, result, words, regions)
-    boxes = html("boxes", regions, study)
+    views, boxes = parts.views_of(study, result, words, regions), html("boxes", regions, study)
     with right:
         top = strongest(views)
         for place, one in zip(st.columns(len(views)), views):

@@ -114,8 +114,7 @@ class Batcher:
         while batch := self._next():
             begun = time.monotonic()
             try:
-                values = self._run(batch[0].key, [job.item for job in batch])
-                took = time.monotonic() - begun
+                values, took = self._run(batch[0].key, [job.item for job in batch]), time.monotonic() - begun
                 for job, value in zip(batch, values, strict=True):
                     job.future.set_result(Result(value, begun - job.since, took))
             except Exception as error:

@@ -116,8 +116,7 @@ def read_upload(request: Request, settings: Settings, views: int, calibrated: bo
         raise ProblemError(400, "there are no query parameters; send fields of the form")
     names = study_fields(settings)
     _check_names(files, form, names, kinds)
-    studies = _studies(files, names, views)
-    beam_size = _field(form, "beam_size", int, 1, settings.beam)
+    studies, beam_size = _studies(files, names, views), _field(form, "beam_size", int, 1, settings.beam)
     alternatives = _field(form, "alternatives", int, 0, settings.beam - 1) or 0
     threshold = _field(form, "threshold", float, 0, 1)
     wanted = {name: [value.lower() for value in form.get(name, ["false"])] for name in ("show_unfamiliar", "attention")}

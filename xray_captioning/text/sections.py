@@ -164,8 +164,7 @@ def _parts(text: str, found: list[headings.Heading]) -> Iterator[_Part]:
     yield (_BODY, _without_footer(text[: [*starts, len(text)][0]]))
     for heading, stop in zip(found, [*starts[1:], len(text)], strict=True):
         # The label of an organ says where something is.
-        begin = heading.start if heading.kind == "organ" else heading.content
-        content = _without_footer(text[begin:stop])
+        content = _without_footer(text[heading.start if heading.kind == "organ" else heading.content : stop])
         if "summary" in heading.words and (heading.words[-1].isdigit() or re.match(r"\s*\d-[A-Z]{4}", content)):
             continue  # Stanford's code of urgency: "SUMMARY: 2-ABNORMAL, PREVIOUSLY REPORTED"
         if heading.kind == "view":

@@ -138,8 +138,7 @@ def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Pa
     if lower and not upper:
         say("the frozen layers are computed in each step, as images vary: their outputs are kept without image.augment")
     given = given._replace(more=_more(given, encoder, run.config))
-    data = _datasets(given, run.config, cache, lower if upper else None)
-    labels = given.labels[given.rows["train"]]
+    data, labels = _datasets(given, run.config, cache, lower if upper else None), given.labels[given.rows["train"]]
     present = prevalence(labels)
     odds = present / (1 - present)
     # Rare findings get more weight, and the classifier starts at each one's (weighted) frequency.

@@ -105,8 +105,7 @@ def _from_problems(studies: Studies, names: list[str]) -> Labels:
 
 
 def _from_text(studies: Studies, names: list[str]) -> Labels:
-    values = {1: 1.0, 0: 0.0, -1: np.nan, None: 0.0}
-    rows = np.zeros((len(studies), len(names)), np.float32)
+    values, rows = {1: 1.0, 0: 0.0, -1: np.nan, None: 0.0}, np.zeros((len(studies), len(names)), np.float32)
     for row, findings, impression in zip(rows, studies["findings"], studies["impression"]):
         text = " ".join(part for part in (findings, impression) if part)
         labels = label_report(text)

@@ -39,8 +39,7 @@ class Averaged(keras.Model):
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         # Under TensorFlow Keras takes the mean of a batch over devices, which masks have none of.
         if iterator is not None and replicas() > 1:
-            batch = next(next(iter(iterator))[2])
-            local = self.distribute_strategy.experimental_local_results
+            batch, local = next(next(iter(iterator))[2]), self.distribute_strategy.experimental_local_results
             iterator, data_batch = None, keras.tree.map_structure(lambda x: local(x)[0], batch)
         super()._maybe_symbolic_build(iterator, data_batch)
 

@@ -87,8 +87,7 @@ class Rewarded(CaptionWriter):
         tokens = np.concatenate(list(rows))
         again = given if self.told is None else given | {"context": self.told[numbers]}  # as samples were drawn
         given = {name: np.concatenate([x, np.repeat(again[name], SAMPLES, axis=0)]) for name, x in given.items()}
-        targets = tokens[:, 1:]
-        worth = np.concatenate([np.ones(len(numbers)), self.advantages[numbers].reshape(-1)])
+        targets, worth = tokens[:, 1:], np.concatenate([np.ones(len(numbers)), self.advantages[numbers].reshape(-1)])
         worth = (targets > 0) * worth[:, None].astype("float32")
         return {**given, "tokens": tokens[:, :time]}, targets, worth
 

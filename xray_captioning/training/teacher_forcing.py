@@ -71,8 +71,7 @@ class TeacherForcing(Averaged):
         ``images`` (batch, views, height, width, 3) and ``mask`` (batch, views) where there is an
         encoder; ``findings`` (batch, findings) where they are learned; and ``context`` where that is read.
         """
-        tokens = inputs["tokens"]
-        features = self.captions.head(self.features(inputs), training=training)
+        tokens, features = inputs["tokens"], self.captions.head(self.features(inputs), training=training)
         if training and self.options.finding_weight:
             logits = pooled_evidence(self.classifier(features.regions), features.mask)
             self.add_mean(self.options.finding_weight, self.finding_loss(inputs["findings"], logits), inputs)

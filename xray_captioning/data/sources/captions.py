@@ -162,12 +162,10 @@ def _coco_rows(path: Path, by_name: bool) -> Iterator[StudyRow]:
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise DataError(f"{path}: has no list 'images'; is this a file of COCO captions?")
     words = re.findall("[a-z]+", path.stem.lower()) if by_name else []
-    part = next(filter(None, map(named_part, words)), None)
-    captions = _captions_of(content, path)
+    part, captions = next(filter(None, map(named_part, words)), None), _captions_of(content, path)
     for number, image in enumerate(content["images"], start=1):
         where = f"{path}, image {number}"
-        name = _needed(image, ("file_name", "filename"), where)
-        study = _needed(image, ("id", "imgid"), where)
+        name, study = _needed(image, ("file_name", "filename"), where), _needed(image, ("id", "imgid"), where)
         split = image.get("split")
         own = needed_part(str(split), f"{where}: split") if split else part
         texts = captions.pop(study, [])

@@ -152,8 +152,7 @@ def _rows(path: Path, headers: list[dict[str, str]]) -> Iterator[StudyRow]:
     table = Table(path)
     column, attribute = _key(table) or ("", _STUDY)
     studies = {header[attribute]: header[_STUDY] for header in headers}
-    names = {**USUAL, "image": [], "study": [column], "patient": []}
-    matched = 0
+    names, matched = {**USUAL, "image": [], "study": [column], "patient": []}, 0
     for row in rows(table, names):
         matched += row.study in studies
         row.study = studies.get(row.study, row.study)

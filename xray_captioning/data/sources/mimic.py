@@ -36,8 +36,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     images, shown, reports = _lying(*map(unpacked, tables_of(folder, *_FILES["reports"])), folder, finder.image_dir)
     tables = (once(_rows(table, "mimic_images")) for table in tables_of(folder, *_FILES["images"]))
     found = [*chain(*tables), *shown.values()]
-    homes = _homes(found)
-    studies = {row.study for row in found}
+    homes, studies = _homes(found), {row.study for row in found}
     sections = list(_sections(folder, studies))
     told = {row.study for row in sections if any(row.texts)}
     found += sections

@@ -93,8 +93,7 @@ def parse_report(content: bytes, name: str) -> Element:
 
 def _study_id(root: Element, name: str) -> str:
     """Return the number in the file's name, or else in the report's own id, or the name."""
-    stem = PurePath(name).stem
-    own = next((element.get("id", "") for element in root.iter("uId")), "")
+    stem, own = PurePath(name).stem, next((element.get("id", "") for element in root.iter("uId")), "")
     number = _NUMBER.match(stem) or _NUMBER.match(own)
     return number[1] if number else own or stem
 

@@ -35,8 +35,7 @@ def sides_of(words: str, hits: list[Hit], stops: list[int]) -> list[frozenset[st
     between = [(one.end, max(one.end, two.start)) for one, two in pairwise(hits)]
     listed = [a == b or _LIST.fullmatch(words, a, b) is not None for a, b in between]
     for i, (a, b) in enumerate(between):
-        explained = _EXPLAINED.search(words, a, b) is not None
-        if not parts[i + 1] and (explained or (listed[i] and not alone[i + 1])):
+        if not parts[i + 1] and (_EXPLAINED.search(words, a, b) or (listed[i] and not alone[i + 1])):
             parts[i + 1] = parts[i]
     for i, (a, b) in reversed(list(enumerate(between))):  # "and left nodule": of the nodule alone
         if not parts[i] and listed[i] and not alone[i] and not named_sides(words[a:b]):
@@ -90,8 +89,7 @@ def _pattern(words: str) -> re.Pattern[str]:
 def device_of(words: str, start: int, end: int, part: tuple[int, int]) -> str | None:
     """Return the kind of a device named at a place, or None: by its own words, those before it in its part, or all."""
     texts = (words[start:end], words[part[0] : end], words[slice(*part)])
-    kinds = (kind for text in texts for kind in _kinds() if kind != "any" and _found(kind, "named", text))
-    return next(kinds, None)
+    return next((kind for text in texts for kind in _kinds() if kind != "any" and _found(kind, "named", text)), None)
 
 
 def placement_of(device: str | None, clause: str) -> str | None:

@@ -290,8 +290,7 @@ def scope_of(hits: list[Hit], scope: Scope, tokens: list[str], known: Rules) -> 
     if before and after:
         # "has resolved" is no "resolved effusion", nor "one of the tubes was removed" a removal.
         before, after = _outside(before, after), _outside(after, before)
-    none = known.stops.keys().isdisjoint(tokens)
-    stops = [] if none else scan(tokens, known.stops, known.lines)[1].stops
+    stops = [] if known.stops.keys().isdisjoint(tokens) else scan(tokens, known.stops, known.lines)[1].stops
     if cues := before + after:
         stops = _longest(stops)
         for start, end, *_ in cues if stops else ():

@@ -173,8 +173,7 @@ def _decided(tokens: list[str], known: Rules) -> list[tuple[Hit, str, tuple[Cue,
         scope = rules.scope_of(hits, scope, tokens, known)
     either = set() if _OR.isdisjoint(tokens) else _either(words, hits)
     linked = _linked(words, hits) if cued and scope.after else []
-    turned = not _NEGATIONS.isdisjoint(tokens)
-    found = []
+    turned, found = not _NEGATIONS.isdisjoint(tokens), []
     for i, hit in enumerate(hits):
         own = _cues(i, hits, words, scope, linked, known) if cued else ()
         not_so = turned and hit.kind != "stable" and not _NEGATIONS.isdisjoint(words[hit.start : hit.end].split(" "))
