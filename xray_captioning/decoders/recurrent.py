@@ -216,4 +216,4 @@ class GlobalAttention(RecurrentDecoder):
         # A softmax does not see this bias, but its gradient, nought, has to exist.
         energy = wide(cell.energy.kernel) + 0 * wide(cell.energy.bias)
         seen = [regions, mask, energy, of_regions] if many else [multiply(regions, of_regions), mask, energy]
-        return recurrence(AttentiveGru, words, x, *([wide(state["hidden"])], kernel, bias, keys, *seen)) * real
+        return recurrence(AttentiveGru, words, x, [wide(state["hidden"])], kernel, bias, keys, *seen) * real

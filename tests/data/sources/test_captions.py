@@ -165,6 +165,9 @@ def test_views_of_several_images_in_a_cell(tmp_path, cell):
     first, second = read_studies(tmp_path).itertuples()
     assert (first.views, names(read_studies(tmp_path))[0]) == (["frontal", "lateral"], ["b.png", "a.png"])
     assert second.views == ["unknown", "unknown"]  # one for two does not tell them apart
+    for words, views in (("AP, supine", ["unknown", "unknown"]), ("lateral;supine", ["lateral", "unknown"])):
+        write(tmp_path, "captions.csv", f'image,caption,view\n"a.png;b.png",Clear.,"{words}"\n')
+        assert [*read_studies(tmp_path)["views"]] == [views]
 
 
 def test_views_in_a_list_of_json_and_views_that_do_not_fit(tmp_path):

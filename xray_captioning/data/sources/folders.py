@@ -67,9 +67,7 @@ def _study(root: Path, folder: _Folder, report: str, named: _Images, inside: _Im
     if not images and folder.images and len(folder.reports) == 1:
         images = folder.images
         if _lists(report, images):
-            raise DataError(
-                f"{report}: is a table of images, not a report; call it captions.tsv or .csv, or give the file"
-            )
+            raise DataError(f"{report}: is a table of images, not a report; call it captions.tsv, or give the file")
         at = at if folder.path == str(root) else folder.path
     if len(alike := [] if images else named.get(os.path.basename(at), [])) > 1:
         raise DataError(f"{report}: {alike[0]} and {alike[1]} have its name; put it beside its image")

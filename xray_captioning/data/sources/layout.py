@@ -224,12 +224,14 @@ def one_study(study_id: str, group: list[StudyRow], find: Callable[[str], str]) 
 
 def _views(row: StudyRow) -> list[str]:
     """Return the view of each image of a row; one for several is unknown."""
-    count, several = len(row.images), [row.view.split(sign) for sign in ";|,+&/" if sign in row.view]
-    if fitting := [row.view] if count == 1 else next((names for names in several if len(names) == count), []):
-        return list(map(named_view, fitting))
-    if several and UNKNOWN not in map(named_view, several[0]):
-        raise DataError(f"{row.where}: has {len(several[0])} views of {count} images; write one for each")
-    return [UNKNOWN] * count
+    if (count := len(row.images)) == 1:
+        return [named_view(row.view)]
+    several = [list(map(named_view, row.view.split(sign))) for sign in ";|,+&/" if sign in row.view]
+    listed = re.match(r"[\[(]|.*[;|]", row.view)  # unlike "AP, supine", which is of all
+    clear = [names for names in several if listed or UNKNOWN not in names]
+    if clear and count not in map(len, clear):
+        raise DataError(f"{row.where}: has {len(clear[0])} views of {count} images; write one for each")
+    return next((names for names in clear if len(names) == count), [UNKNOWN] * count)
 
 
 def _agreed(study_id: str, group: list[StudyRow], what: str) -> str | None:

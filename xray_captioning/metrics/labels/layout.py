@@ -91,8 +91,8 @@ def _signs(text: str) -> str:
     if "+" in text or " -" in text or "(-)" in text or text.startswith("-") or ",-" in text:
         text = text.replace("+/-", " , possible ")
         text = _SIGNED.sub(lambda line: _BEFORE.sub("; no ", line[0]).replace("(+)", "; "), text)
-        text = _UNMARKED.sub(lambda line: _COMMA_MINUS.sub("; no ", line[0]), text)
-        text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", _MINUS.sub(": none,", text)))
+        text = _MINUS.sub(": none,", _UNMARKED.sub(lambda line: _COMMA_MINUS.sub("; no ", line[0]), text))
+        text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", text))
     if " -" in text or " |" in text or "=" in text or not text.isascii():
         text = _DASH.sub(" : ", text)
     return text
